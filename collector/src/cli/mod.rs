@@ -1,0 +1,61 @@
+//! The command line.
+
+mod doctor;
+mod run;
+mod workloads;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+
+/// Records what KVM's shadow MMU does: every step from a guest fault to a shadow entry.
+///
+/// Exit codes: 0 done, 1 failed, 2 usage, 3 this host cannot do it.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Collector {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say whether this host can do it, what will be seen, what not, and why
+    Doctor(doctor::DoctorArgs),
+    /// Run a workload on the built-in VMM and record it (needs root)
+    Run(run::RunArgs),
+    /// List the workloads, or describe one
+    Workloads(workloads::WorkloadsArgs),
+}
+
+/// Reads the command line; on a usage error, or after `--help`, the exit code.
+pub fn parse() -> Result<Collector, ExitCode> {
+    Collector::try_parse().map_err(|error| {
+        // Nothing is left to do if even this cannot be printed.
+        let _ = error.print();
+        ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+    })
+}
+
+impl Collector {
+    /// Does what was asked.
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        match self.command {
+            Command::Doctor(args) => args.execute(),
+            Command::Run(args) => args.execute(),
+            Command::Workloads(args) => args.execute(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Collector::command().debug_assert();
+    }
+}

@@ -1,0 +1,104 @@
+//! `collector run`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Args;
+
+use crate::{
+    failure::Failure,
+    run::{self, Order},
+};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Name of the workload (see `collector workloads`)
+    workload: String,
+    /// Where to write the trace, a folder that is not there yet [default: WORKLOAD.trace]
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Parameter of the workload, NAME=VALUE; may be given several times
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param)]
+    params: Vec<(String, String)>,
+    /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    keyframe_every: Option<Duration>,
+    /// Stop a guest that is not done after SECONDS
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    timeout: Duration,
+    /// Size of the ring buffer between kernel and collector, MiB, a power of two
+    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    ring_mib: u32,
+    /// Run the workload without probes and without a trace, for comparison
+    #[arg(long, conflicts_with_all = ["output", "keyframe_every"])]
+    untraced: bool,
+    /// Also print what the probes have to say
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunArgs {
+    /// Runs and records.
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        let workload = workloads::find(&self.workload).map_err(|error| {
+            Failure::usage(error).hint("`collector workloads` describes them")
+        })?;
+        let plan = workload.plan(&self.params).map_err(|error| {
+            Failure::usage(error).hint(format!("`collector workloads {}` lists its parameters", workload.name))
+        })?;
+        if !self.ring_mib.is_power_of_two() {
+            let error = anyhow::anyhow!("--ring-mib {} is not a power of two", self.ring_mib);
+            return Err(Failure::usage(error));
+        }
+        let order = Order {
+            plan,
+            output: self.output.unwrap_or_else(|| PathBuf::from(format!("{}.trace", workload.name))),
+            keyframe_every: self.keyframe_every,
+            timeout: self.timeout,
+            ring_bytes: self.ring_mib << 20,
+            verbose: self.verbose,
+            json: self.json,
+        };
+        if self.untraced { run::untraced(&order) } else { run::traced(&order) }
+    }
+}
+
+fn param(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+/// A time above zero, fractions allowed.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if !time.is_zero() => Ok(time),
+        _ => Err("expected a time above zero".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn params_are_split_at_the_first_sign() {
+        assert_eq!(param("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(param("a="), Ok(("a".to_owned(), String::new())));
+        assert!(param("=b").is_err());
+        assert!(param("ab").is_err());
+    }
+
+    #[test]
+    fn times_are_above_zero() {
+        assert_eq!(seconds("0.25"), Ok(Duration::from_millis(250)));
+        for bad in ["0", "-1", "x", "", "inf", "NaN", "1e300"] {
+            assert!(seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

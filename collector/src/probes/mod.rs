@@ -1,0 +1,24 @@
+//! The kernel side from above: what to attach, where the kernel keeps its fields, and the
+//! programs that run on request.
+//!
+//! ```text
+//! plan      the programs, what each shows, and what it means if it is refused
+//! btf       offsets and bit-fields from the running kernel's own description
+//! loader    from the object to attached programs
+//! requests  resolve, mark, keyframe: run in our own context
+//! log       what the probes themselves have to say (-v)
+//! address   where the direct map begins
+//! ```
+
+mod address;
+mod btf;
+mod loader;
+mod log;
+mod plan;
+mod requests;
+
+pub use btf::{BtfError, KernelTypes, Resolved};
+pub use loader::{LoadError, Probes, Ring};
+pub use log::ProbeLog;
+pub use plan::{PLAN, UNSEEN};
+pub use requests::{RequestError, Target};

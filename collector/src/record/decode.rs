@@ -1,0 +1,252 @@
+//! Bytes of the ring to rows of the trace: a pure function.
+
+use bytemuck::AnyBitPattern;
+use events::{
+    COLLECTOR_MARK_BASE, Cause, Class, Entry, Fault, Header, KeyframePage, Level, Mark, Moment,
+    NO_VCPU, NOT_SEEN, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId,
+};
+use trace::{Batch, EntryRow, FaultRow, KeyframeRow, MarkRow, PageRow, RootRow, Slot};
+
+/// Bytes that the probes never write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// No header.
+    #[error("a record of {0} bytes, shorter than its header")]
+    Short(usize),
+    /// An unknown kind.
+    #[error("a record of unknown kind {0}")]
+    Kind(u16),
+    /// The kind has another length.
+    #[error("a record of kind {kind:?} with {found} bytes instead of {expected}")]
+    Length {
+        /// What the header says.
+        kind: RecordKind,
+        /// Its length.
+        found: usize,
+        /// The length of its kind.
+        expected: usize,
+    },
+    /// A number that stands for nothing.
+    #[error("{0} in a field of a record of kind {1:?} that names one of a few things")]
+    Number(u8, RecordKind),
+}
+
+/// Adds the record to the rows of its kind.
+pub fn decode(
+    bytes: &[u8],
+    layout: &RoleLayout,
+    mark_name: fn(u32) -> String,
+    batch: &mut Batch,
+) -> Result<(), DecodeError> {
+    let header: Header = bytes
+        .get(..size_of::<Header>())
+        .and_then(|start| bytemuck::try_pod_read_unaligned(start).ok())
+        .ok_or(DecodeError::Short(bytes.len()))?;
+    let kind = RecordKind::from_raw(header.kind).ok_or(DecodeError::Kind(header.kind))?;
+    match kind {
+        RecordKind::Fault => batch.faults.push(fault(&read(kind, bytes)?)?),
+        RecordKind::Entry => batch.entries.push(entry(&read(kind, bytes)?)?),
+        RecordKind::Page => batch.pages.push(page(&read(kind, bytes)?, layout)?),
+        RecordKind::Root => batch.roots.push(root(&read(kind, bytes)?)),
+        RecordKind::Mark => batch.marks.push(mark(&read(kind, bytes)?, mark_name)),
+        RecordKind::KeyframePage => keyframe(&read(kind, bytes)?, layout, &mut batch.keyframes),
+    }
+    Ok(())
+}
+
+fn read<T: AnyBitPattern>(kind: RecordKind, bytes: &[u8]) -> Result<T, DecodeError> {
+    bytemuck::try_pod_read_unaligned(bytes).map_err(|_| DecodeError::Length {
+        kind,
+        found: bytes.len(),
+        expected: size_of::<T>(),
+    })
+}
+
+fn vcpu(header: &Header) -> Option<VcpuId> {
+    (header.vcpu != NO_VCPU).then_some(header.vcpu)
+}
+
+fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
+    let knows = |what: u8| fault.known & what != 0;
+    let gpte = |level: usize| (fault.gpte_levels >> (level - 1) & 1 != 0).then(|| fault.gptes[level - 1]);
+    let offset = fault.gva.page_offset();
+    let moment = |moment: Moment| Some(fault.moments[moment as usize]).filter(|&ns| ns != NOT_SEEN);
+    // A phase lasts from one moment seen to another; without either there is none.
+    let phase = |from: Moment, to: Moment| moment(to)?.checked_sub(moment(from)?);
+    let pfn_known = moment(Moment::PfnKnown).is_some();
+    Ok(FaultRow {
+        seq: fault.header.seq,
+        time_ns: fault.header.time,
+        vm: fault.header.vm,
+        vcpu: fault.header.vcpu,
+        class: Class::from_raw(fault.class).ok_or(DecodeError::Number(fault.class, RecordKind::Fault))?,
+        gva: fault.gva,
+        error_code: fault.error_code,
+        cr3: fault.cr3,
+        root: fault.root,
+        rip: knows(Fault::RIP).then_some(fault.rip),
+        gpte5: gpte(5),
+        gpte4: gpte(4),
+        gpte3: gpte(3),
+        gpte2: gpte(2),
+        gpte1: gpte(1),
+        gpa: knows(Fault::MAPPING).then(|| fault.gfn.gpa(offset)),
+        slot: knows(Fault::SLOT).then_some(Slot(fault.slot)),
+        hva: knows(Fault::SLOT).then(|| events::Hva(fault.hva.0.wrapping_add(offset))),
+        pfn: knows(Fault::SLOT).then_some(Pfn(fault.pfn.0)),
+        sptep: knows(Fault::LEAF).then_some(fault.sptep),
+        spte: knows(Fault::LEAF).then_some(fault.spte),
+        level: knows(Fault::LEAF).then_some(Level(fault.level)),
+        created: fault.created,
+        reused: fault.reused,
+        zapped: fault.zapped,
+        total_ns: fault.moments.iter().copied().filter(|&ns| ns != NOT_SEEN).max().unwrap_or(0),
+        exit_ns: phase(Moment::Exit, Moment::WalkBegin),
+        walk_ns: phase(Moment::WalkBegin, Moment::WalkEnd),
+        pfn_ns: phase(Moment::WalkEnd, Moment::PfnKnown),
+        tables_ns: phase(Moment::PfnKnown, Moment::TablesReady),
+        pfn_tables_ns: if pfn_known { None } else { phase(Moment::WalkEnd, Moment::TablesReady) },
+        write_ns: phase(Moment::TablesReady, Moment::Written),
+        inject_ns: phase(Moment::WalkEnd, Moment::Injected),
+        entry_ns: phase(Moment::Written, Moment::Entry).or_else(|| phase(Moment::Injected, Moment::Entry)),
+    })
+}
+
+fn entry(entry: &Entry) -> Result<EntryRow, DecodeError> {
+    let cause = Cause::from_raw(entry.cause).ok_or(DecodeError::Number(entry.cause, RecordKind::Entry))?;
+    Ok(EntryRow {
+        seq: entry.header.seq,
+        time_ns: entry.header.time,
+        vm: entry.header.vm,
+        vcpu: vcpu(&entry.header),
+        cause,
+        sptep: entry.sptep,
+        spte: entry.spte,
+        level: Level(entry.level),
+        gfn: (cause != Cause::Link).then_some(entry.gfn),
+    })
+}
+
+fn page(page: &Page, layout: &RoleLayout) -> Result<PageRow, DecodeError> {
+    Ok(PageRow {
+        seq: page.header.seq,
+        time_ns: page.header.time,
+        vm: page.header.vm,
+        vcpu: vcpu(&page.header),
+        event: PageEvent::from_raw(page.event).ok_or(DecodeError::Number(page.event, RecordKind::Page))?,
+        spt: page.spt,
+        gfn: page.gfn,
+        role: page.role,
+        level: page.role.level(layout),
+        direct: u8::from(page.role.is_direct(layout)),
+        unsync: u8::from(page.unsync != 0),
+    })
+}
+
+fn root(root: &Root) -> RootRow {
+    RootRow {
+        seq: root.header.seq,
+        time_ns: root.header.time,
+        vm: root.header.vm,
+        vcpu: root.header.vcpu,
+        cr3: root.cr3,
+        root: root.root,
+        level: Level(root.level),
+    }
+}
+
+fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
+    let is_keyframe = mark.mark == COLLECTOR_MARK_BASE;
+    MarkRow {
+        seq: mark.header.seq,
+        time_ns: mark.header.time,
+        vm: mark.header.vm,
+        vcpu: vcpu(&mark.header),
+        name: if is_keyframe { "keyframe".to_owned() } else { mark_name(mark.mark) },
+        guest_tsc: (!is_keyframe).then_some(mark.value),
+        keyframe: is_keyframe.then_some(mark.keyframe),
+        pages: is_keyframe.then(|| u32::try_from(mark.value).unwrap_or(u32::MAX)),
+    }
+}
+
+fn keyframe(page: &KeyframePage, layout: &RoleLayout, rows: &mut Vec<KeyframeRow>) {
+    let row = |index: Option<u16>, spte: Option<Spte>| KeyframeRow {
+        seq: page.header.seq,
+        time_ns: page.header.time,
+        vm: page.header.vm,
+        vcpu: vcpu(&page.header),
+        keyframe: page.keyframe,
+        spt: page.spt,
+        index,
+        spte,
+        gfn: page.gfn,
+        role: page.role,
+        level: page.role.level(layout),
+        direct: u8::from(page.role.is_direct(layout)),
+        unsync: u8::from(page.unsync != 0),
+        root_count: page.root_count,
+    };
+    rows.push(row(None, None));
+    let entries = (0..).zip(page.entries).filter(|(_, spte)| !spte.is_empty());
+    rows.extend(entries.map(|(index, spte)| row(Some(index), Some(spte))));
+}
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn name(mark: u32) -> String {
+        format!("phase {mark}")
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_rows_or_an_error(
+            kind in 0u16..9,
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..5000),
+            layout in any::<[u8; 8]>(),
+        ) {
+            if let Some(place) = bytes.get_mut(16..18) {
+                place.copy_from_slice(&kind.to_ne_bytes());
+            }
+            let layout = bytemuck::cast(layout);
+            let _ = decode(&bytes, &layout, name, &mut Batch::default());
+        }
+
+        #[test]
+        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..7, fill in any::<u8>(), seq in any::<u64>()) {
+            let lengths = [
+                size_of::<Fault>(), size_of::<Entry>(), size_of::<Page>(),
+                size_of::<Root>(), size_of::<Mark>(), size_of::<KeyframePage>(),
+            ];
+            let mut bytes = vec![fill; lengths[usize::from(kind) - 1]];
+            bytes[..8].copy_from_slice(&seq.to_ne_bytes());
+            bytes[16..18].copy_from_slice(&kind.to_ne_bytes());
+            let mut batch = Batch::default();
+            match decode(&bytes, &RoleLayout::default(), name, &mut batch) {
+                Ok(()) => prop_assert!(batch.rows() >= 1),
+                Err(error) => prop_assert!(matches!(error, DecodeError::Number(..))),
+            }
+        }
+    }
+
+    #[test]
+    fn steps_that_were_not_seen_are_absent() {
+        let mut seen = Fault::zeroed();
+        seen.header.kind = RecordKind::Fault as u16;
+        seen.class = Class::Shadow as u8;
+        seen.moments = [NOT_SEEN; events::MOMENTS];
+        seen.moments[Moment::WalkBegin as usize] = 0;
+        seen.moments[Moment::WalkEnd as usize] = 300;
+        seen.moments[Moment::TablesReady as usize] = 1000;
+        seen.moments[Moment::Written as usize] = 1200;
+        let row = fault(&seen).expect("a known class");
+        assert_eq!((row.exit_ns, row.pfn_ns, row.tables_ns, row.entry_ns), (None, None, None, None));
+        assert_eq!((row.walk_ns, row.pfn_tables_ns, row.write_ns), (Some(300), Some(700), Some(200)));
+        assert_eq!(row.total_ns, 1200);
+        assert_eq!((row.gpa, row.gpte1, row.spte), (None, None, None));
+    }
+}

@@ -1,0 +1,114 @@
+//! From the ring to the trace: one thread drains, another decodes and writes.
+//!
+//! The drain only copies bytes, so that a slow disk or a busy core never holds up the ring;
+//! between the two stands a queue of fixed size. What a record means is nobody's business here.
+
+mod decode;
+mod drain;
+mod losses;
+mod write;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+        mpsc,
+    },
+    thread::{Builder, JoinHandle},
+};
+
+use events::RoleLayout;
+use trace::{TraceError, TraceWriter};
+
+use crate::probes::{Probes, RequestError, Ring};
+
+pub use decode::DecodeError;
+
+/// Chunks in the queue between the two threads: with chunks of 256 KiB, 16 MiB.
+const QUEUE: usize = 64;
+
+/// Why the recording ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The trace could not be written.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// The ring held what the probes never write.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// The loss counters could not be read.
+    #[error(transparent)]
+    Losses(#[from] RequestError),
+    /// A thread could not be started.
+    #[error("cannot start the {thread} thread: {source}")]
+    Thread {
+        /// Which.
+        thread: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A bug of ours.
+    #[error("the {0} thread panicked")]
+    Panicked(&'static str),
+}
+
+/// What others may watch while the recorder runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Records decoded.
+    pub records: AtomicU64,
+    /// Faults among them.
+    pub faults: AtomicU64,
+    /// Bytes of segments on disk.
+    pub bytes: AtomicU64,
+    /// The recorder failed: nothing more is kept.
+    pub failed: AtomicBool,
+}
+
+/// A recording under way.
+#[derive(Debug)]
+pub struct Recorder {
+    stop: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+    drain: JoinHandle<()>,
+    writer: JoinHandle<Result<TraceWriter, RecordError>>,
+}
+
+impl Recorder {
+    /// Starts both threads. `mark_name` names a guest phase by its number.
+    pub fn start(
+        ring: Ring,
+        probes: Arc<Probes>,
+        trace: TraceWriter,
+        layout: RoleLayout,
+        mark_name: fn(u32) -> String,
+    ) -> Result<Self, RecordError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let progress = Arc::new(Progress::default());
+        let (sender, receiver) = mpsc::sync_channel(QUEUE);
+        let writer = write::Writer::new(trace, probes, layout, mark_name, Arc::clone(&progress));
+        let failed = |thread| move |source| RecordError::Thread { thread, source };
+        let writer = Builder::new()
+            .name("writer".to_owned())
+            .spawn(move || writer.run(&receiver))
+            .map_err(failed("writer"))?;
+        let stopping = Arc::clone(&stop);
+        let drain = Builder::new()
+            .name("drain".to_owned())
+            .spawn(move || drain::run(ring, &stopping, &sender))
+            .map_err(failed("drain"))?;
+        Ok(Self { stop, progress, drain, writer })
+    }
+
+    /// What has been recorded so far.
+    pub fn progress(&self) -> &Arc<Progress> {
+        &self.progress
+    }
+
+    /// Takes what is still in the ring, writes it and hands the trace back for its last words.
+    pub fn finish(self) -> Result<TraceWriter, RecordError> {
+        self.stop.store(true, Ordering::Release);
+        self.drain.join().map_err(|_| RecordError::Panicked("drain"))?;
+        self.writer.join().map_err(|_| RecordError::Panicked("writer"))?
+    }
+}

@@ -1,0 +1,140 @@
+//! How one value of a record becomes one cell of a column, and back.
+
+use events::{
+    Cause, Class, Gfn, Gpa, Gpte, Gva, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte, TimeNs,
+    VcpuId, VmId,
+};
+use polars::prelude::*;
+
+use crate::kinds::Slot;
+
+/// A type that fills a column.
+pub trait Cell: Clone {
+    /// Whether the column may hold nulls; such a column may also be missing altogether.
+    const NULLABLE: bool;
+    /// The type of the column as Parquet readers show it.
+    const TYPE: &'static str;
+
+    /// Builds the column.
+    fn column(name: &str, cells: impl ExactSizeIterator<Item = Self>) -> Column;
+
+    /// Takes the column apart; the error says what was found instead.
+    fn cells(column: &Column) -> Result<Vec<Self>, String>;
+
+    /// A column that an older trace does not have.
+    fn missing(rows: usize) -> Option<Vec<Self>>;
+}
+
+macro_rules! number_cell {
+    ($accessor:ident, $native:ty: $($ty:ty, $to:expr, $from:expr;)+) => {$(
+        impl Cell for $ty {
+            const NULLABLE: bool = false;
+            const TYPE: &'static str = stringify!($native);
+
+            fn column(name: &str, cells: impl ExactSizeIterator<Item = Self>) -> Column {
+                let to: fn($ty) -> $native = $to;
+                Column::new(name.into(), cells.map(to).collect::<Vec<$native>>())
+            }
+
+            fn cells(column: &Column) -> Result<Vec<Self>, String> {
+                let from: fn($native) -> $ty = $from;
+                let cells = column.$accessor().map_err(|error| error.to_string())?;
+                if cells.null_count() > 0 {
+                    return Err(format!("{} nulls where none may be", cells.null_count()));
+                }
+                Ok(cells.into_no_null_iter().map(from).collect())
+            }
+
+            fn missing(_: usize) -> Option<Vec<Self>> {
+                None
+            }
+        }
+
+        impl Cell for Option<$ty> {
+            const NULLABLE: bool = true;
+            const TYPE: &'static str = stringify!($native);
+
+            fn column(name: &str, cells: impl ExactSizeIterator<Item = Self>) -> Column {
+                let to: fn($ty) -> $native = $to;
+                let cells: Vec<Option<$native>> = cells.map(|cell| cell.map(to)).collect();
+                Column::new(name.into(), cells)
+            }
+
+            fn cells(column: &Column) -> Result<Vec<Self>, String> {
+                let from: fn($native) -> $ty = $from;
+                let cells = column.$accessor().map_err(|error| error.to_string())?;
+                Ok(cells.iter().map(|cell| cell.map(from)).collect())
+            }
+
+            fn missing(rows: usize) -> Option<Vec<Self>> {
+                Some(vec![None; rows])
+            }
+        }
+    )+};
+}
+
+number_cell! { u8, u8:
+    u8, |cell| cell, |cell| cell;
+    Level, |cell| cell.0, Level;
+}
+number_cell! { u16, u16:
+    u16, |cell| cell, |cell| cell;
+    VmId, |cell| cell.0, VmId;
+    VcpuId, |cell| cell.0, VcpuId;
+    Slot, |cell| cell.0, Slot;
+}
+number_cell! { u32, u32:
+    u32, |cell| cell, |cell| cell;
+    Role, |cell| cell.0, Role;
+}
+number_cell! { u64, u64:
+    u64, |cell| cell, |cell| cell;
+    Seq, |cell| cell.0, Seq;
+    TimeNs, |cell| cell.0, TimeNs;
+    Gva, |cell| cell.0, Gva;
+    Gpa, |cell| cell.0, Gpa;
+    Gfn, |cell| cell.0, Gfn;
+    Gpte, |cell| cell.0, Gpte;
+    Hva, |cell| cell.0, Hva;
+    Hpa, |cell| cell.0, Hpa;
+    Pfn, |cell| cell.0, Pfn;
+    Spte, |cell| cell.0, Spte;
+}
+
+/// Names are stored as text: any reader understands them, and a dictionary keeps them small.
+macro_rules! name_cell {
+    ($($ty:ty, $to:expr, $from:expr;)+) => {$(
+        impl Cell for $ty {
+            const NULLABLE: bool = false;
+            const TYPE: &'static str = "str";
+
+            fn column(name: &str, cells: impl ExactSizeIterator<Item = Self>) -> Column {
+                let to: fn($ty) -> _ = $to;
+                Column::new(name.into(), cells.map(to).collect::<Vec<_>>())
+            }
+
+            fn cells(column: &Column) -> Result<Vec<Self>, String> {
+                let from: fn(&str) -> Option<$ty> = $from;
+                let cells = column.str().map_err(|error| error.to_string())?;
+                cells
+                    .iter()
+                    .map(|cell| {
+                        let cell = cell.ok_or("a null where none may be")?;
+                        from(cell).ok_or_else(|| format!("unknown value `{}`", cell.escape_debug()))
+                    })
+                    .collect()
+            }
+
+            fn missing(_: usize) -> Option<Vec<Self>> {
+                None
+            }
+        }
+    )+};
+}
+
+name_cell! {
+    Class, Class::name, Class::from_name;
+    Cause, Cause::name, Cause::from_name;
+    PageEvent, PageEvent::name, PageEvent::from_name;
+    String, |cell| cell, |cell| Some(cell.to_owned());
+}

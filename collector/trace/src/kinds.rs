@@ -1,0 +1,269 @@
+//! The kinds of record and their columns: the contract with every reader.
+//!
+//! Names are never reused or changed; new columns are nullable.
+
+use events::{
+    Cause, Class, Gfn, Gpa, Gpte, Gva, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte, TimeNs,
+    VcpuId, VmId,
+};
+
+use crate::table::table;
+
+/// Id of a memslot (`kvm_memory_slot.id`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Slot(pub u16);
+
+table! {
+    /// One fault, from its first moment to its outcome.
+    FaultRow in "faults" {
+        /// Place in the order of all records: for a mapping fault, that of its leaf SPTE.
+        seq: Seq,
+        /// First moment seen, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU id within the VM.
+        vcpu: VcpuId,
+        /// What became of it: guest, shadow, write_protected, unsync, mmio, fast, spurious, retried.
+        class: Class,
+        /// Faulting guest virtual address.
+        gva: Gva,
+        /// Error code of the walk (PFERR_* bits).
+        error_code: u32,
+        /// The guest's CR3.
+        cr3: Gpa,
+        /// Shadow root in use, host-physical.
+        root: Hpa,
+        /// The guest's instruction pointer, where KVM keeps it readable.
+        rip: Option<Gva>,
+        /// Guest entry read at level 5; null where the walk had no such level.
+        gpte5: Option<Gpte>,
+        /// Guest entry read at level 4.
+        gpte4: Option<Gpte>,
+        /// Guest entry read at level 3.
+        gpte3: Option<Gpte>,
+        /// Guest entry read at level 2.
+        gpte2: Option<Gpte>,
+        /// Guest entry read at level 1.
+        gpte1: Option<Gpte>,
+        /// Guest physical address of the access; null where the guest's tables give none.
+        gpa: Option<Gpa>,
+        /// Memslot id; null for MMIO and for the guest's own faults.
+        slot: Option<Slot>,
+        /// Host virtual address of the access in the VMM.
+        hva: Option<Hva>,
+        /// Host frame behind it (the 4 KiB page of the access).
+        pfn: Option<Pfn>,
+        /// Where the leaf SPTE stands, host-physical; null where none was written.
+        sptep: Option<Hpa>,
+        /// The leaf SPTE as read back after the store.
+        spte: Option<Spte>,
+        /// Level of the leaf SPTE.
+        level: Option<Level>,
+        /// Shadow pages created on the way.
+        created: u8,
+        /// Existing shadow pages looked up on the way.
+        reused: u8,
+        /// Shadow pages zapped on the way.
+        zapped: u8,
+        /// First to last moment seen, ns.
+        total_ns: u32,
+        /// Exit to start of the walk, ns; null where exits are not seen.
+        exit_ns: Option<u32>,
+        /// Start of the walk to the last guest entry read, ns.
+        walk_ns: Option<u32>,
+        /// End of the walk to HVA and frame known, ns; null without a probe on the lookup.
+        pfn_ns: Option<u32>,
+        /// Frame known to upper levels linked, ns; null where pfn_ns is.
+        tables_ns: Option<u32>,
+        /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be told apart.
+        pfn_tables_ns: Option<u32>,
+        /// Upper levels linked to leaf SPTE stored, ns.
+        write_ns: Option<u32>,
+        /// End of the walk to injection of the guest's own fault, ns.
+        inject_ns: Option<u32>,
+        /// Last step to re-entry, ns; null where entries are not seen.
+        entry_ns: Option<u32>,
+    }
+}
+
+table! {
+    /// An SPTE that changed, other than the leaf of a recorded fault.
+    EntryRow in "entries" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU on whose thread it happened.
+        vcpu: Option<VcpuId>,
+        /// Why: link, prefetch, other.
+        cause: Cause,
+        /// Where the entry stands, host-physical.
+        sptep: Hpa,
+        /// Its new value.
+        spte: Spte,
+        /// Level of the table that holds it.
+        level: Level,
+        /// Guest frame that a leaf maps; null for a link.
+        gfn: Option<Gfn>,
+    }
+}
+
+table! {
+    /// An event in the life of a shadow page.
+    PageRow in "pages" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU on whose thread it happened; null for the VMM's other threads.
+        vcpu: Option<VcpuId>,
+        /// What: born, reused, unsync, sync, zapped.
+        event: PageEvent,
+        /// The page of 512 entries, host-physical.
+        spt: Hpa,
+        /// Guest table it shadows; for a direct page, the first frame it maps.
+        gfn: Gfn,
+        /// Raw role word; its layout is in meta.json.
+        role: Role,
+        /// Level of the table.
+        level: Level,
+        /// 1 for a page with no guest table behind it.
+        direct: u8,
+        /// 1 if the page was unsync when the event fired.
+        unsync: u8,
+    }
+}
+
+table! {
+    /// A vCPU was seen on another root than before.
+    RootRow in "roots" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When first seen, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU id within the VM.
+        vcpu: VcpuId,
+        /// The guest's CR3.
+        cr3: Gpa,
+        /// Shadow root, host-physical.
+        root: Hpa,
+        /// Level of the shadow root.
+        level: Level,
+    }
+}
+
+table! {
+    /// A named moment: a phase of the guest, or a keyframe.
+    MarkRow in "marks" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU that marked; null for the collector's own.
+        vcpu: Option<VcpuId>,
+        /// Name of the phase that begins, or `keyframe`.
+        name: String,
+        /// The guest's TSC at the mark; null for the collector's own.
+        guest_tsc: Option<u64>,
+        /// Number of the keyframe, from 0.
+        keyframe: Option<u32>,
+        /// Pages that the keyframe holds.
+        pages: Option<u32>,
+    }
+}
+
+table! {
+    /// A shadow page as the kernel held it: one row for the page (`index` null) and one for each
+    /// entry that is not empty. Rows of one page share their seq.
+    KeyframeRow in "keyframes" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When it was copied, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// Always null: the collector copies.
+        vcpu: Option<VcpuId>,
+        /// Number of the keyframe, from 0.
+        keyframe: u32,
+        /// The page of 512 entries, host-physical.
+        spt: Hpa,
+        /// Which entry, 0 to 511; null in the page's own row.
+        index: Option<u16>,
+        /// The entry, raw; null in the page's own row.
+        spte: Option<Spte>,
+        /// Guest table that the page shadows.
+        gfn: Gfn,
+        /// Raw role word.
+        role: Role,
+        /// Level of the table.
+        level: Level,
+        /// 1 for a page with no guest table behind it.
+        direct: u8,
+        /// 1 if the page is unsync.
+        unsync: u8,
+        /// How many vCPUs hold it as a root.
+        root_count: u32,
+    }
+}
+
+table! {
+    /// Records that could not be kept.
+    LossRow in "losses" {
+        /// The sequence number that the next record would have got when the loss was read.
+        seq: Seq,
+        /// When the latest of them was lost, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// Always null: counted for all vCPUs together.
+        vcpu: Option<VcpuId>,
+        /// Which probe lost them: fault, entry, page, root, mark, keyframe, page_map, read.
+        probe: String,
+        /// How many.
+        count: u64,
+        /// When the first of them was lost, CLOCK_MONOTONIC, ns.
+        from_ns: TimeNs,
+    }
+}
+
+/// Records of one stretch of time, of every kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// Kind `faults`.
+    pub faults: Vec<FaultRow>,
+    /// Kind `entries`.
+    pub entries: Vec<EntryRow>,
+    /// Kind `pages`.
+    pub pages: Vec<PageRow>,
+    /// Kind `roots`.
+    pub roots: Vec<RootRow>,
+    /// Kind `marks`.
+    pub marks: Vec<MarkRow>,
+    /// Kind `keyframes`.
+    pub keyframes: Vec<KeyframeRow>,
+    /// Kind `losses`.
+    pub losses: Vec<LossRow>,
+}
+
+impl Batch {
+    /// Rows of all kinds.
+    pub fn rows(&self) -> usize {
+        self.faults.len()
+            + self.entries.len()
+            + self.pages.len()
+            + self.roots.len()
+            + self.marks.len()
+            + self.keyframes.len()
+            + self.losses.len()
+    }
+}

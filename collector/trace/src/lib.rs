@@ -1,0 +1,37 @@
+//! The trace: its schema, its writer and its reader.
+//!
+//! A trace is a folder `NAME.trace/`:
+//!
+//! * `meta.json`: [`Meta`], what was recorded, where and how. Written at the start
+//!   with `complete: false`, replaced at the end.
+//! * `segments.jsonl`: one line for each segment, [`Segment`], appended before the
+//!   segment gets its name. It carries the segment's length and CRC-32.
+//! * one folder a kind (`faults`, `entries`, `pages`, `roots`, `marks`, `keyframes`,
+//!   `losses`) with Parquet segments `000001.parquet`, ... A number stands for one
+//!   stretch of time in every kind; a kind with nothing to say in it has no file.
+//!
+//! A segment is written under a temporary name, synced and renamed, so a reader
+//! never sees half a file. Nothing here knows KVM, aya or clap.
+
+mod cell;
+mod error;
+mod kinds;
+mod meta;
+mod reader;
+mod records;
+mod segments;
+mod table;
+mod writer;
+
+pub use cell::Cell;
+pub use error::TraceError;
+pub use kinds::{Batch, EntryRow, FaultRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Slot};
+pub use meta::{
+    Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Tool, VmMeta,
+    WorkloadMeta,
+};
+pub use reader::Trace;
+pub use records::{KeyframePage, Record, Records};
+pub use segments::Segment;
+pub use table::{ColumnInfo, Row};
+pub use writer::TraceWriter;

@@ -1,0 +1,183 @@
+//! `meta.json`: what was recorded, where, and how.
+
+use std::collections::BTreeMap;
+
+use events::RoleLayout;
+use serde::{Deserialize, Serialize};
+
+/// Version of the schema. Additive changes keep it.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The whole of `meta.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Meta {
+    /// See [`SCHEMA_VERSION`].
+    pub schema: u32,
+    /// What recorded.
+    pub tool: Tool,
+    /// Command line of the recording.
+    pub command: Vec<String>,
+    /// Start of the recording, seconds of the Unix epoch.
+    pub started_unix_s: u64,
+    /// Start of the recording on the trace's clock, ns.
+    pub started_ns: u64,
+    /// Clock of every `time_ns`.
+    pub clock: String,
+    /// False until the recorder ended in good order: a trace with `false` was cut.
+    pub complete: bool,
+    /// The machine.
+    pub host: Host,
+    /// Every probe considered, and what became of it.
+    pub probes: Vec<ProbeState>,
+    /// Kernel fields and their byte offsets; null where this kernel has none.
+    pub offsets: BTreeMap<String, Option<u32>>,
+    /// Where the fields of a role word are: lowest bit, width.
+    pub role: BTreeMap<String, [u8; 2]>,
+    /// The VMs.
+    pub vms: Vec<VmMeta>,
+    /// The workload, if the collector's own VMM ran one.
+    pub workload: Option<WorkloadMeta>,
+    /// Size of the ring buffer, bytes.
+    pub ring_bytes: u64,
+    /// How the recording ended; null in a trace that was cut.
+    pub end: Option<End>,
+}
+
+impl Meta {
+    /// The layout of role words, zero widths where unknown.
+    pub fn role_layout(&self) -> RoleLayout {
+        let field = |name: &str| self.role.get(name).copied().unwrap_or_default();
+        RoleLayout {
+            level: field("level"),
+            direct: field("direct"),
+            access: field("access"),
+            invalid: field("invalid"),
+        }
+    }
+}
+
+/// The recording program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The traced machine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -v`.
+    pub kernel_version: String,
+    /// Model name of the processor.
+    pub cpu: String,
+    /// Processors online.
+    pub cpus: u32,
+    /// `kvm_pvm`, `kvm_intel`, `kvm_amd` or `unknown`.
+    pub hypervisor: String,
+    /// Parameters of the kvm modules that decide what is seen (`tdp_mmu`, `ept`, `npt`, `mmio_caching`, ...).
+    pub parameters: BTreeMap<String, String>,
+    /// Lockdown mode in force.
+    pub lockdown: String,
+}
+
+/// One probe of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProbeState {
+    /// Name of the program.
+    pub name: String,
+    /// What it hooks, e.g. `raw tracepoint kvm_mmu_set_spte`.
+    pub hook: String,
+    /// Whether it records.
+    pub attached: bool,
+    /// What it shows, or why it is not there.
+    pub note: String,
+}
+
+/// A traced VM.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct VmMeta {
+    /// Number in `vm` columns.
+    pub vm: u16,
+    /// Process of the VMM.
+    pub pid: u32,
+    /// Ids of its vCPUs.
+    pub vcpus: Vec<u16>,
+    /// Its memory, from the start unless `from_ns` says later.
+    pub memslots: Vec<Memslot>,
+    /// KVM's counters when tracing began.
+    pub counters_before: Counters,
+    /// KVM's counters when it ended; null in a trace that was cut.
+    pub counters_after: Option<Counters>,
+}
+
+/// A memslot: which HVA stands behind which GPA.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Memslot {
+    /// Slot id.
+    pub slot: u16,
+    /// First GPA.
+    pub gpa: u64,
+    /// Length, bytes.
+    pub bytes: u64,
+    /// HVA of the first byte.
+    pub hva: u64,
+    /// Since when, on the trace's clock, ns.
+    pub from_ns: u64,
+}
+
+/// KVM's own counters (`KVM_GET_STATS_FD`), by the kernel's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Of the VM.
+    pub vm: BTreeMap<String, u64>,
+    /// Of each vCPU, in the order of `VmMeta::vcpus`.
+    pub vcpus: Vec<BTreeMap<String, u64>>,
+}
+
+/// The workload.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadMeta {
+    /// Its name in the catalogue.
+    pub name: String,
+    /// Its parameters, all of them.
+    pub params: BTreeMap<String, String>,
+    /// First GVA of the range it works on.
+    pub range_gva: u64,
+    /// Length of that range, 4 KiB pages.
+    pub range_pages: u64,
+    /// Guest's own faults in the range that theory gives.
+    pub expected_guest_faults: u64,
+    /// Shadow faults in the range that theory gives.
+    pub expected_shadow_faults: u64,
+    /// Retried faults in the range that theory gives.
+    #[serde(default)]
+    pub expected_retried_faults: u64,
+}
+
+/// How a recording ended.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// When, on the trace's clock, ns.
+    pub time_ns: u64,
+    /// Why: `done`, `timeout`, `interrupted`, or the error.
+    pub reason: String,
+    /// Records made, lost ones included (the last sequence number + 1).
+    pub records: u64,
+    /// Cost of the probes by the kernel's own measure, where `kernel.bpf_stats_enabled` was on.
+    pub programs: Vec<ProgramCost>,
+}
+
+/// What the kernel measured of one program.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProgramCost {
+    /// Name of the program.
+    pub name: String,
+    /// Times it ran.
+    pub runs: u64,
+    /// Time in it, ns.
+    pub ns: u64,
+}

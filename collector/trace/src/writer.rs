@@ -1,0 +1,148 @@
+//! Writing a trace so that a cut at any moment leaves a readable one.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use polars::prelude::*;
+
+use crate::{Batch, Meta, Row, Segment, TraceError, segments::SEGMENTS};
+
+/// An open trace that grows by segments.
+#[derive(Debug)]
+pub struct TraceWriter {
+    path: PathBuf,
+    list: File,
+    next: u32,
+    bytes: u64,
+}
+
+impl TraceWriter {
+    /// Makes the folder (which must not be there) and writes the first `meta.json`.
+    pub fn create(path: &Path, meta: &Meta) -> Result<Self, TraceError> {
+        match fs::DirBuilder::new().mode(0o700).create(path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(TraceError::Exists { path: path.to_owned() });
+            }
+            Err(error) => return Err(TraceError::io("creating", path)(error)),
+        }
+        let list_path = path.join(SEGMENTS);
+        let list = OpenOptions::new()
+            .append(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&list_path)
+            .map_err(TraceError::io("creating", list_path))?;
+        let writer = Self { path: path.to_owned(), list, next: 1, bytes: 0 };
+        writer.write_meta(meta)?;
+        Ok(writer)
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of all segments so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Writes one stretch of time: a segment for each kind that has rows.
+    pub fn write(&mut self, batch: &Batch) -> Result<(), TraceError> {
+        if batch.rows() == 0 {
+            return Ok(());
+        }
+        let number = self.next;
+        self.next += 1;
+        self.write_kind(number, &batch.faults)?;
+        self.write_kind(number, &batch.entries)?;
+        self.write_kind(number, &batch.pages)?;
+        self.write_kind(number, &batch.roots)?;
+        self.write_kind(number, &batch.marks)?;
+        self.write_kind(number, &batch.keyframes)?;
+        self.write_kind(number, &batch.losses)
+    }
+
+    /// Replaces `meta.json`.
+    pub fn write_meta(&self, meta: &Meta) -> Result<(), TraceError> {
+        let path = self.path.join("meta.json");
+        let text = serde_json::to_vec_pretty(meta)
+            .map_err(|source| TraceError::Meta { path: path.clone(), source })?;
+        self.write_file(&path, &text)
+    }
+
+    fn write_kind<R: Row>(&mut self, number: u32, rows: &[R]) -> Result<(), TraceError> {
+        let (Some(seq), Some(time)) = (
+            min_max(rows.iter().map(|row| row.seq().0)),
+            min_max(rows.iter().map(|row| row.time().0)),
+        ) else {
+            return Ok(());
+        };
+        let mut segment = Segment {
+            kind: R::KIND.to_owned(),
+            segment: number,
+            rows: rows.len() as u64,
+            seq,
+            time_ns: time,
+            ..Segment::default()
+        };
+        let path = self.path.join(segment.file());
+        let folder = self.path.join(R::KIND);
+        if !folder.is_dir() {
+            fs::DirBuilder::new().mode(0o700).create(&folder).map_err(TraceError::io("creating", &folder))?;
+        }
+        let bytes = encode(rows)
+            .map_err(|error| TraceError::Encode { path: path.clone(), why: error.to_string() })?;
+        segment.bytes = bytes.len() as u64;
+        segment.crc32 = crc32fast::hash(&bytes);
+
+        // The line first: a segment without a line would have nothing to be checked against,
+        // a line without its segment is a cut.
+        let mut line = serde_json::to_string(&segment)
+            .map_err(|source| TraceError::Meta { path: path.clone(), source })?;
+        line.push('\n');
+        let list = self.path.join(SEGMENTS);
+        self.list.write_all(line.as_bytes()).map_err(TraceError::io("writing", &list))?;
+        self.list.sync_data().map_err(TraceError::io("syncing", &list))?;
+        self.write_file(&path, &bytes)?;
+        self.bytes += segment.bytes;
+        Ok(())
+    }
+
+    /// Temporary name, sync, rename.
+    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
+        let temporary = path.with_extension("tmp");
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&temporary)
+            .map_err(TraceError::io("creating", &temporary))?;
+        file.write_all(bytes).map_err(TraceError::io("writing", &temporary))?;
+        file.sync_data().map_err(TraceError::io("syncing", &temporary))?;
+        fs::rename(&temporary, path).map_err(TraceError::io("naming", path))
+    }
+}
+
+fn min_max(values: impl Iterator<Item = u64>) -> Option<[u64; 2]> {
+    values.fold(None, |range: Option<[u64; 2]>, value| {
+        Some(range.map_or([value, value], |[low, high]| [low.min(value), high.max(value)]))
+    })
+}
+
+fn encode<R: Row>(rows: &[R]) -> PolarsResult<Vec<u8>> {
+    let mut frame = R::to_frame(rows)?;
+    let mut bytes = Vec::new();
+    ParquetWriter::new(&mut bytes)
+        .with_compression(ParquetCompression::Zstd(None))
+        .with_statistics(StatisticsOptions::empty())
+        .set_parallel(false)
+        .finish(&mut frame)?;
+    Ok(bytes)
+}

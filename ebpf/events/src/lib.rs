@@ -1,0 +1,33 @@
+//! What the kernel side writes and the user side reads.
+//!
+//! Every record begins with a [`Header`]; its [`RecordKind`] says which struct
+//! the bytes are. All records are `#[repr(C)]`, free of implicit padding, in the
+//! byte order of the traced machine (x86-64: little-endian), and travel through
+//! one BPF ring buffer. This crate knows neither aya, nor std, nor files.
+#![no_std]
+
+mod address;
+mod config;
+mod entries;
+mod faults;
+mod header;
+mod keyframes;
+mod losses;
+mod marks;
+mod pages;
+mod roots;
+mod spte;
+mod vcpus;
+
+pub use address::{ERROR_PFN_MASK, Gfn, Gpa, Gpte, Gva, Hpa, Hva, NO_SLOT_PFN, Pfn, Spte};
+pub use config::{ABSENT, Config};
+pub use entries::{Cause, Entry};
+pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};
+pub use header::{Header, NO_VCPU, RecordKind, Seq, TimeNs, VcpuId, VmId};
+pub use keyframes::{ENTRIES_PER_TABLE, KeyframeCursor, KeyframePage, KEYFRAME_BATCH};
+pub use losses::{Loss, Probe};
+pub use marks::{COLLECTOR_MARK_BASE, Mark};
+pub use pages::{Page, PageEvent, Role, RoleLayout};
+pub use roots::Root;
+pub use spte::Level;
+pub use vcpus::{Outcomes, Vcpu};

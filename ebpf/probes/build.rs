@@ -1,0 +1,8 @@
+//! bpf-linker generates the code, so what the code may use is said to the linker.
+
+fn main() {
+    // Atomic fetch-and-add (in every kernel since 5.12) comes with the 32-bit instructions, and only
+    // for the strongest ordering: for a weaker one LLVM picks the old form that returns nothing.
+    println!("cargo::rustc-link-arg-bins=--cpu-features=+alu32");
+    println!("cargo::rerun-if-changed=build.rs");
+}

@@ -1,0 +1,28 @@
+//! Moments that user space names, in the one order of all records.
+
+use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
+use events::{Mark, Probe, RecordKind, VcpuId, VmId};
+
+use crate::{
+    kernel::now,
+    ring::{reserve, submit},
+};
+
+/// Run by user space: `arg` 0 mark, 1 VM, 2 vCPU, 3 keyframe, 4 value.
+#[raw_tracepoint]
+pub fn mark(ctx: RawTracePointContext) -> u32 {
+    let vm = VmId(ctx.arg::<u64>(1) as u16);
+    let vcpu = VcpuId(ctx.arg::<u64>(2) as u16);
+    let Some(mut entry) = reserve::<Mark>(RecordKind::Mark, Probe::Mark, vm, vcpu, now()) else {
+        return 0;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: reserved room for one record.
+    unsafe {
+        (*record).mark = ctx.arg::<u64>(0) as u32;
+        (*record).keyframe = ctx.arg::<u64>(3) as u32;
+        (*record).value = ctx.arg(4);
+    }
+    submit(entry);
+    1
+}

@@ -1,0 +1,114 @@
+//! The life of shadow pages.
+
+use aya_ebpf::{
+    macros::{map, raw_tracepoint},
+    maps::HashMap,
+    programs::RawTracePointContext,
+};
+use aya_log_ebpf::debug;
+use events::{Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, VmId};
+
+use crate::{
+    kernel::{now, offset, physical, read},
+    ring::{lose, reserve, submit},
+    vcpus,
+};
+
+/// Shadow pages of traced VMs, keyed by `struct kvm_mmu_page`: the struct names no VM, and a
+/// zap may come from a thread that is no vCPU's.
+#[map]
+static PAGES: HashMap<u64, VmId> = HashMap::with_max_entries(1 << 16, 0);
+
+/// Remembers whose page this is.
+#[inline(always)]
+pub fn remember(sp: u64, vm: VmId) {
+    if PAGES.insert(sp, vm, 0).is_err() {
+        lose(Probe::PageMap);
+    }
+}
+
+// TP_PROTO(struct kvm_mmu_page *sp, bool created), under mmu_lock, before the page is linked.
+#[raw_tracepoint]
+pub fn kvm_mmu_get_page(ctx: RawTracePointContext) -> u32 {
+    let Some(vcpu) = vcpus::current() else { return 0 };
+    let sp: u64 = ctx.arg(0);
+    // The register holds a bool: only its low byte is defined.
+    let created = ctx.arg::<u64>(1) & 0xff != 0;
+    vcpu.linking = 1;
+    if created {
+        vcpu.created = vcpu.created.saturating_add(1);
+        remember(sp, vcpu.vm);
+        record(sp, vcpu.vm, PageEvent::Born);
+        debug!(&ctx, "vm {}: shadow page {:x} is new", vcpu.vm.0, sp);
+    } else {
+        vcpu.reused = vcpu.reused.saturating_add(1);
+        record(sp, vcpu.vm, PageEvent::Reused);
+    }
+    0
+}
+
+// TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, before sp->unsync is set.
+#[raw_tracepoint]
+pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) -> u32 {
+    if let Some(vcpu) = vcpus::current() {
+        vcpu.unsync = 1;
+        record(ctx.arg(0), vcpu.vm, PageEvent::Unsync);
+    }
+    0
+}
+
+// TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, before the entries are brought in line.
+#[raw_tracepoint]
+pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) -> u32 {
+    if let Some(vcpu) = vcpus::current() {
+        record(ctx.arg(0), vcpu.vm, PageEvent::Sync);
+    }
+    0
+}
+
+// TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, contents still there.
+#[raw_tracepoint]
+pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) -> u32 {
+    let sp: u64 = ctx.arg(0);
+    // SAFETY: the value is copied at once.
+    let Some(&vm) = (unsafe { PAGES.get(sp) }) else { return 0 };
+    // A root in use is zapped twice, so a page that is gone already is no fault.
+    let _ = PAGES.remove(sp);
+    if let Some(vcpu) = vcpus::current() {
+        vcpu.zapped = vcpu.zapped.saturating_add(1);
+    }
+    record(sp, vm, PageEvent::Zapped);
+    debug!(&ctx, "vm {}: shadow page {:x} is zapped", vm.0, sp);
+    0
+}
+
+#[inline(always)]
+fn record(sp: u64, vm: VmId, event: PageEvent) {
+    let vcpu = match vcpus::current() {
+        Some(vcpu) => vcpu.vcpu,
+        None => NO_VCPU,
+    };
+    let (Some(spt), Some(gfn), Some(role), Some(unsync)) = (
+        read::<u64>(sp, offset!(sp_spt)),
+        read::<u64>(sp, offset!(sp_gfn)),
+        read::<u32>(sp, offset!(sp_role)),
+        read::<u8>(sp, offset!(sp_unsync)),
+    ) else {
+        lose(Probe::Read);
+        return;
+    };
+    let Some(mut entry) = reserve::<Page>(RecordKind::Page, Probe::Page, vm, vcpu, now()) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: reserved room for one record.
+    unsafe {
+        (*record).spt = physical(spt);
+        (*record).gfn = Gfn(gfn);
+        (*record).role = Role(role);
+        (*record).event = event as u8;
+        (*record).unsync = unsync;
+        (*record).reserved = [0; 2];
+    }
+    submit(entry);
+}

@@ -1,0 +1,138 @@
+//! What the VMM tells the guest.
+
+use crate::{ABI_VERSION, Gpa, MAGIC};
+
+/// A run of frames of guest memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrameRange {
+    /// First byte; page-aligned.
+    pub start: Gpa,
+    /// Number of 4 KiB frames.
+    pub frames: u64,
+}
+
+impl FrameRange {
+    /// First byte after the range.
+    #[must_use]
+    pub const fn end(self) -> Gpa {
+        self.start.add_frames(self.frames)
+    }
+}
+
+/// The guest's orders, at [`crate::layout::BOOT_INFO`]. Written by the VMM before entry.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BootInfo {
+    /// [`MAGIC`].
+    pub magic: u64,
+    /// [`ABI_VERSION`].
+    pub version: u32,
+    /// A [`crate::WorkloadId`].
+    pub workload: u32,
+    /// Pages of the work range, 1 to [`crate::MAX_PAGES`].
+    pub pages: u64,
+    /// Stride in pages; used by [`crate::Pattern::Stride`].
+    pub stride: u64,
+    /// Seed of the random order and of the values written.
+    pub seed: u64,
+    /// A [`crate::Pattern`].
+    pub pattern: u32,
+    /// 1: the first touch of a page is a store. 0: a load, and a second pass stores.
+    pub write: u32,
+    /// A [`crate::CrashKind`] for the workload `crash`, else 0.
+    pub crash: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Guest memory in bytes, from guest-physical address 0.
+    pub memory_bytes: u64,
+    /// Frames for the guest's page tables: identity-mapped, zeroed, each used once.
+    pub tables: FrameRange,
+    /// Frames behind the work range: zeroed, mapped nowhere yet.
+    pub work: FrameRange,
+}
+
+const _: () = assert!(size_of::<BootInfo>() == BootInfo::BYTES);
+
+impl BootInfo {
+    /// Size in bytes.
+    pub const BYTES: usize = 96;
+
+    /// As it stands in guest memory, little-endian, fields in order.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; Self::BYTES] {
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let words = [
+            self.magic,
+            pair(self.version, self.workload),
+            self.pages,
+            self.stride,
+            self.seed,
+            pair(self.pattern, self.write),
+            pair(self.crash, self.reserved),
+            self.memory_bytes,
+            self.tables.start.0,
+            self.tables.frames,
+            self.work.start.0,
+            self.work.frames,
+        ];
+        let mut bytes = [0; Self::BYTES];
+        for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
+            to.copy_from_slice(&word.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Whether magic and version are those of this crate.
+    #[must_use]
+    pub const fn is_current(&self) -> bool {
+        self.magic == MAGIC && self.version == ABI_VERSION
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use core::mem::offset_of;
+
+    #[test]
+    fn bytes_stand_where_the_guest_reads_them() {
+        let info = BootInfo {
+            magic: MAGIC,
+            version: ABI_VERSION,
+            workload: 2,
+            pages: 3,
+            stride: 4,
+            seed: 5,
+            pattern: 6,
+            write: 7,
+            crash: 8,
+            reserved: 0,
+            memory_bytes: 9,
+            tables: FrameRange {
+                start: Gpa(10),
+                frames: 11,
+            },
+            work: FrameRange {
+                start: Gpa(12),
+                frames: 13,
+            },
+        };
+        let bytes = info.to_bytes();
+        for (offset, value) in [
+            (offset_of!(BootInfo, workload), 2),
+            (offset_of!(BootInfo, pages), 3),
+            (offset_of!(BootInfo, stride), 4),
+            (offset_of!(BootInfo, seed), 5),
+            (offset_of!(BootInfo, pattern), 6),
+            (offset_of!(BootInfo, write), 7),
+            (offset_of!(BootInfo, crash), 8),
+            (offset_of!(BootInfo, memory_bytes), 9),
+            (offset_of!(BootInfo, tables), 10),
+            (offset_of!(BootInfo, work) + 8, 13),
+        ] {
+            assert_eq!(bytes[offset], value, "offset {offset}");
+        }
+        assert!(info.is_current());
+    }
+}

@@ -1,0 +1,42 @@
+//! The contract between a Shadowscope guest and the VMM that runs it.
+//!
+//! - The VMM lays out guest memory as [`layout`] says, fills one [`BootInfo`] and
+//!   enters the guest's image at CPL0 in long mode with paging on.
+//! - The guest answers by *calls*: it fills the one [`Mailbox`] and writes a
+//!   [`Call`] number to [`CALL_PORT`]. [`Call::Mark`] says that a [`Phase`]
+//!   begins; [`Call::Done`], [`Call::Exception`] and [`Call::Panic`] end the run.
+//!
+//! The guest is hostile by assumption: every number that crosses this border is
+//! converted with a check, and nothing here trusts a length it read.
+//!
+//! Both sides are little-endian x86-64. [`ABI_VERSION`] changes with any change of
+//! meaning or layout in this crate; it has nothing to do with the crate's version.
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod addr;
+mod boot_info;
+mod call;
+mod crash;
+pub mod layout;
+mod mailbox;
+mod number;
+mod order;
+mod params;
+
+pub use addr::{Gpa, Gva, PAGE_BYTES};
+pub use boot_info::{BootInfo, FrameRange};
+pub use call::{CALL_PORT, Call, HYPERCALL_MAGIC, Phase};
+pub use crash::CrashKind;
+pub use mailbox::{Mailbox, ResultCode, TEXT_BYTES};
+pub use number::UnknownNumber;
+pub use order::{Order, value};
+pub use params::{MAX_PAGES, Pattern, WorkloadId};
+
+/// First field of [`BootInfo`] and of [`Mailbox`]: the bytes `SHADOWSC`.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
+
+/// Version of this contract; guest and VMM must agree exactly.
+pub const ABI_VERSION: u32 = 1;

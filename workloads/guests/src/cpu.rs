@@ -1,0 +1,82 @@
+//! The instructions that Rust has no words for.
+
+use abi::layout::{USER_STACK_TOP, selector};
+use abi::{BootInfo, CALL_PORT};
+use core::arch::asm;
+
+/// Current privilege level: 0 in the guest kernel, 3 in its user code.
+pub fn privilege_level() -> u16 {
+    let cs: u16;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {0:x}, cs", out(reg) cs, options(nomem, nostack, preserves_flags)) };
+    cs & 3
+}
+
+/// The time-stamp counter, in guest TSC cycles.
+pub fn tsc() -> u64 {
+    // SAFETY: RDTSC reads a counter; CR4.TSD is clear, so CPL3 may too.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The address whose access faulted last. CPL0 only.
+pub fn fault_address() -> u64 {
+    let cr2: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr2", out(reg) cr2, options(nomem, nostack, preserves_flags)) };
+    cr2
+}
+
+/// The address of the current PML4. CPL0 only.
+pub fn page_table_root() -> u64 {
+    let cr3: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr3", out(reg) cr3, options(nomem, nostack, preserves_flags)) };
+    cr3 & !0xfff
+}
+
+/// Writes `number` to the call port. CPL0 only. The VMM reads the mailbox meanwhile.
+pub fn out_call(number: u32) {
+    out(CALL_PORT, number);
+}
+
+/// Writes 32 bits to a port. CPL0 only.
+pub fn out(port: u16, number: u32) {
+    // SAFETY: no port of this machine changes guest memory.
+    unsafe {
+        asm!("out dx, eax", in("dx") port, in("eax") number, options(nostack, preserves_flags))
+    };
+}
+
+/// Reads 8 bits from a port and drops them. CPL0 only.
+pub fn input(port: u16) {
+    // SAFETY: as in `out`.
+    unsafe { asm!("in al, dx", in("dx") port, out("al") _, options(nostack, preserves_flags)) };
+}
+
+/// Stops the CPU until an interrupt, which never comes. CPL0 only.
+pub fn halt() {
+    // SAFETY: touches nothing.
+    unsafe { asm!("hlt", options(nomem, nostack, preserves_flags)) };
+}
+
+/// Leaves to CPL3 at `entry`, on the empty user stack, with interrupts off.
+pub fn enter_user(entry: extern "C" fn(&'static BootInfo) -> !, info: &'static BootInfo) -> ! {
+    // SAFETY: the five words are a 64-bit interrupt frame. The function at `entry` never
+    // returns, and finds the stack as after a call (8 bytes below a multiple of 16).
+    unsafe {
+        asm!(
+            "push {ss}",
+            "push {rsp}",
+            "push 2",
+            "push {cs}",
+            "push {rip}",
+            "iretq",
+            ss = const selector::USER_DATA,
+            rsp = in(reg) USER_STACK_TOP.0 - 8,
+            cs = const selector::USER_CODE,
+            rip = in(reg) entry,
+            in("rdi") info,
+            options(noreturn),
+        )
+    }
+}

@@ -1,0 +1,65 @@
+//! The hidden workload `crash`: misbehaves on request, so that the VMM can be tested.
+
+use abi::layout::WORK;
+use abi::{BootInfo, Call, CrashKind, Gpa, Phase, ResultCode};
+use core::arch::asm;
+
+use crate::{call, cpu, kernel, work};
+
+/// What must happen at CPL0, before the user code starts.
+pub fn prepare(info: &BootInfo) {
+    match CrashKind::try_from(info.crash) {
+        Ok(CrashKind::Triple) => triple_fault(),
+        Ok(CrashKind::KernelLoop) => spin(),
+        Ok(CrashKind::Outside) => kernel::map_frame(WORK, Gpa(info.memory_bytes)),
+        Ok(CrashKind::Port) => cpu::out(0x80, 0),
+        Ok(CrashKind::PortRead) => cpu::input(0x60),
+        Ok(CrashKind::Halt) => cpu::halt(),
+        _ => {}
+    }
+}
+
+/// The rest, at CPL3.
+pub fn run(info: &BootInfo) -> ! {
+    match CrashKind::try_from(info.crash) {
+        Ok(CrashKind::Loop) => spin(),
+        Ok(CrashKind::Outside) => work::store(0, 1),
+        Ok(CrashKind::Panic) => panic!("a guest may panic: {:#x}", WORK.0),
+        Ok(CrashKind::Exception) => divide_by_zero(),
+        Ok(CrashKind::BadCall) => call::send(0xdead_beef),
+        Ok(CrashKind::BadMailbox) => spoil_mailbox(),
+        Ok(CrashKind::WrongValue) => call::done(ResultCode::WrongValue, &[9, 7, 1, 2, 1]),
+        _ => {}
+    }
+    call::done(ResultCode::Ok, &[])
+}
+
+/// An IDT without room for any gate, then an exception: nothing can be delivered.
+fn triple_fault() {
+    let no_table = [0u8; 10];
+    // SAFETY: the machine ends here, as intended.
+    unsafe { asm!("lidt [{}]", "ud2", in(reg) &no_table, options(noreturn)) }
+}
+
+fn spin() -> ! {
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+fn divide_by_zero() {
+    // SAFETY: raises #DE, which the kernel reports.
+    unsafe { asm!("div {0:e}", in(reg) 0, inout("eax") 1 => _, inout("edx") 0 => _) };
+}
+
+fn spoil_mailbox() {
+    call::with_mailbox(|mailbox| {
+        mailbox.phase = u32::MAX;
+        mailbox.code = u32::MAX;
+        mailbox.text_len = u32::MAX;
+        mailbox.numbers = [u64::MAX; 6];
+        mailbox.text = [0xff; abi::TEXT_BYTES];
+    });
+    call::send(Call::Mark.number());
+    call::mark(Phase::Done);
+}

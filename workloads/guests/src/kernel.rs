@@ -1,0 +1,86 @@
+//! The guest kernel's state and its two ways to map the work range.
+
+use abi::layout::WORK;
+use abi::{BootInfo, Gpa, Gva, PAGE_BYTES, Phase, ResultCode, WorkloadId};
+use core::cell::UnsafeCell;
+
+use crate::paging::{FramePool, Mapper, OutOfFrames};
+use crate::{call, crash};
+
+struct Kernel {
+    mapper: Mapper,
+    frames: FramePool,
+    /// The part of the work range that a page fault may map.
+    demand_bytes: u64,
+}
+
+struct KernelCell(UnsafeCell<Kernel>);
+
+// SAFETY: the machine has one CPU, and only code at CPL0 with interrupts off gets at it,
+// through `with_kernel`, whose callers do not nest.
+unsafe impl Sync for KernelCell {}
+
+static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
+    mapper: Mapper::EMPTY,
+    frames: FramePool::EMPTY,
+    demand_bytes: 0,
+}));
+
+fn with_kernel<T>(work: impl FnOnce(&mut Kernel) -> T) -> T {
+    // SAFETY: see `KernelCell`.
+    work(unsafe { &mut *KERNEL.0.get() })
+}
+
+/// Makes ready what the workload needs from its kernel. CPL0 only.
+pub fn start(info: &BootInfo) {
+    let demand = info.workload == WorkloadId::Demand.number();
+    with_kernel(|kernel| {
+        *kernel = Kernel {
+            mapper: Mapper::new(info.tables),
+            frames: FramePool::new(info.work),
+            demand_bytes: if demand { info.pages * PAGE_BYTES } else { 0 },
+        }
+    });
+    match WorkloadId::try_from(info.workload) {
+        Ok(WorkloadId::Linear) => map_all(info.pages),
+        Ok(WorkloadId::Crash) => crash::prepare(info),
+        Ok(WorkloadId::Demand) | Err(_) => {}
+    }
+}
+
+fn map_all(pages: u64) {
+    call::mark(Phase::Map);
+    for page in 0..pages {
+        if with_kernel(|kernel| kernel.map(WORK.add_pages(page))).is_err() {
+            call::done(ResultCode::OutOfFrames, &[page]);
+        }
+    }
+}
+
+/// Maps the page of `address` if the workload wants that; called by the #PF handler.
+#[inline(always)]
+pub fn map_on_demand(address: u64) -> bool {
+    let offset = address.wrapping_sub(WORK.0);
+    let mapped = with_kernel(|kernel| {
+        let wanted = offset < kernel.demand_bytes;
+        wanted.then(|| kernel.map(Gva(address)))
+    });
+    if let Some(Err(OutOfFrames)) = mapped {
+        call::done(ResultCode::OutOfFrames, &[offset / PAGE_BYTES]);
+    }
+    mapped.is_some()
+}
+
+/// Maps the page of `gva` to the frame at `frame`, which may not exist: for `crash`.
+pub fn map_frame(gva: Gva, frame: Gpa) {
+    // No frame left for a table: CPL3's access faults and is reported.
+    let _ = with_kernel(|kernel| kernel.mapper.map(gva, frame));
+}
+
+impl Kernel {
+    /// Maps the page of `gva` to the next free frame.
+    #[inline(always)]
+    fn map(&mut self, gva: Gva) -> Result<(), OutOfFrames> {
+        self.mapper.map(gva, self.frames.take()?)
+    }
+}

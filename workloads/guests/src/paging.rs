@@ -1,0 +1,122 @@
+//! The guest's own page tables: four levels, 4 KiB pages.
+
+use abi::{FrameRange, Gpa, Gva};
+
+use crate::cpu;
+
+const PRESENT: u64 = 1 << 0;
+const WRITABLE: u64 = 1 << 1;
+const USER: u64 = 1 << 2;
+/// Flags of every entry made here. Accessed and dirty stay clear: that is for the
+/// hardware, or for KVM's walker, to set at the first access.
+const FLAGS: u64 = PRESENT | WRITABLE | USER;
+/// Bits 51:12 of an entry.
+const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// A region that no address lies in.
+const NO_REGION: (u64, Gpa) = (u64::MAX, Gpa(0));
+
+type Table = [u64; 512];
+
+/// No frame is left in a pool.
+#[derive(Debug)]
+pub struct OutOfFrames;
+
+/// Frames handed out in ascending order, each once.
+#[derive(Debug)]
+pub struct FramePool {
+    next: Gpa,
+    end: Gpa,
+}
+
+impl FramePool {
+    /// Without any frame.
+    pub const EMPTY: Self = Self {
+        next: Gpa(0),
+        end: Gpa(0),
+    };
+
+    /// With all frames of `range`.
+    pub const fn new(range: FrameRange) -> Self {
+        Self {
+            next: range.start,
+            end: range.end(),
+        }
+    }
+
+    /// The next frame.
+    #[inline(always)]
+    pub fn take(&mut self) -> Result<Gpa, OutOfFrames> {
+        if self.next >= self.end {
+            return Err(OutOfFrames);
+        }
+        let frame = self.next;
+        self.next = frame.add_frames(1);
+        Ok(frame)
+    }
+}
+
+/// Adds pages to the current page tables. What runs for each page is inlined: at CPL0
+/// every instruction may cost a microsecond.
+#[derive(Debug)]
+pub struct Mapper {
+    root: Gpa,
+    tables: FramePool,
+    /// The 2 MiB region mapped last (GVA / 2 MiB) and its page table: consecutive pages
+    /// do not walk from the root again.
+    last: (u64, Gpa),
+}
+
+impl Mapper {
+    /// Before the kernel's start.
+    pub const EMPTY: Self = Self {
+        root: Gpa(0),
+        tables: FramePool::EMPTY,
+        last: NO_REGION,
+    };
+
+    /// `tables` must be identity-mapped, zeroed and unused.
+    pub fn new(tables: FrameRange) -> Self {
+        Self {
+            root: Gpa(cpu::page_table_root()),
+            tables: FramePool::new(tables),
+            last: NO_REGION,
+        }
+    }
+
+    /// Maps the page of `gva` to `frame`, for CPL3, writable.
+    #[inline(always)]
+    pub fn map(&mut self, gva: Gva, frame: Gpa) -> Result<(), OutOfFrames> {
+        let region = gva.0 >> 21;
+        if self.last.0 != region {
+            self.last = (region, self.page_table(gva)?);
+        }
+        *entry(self.last.1, gva, 1) = frame.0 | FLAGS;
+        Ok(())
+    }
+
+    /// The page table that holds `gva`'s entry; missing tables are made on the way.
+    #[cold]
+    #[inline(never)]
+    fn page_table(&mut self, gva: Gva) -> Result<Gpa, OutOfFrames> {
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            let entry = entry(table, gva, level);
+            if *entry & PRESENT == 0 {
+                *entry = self.tables.take()?.0 | FLAGS;
+            }
+            table = Gpa(*entry & ADDRESS);
+        }
+        Ok(table)
+    }
+}
+
+/// The entry of `gva` in the table at `table`, which is of `level`.
+#[inline(always)]
+fn entry(table: Gpa, gva: Gva, level: u32) -> &'static mut u64 {
+    let table = core::ptr::with_exposed_provenance_mut::<Table>(table.0 as usize);
+    // SAFETY: tables come from the boot tables or the table pool, both identity-mapped and
+    // writable; an index has 9 bits. The reference ends before the next one is made, and
+    // nothing but this module refers to page tables.
+    unsafe { &mut (*table)[gva.index(level)] }
+}

@@ -1,0 +1,28 @@
+//! The catalogue of workloads, and the guest image that runs them all.
+//!
+//! A [`Workload`] says what it stresses, which parameters it takes and what its trace
+//! should look like. [`Workload::plan`] checks the parameters a user gave and answers
+//! with a [`Plan`]: everything a VMM needs to run it, and what to expect of the trace.
+//!
+//! Nothing here touches KVM.
+//!
+//! ```
+//! let linear = workloads::find("linear")?;
+//! let plan = linear.plan(&[("pages".into(), "512".into())])?;
+//! assert_eq!(plan.expected.shadow_faults, 512);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod catalogue;
+mod error;
+mod memory;
+mod param;
+mod plan;
+
+pub use catalogue::{Workload, all, find};
+pub use error::{ParamError, UnknownWorkload};
+pub use param::{Kind, Param, Value};
+pub use plan::{Counts, Plan, WorkRange};
+
+/// The guest image: a static x86-64 ELF executable, built by this crate's build script.
+pub const GUEST_IMAGE: &[u8] = include_bytes!(env!("GUEST_IMAGE"));
