@@ -56,7 +56,7 @@ unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) vcpus: Mutex<HashMap<MapData, u32, Plain<Vcpu>>>,
-    pub(super) resolved: Array<MapData, u64>,
+    pub(super) resolved: Mutex<Array<MapData, u64>>,
     pub(super) cursor: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
@@ -87,7 +87,7 @@ impl Probes {
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {
             vcpus: Mutex::new(take(&mut ebpf, "VCPUS")?),
-            resolved: take(&mut ebpf, "RESOLVED")?,
+            resolved: Mutex::new(take(&mut ebpf, "RESOLVED")?),
             cursor: Mutex::new(take(&mut ebpf, "CURSOR")?),
             seq: take(&mut ebpf, "SEQ")?,
             losses: take(&mut ebpf, "LOSSES")?,

@@ -95,34 +95,38 @@ impl Target {
 }
 
 impl Probes {
-    fn run(&self, name: &'static str, args: [u64; 5]) -> Result<u32, RequestError> {
+    /// Its result is in a map: aya's macro makes every raw tracepoint program return 0.
+    fn run(&self, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
         let program: &RawTracePoint = match self.ebpf.program(name) {
             Some(Program::RawTracePoint(program)) => program,
             _ => return Err(LoadError::Absent(name).into()),
         };
         let mut options = RawTracePointRunOptions::new();
         options.args[..args.len()].copy_from_slice(&args);
-        let result = program
-            .test_run(options)
-            .map_err(|source| RequestError::Run { name, source })?;
-        Ok(result.return_value)
+        program.test_run(options).map_err(|source| RequestError::Run { name, source })?;
+        Ok(())
     }
 
-    fn answer(&self, name: &'static str, args: [u64; 5]) -> Result<u64, RequestError> {
-        if self.run(name, args)? == 0 {
-            return Err(RequestError::Empty(name));
+    /// What `resolve` finds, never 0.
+    fn answer(&self, args: [u64; 5]) -> Result<u64, RequestError> {
+        let map = |source| RequestError::Map { name: "RESOLVED", source };
+        let mut resolved = lock(&self.resolved);
+        resolved.set(0, 0, 0).map_err(map)?;
+        self.run("resolve", args)?;
+        match resolved.get(&0, 0).map_err(map)? {
+            0 => Err(RequestError::Empty("resolve")),
+            found => Ok(found),
         }
-        self.resolved.get(&0, 0).map_err(|source| RequestError::Map { name: "RESOLVED", source })
     }
 
     fn resolve(&self, descriptor: BorrowedFd<'_>) -> Result<u64, RequestError> {
         let number = u64::try_from(descriptor.as_raw_fd()).map_err(|_| RequestError::Empty("resolve"))?;
-        self.answer("resolve", [number, 0, 0, 0, 0])
+        self.answer([number, 0, 0, 0, 0])
     }
 
     /// Eight bytes of kernel memory.
     fn read(&self, address: u64) -> Result<u64, RequestError> {
-        self.answer("resolve", [0, address, 0, 0, 0])
+        self.answer([0, address, 0, 0, 0])
     }
 
     /// From now on records what the thread does as vCPU of a VM.
@@ -137,7 +141,7 @@ impl Probes {
     pub fn mark(&self, vm: VmId, vcpu: VcpuId, phase: u32, guest_tsc: u64) -> Result<(), RequestError> {
         // A mark without room is counted as lost by the program itself.
         let args = [u64::from(phase), u64::from(vm.0), u64::from(vcpu.0), 0, guest_tsc];
-        self.run("mark", args).map(|_| ())
+        self.run("mark", args)
     }
 
     /// Copies every shadow page of a VM whose vCPUs are stopped; answers with their number.
@@ -150,10 +154,11 @@ impl Probes {
         let mut before = KeyframeCursor::default();
         let mut waited = Duration::ZERO;
         for _ in 0..MAX_BATCHES {
-            if self.run("keyframe", args)? == 0 {
+            self.run("keyframe", args)?;
+            let Plain(state) = cursor.get(&0, 0).map_err(map)?;
+            if state.failed != 0 {
                 return Err(RequestError::Empty("keyframe"));
             }
-            let Plain(state) = cursor.get(&0, 0).map_err(map)?;
             if state.done != 0 {
                 let mark = u64::from(COLLECTOR_MARK_BASE);
                 let vcpu = u64::from(NO_VCPU.0);

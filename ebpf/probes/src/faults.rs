@@ -45,20 +45,20 @@ fn set_walking(walking: u32) {
 
 // TP_PROTO(u64 addr, u32 pferr), no lock.
 #[raw_tracepoint]
-pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) -> u32 {
+pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     let error_code = ctx.arg::<u64>(1) as u32;
     let wanted = offset!(walk_bits);
     if error_code & wanted != wanted {
-        return 0;
+        return;
     }
-    let Some(vcpu) = vcpus::current() else { return 0 };
+    let Some(vcpu) = vcpus::current() else { return };
     let Some(outcomes) = read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
         lose(Probe::Read);
-        return 0;
+        return;
     };
     if outcomes.taken == vcpu.outcomes.taken {
         // The emulator's: no fault was taken since.
-        return 0;
+        return;
     }
     close(vcpu, &outcomes);
     vcpu.outcomes = outcomes;
@@ -73,24 +73,23 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) -> u32 {
     vcpu.reused = 0;
     vcpu.zapped = 0;
     set_walking(1);
-    0
 }
 
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
 #[raw_tracepoint]
-pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) -> u32 {
+pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
     match WALKING.get(0) {
         Some(1) => {}
-        _ => return 0,
+        _ => return,
     }
-    let Some(vcpu) = vcpus::current() else { return 0 };
+    let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step != Vcpu::WALKING {
-        return 0;
+        return;
     }
     let gpte = Gpte(ctx.arg(0));
     let level = ctx.arg::<u64>(1) as u32;
     if !(1..=5).contains(&level) {
-        return 0;
+        return;
     }
     let index = (level - 1) as usize;
     if let Some(place) = vcpu.gptes.get_mut(index) {
@@ -101,25 +100,23 @@ pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) -> u32 {
         vcpu.walk_end = since(vcpu);
         set_walking(0);
     }
-    0
 }
 
 // TP_PROTO(u32 pferr), no lock: the guest's own tables refuse the access.
 #[raw_tracepoint]
-pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) -> u32 {
-    let Some(vcpu) = vcpus::current() else { return 0 };
+pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::WALKING {
         vcpu.step = Vcpu::REFUSED;
         vcpu.error_code = ctx.arg::<u64>(0) as u32;
         vcpu.walk_end = since(vcpu);
     }
-    0
 }
 
 // TP_PROTO(unsigned int vector, bool has_error, u32 error_code, bool reinjected)
 #[raw_tracepoint]
-pub fn kvm_inj_exception(ctx: RawTracePointContext) -> u32 {
-    let Some(vcpu) = vcpus::current() else { return 0 };
+pub fn kvm_inj_exception(ctx: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::REFUSED && ctx.arg::<u64>(0) as u32 == PAGE_FAULT_VECTOR {
         if entries::update_root(vcpu).is_none() {
             lose(Probe::Read);
@@ -127,18 +124,16 @@ pub fn kvm_inj_exception(ctx: RawTracePointContext) -> u32 {
         let injected = since(vcpu);
         record(vcpu, Class::Guest, 0, None, injected);
     }
-    0
 }
 
 // TP_PROTO(struct kvm_page_fault *fault), since Linux 6.19 also u8 access; under mmu_lock.
 #[raw_tracepoint]
-pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) -> u32 {
-    let Some(vcpu) = vcpus::current() else { return 0 };
+pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
     if request(vcpu, ctx.arg(0)).is_none() {
         lose(Probe::Read);
         warn!(&ctx, "kvm_page_fault at {:x} cannot be read", ctx.arg::<u64>(0));
     }
-    0
 }
 
 #[inline(always)]
@@ -168,13 +163,13 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
 
 // TP_PROTO(int level, gfn_t gfn, u64 *sptep), under mmu_lock, after the store.
 #[raw_tracepoint]
-pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) -> u32 {
-    let Some(vcpu) = vcpus::current() else { return 0 };
+pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
     let level = ctx.arg::<u64>(0) as u8;
     let place: u64 = ctx.arg(2);
     let Some(spte) = read::<u64>(place, 0).map(Spte) else {
         lose(Probe::Read);
-        return 0;
+        return;
     };
     let sptep = physical(place);
     if vcpu.step == Vcpu::REQUESTED {
@@ -190,22 +185,20 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) -> u32 {
         };
         record(vcpu, class, Fault::MAPPING, Some(Leaf { sptep, spte, level }), NOT_SEEN);
         vcpu.step = Vcpu::MAPPED;
-        return 0;
+        return;
     }
     let cause = if vcpu.step == Vcpu::MAPPED { Cause::Prefetch } else { Cause::Other };
     entries::record(vcpu, cause, sptep, spte, level, Gfn(ctx.arg(1)));
-    0
 }
 
 // TP_PROTO(u32 reason, int errno): KVM_RUN returns, so nothing is under way any more.
 #[raw_tracepoint]
-pub fn kvm_userspace_exit(_: RawTracePointContext) -> u32 {
-    let Some(vcpu) = vcpus::current() else { return 0 };
+pub fn kvm_userspace_exit(_: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
     match read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
         Some(outcomes) => close(vcpu, &outcomes),
         None => lose(Probe::Read),
     }
-    0
 }
 
 /// Ends a fault whose outcome no tracepoint told, by the counter that moved since it began.

@@ -24,8 +24,8 @@ static CURSOR: Array<KeyframeCursor> = Array::with_max_entries(1, 0);
 ///
 /// The list is read without `mmu_lock`, which a program cannot take: the caller stops the vCPUs.
 #[raw_tracepoint]
-pub fn keyframe(ctx: RawTracePointContext) -> u32 {
-    let Some(cursor) = CURSOR.get_ptr_mut(0) else { return 0 };
+pub fn keyframe(ctx: RawTracePointContext) {
+    let Some(cursor) = CURSOR.get_ptr_mut(0) else { return };
     // SAFETY: user space runs one keyframe at a time.
     let cursor = unsafe { &mut *cursor };
     let head = ctx.arg::<u64>(0) + u64::from(offset!(kvm_active_mmu_pages));
@@ -36,7 +36,10 @@ pub fn keyframe(ctx: RawTracePointContext) -> u32 {
         // `list_head.next` is the first field.
         match read(head, 0) {
             Some(first) => link = first,
-            None => return 0,
+            None => {
+                cursor.failed = 1;
+                return;
+            }
         }
     }
     for _ in 0..KEYFRAME_BATCH {
@@ -60,14 +63,13 @@ pub fn keyframe(ctx: RawTracePointContext) -> u32 {
         match read(link, 0) {
             Some(next) => link = next,
             None => {
-                lose(Probe::Read);
-                return 0;
+                cursor.failed = 1;
+                return;
             }
         }
     }
     cursor.next = link;
     debug!(&ctx, "keyframe {}: {} pages", number, cursor.pages);
-    1
 }
 
 #[inline(always)]

@@ -10,11 +10,11 @@ use crate::{
 
 /// Run by user space: `arg` 0 mark, 1 VM, 2 vCPU, 3 keyframe, 4 value.
 #[raw_tracepoint]
-pub fn mark(ctx: RawTracePointContext) -> u32 {
+pub fn mark(ctx: RawTracePointContext) {
     let vm = VmId(ctx.arg::<u64>(1) as u16);
     let vcpu = VcpuId(ctx.arg::<u64>(2) as u16);
     let Some(mut entry) = reserve::<Mark>(RecordKind::Mark, Probe::Mark, vm, vcpu, now()) else {
-        return 0;
+        return;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record.
@@ -24,5 +24,4 @@ pub fn mark(ctx: RawTracePointContext) -> u32 {
         (*record).value = ctx.arg(4);
     }
     submit(entry);
-    1
 }

@@ -29,8 +29,8 @@ pub fn remember(sp: u64, vm: VmId) {
 
 // TP_PROTO(struct kvm_mmu_page *sp, bool created), under mmu_lock, before the page is linked.
 #[raw_tracepoint]
-pub fn kvm_mmu_get_page(ctx: RawTracePointContext) -> u32 {
-    let Some(vcpu) = vcpus::current() else { return 0 };
+pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
     let sp: u64 = ctx.arg(0);
     // The register holds a bool: only its low byte is defined.
     let created = ctx.arg::<u64>(1) & 0xff != 0;
@@ -44,34 +44,31 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) -> u32 {
         vcpu.reused = vcpu.reused.saturating_add(1);
         record(sp, vcpu.vm, PageEvent::Reused);
     }
-    0
 }
 
 // TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, before sp->unsync is set.
 #[raw_tracepoint]
-pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) -> u32 {
+pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
         vcpu.unsync = 1;
         record(ctx.arg(0), vcpu.vm, PageEvent::Unsync);
     }
-    0
 }
 
 // TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, before the entries are brought in line.
 #[raw_tracepoint]
-pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) -> u32 {
+pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
         record(ctx.arg(0), vcpu.vm, PageEvent::Sync);
     }
-    0
 }
 
 // TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, contents still there.
 #[raw_tracepoint]
-pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) -> u32 {
+pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     let sp: u64 = ctx.arg(0);
     // SAFETY: the value is copied at once.
-    let Some(&vm) = (unsafe { PAGES.get(sp) }) else { return 0 };
+    let Some(&vm) = (unsafe { PAGES.get(sp) }) else { return };
     // A root in use is zapped twice, so a page that is gone already is no fault.
     let _ = PAGES.remove(sp);
     if let Some(vcpu) = vcpus::current() {
@@ -79,7 +76,6 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) -> u32 {
     }
     record(sp, vm, PageEvent::Zapped);
     debug!(&ctx, "vm {}: shadow page {:x} is zapped", vm.0, sp);
-    0
 }
 
 #[inline(always)]

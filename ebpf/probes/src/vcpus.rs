@@ -28,20 +28,21 @@ pub fn current() -> Option<&'static mut Vcpu> {
     Some(unsafe { &mut *vcpu })
 }
 
-/// Run by user space. With `arg(1)` 0: `struct file.private_data` of its own file descriptor
-/// `arg(0)`, which is the `struct kvm` of a VM's and the `struct kvm_vcpu` of a vCPU's
-/// descriptor. Else: the eight bytes at kernel address `arg(1)`.
+/// Run by user space, which finds the answer in `RESOLVED`, or its own 0. With `arg(1)` 0:
+/// `struct file.private_data` of its own file descriptor `arg(0)`, which is the `struct kvm` of a
+/// VM's and the `struct kvm_vcpu` of a vCPU's descriptor. Else: the eight bytes at kernel address
+/// `arg(1)`.
 #[raw_tracepoint]
-pub fn resolve(ctx: RawTracePointContext) -> u32 {
+pub fn resolve(ctx: RawTracePointContext) {
     let found = match ctx.arg::<u64>(1) {
         0 => private_data(ctx.arg(0)),
         address => read(address, 0),
     };
-    match found {
-        Some(value) => u32::from(RESOLVED.set(0, value, 0).is_ok()),
-        None => {
+    match (found, RESOLVED.get_ptr_mut(0)) {
+        // SAFETY: a map value; user space runs one request at a time.
+        (Some(value), Some(answer)) => unsafe { *answer = value },
+        _ => {
             warn!(&ctx, "nothing behind descriptor {} or address {:x}", ctx.arg::<u64>(0), ctx.arg::<u64>(1));
-            0
         }
     }
 }
