@@ -9,7 +9,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 /// Why root could not be given up.
 #[derive(Debug, thiserror::Error)]
-#[error("while giving up root ({doing}): {source}")]
+#[error("while giving up root ({doing})")]
 pub struct PrivilegeError {
     doing: &'static str,
     source: io::Error,

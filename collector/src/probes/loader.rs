@@ -21,10 +21,10 @@ pub type Ring = RingBuf<MapData>;
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The object as a whole was refused.
-    #[error("the kernel refused the probes' maps: {0}")]
+    #[error("the kernel refused the probes' maps")]
     Object(#[from] aya::EbpfError),
     /// A map of the object has another shape than this program expects.
-    #[error("map {name} of the probes: {source}")]
+    #[error("map {name} of the probes")]
     Map {
         /// Its name.
         name: &'static str,

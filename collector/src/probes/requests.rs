@@ -33,7 +33,7 @@ const SMALL_RING: u32 = 4096;
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// The kernel would not run the program.
-    #[error("the kernel would not run `{name}`: {source}")]
+    #[error("the kernel would not run `{name}`")]
     Run {
         /// The program.
         name: &'static str,
@@ -44,7 +44,7 @@ pub enum RequestError {
     #[error("`{0}` found nothing: the kernel's structs are not where BTF says")]
     Empty(&'static str),
     /// A map could not be read or written.
-    #[error("map {name}: {source}")]
+    #[error("map {name}")]
     Map {
         /// The map.
         name: &'static str,

@@ -40,7 +40,7 @@ pub enum RecordError {
     #[error(transparent)]
     Losses(#[from] RequestError),
     /// A thread could not be started.
-    #[error("cannot start the {thread} thread: {source}")]
+    #[error("cannot start the {thread} thread")]
     Thread {
         /// Which.
         thread: &'static str,

@@ -25,7 +25,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use events::{VcpuId, VmId};
 use indicatif::{ProgressBar, ProgressStyle};
 use trace::TraceWriter;
@@ -73,8 +73,12 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
     privileges::drop_root()?;
     let cancel = cancel_on_signal()?;
 
-    let trace = TraceWriter::create(&order.output, &meta)
-        .map_err(|error| Failure::failed(error).hint("the trace is made by the user who called sudo: choose a place where that user may write"))?;
+    let trace = TraceWriter::create(&order.output, &meta).map_err(|error| {
+        let user = rustix::process::geteuid();
+        Failure::failed(error).hint(format!(
+            "root is given up by now: the trace is made by uid {user} without privileges, so choose a place where that user may write"
+        ))
+    })?;
     let Kernel { probes, ring, target, layout, logger } = kernel;
     let probes = Arc::new(probes);
     let recorder = Recorder::start(ring, Arc::clone(&probes), trace, layout, phase_name)
@@ -192,9 +196,4 @@ impl Bar {
             let _ = thread.join();
         }
     }
-}
-
-/// A user error that is no bug: the folder is there already.
-fn exists(path: &std::path::Path) -> anyhow::Error {
-    anyhow!("{} exists already", path.display())
 }

@@ -4,7 +4,7 @@ use std::{os::fd::BorrowedFd, path::Path};
 
 use anyhow::{Context as _, anyhow};
 use events::RoleLayout;
-use trace::Meta;
+use trace::{Meta, TraceError};
 
 use super::{Order, VCPU, VM, metadata};
 use crate::{
@@ -37,7 +37,7 @@ pub struct Kernel {
 /// Before anything else, since it costs nothing to ask.
 pub fn check_output(output: &Path) -> Result<(), Failure> {
     if output.symlink_metadata().is_ok() {
-        return Err(Failure::failed(super::exists(output)).hint("choose another name with -o, or remove it"));
+        return Err(Failure::failed(TraceError::Exists { path: output.to_owned() }));
     }
     Ok(())
 }

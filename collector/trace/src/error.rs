@@ -19,7 +19,7 @@ pub enum TraceError {
         path: PathBuf,
     },
     /// A file could not be read or written.
-    #[error("while {doing} {}: {source}", path.display())]
+    #[error("while {doing} {}", path.display())]
     Io {
         /// "reading", "writing", ...
         doing: &'static str,
@@ -29,7 +29,7 @@ pub enum TraceError {
         source: io::Error,
     },
     /// `meta.json` does not parse.
-    #[error("{}: not the metadata of a trace: {source}", path.display())]
+    #[error("{}: not the metadata of a trace", path.display())]
     Meta {
         /// The file.
         path: PathBuf,

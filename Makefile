@@ -1,0 +1,31 @@
+# The commands of this project. `make` alone lists them.
+
+CARGO ?= cargo
+# Real-KVM and eBPF tests need root; everything else runs as whoever calls.
+ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
+
+.PHONY: help setup build demo test lint bench
+
+help:
+	@echo "make demo   set up, run a guest, trace it, write report.html"
+	@echo "make test   set up, pass the tests"
+	@echo "make lint   formatting and clippy, warnings are errors"
+	@echo "make bench  cost of tracing, bytes a fault, speed of replay"
+
+setup:
+	@.ci/setup
+
+build: setup
+	$(CARGO) build --release --locked
+
+demo: build
+	@.ci/demo
+
+test: setup
+	@.ci/test
+
+lint: setup
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+
+bench: build
+	@.ci/bench

@@ -1,0 +1,103 @@
+//! A recording that ends badly, and a trace that was damaged afterwards.
+
+use std::{fs, path::Path, process::Stdio, thread, time::Duration};
+
+use crate::support::{analyze, analyzer, collector, expect_code, folder, record, run, stderr};
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
+    for millis in [1500, 2500] {
+        let folder = folder();
+        let trace = folder.path().join("k.trace");
+        let mut child = collector()
+            .args(["run", "linear", "-p", "pages=524288", "-o"])
+            .arg(&trace)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        // Until there is a segment to lose.
+        while fs::metadata(trace.join("segments.jsonl")).map_or(0, |file| file.len()) == 0 {
+            thread::sleep(Duration::from_millis(20));
+            assert!(child.try_wait().expect("a child").is_none(), "still running");
+        }
+        thread::sleep(Duration::from_millis(millis));
+        child.kill().expect("kill -9");
+        child.wait().expect("a child");
+
+        let summary = analyze("summary", &trace);
+        assert_eq!(summary["cut"], true);
+        let text = run(analyzer().arg("summary").arg(&trace));
+        assert!(String::from_utf8_lossy(&text.stdout).contains("cut"));
+        assert_eq!(run(analyzer().arg("verify").arg(&trace)).status.code(), Some(1));
+    }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_ctrl_c_ends_the_guest_and_completes_the_trace() {
+    let folder = folder();
+    let trace = folder.path().join("i.trace");
+    let child = collector()
+        .args(["run", "linear", "-p", "pages=524288", "-o"])
+        .arg(&trace)
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    thread::sleep(Duration::from_secs(2));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    let output = child.wait_with_output().expect("a child");
+    expect_code(&output, 1);
+    let summary = analyze("summary", &trace);
+    assert_eq!(summary["cut"], false);
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_damage_is_found_and_named() {
+    let folder = folder();
+    let (trace, _) = record(&folder, &["linear", "-p", "pages=513"]);
+    let segment = trace.join("faults/000001.parquet");
+    let whole = fs::read(&segment).expect("a segment");
+
+    // One flipped bit, anywhere.
+    for place in [0, 4, whole.len() / 3, whole.len() / 2, whole.len() - 9, whole.len() - 1] {
+        let mut flipped = whole.clone();
+        flipped[place] ^= 0x10;
+        fs::write(&segment, &flipped).expect("writable");
+        refused(&trace, &["000001.parquet", "checksum"]);
+    }
+    fs::write(&segment, &whole[..whole.len() / 2]).expect("writable");
+    refused(&trace, &["000001.parquet", "bytes"]);
+    fs::remove_file(&segment).expect("removable");
+    refused(&trace, &["000001.parquet"]);
+    fs::write(&segment, &whole).expect("writable");
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+
+    let meta = trace.join("meta.json");
+    let text = fs::read_to_string(&meta).expect("metadata");
+    fs::write(&meta, &text[..text.len() / 2]).expect("writable");
+    refused(&trace, &["meta.json"]);
+    fs::write(&meta, text.replace("\"schema\": 1", "\"schema\": 99")).expect("writable");
+    refused(&trace, &["99", "newer"]);
+}
+
+fn refused(trace: &Path, words: &[&str]) {
+    for command in ["summary", "verify"] {
+        let output = run(analyzer().arg(command).arg(trace));
+        expect_code(&output, 1);
+        for word in words {
+            assert!(stderr(&output).contains(word), "{command} should say {word:?}: {}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn what_is_no_trace_is_refused() {
+    let folder = folder();
+    fs::write(folder.path().join("notes.txt"), "hello").expect("writable");
+    refused(folder.path(), &["not a trace"]);
+    refused(&folder.path().join("nowhere"), &["nowhere"]);
+}

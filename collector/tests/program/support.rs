@@ -1,0 +1,59 @@
+//! What the tests of the program share: folders, the two programs, their JSON.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The program under test.
+pub fn collector() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_collector"))
+}
+
+/// The analyzer that was built beside it.
+pub fn analyzer() -> Command {
+    let path = Path::new(env!("CARGO_BIN_EXE_collector")).with_file_name("analyzer");
+    assert!(path.exists(), "{} is not built: run `cargo build --release`", path.display());
+    Command::new(path)
+}
+
+/// A folder for one test. World-readable, so that tests of other users can reach it.
+pub fn folder() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+/// Runs to the end.
+pub fn run(command: &mut Command) -> Output {
+    command.output().expect("the program starts")
+}
+
+/// What the program said to a person.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails the test with the program's own words.
+pub fn expect_code(output: &Output, code: i32) {
+    assert_eq!(output.status.code(), Some(code), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(output));
+}
+
+/// Standard output as JSON.
+pub fn json(output: &Output) -> Value {
+    expect_code(output, 0);
+    serde_json::from_slice(&output.stdout).expect("JSON on standard output")
+}
+
+/// Records a workload; `args` are those of `collector run`.
+pub fn record(folder: &TempDir, args: &[&str]) -> (PathBuf, Value) {
+    let trace = folder.path().join("w.trace");
+    let output = run(collector().arg("run").args(args).arg("--json").arg("-o").arg(&trace));
+    (trace, json(&output))
+}
+
+/// `analyzer COMMAND TRACE --json`.
+pub fn analyze(command: &str, trace: &Path) -> Value {
+    json(&run(analyzer().arg(command).arg(trace).arg("--json")))
+}
