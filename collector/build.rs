@@ -9,7 +9,11 @@ fn main() -> anyhow::Result<()> {
     // aya-build turns each line of the inner cargo into a warning.
     // SAFETY: this program has one thread.
     unsafe { std::env::set_var("CARGO_TERM_QUIET", "true") };
-    let probes = Package { name: "probes", root_dir: "../ebpf/probes", ..Package::default() };
+    let probes = Package {
+        name: "probes",
+        root_dir: "../ebpf/probes",
+        ..Package::default()
+    };
     build_ebpf([probes], Toolchain::default()).context(
         "the probes need a nightly toolchain with the core library's source, and bpf-linker: \
          `rustup toolchain install nightly`, `rustup component add rust-src --toolchain nightly`, \

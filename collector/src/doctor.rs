@@ -80,35 +80,67 @@ pub fn examine() -> Report {
         found: (*why).to_owned(),
         remedy: None,
     }));
-    let missing: Vec<&str> =
-        findings.iter().filter(|finding| finding.state == State::Missing).map(|finding| finding.what.as_str()).collect();
+    let missing: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.state == State::Missing)
+        .map(|finding| finding.what.as_str())
+        .collect();
     let able = missing.is_empty();
     let verdict = if able {
         "This host can record the shadow MMU: sudo collector run demand".to_owned()
     } else {
-        format!("This host cannot record the shadow MMU as it is: {}", missing.join(", "))
+        format!(
+            "This host cannot record the shadow MMU as it is: {}",
+            missing.join(", ")
+        )
     };
-    Report { able, verdict, findings }
+    Report {
+        able,
+        verdict,
+        findings,
+    }
 }
 
 const HOST: &str = "Host";
 
-fn finding(section: &'static str, what: &str, state: State, found: impl Into<String>, remedy: Option<&str>) -> Finding {
-    Finding { section, what: what.to_owned(), state, found: found.into(), remedy: remedy.map(str::to_owned) }
+fn finding(
+    section: &'static str,
+    what: &str,
+    state: State,
+    found: impl Into<String>,
+    remedy: Option<&str>,
+) -> Finding {
+    Finding {
+        section,
+        what: what.to_owned(),
+        state,
+        found: found.into(),
+        remedy: remedy.map(str::to_owned),
+    }
 }
 
 fn kvm() -> Finding {
-    match fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+    match fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+    {
         Ok(_) => finding(HOST, "/dev/kvm", State::Ok, "can be opened", None),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            finding(HOST, "/dev/kvm", State::Untried, "is there, but not for this user", Some("run with sudo"))
-        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => finding(
+            HOST,
+            "/dev/kvm",
+            State::Untried,
+            "is there, but not for this user",
+            Some("run with sudo"),
+        ),
         Err(error) => finding(
             HOST,
             "/dev/kvm",
             State::Missing,
             error.to_string(),
-            Some("sudo modprobe kvm_intel ept=0, or sudo modprobe kvm_amd npt=0; in a VM, enable nested virtualization"),
+            Some(
+                "sudo modprobe kvm_intel ept=0, or sudo modprobe kvm_amd npt=0; in a VM, enable nested virtualization",
+            ),
         ),
     }
 }
@@ -116,7 +148,13 @@ fn kvm() -> Finding {
 fn paging() -> Finding {
     let module = host::vendor_module().unwrap_or("no vendor module");
     match host::paging() {
-        Paging::Shadow => finding(HOST, "shadow paging", State::Ok, format!("{module}: every VM is shadowed"), None),
+        Paging::Shadow => finding(
+            HOST,
+            "shadow paging",
+            State::Ok,
+            format!("{module}: every VM is shadowed"),
+            None,
+        ),
         Paging::TwoDimensional => finding(
             HOST,
             "shadow paging",
@@ -124,15 +162,33 @@ fn paging() -> Finding {
             format!("{module} uses two-dimensional paging (EPT or NPT)"),
             host::shadow_paging_command(),
         ),
-        Paging::None => finding(HOST, "shadow paging", State::Missing, module, Some("load kvm_intel or kvm_amd")),
+        Paging::None => finding(
+            HOST,
+            "shadow paging",
+            State::Missing,
+            module,
+            Some("load kvm_intel or kvm_amd"),
+        ),
     }
 }
 
 fn root() -> Finding {
     if privileges::is_root() {
-        finding(HOST, "root", State::Ok, "given up once the probes are attached", None)
+        finding(
+            HOST,
+            "root",
+            State::Ok,
+            "given up once the probes are attached",
+            None,
+        )
     } else {
-        finding(HOST, "root", State::Untried, "the probes were not tried on the kernel", Some("sudo collector doctor"))
+        finding(
+            HOST,
+            "root",
+            State::Untried,
+            "the probes were not tried on the kernel",
+            Some("sudo collector doctor"),
+        )
     }
 }
 
@@ -152,18 +208,47 @@ fn lockdown() -> Finding {
 const TYPES: &str = "Kernel types";
 
 fn btf(types: &Result<KernelTypes, crate::probes::BtfError>) -> Vec<Finding> {
-    let remedy = "a kernel with CONFIG_DEBUG_INFO_BTF and CONFIG_DEBUG_INFO_BTF_MODULES, and KVM loaded";
+    let remedy =
+        "a kernel with CONFIG_DEBUG_INFO_BTF and CONFIG_DEBUG_INFO_BTF_MODULES, and KVM loaded";
     let types = match types {
         Ok(types) => types,
-        Err(error) => return vec![finding(TYPES, "BTF", State::Missing, error.to_string(), Some(remedy))],
+        Err(error) => {
+            return vec![finding(
+                TYPES,
+                "BTF",
+                State::Missing,
+                error.to_string(),
+                Some(remedy),
+            )];
+        }
     };
-    let module = if Path::new("/sys/kernel/btf/kvm").exists() { "vmlinux and kvm" } else { "vmlinux" };
+    let module = if Path::new("/sys/kernel/btf/kvm").exists() {
+        "vmlinux and kvm"
+    } else {
+        "vmlinux"
+    };
     let fields = match types.resolve() {
         Ok(resolved) => {
-            let found = resolved.offsets.values().filter(|offset| offset.is_some()).count();
-            finding(TYPES, "fields", State::Ok, format!("{found} of {} resolved", resolved.offsets.len()), None)
+            let found = resolved
+                .offsets
+                .values()
+                .filter(|offset| offset.is_some())
+                .count();
+            finding(
+                TYPES,
+                "fields",
+                State::Ok,
+                format!("{found} of {} resolved", resolved.offsets.len()),
+                None,
+            )
         }
-        Err(error) => finding(TYPES, "fields", State::Missing, error.to_string(), Some(remedy)),
+        Err(error) => finding(
+            TYPES,
+            "fields",
+            State::Missing,
+            error.to_string(),
+            Some(remedy),
+        ),
     };
     vec![finding(TYPES, "BTF", State::Ok, module, None), fields]
 }
@@ -173,23 +258,30 @@ fn tracepoints(types: &KernelTypes) -> Vec<Finding> {
     const PROBES: &str = "Probes (raw tracepoints)";
     let trial = privileges::is_root().then(|| -> Result<Probes, String> {
         let config = types.resolve().map_err(|error| error.to_string())?.config;
-        let (mut probes, _ring) = Probes::load(&config, TRIAL_RING, false).map_err(|error| error.to_string())?;
+        let (mut probes, _ring) =
+            Probes::load(&config, TRIAL_RING, false).map_err(|error| error.to_string())?;
         probes.attach().map_err(|error| error.to_string())?;
         Ok(probes)
     });
     PLAN.iter()
         .map(|hook| {
             let there = types.has_tracepoint(hook.name);
-            let bad = if hook.required { State::Missing } else { State::Absent };
+            let bad = if hook.required {
+                State::Missing
+            } else {
+                State::Absent
+            };
             let (state, found) = match &trial {
                 _ if !there => (bad, format!("no such tracepoint; {}", hook.without)),
                 None => (State::Untried, hook.shows.to_owned()),
                 Some(Err(why)) => (bad, format!("{why}; {}", hook.without)),
-                Some(Ok(probes)) => match probes.states().iter().find(|state| state.name == hook.name) {
-                    Some(state) if state.attached => (State::Ok, hook.shows.to_owned()),
-                    Some(state) => (bad, state.note.clone()),
-                    None => (bad, hook.without.to_owned()),
-                },
+                Some(Ok(probes)) => {
+                    match probes.states().iter().find(|state| state.name == hook.name) {
+                        Some(state) if state.attached => (State::Ok, hook.shows.to_owned()),
+                        Some(state) => (bad, state.note.clone()),
+                        None => (bad, hook.without.to_owned()),
+                    }
+                }
             };
             finding(PROBES, hook.name, state, found, None)
         })

@@ -19,22 +19,34 @@ pub struct Failure {
     code: Code,
     error: anyhow::Error,
     hint: Option<String>,
+    also: Vec<anyhow::Error>,
 }
 
 impl Failure {
     /// The work failed.
     pub fn failed(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: Code::Failed, error: error.into(), hint: None }
+        Self {
+            code: Code::Failed,
+            error: error.into(),
+            hint: None,
+            also: Vec::new(),
+        }
     }
 
     /// The command line is wrong.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: Code::Usage, ..Self::failed(error) }
+        Self {
+            code: Code::Usage,
+            ..Self::failed(error)
+        }
     }
 
     /// This host cannot do it.
     pub fn host(error: impl Into<anyhow::Error>) -> Self {
-        Self { code: Code::Host, ..Self::failed(error) }
+        Self {
+            code: Code::Host,
+            ..Self::failed(error)
+        }
     }
 
     /// Adds what to do.
@@ -43,9 +55,18 @@ impl Failure {
         self
     }
 
+    /// Adds another error that happened on the way.
+    pub fn also(mut self, error: Option<anyhow::Error>) -> Self {
+        self.also.extend(error);
+        self
+    }
+
     /// Prints to stderr and gives the exit code.
     pub fn report(self) -> ExitCode {
         eprintln!("error: {:#}", self.error);
+        for error in self.also {
+            eprintln!("error: {error:#}");
+        }
         if let Some(hint) = self.hint {
             eprintln!("hint: {hint}");
         }

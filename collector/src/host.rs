@@ -7,7 +7,14 @@ use trace::Host;
 /// Modules of KVM whose parameters decide what is seen.
 const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_pvm"];
 /// Those parameters.
-const PARAMETERS: &[&str] = &["tdp_mmu", "mmio_caching", "nx_huge_pages", "ept", "npt", "pvm_native"];
+const PARAMETERS: &[&str] = &[
+    "tdp_mmu",
+    "mmio_caching",
+    "nx_huge_pages",
+    "ept",
+    "npt",
+    "pvm_native",
+];
 
 /// Which pages a VM's second level of translation uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +34,8 @@ pub fn facts() -> Host {
         kernel: uname.release().to_string_lossy().into_owned(),
         kernel_version: uname.version().to_string_lossy().into_owned(),
         cpu: cpu_model(),
-        cpus: thread::available_parallelism().map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        cpus: thread::available_parallelism()
+            .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         hypervisor: vendor_module().unwrap_or("unknown").to_owned(),
         parameters: parameters(),
         lockdown: lockdown(),
@@ -39,7 +47,12 @@ pub fn vendor_module() -> Option<&'static str> {
     // PVM first: it may stand beside a vendor module that found no hardware.
     ["kvm_pvm", "kvm_intel", "kvm_amd"]
         .into_iter()
-        .find(|name| Path::new("/sys/module").join(name).join("parameters").exists())
+        .find(|name| {
+            Path::new("/sys/module")
+                .join(name)
+                .join("parameters")
+                .exists()
+        })
 }
 
 /// How a VM made now would be paged.
@@ -83,7 +96,10 @@ fn selected(text: &str) -> Option<&str> {
 }
 
 fn parameter(module: &str, name: &str) -> Option<String> {
-    let path = Path::new("/sys/module").join(module).join("parameters").join(name);
+    let path = Path::new("/sys/module")
+        .join(module)
+        .join("parameters")
+        .join(name);
     Some(fs::read_to_string(path).ok()?.trim().to_owned())
 }
 
@@ -112,7 +128,10 @@ mod tests {
 
     #[test]
     fn the_mode_in_force_is_the_one_in_brackets() {
-        assert_eq!(selected("none [integrity] confidentiality\n"), Some("integrity"));
+        assert_eq!(
+            selected("none [integrity] confidentiality\n"),
+            Some("integrity")
+        );
         assert_eq!(selected(""), None);
         assert_eq!(selected("none [integrity"), None);
     }

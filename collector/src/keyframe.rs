@@ -4,27 +4,30 @@ use std::sync::Arc;
 
 use events::VmId;
 
-use crate::probes::{Probes, RequestError, Target};
+use crate::probes::{Probes, RequestError};
 
 /// Takes keyframes of a VM. The vCPUs must be stopped.
 #[derive(Debug)]
 pub struct Keyframes {
     probes: Arc<Probes>,
-    target: Target,
     vm: VmId,
     next: u32,
 }
 
 impl Keyframes {
-    /// Of the VM behind `target`.
-    pub fn new(probes: Arc<Probes>, target: Target, vm: VmId) -> Self {
-        Self { probes, target, vm, next: 0 }
+    /// Of an enrolled VM.
+    pub fn new(probes: Arc<Probes>, vm: VmId) -> Self {
+        Self {
+            probes,
+            vm,
+            next: 0,
+        }
     }
 
     /// Copies every shadow page into the trace; answers with their number.
     pub fn take(&mut self) -> Result<u32, RequestError> {
         let number = self.next;
         self.next += 1;
-        self.probes.keyframe(&self.target, self.vm, number)
+        self.probes.keyframe(self.vm, number)
     }
 }

@@ -20,10 +20,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Becomes the user who called `sudo`, if there is one, and gives up every capability. To be
-/// called before any thread starts: capabilities belong to threads.
+/// Becomes the user who called `sudo`, if there is one, and gives up every capability, for good. To
+/// be called before any thread starts: capabilities belong to threads.
 pub fn drop_root() -> Result<(), PrivilegeError> {
-    if let Some((uid, gid)) = invoking_user() {
+    let user = invoking_user(|name| env::var(name).ok())?;
+    drop_bounding_set()?;
+    if let Some((uid, gid)) = user {
         become_user(uid, gid)?;
     }
     let none = CapabilitySets {
@@ -31,23 +33,58 @@ pub fn drop_root() -> Result<(), PrivilegeError> {
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
     };
-    rustix::thread::set_capabilities(None, none)
-        .map_err(|error| PrivilegeError { doing: "capset", source: error.into() })?;
-    rustix::thread::set_no_new_privs(true)
-        .map_err(|error| PrivilegeError { doing: "no_new_privs", source: error.into() })
+    let failed = |doing| {
+        move |error: rustix::io::Errno| PrivilegeError {
+            doing,
+            source: error.into(),
+        }
+    };
+    rustix::thread::set_capabilities(None, none).map_err(failed("capset"))?;
+    rustix::thread::set_no_new_privs(true).map_err(failed("no_new_privs"))
+}
+
+/// What no program started from here could regain.
+fn drop_bounding_set() -> Result<(), PrivilegeError> {
+    for capability in CapabilitySet::all().iter() {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // A capability that this kernel does not know.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(error) => {
+                return Err(PrivilegeError {
+                    doing: "the bounding set",
+                    source: error.into(),
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Ids of the user behind `sudo`; nobody, if root itself called.
-fn invoking_user() -> Option<(libc::uid_t, libc::gid_t)> {
-    let id = |name| env::var(name).ok()?.parse().ok();
-    let (uid, gid) = (id("SUDO_UID")?, id("SUDO_GID")?);
-    (uid != 0).then_some((uid, gid))
+fn invoking_user(
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<(libc::uid_t, libc::gid_t)>, PrivilegeError> {
+    let id = |text: Option<String>| text.and_then(|text| text.parse().ok());
+    match (variable("SUDO_UID"), variable("SUDO_GID")) {
+        (None, None) => Ok(None),
+        (uid, gid) => match (id(uid), id(gid)) {
+            (Some(0), Some(_)) => Ok(None),
+            (Some(uid), Some(gid)) => Ok(Some((uid, gid))),
+            _ => Err(PrivilegeError {
+                doing: "SUDO_UID and SUDO_GID",
+                source: io::Error::other("both must be set by sudo, or neither"),
+            }),
+        },
+    }
 }
 
 fn become_user(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), PrivilegeError> {
     let check = |doing, result| match result {
         0 => Ok(()),
-        _ => Err(PrivilegeError { doing, source: io::Error::last_os_error() }),
+        _ => Err(PrivilegeError {
+            doing,
+            source: io::Error::last_os_error(),
+        }),
     };
     // SAFETY: plain numbers; the empty list of groups needs no pointer.
     check("setgroups", unsafe { libc::setgroups(0, std::ptr::null()) })?;
@@ -55,4 +92,26 @@ fn become_user(uid: libc::uid_t, gid: libc::gid_t) -> Result<(), PrivilegeError>
     check("setresgid", unsafe { libc::setresgid(gid, gid, gid) })?;
     // SAFETY: as above.
     check("setresuid", unsafe { libc::setresuid(uid, uid, uid) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::invoking_user;
+
+    #[test]
+    fn only_a_whole_pair_names_a_user() {
+        let user = |uid: Option<&str>, gid: Option<&str>| {
+            invoking_user(|name| if name == "SUDO_UID" { uid } else { gid }.map(str::to_owned)).ok()
+        };
+        assert_eq!(user(None, None), Some(None));
+        assert_eq!(user(Some("1000"), Some("100")), Some(Some((1000, 100))));
+        assert_eq!(user(Some("0"), Some("0")), Some(None));
+        for (uid, gid) in [
+            (Some("1000"), None),
+            (None, Some("1000")),
+            (Some("x"), Some("1")),
+        ] {
+            assert_eq!(user(uid, gid), None);
+        }
+    }
 }

@@ -26,12 +26,18 @@ impl DoctorArgs {
         let report = doctor::examine();
         let mut out = io::stdout().lock();
         let written = if self.json {
-            serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from).and_then(|()| writeln!(out))
+            serde_json::to_writer_pretty(&mut out, &report)
+                .map_err(io::Error::from)
+                .and_then(|()| writeln!(out))
         } else {
             print(&mut out, &report)
         };
         written.map_err(anyhow::Error::from)?;
-        Ok(if report.able { ExitCode::SUCCESS } else { ExitCode::from(Code::Host as u8) })
+        Ok(if report.able {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(Code::Host as u8)
+        })
     }
 }
 
@@ -43,7 +49,13 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
             section = finding.section;
             writeln!(out, "\n{section}")?;
         }
-        writeln!(out, "  {:<7} {:<26} {}", finding.state.word(), finding.what, finding.found)?;
+        writeln!(
+            out,
+            "  {:<7} {:<26} {}",
+            finding.state.word(),
+            finding.what,
+            finding.found
+        )?;
         if let Some(remedy) = &finding.remedy {
             writeln!(out, "  {:<7} {:<26} -> {remedy}", "", "")?;
         }

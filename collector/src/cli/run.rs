@@ -43,11 +43,13 @@ pub struct RunArgs {
 impl RunArgs {
     /// Runs and records.
     pub fn execute(self) -> Result<ExitCode, Failure> {
-        let workload = workloads::find(&self.workload).map_err(|error| {
-            Failure::usage(error).hint("`collector workloads` describes them")
-        })?;
+        let workload = workloads::find(&self.workload)
+            .map_err(|error| Failure::usage(error).hint("`collector workloads` describes them"))?;
         let plan = workload.plan(&self.params).map_err(|error| {
-            Failure::usage(error).hint(format!("`collector workloads {}` lists its parameters", workload.name))
+            Failure::usage(error).hint(format!(
+                "`collector workloads {}` lists its parameters",
+                workload.name
+            ))
         })?;
         if !self.ring_mib.is_power_of_two() {
             let error = anyhow::anyhow!("--ring-mib {} is not a power of two", self.ring_mib);
@@ -55,14 +57,20 @@ impl RunArgs {
         }
         let order = Order {
             plan,
-            output: self.output.unwrap_or_else(|| PathBuf::from(format!("{}.trace", workload.name))),
+            output: self
+                .output
+                .unwrap_or_else(|| PathBuf::from(format!("{}.trace", workload.name))),
             keyframe_every: self.keyframe_every,
             timeout: self.timeout,
             ring_bytes: self.ring_mib << 20,
             verbose: self.verbose,
             json: self.json,
         };
-        if self.untraced { run::untraced(&order) } else { run::traced(&order) }
+        if self.untraced {
+            run::untraced(&order)
+        } else {
+            run::traced(&order)
+        }
     }
 }
 
@@ -75,7 +83,9 @@ fn param(text: &str) -> Result<(String, String), String> {
 
 /// A time above zero, fractions allowed.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "expected a number of seconds".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(time) if !time.is_zero() => Ok(time),
         _ => Err("expected a time above zero".to_owned()),

@@ -47,7 +47,10 @@ fn list(out: &mut impl Write) -> io::Result<()> {
     for workload in workloads::all() {
         writeln!(out, "{:<10} {}", workload.name, workload.stresses)?;
     }
-    writeln!(out, "\n`collector workloads NAME` describes one with its parameters.")
+    writeln!(
+        out,
+        "\n`collector workloads NAME` describes one with its parameters."
+    )
 }
 
 fn describe(out: &mut impl Write, workload: &Workload) -> io::Result<()> {

@@ -7,10 +7,7 @@
 use std::{
     fs::File,
     io,
-    os::{
-        fd::BorrowedFd,
-        unix::fs::FileExt,
-    },
+    os::{fd::BorrowedFd, unix::fs::FileExt},
     ptr::NonNull,
 };
 
@@ -26,7 +23,16 @@ const ALIGNMENT: u64 = 1 << 30;
 /// The physical address of the `kvm_run` page of a vCPU's file descriptor.
 pub(super) fn run_page(vcpu: BorrowedFd<'_>) -> io::Result<u64> {
     // SAFETY: a new shared mapping of one page at an address of the kernel's choice.
-    let page = unsafe { mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, MapFlags::SHARED, vcpu, 0) }?;
+    let page = unsafe {
+        mmap(
+            std::ptr::null_mut(),
+            PAGE,
+            ProtFlags::READ,
+            MapFlags::SHARED,
+            vcpu,
+            0,
+        )
+    }?;
     let physical = touch(page).and_then(|()| frame(page));
     // SAFETY: the page mapped above, which nothing else knows.
     unsafe { munmap(page, PAGE) }?;
@@ -48,7 +54,9 @@ fn frame(page: *mut std::ffi::c_void) -> io::Result<u64> {
     let entry = u64::from_le_bytes(entry);
     match entry & FRAME {
         frame if entry & PRESENT != 0 && frame != 0 => Ok(frame),
-        _ => Err(io::Error::other("/proc/self/pagemap hides the frame (needs CAP_SYS_ADMIN)")),
+        _ => Err(io::Error::other(
+            "/proc/self/pagemap hides the frame (needs CAP_SYS_ADMIN)",
+        )),
     }
 }
 
@@ -64,7 +72,10 @@ mod tests {
 
     #[test]
     fn only_a_canonical_aligned_start_is_taken() {
-        assert_eq!(direct_map(0xffff_8881_2345_6000, 0x1_2345_6000), Some(0xffff_8880_0000_0000));
+        assert_eq!(
+            direct_map(0xffff_8881_2345_6000, 0x1_2345_6000),
+            Some(0xffff_8880_0000_0000)
+        );
         assert_eq!(direct_map(0xffff_8881_2345_6000, 0x1_2345_5000), None);
         assert_eq!(direct_map(0x1_2345_6000, 0x2345_6000), None);
         assert_eq!(direct_map(0, 1), None);

@@ -42,7 +42,9 @@ pub struct KernelTypes {
 
 impl std::fmt::Debug for KernelTypes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KernelTypes").field("kvm_is_module", &self.kvm.is_some()).finish_non_exhaustive()
+        f.debug_struct("KernelTypes")
+            .field("kvm_is_module", &self.kvm.is_some())
+            .finish_non_exhaustive()
     }
 }
 
@@ -75,13 +77,18 @@ impl KernelTypes {
     /// From a folder with `vmlinux` and, where KVM is a module, `kvm`.
     pub fn from_folder(folder: &Path) -> Result<Self, BtfError> {
         let path = folder.join("vmlinux");
-        let unreadable = |path: &Path, why: String| BtfError::Unreadable { path: path.to_owned(), why };
+        let unreadable = |path: &Path, why: String| BtfError::Unreadable {
+            path: path.to_owned(),
+            why,
+        };
         let bytes = fs::read(&path).map_err(|error| unreadable(&path, error.to_string()))?;
-        let vmlinux = Btf::from_bytes(&bytes).map_err(|error| unreadable(&path, error.to_string()))?;
+        let vmlinux =
+            Btf::from_bytes(&bytes).map_err(|error| unreadable(&path, error.to_string()))?;
         let path = folder.join("kvm");
         let kvm = match fs::read(&path) {
             Ok(bytes) => Some(
-                Btf::from_split_bytes(&bytes, &vmlinux).map_err(|error| unreadable(&path, error.to_string()))?,
+                Btf::from_split_bytes(&bytes, &vmlinux)
+                    .map_err(|error| unreadable(&path, error.to_string()))?,
             ),
             Err(_) => None,
         };
@@ -95,18 +102,27 @@ impl KernelTypes {
 
     /// Finds every field that the probes read.
     pub fn resolve(&self) -> Result<Resolved, BtfError> {
-        let mut fields = Fields { types: self, offsets: BTreeMap::new() };
+        let mut fields = Fields {
+            types: self,
+            offsets: BTreeMap::new(),
+        };
         let role = self.role_fields();
         let [shift, width] = *role
             .get("level")
             .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.level".to_owned()))?;
         let taken = fields.need("kvm_vcpu", "stat.pf_taken")?;
-        for (number, name) in ["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"].into_iter().enumerate() {
+        for (number, name) in ["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"]
+            .into_iter()
+            .enumerate()
+        {
             let offset = fields.need("kvm_vcpu", &format!("stat.{name}"))?;
             if offset != taken + 8 * (number as u32 + 1) {
-                return Err(BtfError::Missing(format!("kvm_vcpu.stat.{name} right behind pf_taken")));
+                return Err(BtfError::Missing(format!(
+                    "kvm_vcpu.stat.{name} right behind pf_taken"
+                )));
             }
         }
+        let (vcpu_rip, vcpu_regs_avail) = self.rip(&mut fields);
         let config = Config {
             page_offset: 0,
             fault_addr: fields.need("kvm_page_fault", "addr")?,
@@ -122,7 +138,10 @@ impl KernelTypes {
             sp_unsync: fields.need("kvm_mmu_page", "unsync")?,
             sp_root_count: fields.need("kvm_mmu_page", "root_count")?,
             vcpu_cr3: fields.need("kvm_vcpu", "arch.cr3")?,
-            vcpu_rip: self.rip(&mut fields),
+            vcpu_rip,
+            vcpu_regs_avail,
+            vcpu_mmio_gva: fields.need("kvm_vcpu", "arch.mmio_gva")?,
+            vcpu_mmio_gfn: fields.need("kvm_vcpu", "arch.mmio_gfn")?,
             vcpu_mmu: fields.need("kvm_vcpu", "arch.mmu")?,
             vcpu_run: fields.need("kvm_vcpu", "run")?,
             vcpu_pf_taken: taken,
@@ -139,18 +158,26 @@ impl KernelTypes {
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
             walk_bits: 0,
+            reserved: 0,
         };
-        Ok(Resolved { config, offsets: fields.offsets, role })
+        Ok(Resolved {
+            config,
+            offsets: fields.offsets,
+            role,
+        })
     }
 
-    /// RIP is kept with the other registers up to Linux 6.18: one element more than the 16
-    /// general ones. Where it is read from the hardware on demand (VMX) it may be stale.
-    fn rip(&self, fields: &mut Fields<'_>) -> u32 {
+    /// RIP is kept with the other registers up to Linux 6.18: one element more than the 16 general
+    /// ones; and the set of those that are valid now.
+    fn rip(&self, fields: &mut Fields<'_>) -> (u32, u32) {
         const RIP: u32 = 16;
         let regs = fields.find("kvm_vcpu", "arch.regs");
-        match (regs, self.array_length("kvm_vcpu", "arch.regs")) {
-            (Some(regs), Some(length)) if length > RIP => regs + 8 * RIP,
-            _ => ABSENT,
+        let available = fields.find("kvm_vcpu", "arch.regs_avail");
+        match (regs, available, self.array_length("kvm_vcpu", "arch.regs")) {
+            (Some(regs), Some(available), Some(length)) if length > RIP => {
+                (regs + 8 * RIP, available)
+            }
+            _ => (ABSENT, ABSENT),
         }
     }
 
@@ -176,11 +203,17 @@ impl KernelTypes {
     /// The place of `path` (`a.b.c`) in struct or union `name`, and the type found there.
     fn place(&self, name: &str, path: &str) -> Option<(Place, Type)> {
         self.types(name).find_map(|(btf, start)| {
-            let mut at = Place { bits: 0, width: None };
+            let mut at = Place {
+                bits: 0,
+                width: None,
+            };
             let mut here = start;
             for step in path.split('.') {
                 let (found, next) = member(btf, &here, step, DEPTH)?;
-                at = Place { bits: at.bits + found.bits, width: found.width };
+                at = Place {
+                    bits: at.bits + found.bits,
+                    width: found.width,
+                };
                 here = next;
             }
             Some((at, here))
@@ -197,11 +230,16 @@ impl KernelTypes {
 
 /// A member by name, also of anonymous structs and unions within.
 fn member(btf: &Btf, within: &Type, name: &str, depth: u32) -> Option<(Place, Type)> {
-    let (Type::Struct(within) | Type::Union(within)) = within else { return None };
+    let (Type::Struct(within) | Type::Union(within)) = within else {
+        return None;
+    };
     for field in &within.members {
         let found = btf.resolve_name(field).unwrap_or_default();
         let width = field.bitfield_size().filter(|&width| width > 0);
-        let place = Place { bits: field.bit_offset(), width };
+        let place = Place {
+            bits: field.bit_offset(),
+            width,
+        };
         if found == name {
             return Some((place, unqualified(btf, field)?));
         }
@@ -209,7 +247,13 @@ fn member(btf: &Btf, within: &Type, name: &str, depth: u32) -> Option<(Place, Ty
             && depth > 0
             && let Some((inner, next)) = member(btf, &unqualified(btf, field)?, name, depth - 1)
         {
-            return Some((Place { bits: place.bits + inner.bits, width: inner.width }, next));
+            return Some((
+                Place {
+                    bits: place.bits + inner.bits,
+                    width: inner.width,
+                },
+                next,
+            ));
         }
     }
     None
@@ -247,7 +291,8 @@ impl Fields<'_> {
     }
 
     fn need(&mut self, name: &str, path: &str) -> Result<u32, BtfError> {
-        self.find(name, path).ok_or_else(|| BtfError::Missing(format!("{name}.{path}")))
+        self.find(name, path)
+            .ok_or_else(|| BtfError::Missing(format!("{name}.{path}")))
     }
 }
 

@@ -55,8 +55,7 @@ unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
 /// Loaded probes. Dropping them detaches.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    pub(super) vcpus: Mutex<HashMap<MapData, u32, Plain<Vcpu>>>,
-    pub(super) resolved: Mutex<Array<MapData, u64>>,
+    pub(super) vcpus: HashMap<MapData, u32, Plain<Vcpu>>,
     pub(super) cursor: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
@@ -65,29 +64,24 @@ pub struct Probes {
 
 impl std::fmt::Debug for Probes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Probes").field("states", &self.states).finish_non_exhaustive()
+        f.debug_struct("Probes")
+            .field("states", &self.states)
+            .finish_non_exhaustive()
     }
 }
 
 impl Probes {
     /// Loads the programs that run on request; nothing is attached yet.
-    pub fn load(config: &Config, ring_bytes: u32, verbose: bool) -> Result<(Self, Ring), LoadError> {
-        // Frozen like the configuration: without -v the verifier drops the probes' log altogether.
-        let log_level = if verbose { aya_log::Level::Debug as u8 } else { 0 };
-        let mut ebpf = EbpfLoader::new()
-            .override_global("CONFIG", bytemuck::bytes_of(config), true)
-            .override_global("AYA_LOG_LEVEL", &log_level, false)
-            .map_max_entries("RING", ring_bytes)
-            .load(OBJECT)?;
-        for name in ["resolve", "mark", "keyframe"] {
-            raw_tracepoint(&mut ebpf, name)?
-                .load()
-                .map_err(|error| LoadError::Refused { name, why: chain(&error) })?;
-        }
+    pub fn load(
+        config: &Config,
+        ring_bytes: u32,
+        verbose: bool,
+    ) -> Result<(Self, Ring), LoadError> {
+        let mut ebpf = object(config, ring_bytes, verbose)?;
+        load(&mut ebpf, &["enrol", "mark", "keyframe"])?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {
-            vcpus: Mutex::new(take(&mut ebpf, "VCPUS")?),
-            resolved: Mutex::new(take(&mut ebpf, "RESOLVED")?),
+            vcpus: take(&mut ebpf, "VCPUS")?,
             cursor: Mutex::new(take(&mut ebpf, "CURSOR")?),
             seq: take(&mut ebpf, "SEQ")?,
             losses: take(&mut ebpf, "LOSSES")?,
@@ -97,12 +91,16 @@ impl Probes {
         Ok((probes, ring))
     }
 
-    /// Attaches what the plan names; what is refused and not required is only noted.
+    /// Attaches what the plan names and notes what became of each; fails if a required one is refused.
     pub fn attach(&mut self) -> Result<(), LoadError> {
+        let mut missing = Ok(());
         for hook in PLAN {
             let refused = self.attach_one(hook).err();
-            if let (Some(why), true) = (&refused, hook.required) {
-                return Err(LoadError::Refused { name: hook.name, why: why.clone() });
+            if let (Ok(()), Some(why), true) = (&missing, &refused, hook.required) {
+                missing = Err(LoadError::Refused {
+                    name: hook.name,
+                    why: why.clone(),
+                });
             }
             self.states.push(ProbeState {
                 name: hook.name.to_owned(),
@@ -114,11 +112,12 @@ impl Probes {
                 },
             });
         }
-        Ok(())
+        missing
     }
 
     fn attach_one(&mut self, hook: &Hook) -> Result<(), String> {
-        let program = raw_tracepoint(&mut self.ebpf, hook.name).map_err(|error| error.to_string())?;
+        let program =
+            raw_tracepoint(&mut self.ebpf, hook.name).map_err(|error| error.to_string())?;
         program.load().map_err(|error| chain(&error))?;
         program.attach(hook.name).map_err(|error| chain(&error))?;
         Ok(())
@@ -136,7 +135,11 @@ impl Probes {
             .filter_map(|hook| {
                 let info = info(hook.name)?;
                 let ns = u64::try_from(info.run_time().as_nanos()).ok()?;
-                let cost = ProgramCost { name: hook.name.to_owned(), runs: info.run_count(), ns };
+                let cost = ProgramCost {
+                    name: hook.name.to_owned(),
+                    runs: info.run_count(),
+                    ns,
+                };
                 (cost.runs > 0).then_some(cost)
             })
             .collect()
@@ -148,8 +151,36 @@ impl Probes {
     }
 }
 
+/// The object with its maps; no program is loaded yet.
+pub(super) fn object(config: &Config, ring_bytes: u32, verbose: bool) -> Result<Ebpf, LoadError> {
+    // Frozen like the configuration: without -v the verifier drops the probes' log altogether.
+    let log_level = if verbose {
+        aya_log::Level::Debug as u8
+    } else {
+        0
+    };
+    let ebpf = EbpfLoader::new()
+        .override_global("CONFIG", bytemuck::bytes_of(config), true)
+        .override_global("AYA_LOG_LEVEL", &log_level, false)
+        .map_max_entries("RING", ring_bytes)
+        .load(OBJECT)?;
+    Ok(ebpf)
+}
+
+/// Loads programs that run on request.
+pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadError> {
+    for &name in names {
+        let refused = |error| LoadError::Refused {
+            name,
+            why: chain(&error),
+        };
+        raw_tracepoint(ebpf, name)?.load().map_err(refused)?;
+    }
+    Ok(())
+}
+
 /// A map by its name and type.
-fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
 where
     M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
 {
@@ -157,7 +188,10 @@ where
     M::try_from(map).map_err(|source| LoadError::Map { name, source })
 }
 
-fn raw_tracepoint<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut RawTracePoint, LoadError> {
+fn raw_tracepoint<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut RawTracePoint, LoadError> {
     match ebpf.program_mut(name) {
         Some(Program::RawTracePoint(program)) => Ok(program),
         _ => Err(LoadError::Absent(name)),

@@ -41,7 +41,8 @@ impl ProbeLog {
             .filter_level(LevelFilter::Debug)
             .try_init()
             .map_err(|error| LogError(error.to_string()))?;
-        let logger = EbpfLogger::init(probes.ebpf_mut()).map_err(|error| LogError(error.to_string()))?;
+        let logger =
+            EbpfLogger::init(probes.ebpf_mut()).map_err(|error| LogError(error.to_string()))?;
         Ok(Self { logger })
     }
 
@@ -49,17 +50,22 @@ impl ProbeLog {
     pub fn start(mut self) -> std::io::Result<Printing> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || {
-            loop {
-                let last = stopping.load(Ordering::Acquire);
-                self.logger.flush();
-                if last {
-                    return;
+        let thread = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || {
+                loop {
+                    let last = stopping.load(Ordering::Acquire);
+                    self.logger.flush();
+                    if last {
+                        return;
+                    }
+                    thread::sleep(PERIOD);
                 }
-                thread::sleep(PERIOD);
-            }
-        })?;
-        Ok(Printing { stop, thread: Some(thread) })
+            })?;
+        Ok(Printing {
+            stop,
+            thread: Some(thread),
+        })
     }
 }
 

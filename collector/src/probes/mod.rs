@@ -5,7 +5,8 @@
 //! plan      the programs, what each shows, and what it means if it is refused
 //! btf       offsets and bit-fields from the running kernel's own description
 //! loader    from the object to attached programs
-//! requests  resolve, mark, keyframe: run in our own context
+//! requests  enrol, mark, keyframe: run in our own context
+//! resolver  what must be known before the probes are loaded
 //! log       what the probes themselves have to say (-v)
 //! address   where the direct map begins
 //! ```
@@ -16,9 +17,11 @@ mod loader;
 mod log;
 mod plan;
 mod requests;
+mod resolver;
 
 pub use btf::{BtfError, KernelTypes, Resolved};
 pub use loader::{LoadError, Probes, Ring};
 pub use log::ProbeLog;
 pub use plan::{PLAN, UNSEEN};
-pub use requests::{RequestError, Target};
+pub use requests::RequestError;
+pub use resolver::page_offset;

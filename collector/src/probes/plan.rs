@@ -86,7 +86,13 @@ pub const PLAN: &[Hook] = &[
 
 /// Steps of a fault that raw tracepoints alone do not show, with what would.
 pub const UNSEEN: &[(&str, &str)] = &[
-    ("exit_ns", "needs kvm_exit or kvm_page_fault to fire for guest faults"),
-    ("pfn_ns, tables_ns", "needs a probe on kvm_faultin_pfn or kvm_mmu_faultin_pfn; their sum is pfn_tables_ns"),
+    (
+        "exit_ns",
+        "needs kvm_exit or kvm_page_fault to fire for guest faults",
+    ),
+    (
+        "pfn_ns, tables_ns",
+        "needs a probe on kvm_faultin_pfn or kvm_mmu_faultin_pfn; their sum is pfn_tables_ns",
+    ),
     ("entry_ns", "needs kvm_entry to fire on re-entry"),
 ];

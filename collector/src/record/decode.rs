@@ -68,7 +68,8 @@ fn vcpu(header: &Header) -> Option<VcpuId> {
 
 fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
     let knows = |what: u8| fault.known & what != 0;
-    let gpte = |level: usize| (fault.gpte_levels >> (level - 1) & 1 != 0).then(|| fault.gptes[level - 1]);
+    let gpte =
+        |level: usize| (fault.gpte_levels >> (level - 1) & 1 != 0).then(|| fault.gptes[level - 1]);
     let offset = fault.gva.page_offset();
     let moment = |moment: Moment| Some(fault.moments[moment as usize]).filter(|&ns| ns != NOT_SEEN);
     // A phase lasts from one moment seen to another; without either there is none.
@@ -79,7 +80,8 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         time_ns: fault.header.time,
         vm: fault.header.vm,
         vcpu: fault.header.vcpu,
-        class: Class::from_raw(fault.class).ok_or(DecodeError::Number(fault.class, RecordKind::Fault))?,
+        class: Class::from_raw(fault.class)
+            .ok_or(DecodeError::Number(fault.class, RecordKind::Fault))?,
         gva: fault.gva,
         error_code: fault.error_code,
         cr3: fault.cr3,
@@ -100,20 +102,32 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         created: fault.created,
         reused: fault.reused,
         zapped: fault.zapped,
-        total_ns: fault.moments.iter().copied().filter(|&ns| ns != NOT_SEEN).max().unwrap_or(0),
+        total_ns: fault
+            .moments
+            .iter()
+            .copied()
+            .filter(|&ns| ns != NOT_SEEN)
+            .max()
+            .unwrap_or(0),
         exit_ns: phase(Moment::Exit, Moment::WalkBegin),
         walk_ns: phase(Moment::WalkBegin, Moment::WalkEnd),
         pfn_ns: phase(Moment::WalkEnd, Moment::PfnKnown),
         tables_ns: phase(Moment::PfnKnown, Moment::TablesReady),
-        pfn_tables_ns: if pfn_known { None } else { phase(Moment::WalkEnd, Moment::TablesReady) },
+        pfn_tables_ns: if pfn_known {
+            None
+        } else {
+            phase(Moment::WalkEnd, Moment::TablesReady)
+        },
         write_ns: phase(Moment::TablesReady, Moment::Written),
         inject_ns: phase(Moment::WalkEnd, Moment::Injected),
-        entry_ns: phase(Moment::Written, Moment::Entry).or_else(|| phase(Moment::Injected, Moment::Entry)),
+        entry_ns: phase(Moment::Written, Moment::Entry)
+            .or_else(|| phase(Moment::Injected, Moment::Entry)),
     })
 }
 
 fn entry(entry: &Entry) -> Result<EntryRow, DecodeError> {
-    let cause = Cause::from_raw(entry.cause).ok_or(DecodeError::Number(entry.cause, RecordKind::Entry))?;
+    let cause =
+        Cause::from_raw(entry.cause).ok_or(DecodeError::Number(entry.cause, RecordKind::Entry))?;
     Ok(EntryRow {
         seq: entry.header.seq,
         time_ns: entry.header.time,
@@ -133,7 +147,8 @@ fn page(page: &Page, layout: &RoleLayout) -> Result<PageRow, DecodeError> {
         time_ns: page.header.time,
         vm: page.header.vm,
         vcpu: vcpu(&page.header),
-        event: PageEvent::from_raw(page.event).ok_or(DecodeError::Number(page.event, RecordKind::Page))?,
+        event: PageEvent::from_raw(page.event)
+            .ok_or(DecodeError::Number(page.event, RecordKind::Page))?,
         spt: page.spt,
         gfn: page.gfn,
         role: page.role,
@@ -162,7 +177,11 @@ fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
         time_ns: mark.header.time,
         vm: mark.header.vm,
         vcpu: vcpu(&mark.header),
-        name: if is_keyframe { "keyframe".to_owned() } else { mark_name(mark.mark) },
+        name: if is_keyframe {
+            "keyframe".to_owned()
+        } else {
+            mark_name(mark.mark)
+        },
         guest_tsc: (!is_keyframe).then_some(mark.value),
         keyframe: is_keyframe.then_some(mark.keyframe),
         pages: is_keyframe.then(|| u32::try_from(mark.value).unwrap_or(u32::MAX)),
@@ -244,8 +263,14 @@ mod tests {
         seen.moments[Moment::TablesReady as usize] = 1000;
         seen.moments[Moment::Written as usize] = 1200;
         let row = fault(&seen).expect("a known class");
-        assert_eq!((row.exit_ns, row.pfn_ns, row.tables_ns, row.entry_ns), (None, None, None, None));
-        assert_eq!((row.walk_ns, row.pfn_tables_ns, row.write_ns), (Some(300), Some(700), Some(200)));
+        assert_eq!(
+            (row.exit_ns, row.pfn_ns, row.tables_ns, row.entry_ns),
+            (None, None, None, None)
+        );
+        assert_eq!(
+            (row.walk_ns, row.pfn_tables_ns, row.write_ns),
+            (Some(300), Some(700), Some(200))
+        );
         assert_eq!(row.total_ns, 1200);
         assert_eq!((row.gpa, row.gpte1, row.spte), (None, None, None));
     }

@@ -16,6 +16,8 @@ const CHUNK: usize = 256 << 10;
 /// How long the ring may fill unwatched. The probes never wake anybody: at 100,000 faults a
 /// second, 250 bytes each, 2 ms are 50 KB of a ring of megabytes.
 const PAUSE: Duration = Duration::from_millis(2);
+/// Passes over the ring after which a chunk is handed on, full or not.
+const PASSES: u32 = 25;
 
 /// Records one after another, each with its length before it.
 #[derive(Debug, Default)]
@@ -45,20 +47,29 @@ impl Chunk {
 
 /// Drains until told to stop, and then until the ring is empty.
 pub fn run(mut ring: Ring, stop: &AtomicBool, chunks: &SyncSender<Chunk>) {
+    let mut chunk = Chunk::default();
+    let mut passes = 0;
     loop {
         // Read before draining: what came before the order to stop is still taken.
         let last = stop.load(Ordering::Acquire);
-        let mut chunk = Chunk::default();
         while let Some(record) = ring.next() {
             chunk.push(&record);
             drop(record);
-            if chunk.bytes.len() >= CHUNK && chunks.send(std::mem::take(&mut chunk)).is_err() {
-                return;
+            if chunk.bytes.len() >= CHUNK {
+                // The writer has gone: it will say why.
+                if chunks.send(std::mem::take(&mut chunk)).is_err() {
+                    return;
+                }
+                passes = 0;
             }
         }
-        // The writer has gone: it will say why.
-        if !chunk.bytes.is_empty() && chunks.send(chunk).is_err() {
+        passes += 1;
+        let due = last || passes >= PASSES;
+        if due && !chunk.bytes.is_empty() && chunks.send(std::mem::take(&mut chunk)).is_err() {
             return;
+        }
+        if due {
+            passes = 0;
         }
         if last {
             return;
@@ -87,7 +98,9 @@ mod tests {
         whole.push(b"one");
         whole.push(b"two");
         for length in 0..whole.bytes.len() {
-            let cut = Chunk { bytes: whole.bytes[..length].to_vec() };
+            let cut = Chunk {
+                bytes: whole.bytes[..length].to_vec(),
+            };
             assert_eq!(cut.records().count(), length / 7);
         }
     }

@@ -61,8 +61,6 @@ pub struct Progress {
     pub faults: AtomicU64,
     /// Bytes of segments on disk.
     pub bytes: AtomicU64,
-    /// The recorder failed: nothing more is kept.
-    pub failed: AtomicBool,
 }
 
 /// A recording under way.
@@ -75,18 +73,27 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts both threads. `mark_name` names a guest phase by its number.
+    /// Starts both threads. `mark_name` names a guest phase by its number; `on_failure` is set when
+    /// nothing more can be kept.
     pub fn start(
         ring: Ring,
         probes: Arc<Probes>,
         trace: TraceWriter,
         layout: RoleLayout,
         mark_name: fn(u32) -> String,
+        on_failure: Arc<AtomicBool>,
     ) -> Result<Self, RecordError> {
         let stop = Arc::new(AtomicBool::new(false));
         let progress = Arc::new(Progress::default());
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
-        let writer = write::Writer::new(trace, probes, layout, mark_name, Arc::clone(&progress));
+        let writer = write::Writer::new(
+            trace,
+            probes,
+            layout,
+            mark_name,
+            Arc::clone(&progress),
+            on_failure,
+        );
         let failed = |thread| move |source| RecordError::Thread { thread, source };
         let writer = Builder::new()
             .name("writer".to_owned())
@@ -97,7 +104,12 @@ impl Recorder {
             .name("drain".to_owned())
             .spawn(move || drain::run(ring, &stopping, &sender))
             .map_err(failed("drain"))?;
-        Ok(Self { stop, progress, drain, writer })
+        Ok(Self {
+            stop,
+            progress,
+            drain,
+            writer,
+        })
     }
 
     /// What has been recorded so far.
@@ -108,7 +120,11 @@ impl Recorder {
     /// Takes what is still in the ring, writes it and hands the trace back for its last words.
     pub fn finish(self) -> Result<TraceWriter, RecordError> {
         self.stop.store(true, Ordering::Release);
-        self.drain.join().map_err(|_| RecordError::Panicked("drain"))?;
-        self.writer.join().map_err(|_| RecordError::Panicked("writer"))?
+        self.drain
+            .join()
+            .map_err(|_| RecordError::Panicked("drain"))?;
+        self.writer
+            .join()
+            .map_err(|_| RecordError::Panicked("writer"))?
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::Ordering,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, RecvTimeoutError},
     },
     time::{Duration, Instant},
@@ -28,6 +28,7 @@ pub struct Writer {
     layout: RoleLayout,
     mark_name: fn(u32) -> String,
     progress: Arc<Progress>,
+    on_failure: Arc<AtomicBool>,
     losses: LossLog,
     batch: Batch,
 }
@@ -40,15 +41,25 @@ impl Writer {
         layout: RoleLayout,
         mark_name: fn(u32) -> String,
         progress: Arc<Progress>,
+        on_failure: Arc<AtomicBool>,
     ) -> Self {
-        Self { trace, probes, layout, mark_name, progress, losses: LossLog::default(), batch: Batch::default() }
+        Self {
+            trace,
+            probes,
+            layout,
+            mark_name,
+            progress,
+            on_failure,
+            losses: LossLog::default(),
+            batch: Batch::default(),
+        }
     }
 
     /// Until the drain hangs up.
     pub fn run(mut self, chunks: &Receiver<Chunk>) -> Result<TraceWriter, RecordError> {
         let result = self.receive(chunks);
         if result.is_err() {
-            self.progress.failed.store(true, Ordering::Release);
+            self.on_failure.store(true, Ordering::Release);
         }
         result.map(|()| self.trace)
     }
@@ -77,7 +88,9 @@ impl Writer {
         }
         let faults = self.batch.faults.len() - before;
         self.progress.records.fetch_add(records, Ordering::Relaxed);
-        self.progress.faults.fetch_add(faults as u64, Ordering::Relaxed);
+        self.progress
+            .faults
+            .fetch_add(faults as u64, Ordering::Relaxed);
         Ok(())
     }
 
@@ -86,7 +99,9 @@ impl Writer {
         self.batch.losses = self.losses.update(&counts, self.probes.next_seq()?);
         let batch = std::mem::take(&mut self.batch);
         self.trace.write(&batch)?;
-        self.progress.bytes.store(self.trace.bytes(), Ordering::Relaxed);
+        self.progress
+            .bytes
+            .store(self.trace.bytes(), Ordering::Relaxed);
         Ok(())
     }
 }

@@ -1,27 +1,30 @@
 //! What happens on the vCPU's thread while the guest is stopped.
 
-use std::time::Duration;
+use std::{os::fd::RawFd, time::Duration};
 
 use abi::Phase;
 
-use super::{VCPU, VM, setup};
+use super::{VCPU, VM};
 use crate::{
     keyframe::Keyframes,
-    probes::{Probes, Target},
+    probes::Probes,
     vmm::{HookError, Hooks},
 };
 
-/// Writes marks and keyframes into the trace.
+/// Enrols the vCPU, and writes marks and keyframes into the trace.
 pub struct Marks<'a> {
     pub probes: &'a Probes,
-    pub target: Target,
+    pub vm_fd: RawFd,
+    pub vcpu_fd: RawFd,
     pub keyframes: &'a mut Keyframes,
     pub keyframe_every: Option<Duration>,
 }
 
 impl Hooks for Marks<'_> {
     fn start(&mut self, _: u16) -> Result<(), HookError> {
-        Ok(setup::trace_this_thread(self.probes, &self.target)?)
+        self.probes.enrol(self.vm_fd, self.vcpu_fd, VM, VCPU)?;
+        self.keyframes.take()?;
+        Ok(())
     }
 
     fn mark(&mut self, _: u16, phase: Phase, guest_tsc: u64) -> Result<(), HookError> {

@@ -4,7 +4,8 @@ use std::{env, process, time::SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use trace::{
-    Counters, End, Memslot, Meta, ProgramCost, SCHEMA_VERSION, Tool, VmMeta, WorkloadMeta,
+    Counters, End, Memslot, Meta, ProgramCost, SCHEMA_VERSION, Tool, TraceWriter, VmMeta,
+    WorkloadMeta,
 };
 
 use super::{Order, VCPU, VM};
@@ -15,7 +16,13 @@ use crate::{
 };
 
 /// Before the guest starts.
-pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, probes: &Probes, resolved: &Resolved) -> Meta {
+pub fn start(
+    order: &Order,
+    vmm: &Vmm,
+    stats: &KvmStats,
+    probes: &Probes,
+    resolved: &Resolved,
+) -> Meta {
     let started_ns = now_ns();
     let memslots = vmm
         .memslots()
@@ -30,9 +37,14 @@ pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, probes: &Probes, resolv
         .collect();
     Meta {
         schema: SCHEMA_VERSION,
-        tool: Tool { name: env!("CARGO_PKG_NAME").to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        tool: Tool {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
         command: command(),
-        started_unix_s: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+        started_unix_s: SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs()),
         started_ns,
         clock: "CLOCK_MONOTONIC".to_owned(),
         complete: false,
@@ -63,27 +75,45 @@ pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, probes: &Probes, resolv
 }
 
 /// After it ended.
-pub fn end(ran: &Result<GuestResult, VmmError>, records: events::Seq, programs: Vec<ProgramCost>) -> End {
+pub fn end(
+    ran: &Result<GuestResult, VmmError>,
+    records: events::Seq,
+    trace: &TraceWriter,
+    programs: Vec<ProgramCost>,
+) -> End {
     let reason = match ran {
         Ok(_) => "done".to_owned(),
         Err(VmmError::Cancelled) => "interrupted".to_owned(),
         Err(VmmError::Timeout { .. }) => "timeout".to_owned(),
         Err(error) => error.to_string(),
     };
-    End { time_ns: now_ns(), reason, records: records.0, programs }
+    End {
+        time_ns: now_ns(),
+        reason,
+        records: records.0,
+        segments: trace.segments(),
+        rows: trace.rows(),
+        programs,
+    }
 }
 
 /// KVM's counters by name.
 pub fn counters(stats: &KvmStats) -> Counters {
     Counters {
         vm: stats.vm.iter().cloned().collect(),
-        vcpus: stats.vcpus.iter().map(|vcpu| vcpu.iter().cloned().collect()).collect(),
+        vcpus: stats
+            .vcpus
+            .iter()
+            .map(|vcpu| vcpu.iter().cloned().collect())
+            .collect(),
     }
 }
 
 /// The command line, the program by its name alone.
 fn command() -> Vec<String> {
-    let mut words: Vec<String> = env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words: Vec<String> = env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     if let Some(program) = words.first_mut() {
         *program = env!("CARGO_PKG_NAME").to_owned();
     }

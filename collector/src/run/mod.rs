@@ -15,6 +15,7 @@ mod outcome;
 mod setup;
 
 use std::{
+    io::ErrorKind,
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -28,7 +29,7 @@ use std::{
 use anyhow::Context as _;
 use events::{VcpuId, VmId};
 use indicatif::{ProgressBar, ProgressStyle};
-use trace::TraceWriter;
+use trace::{TraceError, TraceWriter};
 use workloads::Plan;
 
 use crate::{
@@ -69,54 +70,81 @@ pub struct Order {
 /// Runs and records.
 pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
     setup::check_output(&order.output)?;
-    let Setup { vmm, kernel, mut meta } = setup::prepare(order)?;
+    let Setup {
+        vmm,
+        kernel,
+        mut meta,
+    } = setup::prepare(order)?;
     privileges::drop_root()?;
     let cancel = cancel_on_signal()?;
 
-    let trace = TraceWriter::create(&order.output, &meta).map_err(|error| {
-        let user = rustix::process::geteuid();
-        Failure::failed(error).hint(format!(
-            "root is given up by now: the trace is made by uid {user} without privileges, so choose a place where that user may write"
-        ))
-    })?;
-    let Kernel { probes, ring, target, layout, logger } = kernel;
+    let trace = TraceWriter::create(&order.output, &meta).map_err(cannot_create)?;
+    let Kernel {
+        probes,
+        ring,
+        layout,
+        logger,
+    } = kernel;
     let probes = Arc::new(probes);
-    let recorder = Recorder::start(ring, Arc::clone(&probes), trace, layout, phase_name)
-        .context("while starting the recorder")?;
-    let mut keyframes = Keyframes::new(Arc::clone(&probes), target, VM);
-    keyframes.take().context("while copying the shadow tables before the start")?;
-
+    let recorder = Recorder::start(
+        ring,
+        Arc::clone(&probes),
+        trace,
+        layout,
+        phase_name,
+        Arc::clone(&cancel),
+    )
+    .context("while starting the recorder")?;
+    let progress = Arc::clone(recorder.progress());
     let log = logger.map(|logger| logger.start()).transpose()?;
-    let bar = Bar::start(Arc::clone(recorder.progress()), Arc::clone(&cancel), order.json);
+    let bar = Bar::start(Arc::clone(&progress), order.json);
+    let mut keyframes = Keyframes::new(Arc::clone(&probes), VM);
     let mut vmm = vmm.confined();
     let mut marks = Marks {
         probes: &probes,
-        target,
+        vm_fd: vmm.vm_fd(),
+        vcpu_fd: vmm.vcpu_fd(),
         keyframes: &mut keyframes,
         keyframe_every: order.keyframe_every,
     };
     let ran = on_vcpu_thread(&mut vmm, &mut marks, order.timeout, &cancel);
 
-    // The vCPU has stopped: whatever became of the guest, its tables are there to be copied.
+    // The vCPU has stopped: whatever became of the guest, its tables are there to be copied, and
+    // the trace gets its last words. What went wrong first is what is reported.
     let end = keyframes.take();
     bar.finish();
-    let progress = Arc::clone(recorder.progress());
-    let records = probes.next_seq();
-    let trace = recorder.finish().map_err(|error| {
-        Failure::failed(error).hint(format!("{} is readable up to there", order.output.display()))
-    })?;
+    let recorded = recorder.finish();
     drop(log);
-    end.context("while copying the shadow tables at the end")?;
-
-    let stats = vmm.stats().context("while reading KVM's counters at the end")?;
-    if let Some(vm) = meta.vms.first_mut() {
-        vm.counters_after = Some(counters(&stats));
-    }
-    meta.complete = true;
-    meta.end = Some(metadata::end(&ran, records?, probes.costs()));
-    trace.write_meta(&meta)?;
+    let finished = recorded.map_err(anyhow::Error::from).and_then(|trace| {
+        if let Some(vm) = meta.vms.first_mut() {
+            vm.counters_after = Some(counters(&vmm.stats()?));
+        }
+        meta.complete = true;
+        meta.end = Some(metadata::end(
+            &ran,
+            probes.next_seq()?,
+            &trace,
+            probes.costs(),
+        ));
+        Ok(trace.write_meta(&meta)?)
+    });
+    let end = end.context("while copying the shadow tables at the end");
+    let recorded = finished.and(end.map(|_| ()));
     let lost = probes.losses()?.iter().map(|(_, loss)| loss.count).sum();
-    Outcome::traced(&progress, lost, trace.bytes(), ran).report(order)
+    Outcome::traced(&progress, lost, recorded.err(), ran, vmm.tsc_khz()).report(order)
+}
+
+/// The trace's folder could not be made.
+fn cannot_create(error: TraceError) -> Failure {
+    let denied = matches!(&error, TraceError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let failure = Failure::failed(error);
+    if !denied {
+        return failure;
+    }
+    let user = rustix::process::geteuid();
+    failure.hint(format!(
+        "root is given up by now: the trace is made by uid {user} without privileges, so choose a place where that user may write"
+    ))
 }
 
 /// Runs without probes and trace.
@@ -126,7 +154,7 @@ pub fn untraced(order: &Order) -> Result<ExitCode, Failure> {
     let cancel = cancel_on_signal()?;
     let mut vmm = vmm.confined();
     let ran = on_vcpu_thread(&mut vmm, &mut NoHooks, order.timeout, &cancel);
-    Outcome::untraced(ran).report(order)
+    Outcome::untraced(ran, vmm.tsc_khz()).report(order)
 }
 
 /// The vCPU has a thread of its own: what happens on it is what the guest causes.
@@ -141,7 +169,8 @@ fn on_vcpu_thread(
             .name("vcpu0".to_owned())
             .spawn_scoped(scope, || vmm.run(hooks, timeout, cancel))
             .map_err(VmmError::Watchdog)?;
-        vcpu.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        vcpu.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -149,7 +178,8 @@ fn on_vcpu_thread(
 fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Release)).context("while watching for Ctrl-C")?;
+    ctrlc::set_handler(move || flag.store(true, Ordering::Release))
+        .context("while watching for Ctrl-C")?;
     Ok(cancel)
 }
 
@@ -160,32 +190,36 @@ fn phase_name(number: u32) -> String {
     }
 }
 
-/// Shows that something happens, on a terminal; and ends the guest if the recorder failed.
+/// Shows that something happens, on a terminal.
 struct Bar {
     stop: Arc<AtomicBool>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Bar {
-    fn start(progress: Arc<Progress>, cancel: Arc<AtomicBool>, quiet: bool) -> Self {
+    fn start(progress: Arc<Progress>, quiet: bool) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopping = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+            let bar = if quiet {
+                ProgressBar::hidden()
+            } else {
+                ProgressBar::new_spinner()
+            };
             bar.set_style(ProgressStyle::default_spinner());
             while !stopping.load(Ordering::Acquire) {
                 let faults = progress.faults.load(Ordering::Relaxed);
                 let bytes = progress.bytes.load(Ordering::Relaxed);
                 bar.set_message(format!("{faults} faults, {} KiB on disk", bytes >> 10));
                 bar.tick();
-                if progress.failed.load(Ordering::Acquire) {
-                    cancel.store(true, Ordering::Release);
-                }
                 thread::park_timeout(Duration::from_millis(100));
             }
             bar.finish_and_clear();
         });
-        Self { stop, thread: Some(thread) }
+        Self {
+            stop,
+            thread: Some(thread),
+        }
     }
 
     fn finish(mut self) {

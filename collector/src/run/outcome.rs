@@ -19,6 +19,8 @@ use crate::{
 pub struct Outcome {
     recorded: Option<Recorded>,
     ran: Result<GuestResult, VmmError>,
+    /// Frequency of the marks' clock.
+    tsc_khz: Option<u32>,
 }
 
 struct Recorded {
@@ -26,6 +28,8 @@ struct Recorded {
     records: u64,
     lost: u64,
     bytes: u64,
+    /// What went wrong with the recording itself.
+    error: Option<anyhow::Error>,
 }
 
 impl Outcome {
@@ -33,33 +37,53 @@ impl Outcome {
     pub fn traced(
         progress: &Progress,
         lost: u64,
-        bytes: u64,
+        error: Option<anyhow::Error>,
         ran: Result<GuestResult, VmmError>,
+        tsc_khz: Option<u32>,
     ) -> Self {
         let recorded = Recorded {
             faults: progress.faults.load(Ordering::Relaxed),
             records: progress.records.load(Ordering::Relaxed),
             lost,
-            bytes,
+            bytes: progress.bytes.load(Ordering::Relaxed),
+            error,
         };
-        Self { recorded: Some(recorded), ran }
+        Self {
+            recorded: Some(recorded),
+            ran,
+            tsc_khz,
+        }
     }
 
     /// Without one.
-    pub fn untraced(ran: Result<GuestResult, VmmError>) -> Self {
-        Self { recorded: None, ran }
+    pub fn untraced(ran: Result<GuestResult, VmmError>, tsc_khz: Option<u32>) -> Self {
+        Self {
+            recorded: None,
+            ran,
+            tsc_khz,
+        }
     }
 
     /// Prints it, and gives the exit code.
-    pub fn report(self, order: &Order) -> Result<ExitCode, Failure> {
+    pub fn report(mut self, order: &Order) -> Result<ExitCode, Failure> {
         let trace = order.output.display();
-        let result = match self.ran {
-            Ok(result) => result,
-            Err(error) => {
-                let failure = Failure::failed(error);
-                return Err(match self.recorded {
-                    Some(_) => failure.hint(format!("{trace} holds what happened up to there")),
-                    None => failure,
+        let recording = self
+            .recorded
+            .as_mut()
+            .and_then(|recorded| recorded.error.take());
+        let hint = format!("{trace} holds what happened up to there");
+        let result = match (self.ran, recording) {
+            (Ok(result), None) => result,
+            // The guest was stopped because nothing more could be kept.
+            (Ok(_) | Err(VmmError::Cancelled), Some(error)) => {
+                return Err(Failure::failed(error).hint(hint));
+            }
+            (Err(error), also) => {
+                let failure = Failure::failed(error).also(also);
+                return Err(if self.recorded.is_some() {
+                    failure.hint(hint)
+                } else {
+                    failure
                 });
             }
         };
@@ -75,15 +99,25 @@ impl Outcome {
                     "bytes": recorded.bytes,
                 })
             });
+            let marks: Vec<_> = result
+                .marks
+                .iter()
+                .map(|(phase, guest_tsc)| json!({ "name": phase.name(), "guest_tsc": guest_tsc }))
+                .collect();
             let guest = json!({
                 "workload": order.plan.workload.name,
                 "pages": result.pages,
                 "elapsed_ns": u64::try_from(result.elapsed.as_nanos()).unwrap_or(u64::MAX),
+                "marks": marks,
+                "tsc_khz": self.tsc_khz,
                 "recorded": recorded,
             });
             writeln!(out, "{guest:#}")
         } else {
-            let ran = format!("{}: {} pages checked by the guest, {seconds:.3} s", order.plan.workload.name, result.pages);
+            let ran = format!(
+                "{}: {} pages checked by the guest, {seconds:.3} s",
+                order.plan.workload.name, result.pages
+            );
             match &self.recorded {
                 None => writeln!(out, "{ran}"),
                 Some(recorded) => writeln!(

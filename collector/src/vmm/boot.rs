@@ -5,7 +5,7 @@
 
 use abi::layout::{self, selector};
 use abi::{BootInfo, Gpa, Gva, PAGE_BYTES};
-use kvm_bindings::{kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
+use kvm_bindings::{CpuId, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 
 use super::VmmError;
@@ -14,6 +14,21 @@ use super::memory::Ram;
 /// Three pages that an Intel KVM without unrestricted guests wants for itself
 /// (`KVM_SET_TSS_ADDR`): below 4 GiB, above any guest memory here.
 pub(super) const TSS_ADDRESS: usize = 0xfffb_d000;
+
+/// Takes nested virtualization and KVM's paravirtual interface from what the guest may use: it
+/// needs neither, and a guest of the guest would walk other tables than its own.
+pub(super) fn hide_virtualization(cpuid: &mut CpuId) {
+    const VMX: u32 = 1 << 5;
+    const SVM: u32 = 1 << 2;
+    cpuid.retain(|leaf| leaf.function >> 16 != 0x4000);
+    for leaf in cpuid.as_mut_slice() {
+        match leaf.function {
+            1 => leaf.ecx &= !VMX,
+            0x8000_0001 => leaf.ecx &= !SVM,
+            _ => {}
+        }
+    }
+}
 
 const PRESENT: u64 = 1 << 0;
 const WRITABLE: u64 = 1 << 1;

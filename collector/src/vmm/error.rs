@@ -138,6 +138,12 @@ pub enum VmmError {
         #[source]
         source: HookError,
     },
+    /// The guest marks phases without end.
+    #[error("the guest marked more than {limit} phases; no workload has that many")]
+    TooManyMarks {
+        /// How many there may be.
+        limit: usize,
+    },
     /// The start hook refused to go on.
     #[error("before the guest's first instruction")]
     Start(#[source] HookError),

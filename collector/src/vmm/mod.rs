@@ -96,9 +96,10 @@ impl Vmm {
         boot::write(&ram, &plan.boot_info)?;
 
         let vcpu = vm.create_vcpu(0).map_err(VmmError::CreateVcpu)?;
-        let cpuid = kvm
+        let mut cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(VmmError::GetCpuid)?;
+        boot::hide_virtualization(&mut cpuid);
         vcpu.set_cpuid2(&cpuid).map_err(VmmError::SetCpuid)?;
         boot::set_registers(&vcpu, entry)?;
 
@@ -147,5 +148,11 @@ impl Vmm {
             vm: self.vm_stats.read()?,
             vcpus: vec![self.vcpu_stats.read()?],
         })
+    }
+
+    /// Frequency of the guest's time-stamp counter, kHz; `None` if KVM does not tell.
+    #[must_use]
+    pub fn tsc_khz(&self) -> Option<u32> {
+        self.vcpu.get_tsc_khz().ok().filter(|&khz| khz > 0)
     }
 }

@@ -65,8 +65,8 @@ pub struct GuestResult {
 /// The one vCPU.
 const VCPU: u16 = 0;
 
-/// Marks kept for the result; a guest that marks without end must not fill our memory.
-const MARKS_KEPT: usize = 64;
+/// Most marks of a run: a guest that marks without end must not fill memory and disk.
+const MAX_MARKS: usize = 64;
 
 impl Vmm {
     /// Runs vCPU 0 on the caller's thread until the guest is done.
@@ -143,9 +143,10 @@ impl Vmm {
                     });
                 }
             };
-            if marks.len() < MARKS_KEPT {
-                marks.push((phase, guest_tsc));
+            if marks.len() == MAX_MARKS {
+                return Err(VmmError::TooManyMarks { limit: MAX_MARKS });
             }
+            marks.push((phase, guest_tsc));
             hooks
                 .mark(VCPU, phase, guest_tsc)
                 .map_err(|source| VmmError::Hook { phase, source })?;

@@ -9,14 +9,24 @@ use crate::support::{collector, expect_code, folder, run, stderr};
 fn kvm_without_root_it_says_so() {
     let folder = folder();
     // The build folder may be closed to others: the program itself is copied to where anybody may read.
-    let program = std::env::temp_dir().join(format!("shadowscope-collector-{}", std::process::id()));
+    let program =
+        std::env::temp_dir().join(format!("shadowscope-collector-{}", std::process::id()));
     std::fs::copy(env!("CARGO_BIN_EXE_collector"), &program).expect("a copy");
     let mut command = std::process::Command::new(&program);
-    command.args(["run", "linear", "-o"]).arg(folder.path().join("x.trace")).current_dir("/").uid(65534).gid(65534);
+    command
+        .args(["run", "linear", "-o"])
+        .arg(folder.path().join("x.trace"))
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534);
     let output = run(&mut command);
     std::fs::remove_file(&program).expect("the copy");
     expect_code(&output, 3);
-    assert!(stderr(&output).contains("root") && stderr(&output).contains("sudo"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("root") && stderr(&output).contains("sudo"),
+        "{}",
+        stderr(&output)
+    );
     assert!(!folder.path().join("x.trace").exists());
 }
 
@@ -26,15 +36,25 @@ fn kvm_without_dev_kvm_it_says_what_to_load() {
     let folder = folder();
     let trace = folder.path().join("x.trace");
     let script = "mount -t tmpfs none /dev && exec \"$@\"";
-    for (args, word) in [(vec!["run", "linear", "-o"], "/dev/kvm"), (vec!["doctor"], "modprobe")] {
+    for (args, word) in [
+        (vec!["run", "linear", "-o"], "/dev/kvm"),
+        (vec!["doctor"], "modprobe"),
+    ] {
         let mut command = std::process::Command::new("unshare");
-        command.args(["--mount", "sh", "-c", script, "sh"]).arg(env!("CARGO_BIN_EXE_collector")).args(&args);
+        command
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(env!("CARGO_BIN_EXE_collector"))
+            .args(&args);
         if args[0] == "run" {
             command.arg(&trace);
         }
         let output = run(&mut command);
         expect_code(&output, 3);
-        let said = format!("{}{}", stderr(&output), String::from_utf8_lossy(&output.stdout));
+        let said = format!(
+            "{}{}",
+            stderr(&output),
+            String::from_utf8_lossy(&output.stdout)
+        );
         assert!(said.contains(word), "{said}");
     }
     assert!(!trace.exists());
@@ -49,7 +69,11 @@ fn kvm_the_trace_belongs_to_whoever_called_sudo() {
     std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).expect("root may");
     let trace = folder.path().join("x.trace");
     let mut command = collector();
-    command.args(["run", "linear", "-p", "pages=64", "-o"]).arg(&trace).env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+    command
+        .args(["run", "linear", "-p", "pages=64", "-o"])
+        .arg(&trace)
+        .env("SUDO_UID", "65534")
+        .env("SUDO_GID", "65534");
     expect_code(&run(&mut command), 0);
     for file in ["", "meta.json", "segments.jsonl", "faults/000001.parquet"] {
         let metadata = trace.join(file).metadata().expect("there");

@@ -16,7 +16,11 @@ pub fn collector() -> Command {
 /// The analyzer that was built beside it.
 pub fn analyzer() -> Command {
     let path = Path::new(env!("CARGO_BIN_EXE_collector")).with_file_name("analyzer");
-    assert!(path.exists(), "{} is not built: run `cargo build --release`", path.display());
+    assert!(
+        path.exists(),
+        "{} is not built: run `cargo build --release`",
+        path.display()
+    );
     Command::new(path)
 }
 
@@ -37,7 +41,13 @@ pub fn stderr(output: &Output) -> String {
 
 /// Fails the test with the program's own words.
 pub fn expect_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}{}", String::from_utf8_lossy(&output.stdout), stderr(output));
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        stderr(output)
+    );
 }
 
 /// Standard output as JSON.
@@ -49,7 +59,12 @@ pub fn json(output: &Output) -> Value {
 /// Records a workload; `args` are those of `collector run`.
 pub fn record(folder: &TempDir, args: &[&str]) -> (PathBuf, Value) {
     let trace = folder.path().join("w.trace");
-    let output = run(collector().arg("run").args(args).arg("--json").arg("-o").arg(&trace));
+    let output = run(collector()
+        .arg("run")
+        .args(args)
+        .arg("--json")
+        .arg("-o")
+        .arg(&trace));
     (trace, json(&output))
 }
 

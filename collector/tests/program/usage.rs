@@ -4,14 +4,42 @@ use crate::support::{collector, expect_code, folder, run, stderr};
 
 /// Arguments, exit code, and words that the message must hold.
 const CASES: &[(&[&str], i32, &[&str])] = &[
-    (&["run", "liner"], 2, &["no workload is called 'liner'", "did you mean 'linear'", "demand"]),
-    (&["run", "linear", "--param", "pages=0"], 2, &["'pages'", "'0'", "1 to 524288"]),
-    (&["run", "linear", "--param", "pages=524289"], 2, &["1 to 524288"]),
+    (
+        &["run", "liner"],
+        2,
+        &[
+            "no workload is called 'liner'",
+            "did you mean 'linear'",
+            "demand",
+        ],
+    ),
+    (
+        &["run", "linear", "--param", "pages=0"],
+        2,
+        &["'pages'", "'0'", "1 to 524288"],
+    ),
+    (
+        &["run", "linear", "--param", "pages=524289"],
+        2,
+        &["1 to 524288"],
+    ),
     (&["run", "linear", "--param", "pages=many"], 2, &["'many'"]),
-    (&["run", "linear", "--param", "colour=red"], 2, &["no parameter 'colour'", "pages, pattern"]),
-    (&["run", "linear", "--param", "pattern=zigzag"], 2, &["sequential, stride, random"]),
+    (
+        &["run", "linear", "--param", "colour=red"],
+        2,
+        &["no parameter 'colour'", "pages, pattern"],
+    ),
+    (
+        &["run", "linear", "--param", "pattern=zigzag"],
+        2,
+        &["sequential, stride, random"],
+    ),
     (&["run", "linear", "--param", "pages"], 2, &["NAME=VALUE"]),
-    (&["run", "linear", "-p", "pages=1", "-p", "pages=2"], 2, &["pages", "'1'", "'2'"]),
+    (
+        &["run", "linear", "-p", "pages=1", "-p", "pages=2"],
+        2,
+        &["pages", "'1'", "'2'"],
+    ),
     (&["run", "linear", "--timeout", "0"], 2, &["above zero"]),
     (&["run", "linear", "--ring-mib", "3"], 2, &["power of two"]),
     (&["run"], 2, &["WORKLOAD"]),
@@ -26,7 +54,11 @@ fn bad_arguments_are_refused_with_what_is_allowed() {
         let output = run(collector().args(*args).current_dir(folder.path()));
         expect_code(&output, *code);
         for word in *words {
-            assert!(stderr(&output).contains(word), "{args:?} should say {word:?}: {}", stderr(&output));
+            assert!(
+                stderr(&output).contains(word),
+                "{args:?} should say {word:?}: {}",
+                stderr(&output)
+            );
         }
         assert!(output.stdout.is_empty());
     }
@@ -41,8 +73,15 @@ fn an_output_that_exists_is_kept() {
     std::fs::write(&mine, "precious").expect("writable");
     let output = run(collector().args(["run", "linear", "-o"]).arg(&mine));
     expect_code(&output, 1);
-    assert!(stderr(&output).contains("exists already"), "{}", stderr(&output));
-    assert_eq!(std::fs::read_to_string(&mine).expect("still there"), "precious");
+    assert!(
+        stderr(&output).contains("exists already"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(
+        std::fs::read_to_string(&mine).expect("still there"),
+        "precious"
+    );
 }
 
 #[test]

@@ -101,6 +101,9 @@ number_cell! { u64, u64:
     Spte, |cell| cell.0, Spte;
 }
 
+/// Longest free name, bytes.
+const LONGEST_NAME: usize = 64;
+
 /// Names are stored as text: any reader understands them, and a dictionary keeps them small.
 macro_rules! name_cell {
     ($($ty:ty, $to:expr, $from:expr;)+) => {$(
@@ -136,5 +139,5 @@ name_cell! {
     Class, Class::name, Class::from_name;
     Cause, Cause::name, Cause::from_name;
     PageEvent, PageEvent::name, PageEvent::from_name;
-    String, |cell| cell, |cell| Some(cell.to_owned());
+    String, |cell| cell, |cell| (cell.len() <= LONGEST_NAME).then(|| cell.to_owned());
 }

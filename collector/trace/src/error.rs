@@ -56,6 +56,16 @@ pub enum TraceError {
         /// What is wrong.
         why: String,
     },
+    /// The list of segments is not the one that was written.
+    #[error("{}: {found}, written with {expected}: lines are missing or were added", path.display())]
+    Incomplete {
+        /// The list.
+        path: PathBuf,
+        /// Segments and rows in it.
+        found: String,
+        /// As the recorder counted them.
+        expected: String,
+    },
     /// A segment is not the file that was written.
     #[error("{}: {why}; the {before} rows of its kind before it are readable", path.display())]
     Damaged {
@@ -87,8 +97,15 @@ pub enum TraceError {
 }
 
 impl TraceError {
-    pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(
+        doing: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { doing, path, source }
+        move |source| Self::Io {
+            doing,
+            path,
+            source,
+        }
     }
 }

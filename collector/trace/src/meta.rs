@@ -167,6 +167,10 @@ pub struct End {
     pub reason: String,
     /// Records made, lost ones included (the last sequence number + 1).
     pub records: u64,
+    /// Segments written; the list must name as many.
+    pub segments: u64,
+    /// Rows in them.
+    pub rows: u64,
     /// Cost of the probes by the kernel's own measure, where `kernel.bpf_stats_enabled` was on.
     pub programs: Vec<ProgramCost>,
 }

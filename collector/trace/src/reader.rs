@@ -1,7 +1,6 @@
 //! Reading a trace, whoever made it: any bytes give an error or a result.
 
 use std::{
-    fs,
     io::Cursor,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -9,10 +8,12 @@ use std::{
 
 use polars::prelude::*;
 
-use crate::{Meta, Records, Row, SCHEMA_VERSION, Segment, TraceError, segments};
+use crate::{End, Meta, Records, Row, SCHEMA_VERSION, Segment, TraceError, segments};
 
 /// Largest `meta.json` read.
 const MAX_META: u64 = 64 << 20;
+/// Largest segment read: two million rows of every column, not compressed.
+const MAX_SEGMENT: u64 = 1 << 30;
 
 /// An open trace.
 #[derive(Debug)]
@@ -27,35 +28,41 @@ impl Trace {
     /// Reads the metadata and the list of segments.
     pub fn open(path: &Path) -> Result<Self, TraceError> {
         let meta_path = path.join("meta.json");
-        let length = match fs::metadata(&meta_path) {
-            Ok(metadata) => metadata.len(),
-            Err(_) if !path.exists() => {
-                let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
-                return Err(TraceError::io("opening", path)(missing));
-            }
-            Err(_) => return Err(TraceError::NotATrace { path: path.to_owned() }),
-        };
-        if length > MAX_META {
-            return Err(TraceError::NotATrace { path: path.to_owned() });
+        if meta_path.symlink_metadata().is_err() {
+            return Err(if path.exists() {
+                TraceError::NotATrace {
+                    path: path.to_owned(),
+                }
+            } else {
+                TraceError::io("opening", path)(std::io::ErrorKind::NotFound.into())
+            });
         }
-        let text = fs::read(&meta_path).map_err(TraceError::io("reading", &meta_path))?;
-        let meta: Meta = serde_json::from_slice(&text)
-            .map_err(|source| TraceError::Meta { path: meta_path.clone(), source })?;
+        let text = segments::read_file(&meta_path, MAX_META)?;
+        let meta: Meta = serde_json::from_slice(&text).map_err(|source| TraceError::Meta {
+            path: meta_path.clone(),
+            source,
+        })?;
         if meta.schema == 0 || meta.schema > SCHEMA_VERSION {
-            return Err(TraceError::Version { path: meta_path, found: meta.schema, known: SCHEMA_VERSION });
+            return Err(TraceError::Version {
+                path: meta_path,
+                found: meta.schema,
+                known: SCHEMA_VERSION,
+            });
         }
         let mut listed = segments::read(path)?;
-        // A cut between the line and the file leaves a line too many, and only at the end.
-        let missing = if meta.complete {
-            Vec::new()
-        } else {
-            let last = listed.iter().map(|segment| segment.segment).max().unwrap_or(0);
-            let cut = |segment: &Segment| segment.segment == last && !path.join(segment.file()).exists();
-            let (missing, there) = listed.into_iter().partition(cut);
-            listed = there;
-            missing
+        let missing = match &meta.end {
+            Some(end) => {
+                check_totals(path, end, &listed)?;
+                Vec::new()
+            }
+            None => cut_segments(path, &mut listed),
         };
-        Ok(Self { path: path.to_owned(), meta, segments: listed, missing })
+        Ok(Self {
+            path: path.to_owned(),
+            meta,
+            segments: listed,
+            missing,
+        })
     }
 
     /// The folder.
@@ -85,12 +92,15 @@ impl Trace {
 
     /// Rows of one kind, by the list.
     pub fn rows(&self, kind: &str) -> u64 {
-        self.of_kind(kind).map(|segment| segment.rows).sum()
+        self.of_kind(kind)
+            .fold(0, |sum, segment| sum.saturating_add(segment.rows))
     }
 
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
+        self.segments
+            .iter()
+            .fold(0, |sum, segment| sum.saturating_add(segment.bytes))
     }
 
     /// Earliest and latest time of any record, ns.
@@ -110,11 +120,13 @@ impl Trace {
     pub fn frame<R: Row>(&self, columns: Option<&[&str]>) -> Result<DataFrame, TraceError> {
         let mut whole: Option<DataFrame> = None;
         for segment in self.of_kind(R::KIND) {
-            let frame = self.read_segment(segment, columns)?;
+            let frame = self.read_segment::<R>(segment, columns)?;
             match &mut whole {
                 None => whole = Some(frame),
                 Some(whole) => {
-                    whole.vstack_mut(&frame).map_err(|error| self.damaged(segment, error.to_string()))?;
+                    whole
+                        .vstack_mut(&frame)
+                        .map_err(|error| self.damaged(segment, error.to_string()))?;
                 }
             }
         }
@@ -126,19 +138,24 @@ impl Trace {
                     None => Ok(frame),
                 });
                 let path = self.path.join(R::KIND);
-                empty.map_err(|error| TraceError::Encode { path, why: error.to_string() })
+                empty.map_err(|error| TraceError::Encode {
+                    path,
+                    why: error.to_string(),
+                })
             }
         }
     }
 
     /// The rows of one segment.
     pub(crate) fn rows_of<R: Row>(&self, segment: &Segment) -> Result<Vec<R>, TraceError> {
-        let frame = self.read_segment(segment, None)?;
+        let frame = self.read_segment::<R>(segment, None)?;
         R::from_frame(&frame, &self.path.join(segment.file()))
     }
 
     fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Segment> {
-        self.segments.iter().filter(move |segment| segment.kind == kind)
+        self.segments
+            .iter()
+            .filter(move |segment| segment.kind == kind)
     }
 
     fn damaged(&self, segment: &Segment, why: String) -> TraceError {
@@ -147,26 +164,42 @@ impl Trace {
             .filter(|other| other.segment < segment.segment)
             .map(|other| other.rows)
             .sum();
-        TraceError::Damaged { path: self.path.join(segment.file()), why, before }
+        TraceError::Damaged {
+            path: self.path.join(segment.file()),
+            why,
+            before,
+        }
     }
 
-    fn read_segment(&self, segment: &Segment, columns: Option<&[&str]>) -> Result<DataFrame, TraceError> {
+    fn read_segment<R: Row>(
+        &self,
+        segment: &Segment,
+        columns: Option<&[&str]>,
+    ) -> Result<DataFrame, TraceError> {
         let path = self.path.join(segment.file());
-        let length = match fs::metadata(&path) {
-            Ok(metadata) => metadata.len(),
-            Err(error) => return Err(self.damaged(segment, format!("cannot be opened: {error}"))),
+        let bytes = match segments::read_file(&path, segment.bytes.min(MAX_SEGMENT)) {
+            Ok(bytes) => bytes,
+            Err(TraceError::Io { source, .. })
+                if source.kind() != std::io::ErrorKind::InvalidData =>
+            {
+                return Err(self.damaged(segment, format!("cannot be read: {source}")));
+            }
+            Err(_) => {
+                let why = format!("not a file of {} bytes, as it was written", segment.bytes);
+                return Err(self.damaged(segment, why));
+            }
         };
-        if length != segment.bytes {
-            let why = format!("{length} bytes, written with {}", segment.bytes);
+        if bytes.len() as u64 != segment.bytes {
+            let why = format!("{} bytes, written with {}", bytes.len(), segment.bytes);
             return Err(self.damaged(segment, why));
         }
-        let bytes = fs::read(&path).map_err(TraceError::io("reading", &path))?;
         let crc32 = crc32fast::hash(&bytes);
         if crc32 != segment.crc32 {
             let why = format!("checksum {crc32:08x}, written with {:08x}", segment.crc32);
             return Err(self.damaged(segment, why));
         }
-        let frame = decode(bytes, segment.rows, columns).map_err(|why| self.damaged(segment, why))?;
+        let frame =
+            decode::<R>(bytes, segment.rows, columns).map_err(|why| self.damaged(segment, why))?;
         if frame.height() as u64 != segment.rows {
             let why = format!("{} rows, written with {}", frame.height(), segment.rows);
             return Err(self.damaged(segment, why));
@@ -175,14 +208,51 @@ impl Trace {
     }
 }
 
+/// A trace that ended in good order knows how much there must be.
+fn check_totals(path: &Path, end: &End, listed: &[Segment]) -> Result<(), TraceError> {
+    let rows = listed
+        .iter()
+        .fold(0u64, |sum, segment| sum.saturating_add(segment.rows));
+    let say = |segments: u64, rows: u64| format!("{segments} segments with {rows} rows");
+    let (found, expected) = (say(listed.len() as u64, rows), say(end.segments, end.rows));
+    if found == expected {
+        return Ok(());
+    }
+    Err(TraceError::Incomplete {
+        path: path.join(segments::SEGMENTS),
+        found,
+        expected,
+    })
+}
+
+/// A cut leaves lines without files, and only at the end: takes them off the list.
+fn cut_segments(path: &Path, listed: &mut Vec<Segment>) -> Vec<Segment> {
+    let there = |segment: &Segment| path.join(segment.file()).symlink_metadata().is_ok();
+    let whole = listed.iter().rposition(there).map_or(0, |last| last + 1);
+    listed.split_off(whole)
+}
+
 /// Parquet to frame. Polars trusts a file's metadata, so a forged one may panic in it.
-fn decode(bytes: Vec<u8>, rows: u64, columns: Option<&[&str]>) -> Result<DataFrame, String> {
-    let columns = columns.map(|columns| columns.iter().map(|&column| column.to_owned()).collect());
+/// Only columns of the schema are decoded, whatever else the file holds.
+fn decode<R: Row>(
+    bytes: Vec<u8>,
+    rows: u64,
+    columns: Option<&[&str]>,
+) -> Result<DataFrame, String> {
     let decoding = AssertUnwindSafe(|| {
-        let mut reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
+        let mut reader =
+            ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
         let found = reader.num_rows()? as u64;
         polars_ensure!(found == rows, ComputeError: "{found} rows, written with {rows}");
-        reader.with_columns(columns).finish()
+        let schema = reader.schema()?;
+        let wanted = R::COLUMNS
+            .iter()
+            .map(|column| column.name)
+            .filter(|name| columns.is_none_or(|columns| columns.contains(name)))
+            .filter(|name| schema.contains(name))
+            .map(str::to_owned)
+            .collect();
+        reader.with_columns(Some(wanted)).finish()
     });
     match catch_unwind(decoding) {
         Ok(result) => result.map_err(|error| error.to_string()),

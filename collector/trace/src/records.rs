@@ -113,7 +113,11 @@ pub struct Records<'a> {
 
 impl<'a> Records<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
-        let numbers: BTreeSet<u32> = trace.segments().iter().map(|segment| segment.segment).collect();
+        let numbers: BTreeSet<u32> = trace
+            .segments()
+            .iter()
+            .map(|segment| segment.segment)
+            .collect();
         Self {
             trace,
             numbers: numbers.into_iter().collect::<Vec<_>>().into_iter(),
@@ -125,15 +129,32 @@ impl<'a> Records<'a> {
 
     fn load(&self, number: u32) -> Result<Vec<Record>, TraceError> {
         let mut records = Vec::new();
-        for segment in self.trace.segments().iter().filter(|segment| segment.segment == number) {
+        for segment in self
+            .trace
+            .segments()
+            .iter()
+            .filter(|segment| segment.segment == number)
+        {
             let trace = self.trace;
             match segment.kind.as_str() {
-                FaultRow::KIND => records.extend(trace.rows_of(segment)?.into_iter().map(Record::Fault)),
-                EntryRow::KIND => records.extend(trace.rows_of(segment)?.into_iter().map(Record::Entry)),
-                PageRow::KIND => records.extend(trace.rows_of(segment)?.into_iter().map(Record::Page)),
-                RootRow::KIND => records.extend(trace.rows_of(segment)?.into_iter().map(Record::Root)),
-                MarkRow::KIND => records.extend(trace.rows_of(segment)?.into_iter().map(Record::Mark)),
-                LossRow::KIND => records.extend(trace.rows_of(segment)?.into_iter().map(Record::Loss)),
+                FaultRow::KIND => {
+                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Fault))
+                }
+                EntryRow::KIND => {
+                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Entry))
+                }
+                PageRow::KIND => {
+                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Page))
+                }
+                RootRow::KIND => {
+                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Root))
+                }
+                MarkRow::KIND => {
+                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Mark))
+                }
+                LossRow::KIND => {
+                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Loss))
+                }
                 KeyframeRow::KIND => pages(trace.rows_of(segment)?, &mut records),
                 // A kind that a later version added.
                 _ => {}

@@ -1,6 +1,12 @@
 //! `segments.jsonl`: which segments there are, and what each must look like.
 
-use std::{fs, path::Path};
+use std::{
+    collections::HashSet,
+    fs::OpenOptions,
+    io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +15,7 @@ use crate::TraceError;
 /// Name of the list.
 pub(crate) const SEGMENTS: &str = "segments.jsonl";
 /// Most rows in a segment: bounds what a hostile file can make a reader allocate.
-pub(crate) const MAX_ROWS: u64 = 16 << 20;
+pub(crate) const MAX_ROWS: u64 = 2 << 20;
 /// Longest list of segments, bytes; a line is about 150 bytes and stands for a second.
 const MAX_LIST: u64 = 256 << 20;
 
@@ -42,24 +48,59 @@ impl Segment {
 /// Reads the list. A last line without its newline was cut while it was written: it does not count.
 pub(crate) fn read(trace: &Path) -> Result<Vec<Segment>, TraceError> {
     let path = trace.join(SEGMENTS);
-    let length = fs::metadata(&path).map_err(TraceError::io("reading", &path))?.len();
-    if length > MAX_LIST {
-        let why = format!("{length} bytes, more than the {MAX_LIST} of any real trace");
-        return Err(TraceError::Manifest { path, line: 0, why });
-    }
-    let text = fs::read_to_string(&path).map_err(TraceError::io("reading", &path))?;
+    let bytes = read_file(&path, MAX_LIST)?;
+    let text = String::from_utf8_lossy(&bytes);
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let mut segments = Vec::new();
+    let mut seen = HashSet::new();
     for (number, line) in whole.lines().enumerate() {
-        let error = |why: String| TraceError::Manifest { path: path.clone(), line: number + 1, why };
-        let segment: Segment = serde_json::from_str(line).map_err(|source| error(source.to_string()))?;
+        let error = |why: String| TraceError::Manifest {
+            path: path.clone(),
+            line: number + 1,
+            why,
+        };
+        let segment: Segment =
+            serde_json::from_str(line).map_err(|source| error(source.to_string()))?;
         if segment.rows > MAX_ROWS {
-            return Err(error(format!("{} rows, more than the {MAX_ROWS} a segment may have", segment.rows)));
+            return Err(error(format!(
+                "{} rows, more than the {MAX_ROWS} a segment may have",
+                segment.rows
+            )));
         }
-        if segment.kind.is_empty() || !segment.kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
-            return Err(error(format!("`{}` is no kind of record", segment.kind.escape_debug())));
+        if segment.kind.is_empty()
+            || !segment
+                .kind
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b == b'_')
+        {
+            return Err(error(format!(
+                "`{}` is no kind of record",
+                segment.kind.escape_debug()
+            )));
+        }
+        if !seen.insert((segment.kind.clone(), segment.segment)) {
+            return Err(error(format!("{} is listed twice", segment.file())));
         }
         segments.push(segment);
     }
     Ok(segments)
+}
+
+/// The whole of an ordinary file. A trace from elsewhere may hold links, pipes and devices: those
+/// are refused, and nothing longer than `limit` bytes is read.
+pub(crate) fn read_file(path: &Path, limit: u64) -> Result<Vec<u8>, TraceError> {
+    let failed = || TraceError::io("reading", path);
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+        .open(path)
+        .map_err(failed())?;
+    let metadata = file.metadata().map_err(failed())?;
+    if !metadata.is_file() || metadata.len() > limit {
+        let why = format!("not an ordinary file of at most {limit} bytes");
+        return Err(failed()(io::Error::new(io::ErrorKind::InvalidData, why)));
+    }
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes).map_err(failed())?;
+    Ok(bytes)
 }

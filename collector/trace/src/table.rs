@@ -40,7 +40,11 @@ pub(crate) fn cells<C: crate::Cell>(
     name: &str,
     path: &std::path::Path,
 ) -> Result<Vec<C>, TraceError> {
-    let error = |why| TraceError::Column { path: path.to_owned(), column: name.to_owned(), why };
+    let error = |why| TraceError::Column {
+        path: path.to_owned(),
+        column: name.to_owned(),
+        why,
+    };
     match frame.column(name) {
         Ok(column) => C::cells(column).map_err(error),
         Err(_) => C::missing(frame.height()).ok_or_else(|| error("missing".to_owned())),

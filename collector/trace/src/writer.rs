@@ -18,6 +18,8 @@ pub struct TraceWriter {
     list: File,
     next: u32,
     bytes: u64,
+    segments: u64,
+    rows: u64,
 }
 
 impl TraceWriter {
@@ -26,7 +28,9 @@ impl TraceWriter {
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Ok(()) => {}
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                return Err(TraceError::Exists { path: path.to_owned() });
+                return Err(TraceError::Exists {
+                    path: path.to_owned(),
+                });
             }
             Err(error) => return Err(TraceError::io("creating", path)(error)),
         }
@@ -37,8 +41,16 @@ impl TraceWriter {
             .mode(0o600)
             .open(&list_path)
             .map_err(TraceError::io("creating", list_path))?;
-        let writer = Self { path: path.to_owned(), list, next: 1, bytes: 0 };
+        let writer = Self {
+            path: path.to_owned(),
+            list,
+            next: 1,
+            bytes: 0,
+            segments: 0,
+            rows: 0,
+        };
         writer.write_meta(meta)?;
+        sync_folder(path.parent().unwrap_or(path))?;
         Ok(writer)
     }
 
@@ -50,6 +62,16 @@ impl TraceWriter {
     /// Bytes of all segments so far.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Segments so far.
+    pub fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    /// Rows in them.
+    pub fn rows(&self) -> u64 {
+        self.rows
     }
 
     /// Writes one stretch of time: a segment for each kind that has rows.
@@ -71,8 +93,10 @@ impl TraceWriter {
     /// Replaces `meta.json`.
     pub fn write_meta(&self, meta: &Meta) -> Result<(), TraceError> {
         let path = self.path.join("meta.json");
-        let text = serde_json::to_vec_pretty(meta)
-            .map_err(|source| TraceError::Meta { path: path.clone(), source })?;
+        let text = serde_json::to_vec_pretty(meta).map_err(|source| TraceError::Meta {
+            path: path.clone(),
+            source,
+        })?;
         self.write_file(&path, &text)
     }
 
@@ -94,45 +118,82 @@ impl TraceWriter {
         let path = self.path.join(segment.file());
         let folder = self.path.join(R::KIND);
         if !folder.is_dir() {
-            fs::DirBuilder::new().mode(0o700).create(&folder).map_err(TraceError::io("creating", &folder))?;
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&folder)
+                .map_err(TraceError::io("creating", &folder))?;
         }
-        let bytes = encode(rows)
-            .map_err(|error| TraceError::Encode { path: path.clone(), why: error.to_string() })?;
+        let bytes = encode(rows).map_err(|error| TraceError::Encode {
+            path: path.clone(),
+            why: error.to_string(),
+        })?;
         segment.bytes = bytes.len() as u64;
         segment.crc32 = crc32fast::hash(&bytes);
 
         // The line first: a segment without a line would have nothing to be checked against,
         // a line without its segment is a cut.
-        let mut line = serde_json::to_string(&segment)
-            .map_err(|source| TraceError::Meta { path: path.clone(), source })?;
+        let mut line = serde_json::to_string(&segment).map_err(|source| TraceError::Meta {
+            path: path.clone(),
+            source,
+        })?;
         line.push('\n');
         let list = self.path.join(SEGMENTS);
-        self.list.write_all(line.as_bytes()).map_err(TraceError::io("writing", &list))?;
-        self.list.sync_data().map_err(TraceError::io("syncing", &list))?;
+        self.list
+            .write_all(line.as_bytes())
+            .map_err(TraceError::io("writing", &list))?;
+        self.list
+            .sync_data()
+            .map_err(TraceError::io("syncing", &list))?;
         self.write_file(&path, &bytes)?;
         self.bytes += segment.bytes;
+        self.segments += 1;
+        self.rows += segment.rows;
         Ok(())
     }
 
-    /// Temporary name, sync, rename.
+    /// Temporary name, sync, rename, sync of the folder. What fails leaves nothing behind.
     fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
         let temporary = path.with_extension("tmp");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(TraceError::io("creating", &temporary))?;
-        file.write_all(bytes).map_err(TraceError::io("writing", &temporary))?;
-        file.sync_data().map_err(TraceError::io("syncing", &temporary))?;
-        fs::rename(&temporary, path).map_err(TraceError::io("naming", path))
+        let written = write_new(&temporary, bytes)
+            .and_then(|()| fs::rename(&temporary, path).map_err(TraceError::io("naming", path)));
+        if written.is_err() {
+            // It may not even be there; the first error is the one to report.
+            let _ = fs::remove_file(&temporary);
+            return written;
+        }
+        sync_folder(path.parent().unwrap_or(&self.path))
     }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(TraceError::io("creating", path))?;
+    file.write_all(bytes)
+        .map_err(TraceError::io("writing", path))?;
+    file.sync_data().map_err(TraceError::io("syncing", path))
+}
+
+/// A name is on disk once its folder is.
+fn sync_folder(path: &Path) -> Result<(), TraceError> {
+    let folder = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let sync = || File::open(folder)?.sync_all();
+    sync().map_err(TraceError::io("syncing", folder))
 }
 
 fn min_max(values: impl Iterator<Item = u64>) -> Option<[u64; 2]> {
     values.fold(None, |range: Option<[u64; 2]>, value| {
-        Some(range.map_or([value, value], |[low, high]| [low.min(value), high.max(value)]))
+        Some(range.map_or([value, value], |[low, high]| {
+            [low.min(value), high.max(value)]
+        }))
     })
 }
 

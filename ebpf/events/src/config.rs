@@ -40,6 +40,12 @@ pub struct Config {
     pub vcpu_cr3: u32,
     /// `kvm_vcpu.arch.regs[VCPU_REGS_RIP]`, absent where RIP is not kept there.
     pub vcpu_rip: u32,
+    /// `kvm_vcpu.arch.regs_avail`, a bit for each register; absent where `vcpu_rip` is
+    pub vcpu_regs_avail: u32,
+    /// `kvm_vcpu.arch.mmio_gva`, page of the latest access that no memslot covers
+    pub vcpu_mmio_gva: u32,
+    /// `kvm_vcpu.arch.mmio_gfn`, its frame
+    pub vcpu_mmio_gfn: u32,
     /// `kvm_vcpu.arch.mmu`
     pub vcpu_mmu: u32,
     /// `kvm_vcpu.run`
@@ -73,4 +79,6 @@ pub struct Config {
     /// `PFERR_*` bits that the walk of every fault has: U where KVM emulates the guest's kernel
     /// (PVM), so that the emulator's walks, millions a second, are told at once; else none.
     pub walk_bits: u32,
+    /// Zero.
+    pub reserved: u32,
 }

@@ -45,6 +45,6 @@ pub struct KeyframeCursor {
     pub done: u32,
     /// Pages that could not be read or found no room in the ring.
     pub lost: u32,
-    /// 1 if the list itself could not be read.
+    /// 1 if the list could not be read, or changed while it was.
     pub failed: u32,
 }

@@ -24,7 +24,7 @@ pub use config::{ABSENT, Config};
 pub use entries::{Cause, Entry};
 pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};
 pub use header::{Header, NO_VCPU, RecordKind, Seq, TimeNs, VcpuId, VmId};
-pub use keyframes::{ENTRIES_PER_TABLE, KeyframeCursor, KeyframePage, KEYFRAME_BATCH};
+pub use keyframes::{ENTRIES_PER_TABLE, KEYFRAME_BATCH, KeyframeCursor, KeyframePage};
 pub use losses::{Loss, Probe};
 pub use marks::{COLLECTOR_MARK_BASE, Mark};
 pub use pages::{Page, PageEvent, Role, RoleLayout};

@@ -22,8 +22,7 @@ pub struct Outcomes {
     pub fast: u64,
 }
 
-/// Value of the map of vCPUs, keyed by thread id. User space enters it with the first
-/// three fields set and the rest zero; from then on it is the probes'.
+/// Value of the map of vCPUs, keyed by thread id. User space may only read it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Vcpu {
@@ -59,6 +58,8 @@ pub struct Vcpu {
     pub cr3: Gpa,
     /// Shadow root when last recorded.
     pub root: Hpa,
+    /// The guest's instruction pointer when the roots were read; see `has_rip`.
+    pub rip: Gva,
     /// Error code of the walk.
     pub error_code: u32,
     /// Start of the walk to its end, ns.
@@ -77,8 +78,10 @@ pub struct Vcpu {
     pub reused: u8,
     /// Shadow pages zapped since the walk began.
     pub zapped: u8,
+    /// `rip` is the vCPU's own, not left over from an earlier exit.
+    pub has_rip: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
 }
 
 impl Vcpu {
@@ -86,6 +89,8 @@ impl Vcpu {
     pub const IDLE: u8 = 0;
     /// Guest entries are being read.
     pub const WALKING: u8 = 1;
+    /// Its walk is over and nothing has come of it yet; other walks are the emulator's.
+    pub const WALKED: u8 = 5;
     /// The guest's own tables refuse the access.
     pub const REFUSED: u8 = 2;
     /// Upper levels are linked; the leaf comes next.
@@ -94,4 +99,4 @@ impl Vcpu {
     pub const MAPPED: u8 = 4;
 }
 
-const _: () = assert!(size_of::<Vcpu>() == 176);
+const _: () = assert!(size_of::<Vcpu>() == 184);

@@ -1,11 +1,14 @@
 //! SPTEs that change beside the leaf of a fault.
 
-use events::{Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Root, Spte, Vcpu};
+use events::{ABSENT, Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Root, Spte, Vcpu};
 
 use crate::{
-    kernel::{direct_map, now, offset, read, role_level},
+    kernel::{Window, direct_map, now, offset, read, role_level},
     ring::{lose, reserve, submit},
 };
+
+/// Bit of `VCPU_REGS_RIP` in `regs_avail`: VMX reads RIP only when KVM asks for it.
+const RIP_AVAILABLE: u32 = 1 << 16;
 
 /// Records one changed entry.
 #[inline(always)]
@@ -43,7 +46,9 @@ pub fn record_links(vcpu: &mut Vcpu, gva: Gva) {
         if level < 2 {
             break;
         }
-        let Some(index) = Level(level).index(gva) else { break };
+        let Some(index) = Level(level).index(gva) else {
+            break;
+        };
         let sptep = Hpa(table.0 + 8 * u64::from(index));
         let Some(spte) = read::<u64>(direct_map(sptep), 0).map(Spte) else {
             lose(Probe::Read);
@@ -58,20 +63,38 @@ pub fn record_links(vcpu: &mut Vcpu, gva: Gva) {
     }
 }
 
-/// Reads the roots in use, and records them if they are not those of the last fault.
+/// Reads RIP and the roots in use, and records the roots if they are not those of the last fault.
 #[inline(always)]
 pub fn update_root(vcpu: &mut Vcpu) -> Option<()> {
-    let cr3: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_cr3))?;
+    // RIP is the last of the registers; the marks of which are valid and CR3 follow closely.
+    let keeps_rip = offset!(vcpu_rip) != ABSENT;
+    let from = if keeps_rip {
+        offset!(vcpu_rip)
+    } else {
+        offset!(vcpu_cr3)
+    };
+    let arch = Window::<48>::read(vcpu.vcpu_ptr, from)?;
+    let cr3: u64 = arch.get(offset!(vcpu_cr3))?;
+    vcpu.has_rip = 0;
+    if keeps_rip && arch.get::<u32>(offset!(vcpu_regs_avail))? & RIP_AVAILABLE != 0 {
+        vcpu.rip = Gva(arch.get(offset!(vcpu_rip))?);
+        vcpu.has_rip = 1;
+    }
     let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
-    let root: u64 = read(mmu, offset!(mmu_root_hpa))?;
+    let mmu = Window::<32>::read(mmu, offset!(mmu_root_hpa))?;
+    let root: u64 = mmu.get(offset!(mmu_root_hpa))?;
     if cr3 == vcpu.cr3.0 && root == vcpu.root.0 {
         return Some(());
     }
-    let role: u32 = read(mmu, offset!(mmu_root_role))?;
+    let role: u32 = mmu.get(offset!(mmu_root_role))?;
     vcpu.cr3.0 = cr3;
     vcpu.root.0 = root;
     vcpu.root_level = role_level(role);
-    let mut entry = reserve::<Root>(RecordKind::Root, Probe::Root, vcpu.vm, vcpu.vcpu, now())?;
+    // Without room it is counted as lost, and the roots are known all the same.
+    let Some(mut entry) = reserve::<Root>(RecordKind::Root, Probe::Root, vcpu.vm, vcpu.vcpu, now())
+    else {
+        return Some(());
+    };
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record.
     unsafe {

@@ -18,7 +18,7 @@ use events::{
 
 use crate::{
     entries,
-    kernel::{now, offset, physical, read},
+    kernel::{Window, now, offset, physical, read},
     ring::{lose, reserve, submit},
     vcpus,
 };
@@ -29,18 +29,29 @@ const PAGE_FAULT_VECTOR: u32 = 14;
 /// `PFERR_WRITE_MASK`.
 const WRITE: u32 = 1 << 1;
 
-/// 1 on a CPU where a fault's walk is under way: the emulator reads guest entries by the million,
-/// and this turns them away before the thread is looked up. A walk that changes CPU in its
-/// microsecond loses the rest of its entries, and its record says so.
+/// Whether the walk under way on this CPU is a fault's: the emulator reads guest entries by the
+/// million, and this turns them away before the thread is looked up. A walk that changes CPU in
+/// its microsecond loses the rest of its entries, and its record says so.
 #[map]
-static WALKING: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+static WALK: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+/// The emulator's, or none.
+const OTHER: u32 = 0;
+/// A fault's, and entries are still to come.
+const READING: u32 = 1;
+/// A fault's, all entries read.
+const READ: u32 = 2;
 
 #[inline(always)]
-fn set_walking(walking: u32) {
-    if let Some(flag) = WALKING.get_ptr_mut(0) {
-        // SAFETY: this CPU's own value.
-        unsafe { *flag = walking };
+fn set_walk(walk: u32) {
+    if let Some(place) = WALK.get_ptr_mut(0) {
+        // SAFETY: this CPU's own value, and a hint: the vCPU's step is asked too.
+        unsafe { *place = walk };
     }
+}
+
+#[inline(always)]
+fn walk() -> u32 {
+    WALK.get(0).copied().unwrap_or(OTHER)
 }
 
 // TP_PROTO(u64 addr, u32 pferr), no lock.
@@ -49,6 +60,7 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     let error_code = ctx.arg::<u64>(1) as u32;
     let wanted = offset!(walk_bits);
     if error_code & wanted != wanted {
+        set_walk(OTHER);
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
@@ -58,12 +70,23 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     };
     if outcomes.taken == vcpu.outcomes.taken {
         // The emulator's: no fault was taken since.
+        set_walk(OTHER);
+        if vcpu.step == Vcpu::WALKING {
+            vcpu.step = Vcpu::WALKED;
+        }
         return;
     }
     close(vcpu, &outcomes);
     vcpu.outcomes = outcomes;
+    begin(vcpu, Gva(ctx.arg(0)), error_code);
+    set_walk(READING);
+}
+
+/// A new fault.
+#[inline(always)]
+fn begin(vcpu: &mut Vcpu, gva: Gva, error_code: u32) {
     vcpu.begin = now();
-    vcpu.gva = Gva(ctx.arg(0));
+    vcpu.gva = gva;
     vcpu.error_code = error_code;
     vcpu.step = Vcpu::WALKING;
     vcpu.gpte_levels = 0;
@@ -72,15 +95,13 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     vcpu.created = 0;
     vcpu.reused = 0;
     vcpu.zapped = 0;
-    set_walking(1);
 }
 
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
 #[raw_tracepoint]
 pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
-    match WALKING.get(0) {
-        Some(1) => {}
-        _ => return,
+    if walk() != READING {
+        return;
     }
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step != Vcpu::WALKING {
@@ -98,13 +119,17 @@ pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
     vcpu.gpte_levels |= 1 << index;
     if level == 1 || !gpte.is_present() || (level <= 3 && gpte.is_large()) {
         vcpu.walk_end = since(vcpu);
-        set_walking(0);
+        set_walk(READ);
     }
 }
 
 // TP_PROTO(u32 pferr), no lock: the guest's own tables refuse the access.
 #[raw_tracepoint]
 pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
+    if walk() == OTHER {
+        return;
+    }
+    set_walk(OTHER);
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::WALKING {
         vcpu.step = Vcpu::REFUSED;
@@ -132,25 +157,40 @@ pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     if request(vcpu, ctx.arg(0)).is_none() {
         lose(Probe::Read);
-        warn!(&ctx, "kvm_page_fault at {:x} cannot be read", ctx.arg::<u64>(0));
+        warn!(
+            &ctx,
+            "kvm_page_fault at {:x} cannot be read",
+            ctx.arg::<u64>(0)
+        );
     }
 }
 
 #[inline(always)]
 fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
+    // From addr to pfn.
+    let fault = Window::<64>::read(fault, offset!(fault_addr))?;
+    let gva = Gva(fault.get(offset!(fault_addr))?);
+    let walked = vcpu.step == Vcpu::WALKING || vcpu.step == Vcpu::WALKED;
+    if !walked || gva != vcpu.gva {
+        // No walk led here: a guest without paging, or a frame that the host brought in late
+        // (async page fault). All that is known of it begins now.
+        begin(vcpu, gva, fault.get(offset!(fault_error_code))?);
+    }
     vcpu.tables_ready = since(vcpu);
-    let gfn: u64 = read(fault, offset!(fault_gfn))?;
-    let pfn: u64 = read(fault, offset!(fault_pfn))?;
-    let slot: u64 = read(fault, offset!(fault_slot))?;
+    let gfn: u64 = fault.get(offset!(fault_gfn))?;
+    let pfn: u64 = fault.get(offset!(fault_pfn))?;
+    let slot: u64 = fault.get(offset!(fault_slot))?;
     vcpu.gfn = Gfn(gfn);
     vcpu.has_slot = 0;
     if slot != 0 && pfn & (NO_SLOT_PFN | ERROR_PFN_MASK) == 0 {
-        let base: u64 = read(slot, offset!(slot_base_gfn))?;
-        let address: u64 = read(slot, offset!(slot_userspace_addr))?;
+        // From base_gfn to id.
+        let slot = Window::<88>::read(slot, offset!(slot_base_gfn))?;
+        let base: u64 = slot.get(offset!(slot_base_gfn))?;
+        let address: u64 = slot.get(offset!(slot_userspace_addr))?;
         // The kernel aligns the frame down to the level it wants to map.
-        let level: u8 = read(fault, offset!(fault_goal_level))?;
+        let level: u8 = fault.get(offset!(fault_goal_level))?;
         let within = gfn & (events::Level(level).pages() - 1);
-        vcpu.slot = read(slot, offset!(slot_id))?;
+        vcpu.slot = slot.get(offset!(slot_id))?;
         vcpu.hva = Hva(address.wrapping_add(gfn.wrapping_sub(base) << 12));
         vcpu.pfn = Pfn(pfn | within);
         vcpu.has_slot = 1;
@@ -183,11 +223,21 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         } else {
             Class::Shadow
         };
-        record(vcpu, class, Fault::MAPPING, Some(Leaf { sptep, spte, level }), NOT_SEEN);
+        record(
+            vcpu,
+            class,
+            Fault::MAPPING,
+            Some(Leaf { sptep, spte, level }),
+            NOT_SEEN,
+        );
         vcpu.step = Vcpu::MAPPED;
         return;
     }
-    let cause = if vcpu.step == Vcpu::MAPPED { Cause::Prefetch } else { Cause::Other };
+    let cause = if vcpu.step == Vcpu::MAPPED {
+        Cause::Prefetch
+    } else {
+        Cause::Other
+    };
     entries::record(vcpu, cause, sptep, spte, level, Gfn(ctx.arg(1)));
 }
 
@@ -204,34 +254,65 @@ pub fn kvm_userspace_exit(_: RawTracePointContext) {
 /// Ends a fault whose outcome no tracepoint told, by the counter that moved since it began.
 #[inline(always)]
 fn close(vcpu: &mut Vcpu, now: &Outcomes) {
-    let requested = vcpu.step == Vcpu::REQUESTED;
-    if requested || vcpu.step == Vcpu::WALKING || vcpu.step == Vcpu::REFUSED {
-        let class = if vcpu.step == Vcpu::REFUSED {
-            Class::Guest
-        } else if requested && vcpu.has_slot == 0 {
-            Class::Mmio
-        } else if now.emulate != vcpu.outcomes.emulate {
-            Class::WriteProtected
-        } else if now.spurious != vcpu.outcomes.spurious {
-            Class::Spurious
-        } else if now.fast != vcpu.outcomes.fast {
-            Class::Fast
-        } else {
-            Class::Retried
-        };
-        if !requested && entries::update_root(vcpu).is_none() {
-            lose(Probe::Read);
-        }
-        let known = if requested { Fault::MAPPING } else { 0 };
-        record(vcpu, class, known, None, NOT_SEEN);
+    let step = vcpu.step;
+    if step == Vcpu::IDLE || step == Vcpu::MAPPED {
+        vcpu.step = Vcpu::IDLE;
+        return;
     }
-    vcpu.step = Vcpu::IDLE;
+    let requested = step == Vcpu::REQUESTED;
+    if !requested && entries::update_root(vcpu).is_none() {
+        lose(Probe::Read);
+    }
+    // A fetch that is given up may have linked tables already.
+    entries::record_links(vcpu, vcpu.gva);
+    let mut known = if requested { Fault::MAPPING } else { 0 };
+    let class = if step == Vcpu::REFUSED {
+        Class::Guest
+    } else if requested && vcpu.has_slot == 0 {
+        Class::Mmio
+    } else if now.emulate != vcpu.outcomes.emulate {
+        // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one; it remembers
+        // the page (`vcpu_cache_mmio_info`).
+        match (requested, mmio_frame(vcpu)) {
+            (false, Some(gfn)) => {
+                vcpu.gfn = gfn;
+                vcpu.has_slot = 0;
+                vcpu.tables_ready = NOT_SEEN;
+                known = Fault::MAPPING;
+                Class::Mmio
+            }
+            _ => Class::WriteProtected,
+        }
+    } else if now.spurious != vcpu.outcomes.spurious {
+        Class::Spurious
+    } else if now.fast != vcpu.outcomes.fast {
+        Class::Fast
+    } else {
+        Class::Retried
+    };
+    record(vcpu, class, known, None, NOT_SEEN);
+}
+
+/// The frame of the fault's page, if KVM took it for MMIO.
+#[inline(always)]
+fn mmio_frame(vcpu: &Vcpu) -> Option<Gfn> {
+    let page: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmio_gva))?;
+    if page != vcpu.gva.0 & !0xfff {
+        return None;
+    }
+    read(vcpu.vcpu_ptr, offset!(vcpu_mmio_gfn)).map(Gfn)
 }
 
 /// ns since the walk began.
 #[inline(always)]
 fn since(vcpu: &Vcpu) -> u32 {
-    now().wrapping_sub(vcpu.begin) as u32
+    let ns = now().saturating_sub(vcpu.begin);
+    // Longer than four seconds is said as four seconds: `NOT_SEEN` is the next number.
+    if ns < u64::from(NOT_SEEN) {
+        ns as u32
+    } else {
+        NOT_SEEN - 1
+    }
 }
 
 struct Leaf {
@@ -262,11 +343,8 @@ fn record(vcpu: &mut Vcpu, class: Class, mut known: u8, leaf: Option<Leaf>, inje
         (*record).gva = vcpu.gva;
         (*record).cr3 = vcpu.cr3;
         (*record).root = vcpu.root;
-        (*record).rip = Gva(0);
-        if offset!(vcpu_rip) != events::ABSENT
-            && let Some(rip) = read::<u64>(vcpu.vcpu_ptr, offset!(vcpu_rip))
-        {
-            (*record).rip = Gva(rip);
+        (*record).rip = vcpu.rip;
+        if vcpu.has_rip != 0 {
             known |= Fault::RIP;
         }
         (*record).gptes = vcpu.gptes;

@@ -21,6 +21,9 @@ pub(crate) static CONFIG: Config = Config {
     sp_root_count: 0,
     vcpu_cr3: 0,
     vcpu_rip: 0,
+    vcpu_regs_avail: 0,
+    vcpu_mmio_gva: 0,
+    vcpu_mmio_gfn: 0,
     vcpu_mmu: 0,
     vcpu_run: 0,
     vcpu_pf_taken: 0,
@@ -37,6 +40,7 @@ pub(crate) static CONFIG: Config = Config {
     role_level_shift: 0,
     role_level_width: 0,
     walk_bits: 0,
+    reserved: 0,
 };
 
 /// What user space resolved, e.g. `offset!(sp_spt)`.
@@ -68,6 +72,38 @@ pub fn read<T>(base: u64, offset: u32) -> Option<T> {
     unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
 }
 
+/// A stretch of a kernel struct, read at once: a read of 64 bytes costs what a read of 8 does.
+#[repr(C, align(8))]
+pub struct Window<const N: usize> {
+    bytes: [u8; N],
+    base: u64,
+    start: u32,
+}
+
+impl<const N: usize> Window<N> {
+    /// Reads the `N` bytes of the struct at `base` from the word that holds `offset` on.
+    #[inline(always)]
+    pub fn read(base: u64, offset: u32) -> Option<Self> {
+        let start = offset & !7;
+        Some(Self {
+            bytes: read(base, start)?,
+            base,
+            start,
+        })
+    }
+
+    /// The field at `offset` of the struct; one that lies outside is read by itself.
+    #[inline(always)]
+    pub fn get<T: Copy>(&self, offset: u32) -> Option<T> {
+        let within = offset.wrapping_sub(self.start) as usize;
+        if within > N - size_of::<T>() {
+            return read(self.base, offset);
+        }
+        // SAFETY: within the bytes, which are aligned like the struct's words, as its fields are.
+        Some(unsafe { self.bytes.as_ptr().add(within).cast::<T>().read() })
+    }
+}
+
 /// Kernel address of a page in the direct map to its physical address.
 #[inline(always)]
 pub fn physical(address: u64) -> Hpa {
@@ -83,5 +119,6 @@ pub fn direct_map(physical: Hpa) -> u64 {
 /// The level in a role word.
 #[inline(always)]
 pub fn role_level(role: u32) -> u8 {
-    ((role >> (offset!(role_level_shift) & 31)) & ((1 << (offset!(role_level_width) & 7)) - 1)) as u8
+    ((role >> (offset!(role_level_shift) & 31)) & ((1 << (offset!(role_level_width) & 7)) - 1))
+        as u8
 }

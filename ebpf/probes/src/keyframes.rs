@@ -5,32 +5,44 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::{debug, warn};
+use bytemuck::Zeroable as _;
 use events::{
     ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, NO_VCPU, Probe,
     RecordKind, Role, VmId,
 };
 
 use crate::{
-    kernel::{now, offset, physical, read},
+    kernel::{now, offset, physical, read, role_level},
     pages,
-    ring::{has_room, lose, reserve, submit},
+    ring::{has_room, lose, submit, try_reserve},
+    vcpus,
 };
 
 /// How far the keyframe has come.
 #[map]
-static CURSOR: Array<KeyframeCursor> = Array::with_max_entries(1, 0);
+static CURSOR: Array<KeyframeCursor> = Array::with_max_entries(1, vcpus::USER_READS);
 
-/// Run by user space until `CURSOR.done`: `arg` 0 `struct kvm`, 1 VM, 2 number of the keyframe.
+/// Run by user space until `CURSOR.done`: `arg` 0 VM, 1 number of the keyframe, 2 not 0 to begin.
 ///
-/// The list is read without `mmu_lock`, which a program cannot take: the caller stops the vCPUs.
+/// The list is read without `mmu_lock`, which a program cannot take: the caller stops the vCPUs,
+/// and what the host takes back meanwhile is noticed by the links between neighbours.
 #[raw_tracepoint]
 pub fn keyframe(ctx: RawTracePointContext) {
-    let Some(cursor) = CURSOR.get_ptr_mut(0) else { return };
+    let Some(cursor) = CURSOR.get_ptr_mut(0) else {
+        return;
+    };
     // SAFETY: user space runs one keyframe at a time.
     let cursor = unsafe { &mut *cursor };
-    let head = ctx.arg::<u64>(0) + u64::from(offset!(kvm_active_mmu_pages));
-    let vm = VmId(ctx.arg::<u64>(1) as u16);
-    let number = ctx.arg::<u64>(2) as u32;
+    if ctx.arg::<u64>(2) != 0 {
+        *cursor = KeyframeCursor::zeroed();
+    }
+    let vm = VmId(ctx.arg::<u64>(0) as u16);
+    let number = ctx.arg::<u64>(1) as u32;
+    let Some(kvm) = vcpus::kvm(vm) else {
+        cursor.failed = 1;
+        return;
+    };
+    let head = kvm + u64::from(offset!(kvm_active_mmu_pages));
     let mut link = cursor.next;
     if link == 0 {
         // `list_head.next` is the first field.
@@ -53,16 +65,20 @@ pub fn keyframe(ctx: RawTracePointContext) {
         }
         let sp = link - u64::from(offset!(sp_link));
         match copy(sp, vm, number) {
-            Some(()) => cursor.pages += 1,
+            Some(()) => {
+                cursor.pages += 1;
+                pages::remember(sp, vm);
+            }
             None => {
                 cursor.lost += 1;
+                lose(Probe::Keyframe);
                 warn!(&ctx, "shadow page {:x} cannot be copied", sp);
             }
         }
-        pages::remember(sp, vm);
-        match read(link, 0) {
-            Some(next) => link = next,
-            None => {
+        // `list_head.prev` is the second field.
+        match read::<u64>(link, 0) {
+            Some(next) if read::<u64>(next, 8) == Some(link) => link = next,
+            _ => {
                 cursor.failed = 1;
                 return;
             }
@@ -79,13 +95,10 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     let role: u32 = read(sp, offset!(sp_role))?;
     let unsync: u8 = read(sp, offset!(sp_unsync))?;
     let root_count: u32 = read(sp, offset!(sp_root_count))?;
-    let mut entry = reserve::<KeyframePage>(
-        RecordKind::KeyframePage,
-        Probe::Keyframe,
-        vm,
-        NO_VCPU,
-        now(),
-    )?;
+    if spt & 0xfff != 0 || !(1..=5).contains(&role_level(role)) {
+        return None;
+    }
+    let mut entry = try_reserve::<KeyframePage>(RecordKind::KeyframePage, vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record; the helper checks the address it reads.
     let failed = unsafe {
@@ -96,11 +109,14 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
         (*record).root_count = root_count;
         (*record).unsync = u32::from(unsync);
         let entries = &raw mut (*record).entries;
-        bpf_probe_read_kernel(entries.cast(), 8 * ENTRIES_PER_TABLE as u32, spt as *const _)
+        bpf_probe_read_kernel(
+            entries.cast(),
+            8 * ENTRIES_PER_TABLE as u32,
+            spt as *const _,
+        )
     };
     if failed != 0 {
         entry.discard(0);
-        lose(Probe::Keyframe);
         return None;
     }
     submit(entry);

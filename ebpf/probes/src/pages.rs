@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use events::{Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, VmId};
+use events::{Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, VcpuId, VmId};
 
 use crate::{
     kernel::{now, offset, physical, read},
@@ -17,7 +17,7 @@ use crate::{
 /// Shadow pages of traced VMs, keyed by `struct kvm_mmu_page`: the struct names no VM, and a
 /// zap may come from a thread that is no vCPU's.
 #[map]
-static PAGES: HashMap<u64, VmId> = HashMap::with_max_entries(1 << 16, 0);
+static PAGES: HashMap<u64, VmId> = HashMap::with_max_entries(1 << 16, vcpus::USER_READS);
 
 /// Remembers whose page this is.
 #[inline(always)]
@@ -38,11 +38,11 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     if created {
         vcpu.created = vcpu.created.saturating_add(1);
         remember(sp, vcpu.vm);
-        record(sp, vcpu.vm, PageEvent::Born);
+        record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Born);
         debug!(&ctx, "vm {}: shadow page {:x} is new", vcpu.vm.0, sp);
     } else {
         vcpu.reused = vcpu.reused.saturating_add(1);
-        record(sp, vcpu.vm, PageEvent::Reused);
+        record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }
 }
 
@@ -51,7 +51,7 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
 pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
         vcpu.unsync = 1;
-        record(ctx.arg(0), vcpu.vm, PageEvent::Unsync);
+        record(ctx.arg(0), vcpu.vm, vcpu.vcpu, PageEvent::Unsync);
     }
 }
 
@@ -59,7 +59,7 @@ pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
-        record(ctx.arg(0), vcpu.vm, PageEvent::Sync);
+        record(ctx.arg(0), vcpu.vm, vcpu.vcpu, PageEvent::Sync);
     }
 }
 
@@ -68,22 +68,25 @@ pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
 pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     let sp: u64 = ctx.arg(0);
     // SAFETY: the value is copied at once.
-    let Some(&vm) = (unsafe { PAGES.get(sp) }) else { return };
+    let Some(&vm) = (unsafe { PAGES.get(sp) }) else {
+        return;
+    };
     // A root in use is zapped twice, so a page that is gone already is no fault.
     let _ = PAGES.remove(sp);
-    if let Some(vcpu) = vcpus::current() {
-        vcpu.zapped = vcpu.zapped.saturating_add(1);
-    }
-    record(sp, vm, PageEvent::Zapped);
+    // The thread may be another VM's vCPU that takes pages back for the host.
+    let by = match vcpus::current() {
+        Some(vcpu) if vcpu.vm == vm => {
+            vcpu.zapped = vcpu.zapped.saturating_add(1);
+            vcpu.vcpu
+        }
+        _ => NO_VCPU,
+    };
+    record(sp, vm, by, PageEvent::Zapped);
     debug!(&ctx, "vm {}: shadow page {:x} is zapped", vm.0, sp);
 }
 
 #[inline(always)]
-fn record(sp: u64, vm: VmId, event: PageEvent) {
-    let vcpu = match vcpus::current() {
-        Some(vcpu) => vcpu.vcpu,
-        None => NO_VCPU,
-    };
+fn record(sp: u64, vm: VmId, vcpu: VcpuId, event: PageEvent) {
     let (Some(spt), Some(gfn), Some(role), Some(unsync)) = (
         read::<u64>(sp, offset!(sp_spt)),
         read::<u64>(sp, offset!(sp_gfn)),

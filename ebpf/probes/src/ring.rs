@@ -39,20 +39,19 @@ fn next_seq() -> Seq {
 pub fn lose(probe: Probe) {
     if let Some(loss) = LOSSES.get_ptr_mut(probe as u32) {
         let time = now();
-        // SAFETY: the value belongs to this CPU. A program that interrupts this one on the same
-        // CPU could lose one count; none of the hooks runs in interrupt context.
+        // SAFETY: the value belongs to this CPU. Where programs may be preempted, another one may
+        // come between: the count is atomic, and either's time is true enough for the span.
         unsafe {
             if (*loss).count == 0 {
                 (*loss).first = time;
             }
-            (*loss).count += 1;
+            atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(&raw mut (*loss).count, 1);
             (*loss).last = time;
         }
     }
 }
 
-/// Numbers a record, finds room for it and writes its header. The number is taken first,
-/// so that a record without room leaves a gap.
+/// Numbers a record, finds room for it and writes its header; without room, counts it as lost.
 #[inline(always)]
 pub fn reserve<T: 'static>(
     kind: RecordKind,
@@ -61,12 +60,32 @@ pub fn reserve<T: 'static>(
     vcpu: VcpuId,
     time: u64,
 ) -> Option<RingBufEntry<T>> {
-    let seq = next_seq();
-    let Some(mut entry) = RING.reserve::<T>(0) else {
+    let entry = try_reserve(kind, vm, vcpu, time);
+    if entry.is_none() {
         lose(probe);
-        return None;
+    }
+    entry
+}
+
+/// As [`reserve`], for a caller that counts the loss itself. The number is taken first, so that a
+/// record without room leaves a gap.
+#[inline(always)]
+pub fn try_reserve<T: 'static>(
+    kind: RecordKind,
+    vm: VmId,
+    vcpu: VcpuId,
+    time: u64,
+) -> Option<RingBufEntry<T>> {
+    let seq = next_seq();
+    let mut entry = RING.reserve::<T>(0)?;
+    let header = Header {
+        seq,
+        time: TimeNs(time),
+        kind: kind as u16,
+        vm,
+        vcpu,
+        reserved: 0,
     };
-    let header = Header { seq, time: TimeNs(time), kind: kind as u16, vm, vcpu, reserved: 0 };
     // SAFETY: every record begins with a header (repr(C)).
     unsafe { entry.as_mut_ptr().cast::<Header>().write(header) };
     Some(entry)

@@ -1,19 +1,31 @@
 //! Which thread is which vCPU, and how far its fault has come.
 
 use aya_ebpf::{
+    bindings::BPF_F_RDONLY,
     helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
     macros::{map, raw_tracepoint},
     maps::{Array, HashMap},
     programs::RawTracePointContext,
 };
-use aya_log_ebpf::warn;
-use events::Vcpu;
+use aya_log_ebpf::debug;
+use bytemuck::Zeroable as _;
+use events::{Probe, Vcpu, VcpuId, VmId};
 
-use crate::kernel::{offset, read};
+use crate::{
+    kernel::{offset, read},
+    ring::lose,
+};
 
-/// Keyed by thread id; filled by user space. What is not in here is not traced.
+/// Flag of a map that user space may read only.
+pub const USER_READS: u32 = BPF_F_RDONLY;
+
+/// Keyed by thread id. What is not in here is not traced.
 #[map]
-static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1024, 0);
+static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1024, USER_READS);
+
+/// `struct kvm` of each traced VM.
+#[map]
+static VMS: HashMap<VmId, u64> = HashMap::with_max_entries(1024, USER_READS);
 
 /// Answer of [`resolve`].
 #[map]
@@ -24,26 +36,56 @@ static RESOLVED: Array<u64> = Array::with_max_entries(1, 0);
 pub fn current() -> Option<&'static mut Vcpu> {
     let thread = bpf_get_current_pid_tgid() as u32;
     let vcpu = VCPUS.get_ptr_mut(thread)?;
-    // SAFETY: only programs on this very thread take the value, one after another.
+    // SAFETY: only programs on this very thread take the value, each once.
     Some(unsafe { &mut *vcpu })
+}
+
+/// `struct kvm` of a traced VM.
+#[inline(always)]
+pub fn kvm(vm: VmId) -> Option<u64> {
+    // SAFETY: the value is copied at once.
+    unsafe { VMS.get(vm) }.copied()
+}
+
+/// Run by user space on the vCPU's own thread: from now on records what the thread does as vCPU
+/// `arg(3)` of VM `arg(2)`, whose file descriptors are `arg(0)` (VM) and `arg(1)` (vCPU). The
+/// thread's id is taken here, since user space may know another one (PID namespaces).
+#[raw_tracepoint]
+pub fn enrol(ctx: RawTracePointContext) {
+    let (Some(kvm), Some(vcpu_ptr)) = (private_data(ctx.arg(0)), private_data(ctx.arg(1))) else {
+        lose(Probe::Read);
+        return;
+    };
+    let vm = VmId(ctx.arg::<u64>(2) as u16);
+    let vcpu = VcpuId(ctx.arg::<u64>(3) as u16);
+    let entry = Vcpu {
+        vcpu_ptr,
+        vm,
+        vcpu,
+        ..Vcpu::zeroed()
+    };
+    let thread = bpf_get_current_pid_tgid() as u32;
+    let entered = VMS.insert(vm, kvm, 0).is_ok() && VCPUS.insert(thread, entry, 0).is_ok();
+    debug!(
+        &ctx,
+        "vm {} vcpu {} is thread {}: {}", vm.0, vcpu.0, thread, entered as u32
+    );
 }
 
 /// Run by user space, which finds the answer in `RESOLVED`, or its own 0. With `arg(1)` 0:
 /// `struct file.private_data` of its own file descriptor `arg(0)`, which is the `struct kvm` of a
 /// VM's and the `struct kvm_vcpu` of a vCPU's descriptor. Else: the eight bytes at kernel address
-/// `arg(1)`.
+/// `arg(1)`. Only an instance that is gone before root is given up has this program loaded.
 #[raw_tracepoint]
 pub fn resolve(ctx: RawTracePointContext) {
     let found = match ctx.arg::<u64>(1) {
         0 => private_data(ctx.arg(0)),
         address => read(address, 0),
     };
-    match (found, RESOLVED.get_ptr_mut(0)) {
+    // Without an answer user space says what it asked for.
+    if let (Some(value), Some(answer)) = (found, RESOLVED.get_ptr_mut(0)) {
         // SAFETY: a map value; user space runs one request at a time.
-        (Some(value), Some(answer)) => unsafe { *answer = value },
-        _ => {
-            warn!(&ctx, "nothing behind descriptor {} or address {:x}", ctx.arg::<u64>(0), ctx.arg::<u64>(1));
-        }
+        unsafe { *answer = value };
     }
 }
 

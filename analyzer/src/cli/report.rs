@@ -1,0 +1,56 @@
+//! `analyzer report`.
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{Failure, output, source};
+use crate::report::{self, Page};
+
+/// Options of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders that `collector` wrote; each gets its part of the page
+    #[arg(value_name = "TRACE", required = true)]
+    traces: Vec<PathBuf>,
+    /// Only this VM of each, by its number in the trace
+    #[arg(long, value_name = "N")]
+    vm: Option<u16>,
+    /// File to write
+    #[arg(short, long, value_name = "FILE", default_value = "report.html")]
+    output: PathBuf,
+    /// Print what the page says as JSON instead of writing it
+    #[arg(long)]
+    dump_context: bool,
+}
+
+impl ReportArgs {
+    pub(super) fn execute(self) -> Result<ExitCode, Failure> {
+        let mut traces = Vec::new();
+        for path in &self.traces {
+            let trace = source::open(path)?;
+            let study = source::study(&trace, self.vm)?;
+            traces.push(report::section(&trace, &study)?);
+        }
+        let names: Vec<_> = traces.iter().map(|trace| trace.name.clone()).collect();
+        let page = Page {
+            title: format!("{} - Shadowscope", names.join(", ")),
+            traces,
+            made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        if self.dump_context {
+            output::print_json(&page)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let html = report::html(&page)?;
+        fs::write(&self.output, &html)
+            .with_context(|| format!("while writing {}", self.output.display()))?;
+        let size = crate::text::units::bytes(html.len() as u64);
+        output::print(&format!(
+            "{}: {size}, opens in any browser\n",
+            self.output.display()
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

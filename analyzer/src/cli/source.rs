@@ -1,0 +1,58 @@
+//! Which trace, which VM.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+use events::VmId;
+use trace::Trace;
+
+use super::{Failure, progress::Progress};
+use crate::study::{Study, StudyError, vm_numbers};
+
+/// The trace that a command reads.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// Folder that `collector` wrote
+    #[arg(value_name = "TRACE")]
+    pub trace: PathBuf,
+    /// Only this VM, by its number in the trace
+    #[arg(long, value_name = "N")]
+    pub vm: Option<u16>,
+}
+
+/// Opens a trace.
+pub fn open(path: &Path) -> Result<Trace, Failure> {
+    Ok(Trace::open(path).context("while opening the trace")?)
+}
+
+/// Reads a whole trace, with progress.
+pub fn study(trace: &Trace, vm: Option<u16>) -> Result<Study, Failure> {
+    let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
+    Ok(Study::of(trace, vm.map(VmId), &mut |done| {
+        progress.at(done)
+    })?)
+}
+
+impl Source {
+    /// Opens the trace.
+    pub fn open(&self) -> Result<Trace, Failure> {
+        open(&self.trace)
+    }
+
+    /// Reads the whole trace.
+    pub fn study(&self, trace: &Trace) -> Result<Study, Failure> {
+        study(trace, self.vm)
+    }
+
+    /// The one VM that a command is about.
+    pub fn one_vm(&self, trace: &Trace) -> Result<VmId, Failure> {
+        let known = vm_numbers(trace);
+        match (self.vm, known.as_slice()) {
+            (Some(asked), known) if known.contains(&asked) => Ok(VmId(asked)),
+            (Some(asked), _) => Err(StudyError::NoVm { asked, known })?,
+            (None, [only]) => Ok(VmId(*only)),
+            (None, _) => Err(StudyError::SeveralVms { known })?,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `analyzer table`.
+
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use events::{Gva, Hpa, VmId};
+use trace::Trace;
+
+use super::{Failure, Source, explain::address, output, progress::Progress};
+use crate::{
+    table::{self, Moment, Snapshot, SnapshotError},
+    verdict,
+};
+
+/// Options of `table`.
+#[derive(Debug, Args)]
+pub struct TableArgs {
+    #[command(flatten)]
+    source: Source,
+    /// When: seconds from the start (1.25s, 30ms), ns on the trace's clock, or `end`
+    #[arg(long, value_name = "T", default_value = "end", conflicts_with_all = ["fault", "phase", "diff"])]
+    at: Moment,
+    /// Just after the fault of this number, counted from 0
+    #[arg(long, value_name = "N", conflicts_with_all = ["phase", "diff"])]
+    fault: Option<u64>,
+    /// At the first mark of this phase
+    #[arg(long, value_name = "NAME", conflicts_with = "diff")]
+    phase: Option<String>,
+    /// What changed between two times
+    #[arg(long, num_args = 2, value_names = ["T1", "T2"])]
+    diff: Option<Vec<Moment>>,
+    /// Only this root, or the tables below this shadow page
+    #[arg(long, value_name = "HPA", value_parser = root)]
+    root: Option<Hpa>,
+    /// Translate this address, with the entries on the way
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    gva: Option<Gva>,
+    /// How to show it
+    #[arg(long = "as", value_name = "FORM", default_value = "tree")]
+    form: Form,
+    /// The same as --as json
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// Tables below tables
+    Tree,
+    /// Ranges of addresses
+    Ranges,
+    /// Everything, for programs
+    Json,
+}
+
+fn root(text: &str) -> Result<Hpa, String> {
+    address(text).map(|address| Hpa(address.0))
+}
+
+impl TableArgs {
+    pub(super) fn execute(self) -> Result<ExitCode, Failure> {
+        let trace = self.source.open()?;
+        let vm = self.source.one_vm(&trace)?;
+        let json = self.json || self.form == Form::Json;
+        let warning = verdict::cut(&trace).filter(|_| !json);
+        let mut text = warning
+            .map(|line| format!("{}\n", output::line(&line)))
+            .unwrap_or_default();
+        if let Some([from, to]) = self.diff.as_deref() {
+            let snapshots = take(&trace, vm, &[from.clone(), to.clone()])?;
+            if let [before, after] = snapshots.as_slice() {
+                if json {
+                    output::print_json(&table::changes_json(before, after))?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                text.push_str(&table::changes_text(before, after));
+            }
+            output::print(&text)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let moment = match (self.fault, &self.phase) {
+            (Some(index), _) => Moment::Fault(index),
+            (None, Some(name)) => Moment::Phase(name.clone()),
+            (None, None) => self.at.clone(),
+        };
+        for snapshot in take(&trace, vm, &[moment])? {
+            let roots = snapshot.roots(self.root)?;
+            if json {
+                output::print_json(&self.json(&snapshot, &roots))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            text.push_str(&match (self.gva, self.form) {
+                (Some(gva), _) => table::translation(&snapshot, &roots, gva),
+                (None, Form::Ranges) => table::ranges(&snapshot, &roots),
+                (None, _) => table::tree(&snapshot, &roots),
+            });
+        }
+        output::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn json(&self, snapshot: &Snapshot, roots: &[Hpa]) -> serde_json::Value {
+        let Some(gva) = self.gva else {
+            return table::json(snapshot, roots);
+        };
+        let walks: Vec<_> = roots
+            .iter()
+            .map(|root| {
+                let walk = snapshot.vm.tables().walk(*root, gva);
+                let steps: Vec<_> = walk
+                    .steps
+                    .iter()
+                    .map(|step| {
+                        serde_json::json!({
+                            "level": step.level.0, "spt": step.spt.0, "index": step.index, "spte": step.spte.0,
+                        })
+                    })
+                    .collect();
+                serde_json::json!({
+                    "root": root.0, "walk": steps, "pfn": walk.mapping.map(|mapping| mapping.pfn.0),
+                })
+            })
+            .collect();
+        serde_json::json!({"gva": gva.0, "seq": snapshot.seq.0, "roots": walks})
+    }
+}
+
+fn take(trace: &Trace, vm: VmId, moments: &[Moment]) -> Result<Vec<Snapshot>, Failure> {
+    let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
+    match table::snapshots(trace, vm, moments, &mut |done| progress.at(done)) {
+        Ok(snapshots) => Ok(snapshots),
+        Err(SnapshotError::Moment(error)) => Err(error)?,
+        Err(SnapshotError::Trace(error)) => Err(error)?,
+    }
+}

@@ -1,0 +1,120 @@
+//! `analyzer timeline`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, Source, output};
+use crate::{
+    figures::{Bin, Timeline},
+    text::{Grid, plain, units::count},
+    verdict,
+};
+
+/// Options of `timeline`.
+#[derive(Debug, Args)]
+pub struct TimelineArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Lines to print for each VM
+    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=240))]
+    lines: u16,
+    /// Print JSON, at full resolution
+    #[arg(long)]
+    json: bool,
+}
+
+impl TimelineArgs {
+    pub(super) fn execute(self) -> Result<ExitCode, Failure> {
+        let trace = self.source.open()?;
+        let study = self.source.study(&trace)?;
+        if self.json {
+            let vms: Vec<_> = study
+                .vms
+                .iter()
+                .map(|(vm, of)| json!({"vm": vm.0, "phases": of.timeline.phases, "bins": bins(&of.timeline)}))
+                .collect();
+            output::print_json(&json!({"vms": vms}))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let mut text = String::new();
+        for line in verdict::warnings(&trace, &study) {
+            text.push_str(&format!("{}\n", output::line(&line)));
+        }
+        for (vm, of) in &study.vms {
+            text.push_str(&format!(
+                "VM {}\n{}",
+                vm.0,
+                self::text(&of.timeline, usize::from(self.lines))
+            ));
+        }
+        output::print(&text)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {
+    let bin = |(start, bin): (f64, Bin)| {
+        let faults: serde_json::Map<String, serde_json::Value> = bin
+            .faults
+            .iter()
+            .map(|(class, number)| (class.name().to_owned(), (*number).into()))
+            .collect();
+        json!({
+            "start_s": start, "faults": faults, "pages_by_level": bin.totals.pages,
+            "leaves": bin.totals.leaves, "links": bin.totals.links, "unsync": bin.totals.unsync,
+        })
+    };
+    timeline.bins().into_iter().map(bin).collect()
+}
+
+fn text(timeline: &Timeline, lines: usize) -> String {
+    let bins = timeline.bins();
+    let together = bins.len().div_ceil(lines.max(1)).max(1);
+    let mut grid = Grid::new(&[
+        ">from",
+        ">faults",
+        ">faults/s",
+        ">pages",
+        ">leaves",
+        ">unsync",
+        "",
+        "phase that begins",
+    ]);
+    let seconds = timeline.bin_ns() as f64 * together as f64 / 1e9;
+    let most = bins
+        .chunks(together)
+        .map(faults)
+        .max()
+        .unwrap_or_default()
+        .max(1);
+    for chunk in bins.chunks(together) {
+        let (Some((from, _)), Some((_, last))) = (chunk.first(), chunk.last()) else {
+            continue;
+        };
+        let begins = |time: f64| time >= *from && time < from + seconds;
+        let phases = timeline
+            .phases
+            .iter()
+            .filter(|phase| begins(timeline.seconds(phase.time_ns)));
+        let phases: Vec<_> = phases.map(|phase| plain(&phase.name)).collect();
+        let faults = faults(chunk);
+        let bar = "#".repeat((faults * 20).div_ceil(most).min(20) as usize);
+        grid.row([
+            format!("{from:.4} s"),
+            count(faults),
+            count((faults as f64 / seconds) as u64),
+            count(last.totals.all_pages()),
+            count(last.totals.leaves),
+            count(last.totals.unsync),
+            bar,
+            phases.join(", "),
+        ]);
+    }
+    grid.text(2)
+}
+
+fn faults(chunk: &[(f64, Bin)]) -> u64 {
+    chunk.iter().flat_map(|(_, bin)| bin.faults.values()).sum()
+}

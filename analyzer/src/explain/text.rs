@@ -1,0 +1,346 @@
+//! The five steps as text for 100 columns.
+
+use events::{Class, ERROR_PFN_MASK, NO_SLOT_PFN, PageEvent};
+
+use super::{Explanation, Followed};
+use crate::text::{
+    flags,
+    units::{count, ns, page_size, since},
+};
+
+/// Width of the left table: the guest's.
+const LEFT: usize = 48;
+
+/// The five steps.
+pub fn text(of: &Explanation) -> String {
+    let mut out = head(of);
+    let left = guest_table(of);
+    let right = shadow_table(of);
+    out.push_str(&beside(&left, &right));
+    out.push('\n');
+    slot(&mut out, of);
+    host(&mut out, of);
+    written(&mut out, of);
+    followed(&mut out, of);
+    out.push_str(&format!("\n{}\n", flags::LEGEND));
+    out
+}
+
+fn head(of: &Explanation) -> String {
+    let row = &of.fault;
+    let mut out = format!(
+        "Fault {} of VM {} on vCPU {}, {} after the start (seq {})\n  {}: {}\n",
+        of.index,
+        row.vm.0,
+        row.vcpu.0,
+        since(row.time_ns.0, of.start_ns),
+        row.seq.0,
+        row.class.name(),
+        meaning(row.class),
+    );
+    out.push_str(&format!(
+        "  gva {}  error code {}",
+        row.gva,
+        flags::error_code(row.error_code)
+    ));
+    if let Some(rip) = row.rip {
+        out.push_str(&format!("  rip {rip}"));
+    }
+    let times = of.times();
+    let steps: Vec<_> = times
+        .iter()
+        .map(|(name, time)| format!("{name} {}", ns(u64::from(*time))))
+        .collect();
+    let steps = if steps.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", steps.join(", "))
+    };
+    out.push_str(&format!(
+        "\n  took {}{steps}\n",
+        ns(u64::from(row.total_ns))
+    ));
+    if of.missing > 0 {
+        out.push_str(&format!(
+            "  {} records are missing before it: the shadow table below cannot be vouched for\n",
+            count(of.missing)
+        ));
+    }
+    out.push('\n');
+    out
+}
+
+/// What a class means, in one clause.
+pub fn meaning(class: Class) -> &'static str {
+    match class {
+        Class::Guest => "the guest's own tables refuse the access; the guest gets its #PF",
+        Class::Shadow => {
+            "the guest's tables allow it; only the shadow entry was missing or too weak"
+        }
+        Class::WriteProtected => {
+            "a store to a guest table that KVM shadows; KVM emulates the instruction"
+        }
+        Class::Unsync => "a store to a guest leaf table; KVM lets it go unsync and reads it later",
+        Class::Mmio => "no memslot stands behind the address; KVM emulates the instruction",
+        Class::Fast => "only a write bit was missing; KVM set it without mmu_lock",
+        Class::Spurious => "the entry was already as wanted",
+        Class::Retried => "something changed under it; the guest takes it again",
+    }
+}
+
+fn guest_table(of: &Explanation) -> Vec<String> {
+    let mut lines = vec![
+        "1  The guest's tables: GVA -> GPA".to_owned(),
+        format!("   cr3 {}", of.fault.cr3),
+    ];
+    let steps = of.guest_walk();
+    if steps.is_empty() {
+        lines.push("   its entries were not recorded".to_owned());
+    }
+    for step in &steps {
+        let table = step
+            .table
+            .map(|table| format!("{table:#x}"))
+            .unwrap_or_else(|| "?".to_owned());
+        lines.push(format!(
+            "   {} {table:>10}[{:>3}] {:#018x} {}",
+            step.level,
+            step.index,
+            step.gpte.0,
+            flags::gpte(step.gpte)
+        ));
+    }
+    if let Some(last) = steps
+        .last()
+        .filter(|step| step.level.0 > 1 && step.gpte.is_present() && step.gpte.is_large())
+    {
+        lines.push(format!("   a {} page", page_size(last.level.pages())));
+    }
+    match of.fault.gpa {
+        Some(gpa) => lines.push(format!("   gpa {gpa} (gfn {})", gpa.gfn())),
+        None => {
+            lines.push(format!("   {}", refused(of)));
+            lines.push("   no GPA: the guest gets its #PF".to_owned());
+        }
+    }
+    lines
+}
+
+/// Why the guest's tables give no GPA.
+fn refused(of: &Explanation) -> String {
+    match of.guest_walk().last() {
+        None => "refused by the guest's tables".to_owned(),
+        Some(step) if !step.gpte.is_present() => format!("not present at level {}", step.level),
+        Some(step) if of.fault.error_code & 2 != 0 && !step.gpte.is_writable() => {
+            format!("not writable at level {}", step.level)
+        }
+        Some(step) if of.fault.error_code & 4 != 0 && !step.gpte.is_user() => {
+            format!("not for user mode at level {}", step.level)
+        }
+        Some(_) => "the rights on the way refuse the access".to_owned(),
+    }
+}
+
+fn shadow_table(of: &Explanation) -> Vec<String> {
+    let mut lines = vec![
+        "4  KVM's shadow table: GVA -> HPA".to_owned(),
+        format!("   root {}", of.fault.root),
+    ];
+    if of.shadow.steps.is_empty() {
+        lines.push("   its root is no shadow page that a record made".to_owned());
+    }
+    for step in &of.shadow.steps {
+        lines.push(format!(
+            "   {} {:>11}[{:>3}] {:#018x} {}",
+            step.level,
+            step.spt.to_string(),
+            step.index,
+            step.spte.0,
+            flags::spte(step.spte)
+        ));
+    }
+    match of.shadow.mapping {
+        Some(mapping) => {
+            let hpa = mapping.pfn.hpa().0 | of.fault.gva.page_offset();
+            lines.push(format!("   hpa {hpa:#x} (pfn {})", mapping.pfn));
+        }
+        None => lines.push("   no HPA: the way ends here".to_owned()),
+    }
+    lines
+}
+
+fn beside(left: &[String], right: &[String]) -> String {
+    let mut out = String::new();
+    for line in 0..left.len().max(right.len()) {
+        let side = |side: &[String]| side.get(line).cloned().unwrap_or_default();
+        out.push_str(format!("{:<LEFT$} {}", side(left), side(right)).trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn slot(out: &mut String, of: &Explanation) {
+    out.push_str("2  The memslot: GPA -> HVA\n");
+    let row = &of.fault;
+    let Some(gpa) = row.gpa else {
+        out.push_str("   not reached: there is no GPA\n");
+        return;
+    };
+    let Some((slot, by_slot)) = of.hva_by_slot() else {
+        match (row.slot, row.hva) {
+            (Some(slot), Some(hva)) => {
+                out.push_str(&format!(
+                    "   slot {}: hva {hva}; the slot itself is not in the trace\n",
+                    slot.0
+                ));
+            }
+            _ if row.class == Class::Mmio => out.push_str("   no memslot covers this GPA\n"),
+            _ => out.push_str("   not recorded for this fault\n"),
+        }
+        return;
+    };
+    out.push_str(&format!(
+        "   slot {}: gpa {:#x} to {:#x} stands at hva {:#x}\n",
+        slot.slot,
+        slot.gpa,
+        slot.gpa.saturating_add(slot.bytes),
+        slot.hva
+    ));
+    let agrees = match row.hva {
+        Some(hva) if hva.0 == by_slot => ", as KVM found it".to_owned(),
+        Some(hva) => format!(", but KVM found {hva}"),
+        None => String::new(),
+    };
+    out.push_str(&format!(
+        "   {:#x} + ({gpa} - {:#x}) = {by_slot:#x}{agrees}\n",
+        slot.hva, slot.gpa
+    ));
+}
+
+fn host(out: &mut String, of: &Explanation) {
+    out.push_str("3  The host's tables: HVA -> HPA\n");
+    match (of.fault.hva, of.fault.pfn) {
+        (_, Some(pfn)) if pfn.0 == NO_SLOT_PFN => out.push_str("   no frame: no memslot\n"),
+        (_, Some(pfn)) if pfn.0 & ERROR_PFN_MASK != 0 => {
+            out.push_str(&format!(
+                "   the lookup failed: {pfn} is an error, not a frame\n"
+            ));
+        }
+        (Some(hva), Some(pfn)) => out.push_str(&format!(
+            "   hva {hva} is in frame {pfn} (hpa {})\n",
+            pfn.hpa()
+        )),
+        (None, Some(pfn)) => out.push_str(&format!("   frame {pfn} (hpa {})\n", pfn.hpa())),
+        (_, None) if of.fault.gpa.is_none() => out.push_str("   not reached: there is no HVA\n"),
+        (_, None) => out.push_str("   not recorded for this fault\n"),
+    }
+}
+
+fn written(out: &mut String, of: &Explanation) {
+    out.push_str("4  The shadow entry is written\n");
+    let row = &of.fault;
+    for change in &of.on_the_way {
+        let what = match change.event {
+            PageEvent::Born => "made, empty",
+            PageEvent::Reused => "found and used again",
+            PageEvent::Unsync => "goes unsync",
+            PageEvent::Sync => "is brought in line with the guest's table",
+            PageEvent::Zapped => "zapped",
+        };
+        let of_what = if change.direct {
+            "direct, from"
+        } else {
+            "shadows"
+        };
+        out.push_str(&format!(
+            "   level {} table {} ({of_what} gfn {:#x}) {what}\n",
+            change.level, change.spt, change.gfn
+        ));
+    }
+    match (row.sptep, row.spte, row.level) {
+        (Some(place), Some(spte), Some(level)) => {
+            out.push_str(&format!(
+                "   level {level}: {place} = {:#x} ({}, {})\n",
+                spte.0,
+                page_size(level.pages()),
+                flags::spte(spte)
+            ));
+            if let Some(pfn) = row.pfn.filter(|_| spte.is_leaf(level)) {
+                let within = level.pages() - 1;
+                let agrees = pfn.0 & !within == spte.pfn().0 & !within;
+                let agrees = if agrees {
+                    "the frame of step 3"
+                } else {
+                    "NOT the frame of step 3"
+                };
+                out.push_str(&format!("   its frame {} is {agrees}\n", spte.pfn()));
+            }
+        }
+        _ => out.push_str(&format!("   {}\n", unwritten(row.class))),
+    }
+    guests_entry(out, of);
+}
+
+fn unwritten(class: Class) -> &'static str {
+    match class {
+        Class::Guest => "none: the guest must first mend its own tables",
+        Class::WriteProtected => {
+            "none: the store is emulated, and what it makes stale is only dropped"
+        }
+        Class::Mmio => "none for memory: the instruction is emulated",
+        Class::Spurious => "none: it was there",
+        Class::Retried => "none: given up",
+        _ => "not recorded for this fault",
+    }
+}
+
+/// The guest's own entry: who changes it, and what KVM does about it.
+fn guests_entry(out: &mut String, of: &Explanation) {
+    let row = &of.fault;
+    let Some(gpa) = row.gpa else { return };
+    for (spt, level, unsync) in &of.shadows_of_frame {
+        let entry = (gpa.0 & 0xfff) / 8;
+        let state = if *unsync { "unsync" } else { "write-protected" };
+        out.push_str(&format!(
+            "   gfn {} is itself a guest table: level {level} table {spt} shadows it ({state}), entry {entry}\n",
+            gpa.gfn()
+        ));
+    }
+    if row.class == Class::WriteProtected {
+        out.push_str(
+            "   the guest's entry is written by the emulator, the shadow entry of it is cleared\n",
+        );
+    }
+}
+
+fn followed(out: &mut String, of: &Explanation) {
+    out.push_str("5  What followed\n");
+    if of.followed.is_empty() {
+        out.push_str("   nothing in the same 2 MiB that the trace shows\n");
+    }
+    for next in &of.followed {
+        let line = match next {
+            Followed::Prefetched { place, spte, gva } => {
+                let gva = gva.map(|gva| format!(" for gva {gva}")).unwrap_or_default();
+                format!(
+                    "mapped ahead{gva}: {place} = {:#x} ({})",
+                    spte.0,
+                    flags::spte(*spte)
+                )
+            }
+            Followed::Fault {
+                index,
+                class,
+                gva,
+                after_ns,
+            } => {
+                format!(
+                    "fault {index}, {} later: {} at gva {gva}",
+                    ns(*after_ns),
+                    class.name()
+                )
+            }
+        };
+        out.push_str(&format!("   {line}\n"));
+    }
+}

@@ -1,0 +1,107 @@
+//! Whether the numbers of one fault agree with each other.
+
+use events::{Level, Seq};
+use trace::{FaultRow, Memslot, VmMeta};
+
+/// A check of one fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Check {
+    /// `hva - slot.hva + slot.gpa == gpa`.
+    HvaOfGpa,
+    /// The frame is the one in the leaf SPTE.
+    PfnInSpte,
+    /// The leaf stands at the address's index in its table.
+    IndexOfGva,
+}
+
+impl Check {
+    /// Every check.
+    pub const ALL: [Check; 3] = [Self::HvaOfGpa, Self::PfnInSpte, Self::IndexOfGva];
+
+    /// What is checked.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HvaOfGpa => "hva - slot hva + slot gpa = gpa",
+            Self::PfnInSpte => "pfn = frame in the SPTE",
+            Self::IndexOfGva => "sptep index = index of the gva",
+        }
+    }
+
+    /// Whether it holds; `None` where the fault lacks what it compares.
+    pub fn holds(self, row: &FaultRow, vm: Option<&VmMeta>) -> Option<bool> {
+        match self {
+            Self::HvaOfGpa => {
+                let (gpa, hva) = (row.gpa?, row.hva?);
+                let slot = memslot(row, vm?)?;
+                Some(hva.0.wrapping_sub(slot.hva).wrapping_add(slot.gpa) == gpa.0)
+            }
+            Self::PfnInSpte => {
+                let (pfn, spte, level) = (row.pfn?, row.spte?, row.level?);
+                if !spte.is_leaf(level) {
+                    return None;
+                }
+                let within = level.pages() - 1;
+                Some(pfn.0 & !within == spte.pfn().0 & !within)
+            }
+            Self::IndexOfGva => {
+                let (place, level): (_, Level) = (row.sptep?, row.level?);
+                Some(place.index() == level.index(row.gva)?)
+            }
+        }
+    }
+}
+
+/// The memslot that a fault names, as it was then.
+pub fn memslot<'a>(row: &FaultRow, vm: &'a VmMeta) -> Option<&'a Memslot> {
+    let (slot, gpa) = (row.slot?, row.gpa?);
+    vm.memslots
+        .iter()
+        .filter(|memslot| memslot.slot == slot.0 && memslot.from_ns <= row.time_ns.0)
+        .filter(|memslot| {
+            gpa.0
+                .checked_sub(memslot.gpa)
+                .is_some_and(|offset| offset < memslot.bytes)
+        })
+        .max_by_key(|memslot| memslot.from_ns)
+}
+
+/// Results of one check over all faults.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Faults that have what it compares.
+    pub checked: u64,
+    /// Faults for which it does not hold.
+    pub wrong: u64,
+    /// The first of those.
+    pub first: Option<Seq>,
+}
+
+/// Results of every check, in the order of [`Check::ALL`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Agreement([Tally; Check::ALL.len()]);
+
+impl Agreement {
+    /// Checks a fault.
+    pub fn add(&mut self, row: &FaultRow, vm: Option<&VmMeta>) {
+        for (tally, check) in self.0.iter_mut().zip(Check::ALL) {
+            let Some(holds) = check.holds(row, vm) else {
+                continue;
+            };
+            tally.checked += 1;
+            if !holds {
+                tally.wrong += 1;
+                tally.first = tally.first.or(Some(row.seq));
+            }
+        }
+    }
+
+    /// The results.
+    pub fn tallies(&self) -> impl Iterator<Item = (Check, Tally)> {
+        Check::ALL.into_iter().zip(self.0)
+    }
+
+    /// Faults for which a check does not hold.
+    pub fn wrong(&self) -> u64 {
+        self.0.iter().map(|tally| tally.wrong).sum()
+    }
+}

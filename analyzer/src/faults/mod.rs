@@ -1,0 +1,13 @@
+//! Faults counted, timed, and set against what KVM counted itself.
+
+mod agreement;
+mod columns;
+mod costs;
+mod counts;
+mod reconcile;
+
+pub use agreement::{Agreement, Check, Tally, memslot};
+pub use columns::{FaultColumns, FaultStep};
+pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase};
+pub use counts::Counts;
+pub use reconcile::{Reconciled, Relation, reconcile};

@@ -1,0 +1,46 @@
+//! How long faults last, by class.
+
+use std::collections::BTreeMap;
+
+use events::Class;
+
+use crate::faults::{ClassCost, FaultColumns};
+
+/// Steps of a factor of ten.
+pub const PER_DECADE: f64 = 16.0;
+
+/// The distribution of one class.
+#[derive(Clone, Debug)]
+pub struct Distribution {
+    /// The class.
+    pub class: Class,
+    /// Faults.
+    pub count: u64,
+    /// 50th, 95th and 99th percentile, ns.
+    pub percentiles: [u64; 3],
+    /// Faults by bin: bin `b` holds times from `10^(b / PER_DECADE)` ns on.
+    pub bins: BTreeMap<u32, u64>,
+}
+
+/// The distribution of every class that occurs.
+pub fn latency(columns: &FaultColumns, costs: &[(Class, ClassCost)]) -> Vec<Distribution> {
+    let mut distributions: Vec<Distribution> = costs
+        .iter()
+        .map(|(class, cost)| Distribution {
+            class: *class,
+            count: cost.count,
+            percentiles: [cost.p50_ns, cost.p95_ns, cost.p99_ns],
+            bins: BTreeMap::new(),
+        })
+        .collect();
+    for (class, ns) in columns.totals() {
+        if let Some(of) = distributions.iter_mut().find(|of| Some(of.class) == class) {
+            *of.bins.entry(bin(ns)).or_default() += 1;
+        }
+    }
+    distributions
+}
+
+fn bin(ns: u32) -> u32 {
+    (f64::from(ns.max(1)).log10() * PER_DECADE) as u32
+}

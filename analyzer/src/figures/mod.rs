@@ -1,0 +1,11 @@
+//! The data of each figure, as plain numbers: nothing here draws.
+
+mod heat;
+mod latency;
+mod steps;
+mod timeline;
+
+pub use heat::{Area, COLUMNS, HeatMap};
+pub use latency::{Distribution, PER_DECADE, latency};
+pub use steps::{StepBar, absent, steps};
+pub use timeline::{Bin, Phase, Timeline};

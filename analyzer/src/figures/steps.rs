@@ -1,0 +1,60 @@
+//! Where the time of a fault goes.
+
+use events::Class;
+
+use crate::faults::{ClassCost, FaultStep};
+
+/// The mean fault of one class, cut into its steps.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepBar {
+    /// The class.
+    pub class: Class,
+    /// Faults.
+    pub count: u64,
+    /// Mean time of a whole fault, ns.
+    pub mean_ns: f64,
+    /// Mean time of each step over all faults of the class, ns.
+    pub steps: Vec<(FaultStep, f64)>,
+}
+
+/// A bar for every class.
+pub fn steps(costs: &[(Class, ClassCost)]) -> Vec<StepBar> {
+    let mean = |total: u64, count: u64| total as f64 / count.max(1) as f64;
+    costs
+        .iter()
+        .map(|(class, cost)| StepBar {
+            class: *class,
+            count: cost.count,
+            mean_ns: mean(cost.total_ns, cost.count),
+            steps: cost
+                .steps
+                .iter()
+                .map(|step| (step.step, mean(step.total_ns, cost.count)))
+                .collect(),
+        })
+        .collect()
+}
+
+impl StepBar {
+    /// What no step of the trace accounts for, ns.
+    pub fn rest_ns(&self) -> f64 {
+        (self.mean_ns - self.steps.iter().map(|(_, ns)| ns).sum::<f64>()).max(0.0)
+    }
+}
+
+/// Steps that no class has: this platform does not show them.
+pub fn absent(bars: &[StepBar]) -> Vec<FaultStep> {
+    let shown = |step: &FaultStep| {
+        bars.iter()
+            .any(|bar| bar.steps.iter().any(|(other, _)| other == step))
+    };
+    // Where one of the two ways to time the lookup is there, the other is not missed.
+    let together = shown(&FaultStep::PfnTables);
+    let apart = shown(&FaultStep::Pfn) || shown(&FaultStep::Tables);
+    FaultStep::ALL
+        .into_iter()
+        .filter(|step| !shown(step))
+        .filter(|step| !(together && matches!(step, FaultStep::Pfn | FaultStep::Tables)))
+        .filter(|step| !(apart && *step == FaultStep::PfnTables))
+        .collect()
+}

@@ -1,0 +1,148 @@
+//! Faults and shadow tables over time.
+
+use std::collections::BTreeMap;
+
+use events::Class;
+use serde::Serialize;
+
+use crate::replay::{MAX_LEVEL, Totals};
+
+/// Number of stretches that a recording is cut into: what a figure's width resolves.
+const BINS: u64 = 240;
+
+/// A stretch of time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bin {
+    /// Faults that began in it, by class.
+    pub faults: BTreeMap<Class, u64>,
+    /// The tables at its end.
+    pub totals: Totals,
+}
+
+/// A phase of the guest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Phase {
+    /// Its name, as the guest marked it.
+    pub name: String,
+    /// When it began, ns on the trace's clock.
+    pub time_ns: u64,
+    /// Record of the mark.
+    pub seq: u64,
+}
+
+/// Faults and shadow tables of one VM over time.
+#[derive(Clone, Debug)]
+pub struct Timeline {
+    start_ns: u64,
+    bin_ns: u64,
+    bins: Vec<Option<Bin>>,
+    /// Phases in the order of their marks.
+    pub phases: Vec<Phase>,
+}
+
+/// Phases kept; a workload has six.
+const KEPT_PHASES: usize = 4096;
+
+impl Timeline {
+    /// An empty one for a span of time.
+    pub fn new([start, end]: [u64; 2]) -> Self {
+        let bin_ns = (end.saturating_sub(start) / BINS).saturating_add(1);
+        Self {
+            start_ns: start,
+            bin_ns,
+            bins: vec![None; BINS as usize],
+            phases: Vec::new(),
+        }
+    }
+
+    fn bin(&mut self, time_ns: u64) -> Option<&mut Bin> {
+        let index = time_ns.saturating_sub(self.start_ns) / self.bin_ns;
+        let index = usize::try_from(index)
+            .ok()?
+            .min(self.bins.len().checked_sub(1)?);
+        Some(self.bins.get_mut(index)?.get_or_insert_default())
+    }
+
+    /// Counts a fault.
+    pub fn fault(&mut self, time_ns: u64, class: Class) {
+        if let Some(bin) = self.bin(time_ns) {
+            *bin.faults.entry(class).or_default() += 1;
+        }
+    }
+
+    /// Notes how the tables are after a record.
+    pub fn tables(&mut self, time_ns: u64, totals: &Totals) {
+        if let Some(bin) = self.bin(time_ns) {
+            bin.totals = *totals;
+        }
+    }
+
+    /// A phase begins. Gives its number, from 1.
+    pub fn phase(&mut self, phase: Phase) -> u16 {
+        if self.phases.len() < KEPT_PHASES {
+            self.phases.push(phase);
+        }
+        self.phases.len() as u16
+    }
+
+    /// When the first bin begins, ns.
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
+    /// Length of a bin, ns.
+    pub fn bin_ns(&self) -> u64 {
+        self.bin_ns
+    }
+
+    /// Every bin with its beginning, seconds from the start. A bin without records carries the
+    /// tables of the one before.
+    pub fn bins(&self) -> Vec<(f64, Bin)> {
+        let mut totals = Totals::default();
+        let mut bins = Vec::with_capacity(self.bins.len());
+        for (number, bin) in self.bins.iter().enumerate() {
+            let bin = bin.clone().unwrap_or(Bin {
+                totals,
+                ..Bin::default()
+            });
+            totals = bin.totals;
+            bins.push((
+                self.seconds(
+                    self.start_ns
+                        .saturating_add((number as u64).saturating_mul(self.bin_ns)),
+                ),
+                bin,
+            ));
+        }
+        bins
+    }
+
+    /// A time as seconds from the start.
+    pub fn seconds(&self, time_ns: u64) -> f64 {
+        time_ns.saturating_sub(self.start_ns) as f64 / 1e9
+    }
+
+    /// Classes that occur.
+    pub fn classes(&self) -> Vec<Class> {
+        let seen = |class: &Class| {
+            self.bins
+                .iter()
+                .flatten()
+                .any(|bin| bin.faults.contains_key(class))
+        };
+        Class::ALL.into_iter().filter(seen).collect()
+    }
+
+    /// The highest level of any page, at least 1.
+    pub fn levels(&self) -> usize {
+        let seen = |level: &usize| {
+            self.bins.iter().flatten().any(|bin| {
+                bin.totals
+                    .pages
+                    .get(level - 1)
+                    .is_some_and(|pages| *pages > 0)
+            })
+        };
+        (1..=MAX_LEVEL).rev().find(seen).unwrap_or(1)
+    }
+}

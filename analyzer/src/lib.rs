@@ -1,0 +1,21 @@
+//! What a trace of KVM's shadow MMU says.
+//!
+//! [`replay`] rebuilds the shadow tables from records and [`faults`] counts and times; [`study`] does
+//! both in one reading. [`explain`] tells one fault, [`table`] shows one moment, [`summary`],
+//! [`verify`] and [`verdict`] say what a trace holds and whether it can be trusted. [`figures`] has
+//! the data of each figure, [`render`] draws them, [`report`] puts all on one page. [`cli`] is the
+//! command line. Replay knows no files, figures no drawing, the report not how a number was computed.
+
+pub mod cli;
+pub mod explain;
+pub mod faults;
+pub mod figures;
+pub mod render;
+pub mod replay;
+pub mod report;
+pub mod study;
+pub mod summary;
+pub mod table;
+pub mod text;
+pub mod verdict;
+pub mod verify;

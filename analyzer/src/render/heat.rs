@@ -1,0 +1,166 @@
+//! Which addresses fault when.
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, svg},
+    palette, time,
+};
+use crate::{
+    figures::{Area, COLUMNS, HeatMap, Timeline},
+    text::units::{bytes, plural},
+};
+
+const WIDTH: u32 = 960;
+const LEFT: f64 = 170.0;
+/// Between two parts of the address space.
+const GAP: f64 = 46.0;
+/// Height of one part.
+const AREA: f64 = 150.0;
+const TOP: f64 = 96.0;
+
+/// One plot for each part of the address space with faults; phases from `timeline`.
+pub fn heat(map: &HeatMap, timeline: &Timeline) -> Result<String, RenderError> {
+    let (areas, elsewhere) = map.areas();
+    let height = TOP + (AREA + GAP) * areas.len() as f64 + 10.0;
+    svg(WIDTH, height as u32, |canvas| {
+        draw(canvas, map, timeline, &areas, elsewhere)
+    })
+}
+
+fn draw(
+    canvas: &Canvas<'_>,
+    map: &HeatMap,
+    timeline: &Timeline,
+    areas: &[Area],
+    elsewhere: u64,
+) -> Result<(), RenderError> {
+    let most = areas
+        .iter()
+        .flat_map(|area| area.cells.values())
+        .copied()
+        .max()
+        .unwrap_or(1);
+    legend(canvas, most, elsewhere)?;
+    let x = [0.0, map.column_seconds() * COLUMNS as f64];
+    let (unit, seconds) = time::unit(x[1]);
+    let right = f64::from(WIDTH) - 20.0;
+    let mut plots = Vec::new();
+    // The highest addresses on top.
+    for (number, area) in areas.iter().rev().enumerate() {
+        let top = TOP + (AREA + GAP) * number as f64;
+        let plot = Plot {
+            place: [LEFT, top, right, top + AREA],
+            x,
+            y: [0.0, area.rows as f64],
+        };
+        let last = number + 1 == areas.len();
+        Plot {
+            x: [0.0, x[1] / seconds],
+            ..plot
+        }
+        .x_scale(canvas, last, time::number)?;
+        cells(canvas, &plot, area, map.column_seconds(), most)?;
+        labels(canvas, &plot, area)?;
+        plots.push(plot);
+    }
+    time::phases(canvas, timeline, &plots)?;
+    let bottom = plots.last().map_or(TOP, |plot| plot.place[3]);
+    canvas.word(
+        &format!("time from the start, {unit}"),
+        (right, bottom + 32.0),
+        Anchor::End,
+    )
+}
+
+/// Which of the colours a count has: equal steps of its logarithm.
+fn colour(count: u64, most: u64) -> usize {
+    let steps = palette::HEAT.len() as f64;
+    let share = (count.max(1) as f64).ln() / (most.max(2) as f64).ln();
+    ((share * steps) as usize).min(palette::HEAT.len() - 1)
+}
+
+fn legend(canvas: &Canvas<'_>, most: u64, elsewhere: u64) -> Result<(), RenderError> {
+    let mut entries: Vec<(String, _)> = Vec::new();
+    let mut seen = None;
+    // The lowest count of each colour, by trying: at most 64 doublings.
+    let steps = palette::HEAT.len();
+    for (step, shade) in palette::HEAT.iter().enumerate() {
+        let low = (most.max(2) as f64).powf(step as f64 / steps as f64).ceil() as u64;
+        if low <= most.max(1) && seen != Some(low) {
+            entries.push((format!("{} or more", time::short(low as f64)), *shade));
+            seen = Some(low);
+        }
+    }
+    let used = canvas.legend(&entries, (LEFT, 14.0), f64::from(WIDTH) - 20.0)?;
+    let words = if elsewhere > 0 {
+        format!(
+            "faults in a cell; {} elsewhere are not shown",
+            plural(elsewhere, "fault")
+        )
+    } else {
+        "faults in a cell".to_owned()
+    };
+    canvas.word(&words, (LEFT, 14.0 + used), Anchor::Start)
+}
+
+/// Neighbours of one colour are drawn as one rectangle.
+fn cells(
+    canvas: &Canvas<'_>,
+    plot: &Plot,
+    area: &Area,
+    column: f64,
+    most: u64,
+) -> Result<(), RenderError> {
+    let mut run: Option<(u64, u16, u16, usize)> = None;
+    let draw = |(row, first, last, shade): (u64, u16, u16, usize)| {
+        let (from, to) = (
+            plot.at_x(f64::from(first) * column),
+            plot.at_x((f64::from(last) + 1.0) * column),
+        );
+        let (top, bottom) = (plot.at_y(row as f64 + 1.0), plot.at_y(row as f64));
+        let Some(shade) = palette::HEAT.get(shade) else {
+            return Ok(());
+        };
+        canvas.rect(
+            [from, top, to.max(from + 2.0), bottom.max(top + 2.0)],
+            *shade,
+        )
+    };
+    for ((row, column), count) in &area.cells {
+        let shade = colour(*count, most);
+        match &mut run {
+            Some((of, _, last, same))
+                if of == row && *same == shade && last.checked_add(1) == Some(*column) =>
+            {
+                *last = *column;
+            }
+            _ => {
+                if let Some(run) = run.take() {
+                    draw(run)?;
+                }
+                run = Some((*row, *column, *column, shade));
+            }
+        }
+    }
+    run.map_or(Ok(()), draw)
+}
+
+fn labels(canvas: &Canvas<'_>, plot: &Plot, area: &Area) -> Result<(), RenderError> {
+    let [left, top, _, bottom] = plot.place;
+    plot.ground(canvas)?;
+    let size = area.rows.saturating_mul(area.row_bytes);
+    let end = area.from.0.wrapping_add(size);
+    canvas.word(&format!("{end:#x}"), (left - 8.0, top + 6.0), Anchor::End)?;
+    let middle = (top + bottom) / 2.0;
+    canvas.word(&bytes(size), (left - 8.0, middle - 9.0), Anchor::End)?;
+    canvas.word(
+        &plural(area.faults, "fault"),
+        (left - 8.0, middle + 9.0),
+        Anchor::End,
+    )?;
+    canvas.word(
+        &area.from.to_string(),
+        (left - 8.0, bottom - 6.0),
+        Anchor::End,
+    )
+}

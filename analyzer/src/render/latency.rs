@@ -1,0 +1,99 @@
+//! How long faults last: one distribution a class on a common logarithmic axis.
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, svg},
+    palette, time,
+};
+use crate::{
+    figures::{Distribution, PER_DECADE},
+    text::units::{count, ns},
+};
+
+const WIDTH: u32 = 960;
+const ROW: f64 = 84.0;
+const LEFT: f64 = 150.0;
+const RIGHT: f64 = 220.0;
+
+/// A row for each class, its height as a share of the class's own highest bin.
+pub fn latency(distributions: &[Distribution]) -> Result<String, RenderError> {
+    let height = 40.0 + ROW * distributions.len() as f64 + 40.0;
+    svg(WIDTH, height as u32, |canvas| draw(canvas, distributions))
+}
+
+fn draw(canvas: &Canvas<'_>, distributions: &[Distribution]) -> Result<(), RenderError> {
+    let decade = |bin: &u32| f64::from(*bin) / PER_DECADE;
+    let bins = || distributions.iter().flat_map(|of| of.bins.keys());
+    let lowest = bins().min().map_or(2.0, |bin| decade(bin).floor());
+    let highest = bins()
+        .max()
+        .map_or(3.0, |bin| decade(&(bin + 1)).ceil())
+        .max(lowest + 1.0);
+    for (number, of) in distributions.iter().enumerate() {
+        let top = 34.0 + ROW * number as f64;
+        let place = [LEFT, top, f64::from(WIDTH) - RIGHT, top + ROW - 22.0];
+        let most = of.bins.values().copied().max().unwrap_or(1) as f64;
+        let plot = Plot {
+            place,
+            x: [lowest, highest],
+            y: [0.0, most * 1.08],
+        };
+        row(canvas, &plot, of, number + 1 == distributions.len())?;
+    }
+    let words = "p50, p95 and p99 are marked below each";
+    canvas.word(words, (LEFT, 14.0), Anchor::Start)
+}
+
+fn row(canvas: &Canvas<'_>, plot: &Plot, of: &Distribution, last: bool) -> Result<(), RenderError> {
+    let [left, top, right, bottom] = plot.place;
+    let decades = plot.x[0] as i32..=plot.x[1] as i32;
+    for decade in decades {
+        let x = plot.at_x(f64::from(decade));
+        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1)?;
+        if last {
+            canvas.word(
+                &time::length(10_f64.powi(decade)),
+                (x, bottom + 26.0),
+                Anchor::Middle,
+            )?;
+        }
+    }
+    let colour = palette::class(of.class);
+    for (bin, faults) in &of.bins {
+        let from = plot.at_x(f64::from(*bin) / PER_DECADE);
+        let to = plot.at_x(f64::from(bin + 1) / PER_DECADE);
+        let y = plot.at_y(*faults as f64).min(bottom - 1.0);
+        canvas.rect([from, y, (to - 1.0).max(from + 1.0), bottom], colour)?;
+    }
+    plot.ground(canvas)?;
+    for percentile in of.percentiles {
+        let x = plot.at_x((percentile.max(1) as f64).log10());
+        canvas.polygon(
+            &[
+                (x, bottom + 2.0),
+                (x - 4.0, bottom + 10.0),
+                (x + 4.0, bottom + 10.0),
+            ],
+            palette::INK,
+        )?;
+    }
+    let middle = (top + bottom) / 2.0;
+    canvas.word(of.class.name(), (left - 14.0, middle - 8.0), Anchor::End)?;
+    canvas.word(
+        &format!("n {}", count(of.count)),
+        (left - 14.0, middle + 9.0),
+        Anchor::End,
+    )?;
+    for ((name, percentile), place) in ["p50", "p95", "p99"]
+        .iter()
+        .zip(of.percentiles)
+        .zip([-17.0, 0.0, 17.0])
+    {
+        canvas.word(
+            &format!("{name}  {}", ns(percentile)),
+            (right + 24.0, middle + place),
+            Anchor::Start,
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,33 @@
+//! Figures as SVG, one file each. Only here is plotters known.
+
+mod canvas;
+mod heat;
+mod latency;
+mod pages;
+mod palette;
+mod rates;
+mod share;
+mod steps;
+mod time;
+
+pub use heat::heat;
+pub use latency::latency;
+pub use pages::pages;
+pub use rates::rates;
+pub use share::share;
+pub use steps::steps;
+
+/// A figure could not be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("while drawing a figure: {why}")]
+pub struct RenderError {
+    why: String,
+}
+
+impl RenderError {
+    fn drawing(error: impl std::error::Error) -> Self {
+        Self {
+            why: error.to_string(),
+        }
+    }
+}

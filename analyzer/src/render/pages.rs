@@ -1,0 +1,82 @@
+//! Shadow pages by level over time.
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, svg},
+    palette, time,
+};
+use crate::figures::Timeline;
+
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 330;
+
+/// One area for each level, and a line for the pages that are unsync; `lost` in seconds.
+pub fn pages(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
+    svg(WIDTH, HEIGHT, |canvas| draw(canvas, timeline, lost))
+}
+
+fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
+    let bins = timeline.bins();
+    let length = timeline.bin_ns() as f64 / 1e9;
+    let starts: Vec<f64> = bins.iter().map(|(start, _)| *start).collect();
+    let levels = timeline.levels();
+    let mut legend: Vec<_> = (1..=levels)
+        .map(|level| (format!("level {level}"), palette::level(level)))
+        .collect();
+    let unsync: Vec<f64> = bins
+        .iter()
+        .map(|(_, bin)| bin.totals.unsync as f64)
+        .collect();
+    let any_unsync = unsync.iter().any(|pages| *pages > 0.0);
+    if any_unsync {
+        legend.push(("unsync (line)".to_owned(), palette::LOST));
+    }
+    canvas.legend(&legend, (80.0, 14.0), f64::from(WIDTH) - 20.0)?;
+
+    let most = bins
+        .iter()
+        .map(|(_, bin)| bin.totals.all_pages() as f64)
+        .fold(1.0, f64::max);
+    let areas: Vec<_> = (1..=levels)
+        .map(|level| {
+            let pages = |bin: &crate::figures::Bin| {
+                bin.totals.pages.get(level - 1).copied().unwrap_or(0) as f64
+            };
+            (
+                palette::level(level),
+                bins.iter().map(|(_, bin)| pages(bin)).collect::<Vec<f64>>(),
+            )
+        })
+        .collect();
+    let right = f64::from(WIDTH) - 20.0;
+    let x = [0.0, length * bins.len() as f64];
+    let plot = Plot {
+        place: [80.0, 96.0, right, 280.0],
+        x,
+        y: [0.0, most * 1.05],
+    };
+    let (unit, seconds) = time::unit(x[1]);
+    Plot {
+        x: [0.0, x[1] / seconds],
+        ..plot
+    }
+    .x_scale(canvas, true, time::number)?;
+    plot.y_scale(canvas, time::short)?;
+    time::stacked(canvas, &plot, &starts, length, &areas)?;
+    if any_unsync {
+        canvas.line(
+            &time::steps(&plot, &starts, length, &unsync),
+            palette::LOST,
+            2,
+        )?;
+    }
+    time::lost(canvas, lost, &[plot])?;
+    time::phases(canvas, timeline, &[plot])?;
+    plot.ground(canvas)?;
+    plot.title(canvas, "shadow pages")?;
+    canvas.word(
+        &format!("time from the start, {unit}"),
+        (right, f64::from(HEIGHT) - 14.0),
+        Anchor::End,
+    )
+}

@@ -1,0 +1,65 @@
+//! Colours that people with colour-blindness can tell apart: Okabe and Ito's for classes, Paul
+//! Tol's muted set for steps and levels, and one hue from light to dark for counts.
+
+use events::Class;
+use plotters::style::RGBColor;
+
+use crate::faults::FaultStep;
+
+/// Words and axes.
+pub(super) const INK: RGBColor = RGBColor(51, 51, 51);
+/// Lines behind the data.
+pub(super) const GRID: RGBColor = RGBColor(230, 230, 230);
+/// What nothing accounts for.
+pub(super) const REST: RGBColor = RGBColor(200, 200, 200);
+/// Lost records.
+pub(super) const LOST: RGBColor = RGBColor(213, 0, 0);
+
+/// The colour of a class, the same in every figure.
+pub(super) fn class(class: Class) -> RGBColor {
+    match class {
+        Class::Guest => RGBColor(230, 159, 0),
+        Class::Shadow => RGBColor(0, 114, 178),
+        Class::WriteProtected => RGBColor(213, 94, 0),
+        Class::Unsync => RGBColor(204, 121, 167),
+        Class::Mmio => RGBColor(0, 158, 115),
+        Class::Fast => RGBColor(86, 180, 233),
+        Class::Spurious => RGBColor(184, 168, 20),
+        Class::Retried => RGBColor(110, 110, 110),
+    }
+}
+
+/// The colour of a step.
+pub(super) fn step(step: FaultStep) -> RGBColor {
+    match step {
+        FaultStep::Exit => RGBColor(136, 34, 85),
+        FaultStep::Walk => RGBColor(136, 204, 238),
+        FaultStep::Pfn => RGBColor(17, 119, 51),
+        FaultStep::Tables => RGBColor(221, 204, 119),
+        FaultStep::PfnTables => RGBColor(68, 170, 153),
+        FaultStep::Write => RGBColor(204, 102, 119),
+        FaultStep::Inject => RGBColor(230, 159, 0),
+        FaultStep::Entry => RGBColor(51, 34, 136),
+    }
+}
+
+/// The colour of pages of a level, counted from 1.
+pub(super) fn level(level: usize) -> RGBColor {
+    match level {
+        1 => RGBColor(51, 34, 136),
+        2 => RGBColor(17, 119, 51),
+        3 => RGBColor(68, 170, 153),
+        4 => RGBColor(221, 204, 119),
+        _ => RGBColor(204, 102, 119),
+    }
+}
+
+/// Colours of a heat-map, from few to many.
+pub(super) const HEAT: [RGBColor; 6] = [
+    RGBColor(198, 219, 239),
+    RGBColor(158, 202, 225),
+    RGBColor(107, 174, 214),
+    RGBColor(66, 146, 198),
+    RGBColor(33, 113, 181),
+    RGBColor(8, 48, 107),
+];

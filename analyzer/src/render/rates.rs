@@ -1,0 +1,94 @@
+//! Faults a second and shadow entries over time.
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, svg},
+    palette, time,
+};
+use crate::figures::Timeline;
+
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 470;
+
+/// Two plots over one another with the same time axis; `lost` in seconds.
+pub fn rates(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
+    svg(WIDTH, HEIGHT, |canvas| draw(canvas, timeline, lost))
+}
+
+fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
+    let bins = timeline.bins();
+    let length = timeline.bin_ns() as f64 / 1e9;
+    let starts: Vec<f64> = bins.iter().map(|(start, _)| *start).collect();
+    let x = [0.0, length * bins.len() as f64];
+    let classes = timeline.classes();
+    let legend: Vec<_> = classes
+        .iter()
+        .map(|class| (class.name().to_owned(), palette::class(*class)))
+        .collect();
+    canvas.legend(&legend, (80.0, 14.0), f64::from(WIDTH) - 20.0)?;
+
+    let areas: Vec<_> = classes
+        .iter()
+        .map(|class| {
+            let rate = |bin: &crate::figures::Bin| {
+                bin.faults.get(class).copied().unwrap_or(0) as f64 / length
+            };
+            (
+                palette::class(*class),
+                bins.iter().map(|(_, bin)| rate(bin)).collect::<Vec<f64>>(),
+            )
+        })
+        .collect();
+    let total = |bin: usize| {
+        areas
+            .iter()
+            .filter_map(|(_, values)| values.get(bin))
+            .sum::<f64>()
+    };
+    let most = (0..bins.len()).map(total).fold(1.0, f64::max);
+    let entries: Vec<f64> = bins
+        .iter()
+        .map(|(_, bin)| bin.totals.entries() as f64)
+        .collect();
+    let most_entries = entries.iter().copied().fold(1.0, f64::max);
+
+    let right = f64::from(WIDTH) - 20.0;
+    let upper = Plot {
+        place: [80.0, 96.0, right, 260.0],
+        x,
+        y: [0.0, most * 1.05],
+    };
+    let lower = Plot {
+        place: [80.0, 300.0, right, 420.0],
+        x,
+        y: [0.0, most_entries * 1.1],
+    };
+    let (unit, seconds) = time::unit(x[1]);
+    for (plot, numbers) in [(&upper, false), (&lower, true)] {
+        plot.x_scale(canvas, numbers, |_| String::new())?;
+    }
+    let in_unit = Plot {
+        x: [0.0, x[1] / seconds],
+        ..lower
+    };
+    in_unit.x_scale(canvas, true, time::number)?;
+    upper.y_scale(canvas, time::short)?;
+    lower.y_scale(canvas, time::short)?;
+    time::stacked(canvas, &upper, &starts, length, &areas)?;
+    canvas.line(
+        &time::steps(&lower, &starts, length, &entries),
+        palette::INK,
+        2,
+    )?;
+    time::lost(canvas, lost, &[upper, lower])?;
+    time::phases(canvas, timeline, &[upper, lower])?;
+    upper.ground(canvas)?;
+    lower.ground(canvas)?;
+    upper.title(canvas, "faults a second")?;
+    lower.title(canvas, "shadow entries")?;
+    canvas.word(
+        &format!("time from the start, {unit}"),
+        (right, f64::from(HEIGHT) - 14.0),
+        Anchor::End,
+    )
+}

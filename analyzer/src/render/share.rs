@@ -1,0 +1,78 @@
+//! Which class has how much of the faults, and of the time in them.
+
+use events::Class;
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, svg, width},
+    palette,
+};
+use crate::{
+    faults::ClassCost,
+    text::units::{count, ns},
+};
+
+const WIDTH: u32 = 960;
+const HEIGHT: u32 = 150;
+const LEFT: f64 = 150.0;
+
+/// Two bars over one another: time and number.
+pub fn share(costs: &[(Class, ClassCost)]) -> Result<String, RenderError> {
+    svg(WIDTH, HEIGHT, |canvas| draw(canvas, costs))
+}
+
+fn draw(canvas: &Canvas<'_>, costs: &[(Class, ClassCost)]) -> Result<(), RenderError> {
+    let legend: Vec<_> = costs
+        .iter()
+        .map(|(class, _)| (class.name().to_owned(), palette::class(*class)))
+        .collect();
+    canvas.legend(&legend, (LEFT, 16.0), f64::from(WIDTH) - 20.0)?;
+    let time: u64 = costs.iter().map(|(_, cost)| cost.total_ns).sum();
+    let faults: u64 = costs.iter().map(|(_, cost)| cost.count).sum();
+    let of_time: Vec<_> = costs
+        .iter()
+        .map(|(class, cost)| (*class, cost.total_ns))
+        .collect();
+    let of_faults: Vec<_> = costs
+        .iter()
+        .map(|(class, cost)| (*class, cost.count))
+        .collect();
+    bar(canvas, 46.0, "time in faults", &ns(time), &of_time)?;
+    bar(canvas, 92.0, "faults", &count(faults), &of_faults)
+}
+
+fn bar(
+    canvas: &Canvas<'_>,
+    top: f64,
+    name: &str,
+    whole: &str,
+    parts: &[(Class, u64)],
+) -> Result<(), RenderError> {
+    let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
+    let plot = Plot {
+        place: [LEFT, top, f64::from(WIDTH) - 100.0, top + 30.0],
+        x: [0.0, total],
+        y: [0.0, 1.0],
+    };
+    let mut from = 0.0;
+    for (class, part) in parts {
+        let (start, end) = (plot.at_x(from), plot.at_x(from + *part as f64));
+        if end - start >= 0.5 {
+            canvas.rect([start, top, end, top + 30.0], palette::class(*class))?;
+        }
+        let words = format!("{:.1}%", *part as f64 * 100.0 / total);
+        // On a light patch, so that it reads on every colour.
+        if end - start > width(&words) + 16.0 {
+            let middle = (start + end) / 2.0;
+            let half = width(&words) / 2.0 + 3.0;
+            canvas.rect(
+                [middle - half, top + 6.0, middle + half, top + 24.0],
+                plotters::style::WHITE,
+            )?;
+            canvas.word(&words, (middle, top + 15.0), Anchor::Middle)?;
+        }
+        from += *part as f64;
+    }
+    canvas.word(name, (LEFT - 14.0, top + 15.0), Anchor::End)?;
+    canvas.word(whole, (plot.place[2] + 10.0, top + 15.0), Anchor::Start)
+}

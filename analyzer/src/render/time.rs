@@ -1,0 +1,167 @@
+//! What figures over time have in common: the axis, phases, lost records, stacked areas.
+
+use plotters::style::RGBColor;
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, width},
+    palette,
+};
+use crate::{figures::Timeline, text::plain};
+
+/// Rows of phase names above a plot.
+const NAME_ROWS: usize = 3;
+/// Height of one.
+const NAME_HEIGHT: f64 = 15.0;
+/// More phases than this are a texture and no marks: none is drawn.
+const MAX_LINES: usize = 40;
+/// Longest name drawn.
+const NAME_LENGTH: usize = 24;
+
+/// The unit that suits a length of time: its name and its seconds.
+pub(super) fn unit(seconds: f64) -> (&'static str, f64) {
+    match seconds {
+        s if s < 1e-3 => ("us", 1e-6),
+        s if s < 1.0 => ("ms", 1e-3),
+        _ => ("s", 1.0),
+    }
+}
+
+/// A number with no more digits than it needs.
+pub(super) fn number(value: f64) -> String {
+    let text = format!("{value:.3}");
+    let text = text.trim_end_matches('0').trim_end_matches('.');
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A length of time with no more digits than it needs, ns.
+pub(super) fn length(ns: f64) -> String {
+    match ns {
+        ns if ns < 999.5 => format!("{} ns", number(ns)),
+        ns if ns < 999.5e3 => format!("{} us", number(ns / 1e3)),
+        ns if ns < 999.5e6 => format!("{} ms", number(ns / 1e6)),
+        ns => format!("{} s", number(ns / 1e9)),
+    }
+}
+
+/// A count with a power of thousand: `250`, `1.5k`, `20M`.
+pub(super) fn short(value: f64) -> String {
+    match value {
+        v if v >= 1e9 => format!("{}G", number(v / 1e9)),
+        v if v >= 1e6 => format!("{}M", number(v / 1e6)),
+        v if v >= 1e3 => format!("{}k", number(v / 1e3)),
+        v => number(v),
+    }
+}
+
+/// Vertical lines where phases begin, with names in rows above `plots`; a name that finds no room is left
+/// out, its line is not.
+pub(super) fn phases(
+    canvas: &Canvas<'_>,
+    timeline: &Timeline,
+    plots: &[Plot],
+) -> Result<(), RenderError> {
+    let (Some(first), Some(last)) = (plots.first(), plots.last()) else {
+        return Ok(());
+    };
+    let mut ends = [f64::MIN; NAME_ROWS];
+    let crowded = timeline.phases.len() > MAX_LINES;
+    for phase in timeline.phases.iter().filter(|_| !crowded) {
+        let x = first.at_x(timeline.seconds(phase.time_ns));
+        let name: String = plain(&phase.name).chars().take(NAME_LENGTH).collect();
+        // Left of its line where the figure ends.
+        let turned = x + 4.0 + width(&name) > first.place[2] + 12.0;
+        let (start, end) = if turned {
+            (x - 4.0 - width(&name), x)
+        } else {
+            (x, x + 4.0 + width(&name))
+        };
+        let row = ends.iter().position(|before| start > *before + 8.0);
+        let top = first.place[1] - 28.0;
+        let from = match row {
+            Some(row) => top - NAME_HEIGHT * row as f64,
+            None => first.place[1],
+        };
+        canvas.line(&[(x, from), (x, last.place[3])], palette::REST, 1)?;
+        if let Some((row, before)) = row.and_then(|row| Some((row, ends.get_mut(row)?))) {
+            *before = end;
+            let y = top - NAME_HEIGHT * row as f64;
+            let (at, anchor) = if turned {
+                (x - 4.0, Anchor::End)
+            } else {
+                (x + 4.0, Anchor::Start)
+            };
+            canvas.word(&name, (at, y), anchor)?;
+        }
+    }
+    Ok(())
+}
+
+/// Shades the stretches in which records were lost, given in seconds.
+pub(super) fn lost(
+    canvas: &Canvas<'_>,
+    spans: &[(f64, f64)],
+    plots: &[Plot],
+) -> Result<(), RenderError> {
+    // As many as there are columns of pixels, at most.
+    let step = spans.len() / 400 + 1;
+    for (from, to) in spans.iter().step_by(step) {
+        for plot in plots {
+            let [_, top, _, bottom] = plot.place;
+            canvas.shade(
+                [plot.at_x(*from), top, plot.at_x(*to), bottom],
+                palette::LOST,
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// One area on top of the other; each has a value for each of `starts`, which are as far apart as
+/// `length`.
+pub(super) fn stacked(
+    canvas: &Canvas<'_>,
+    plot: &Plot,
+    starts: &[f64],
+    length: f64,
+    areas: &[(RGBColor, Vec<f64>)],
+) -> Result<(), RenderError> {
+    let mut base = vec![0.0; starts.len()];
+    for (colour, values) in areas {
+        let top: Vec<f64> = base
+            .iter()
+            .zip(values)
+            .map(|(base, value)| base + value)
+            .collect();
+        if values.iter().any(|value| *value > 0.0) {
+            let mut points = steps(plot, starts, length, &top);
+            let mut below = steps(plot, starts, length, &base);
+            below.reverse();
+            points.extend(below);
+            canvas.polygon(&points, *colour)?;
+        }
+        base = top;
+    }
+    Ok(())
+}
+
+/// The corners of a line that is level within each stretch; corners that change nothing are left out.
+pub(super) fn steps(plot: &Plot, starts: &[f64], length: f64, values: &[f64]) -> Vec<(f64, f64)> {
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    for (start, value) in starts.iter().zip(values) {
+        let y = plot.at_y(*value);
+        for x in [plot.at_x(*start), plot.at_x(start + length)] {
+            if let [.., before, last] = points.as_slice()
+                && (before.1, last.1) == (y, y)
+            {
+                points.pop();
+            }
+            points.push((x, y));
+        }
+    }
+    points
+}

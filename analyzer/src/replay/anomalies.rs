@@ -1,0 +1,123 @@
+//! Transitions that the shadow MMU cannot have made: something was not seen.
+
+use std::{collections::BTreeMap, fmt};
+
+use events::{Hpa, Seq, TimeNs};
+
+/// What is impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AnomalyKind {
+    /// An entry was stored in a page that no record made.
+    EntryInUnknownPage,
+    /// A page was looked up, synced, unsynced or zapped that no record made.
+    UnknownPage,
+    /// A page was made where one lives.
+    BornTwice,
+    /// A record names another level than the page has.
+    OtherLevel,
+    /// A page was looked up with another gfn or role than it was made with.
+    OtherRole,
+    /// An entry points to a table that no record made.
+    LinkToUnknownTable,
+    /// An entry points to a table that is not below its own.
+    LinkNotDownwards,
+    /// A page was synced that was not unsync.
+    SyncOfSynced,
+    /// More pages than any KVM keeps: the page is not replayed.
+    TooManyPages,
+}
+
+impl AnomalyKind {
+    /// A short name for tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EntryInUnknownPage => "entry_in_unknown_page",
+            Self::UnknownPage => "unknown_page",
+            Self::BornTwice => "born_twice",
+            Self::OtherLevel => "other_level",
+            Self::OtherRole => "other_role",
+            Self::LinkToUnknownTable => "link_to_unknown_table",
+            Self::LinkNotDownwards => "link_not_downwards",
+            Self::SyncOfSynced => "sync_of_synced",
+            Self::TooManyPages => "too_many_pages",
+        }
+    }
+
+    /// Whether it says only that a page is not known, as before the first keyframe of a VM that
+    /// ran already.
+    pub const fn is_unknown_page(self) -> bool {
+        matches!(
+            self,
+            Self::EntryInUnknownPage | Self::UnknownPage | Self::LinkToUnknownTable
+        )
+    }
+}
+
+impl fmt::Display for AnomalyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EntryInUnknownPage => "entry stored in a page that no record made",
+            Self::UnknownPage => "event of a page that no record made",
+            Self::BornTwice => "page made where one lives",
+            Self::OtherLevel => "record names another level than the page has",
+            Self::OtherRole => "page found with another gfn or role than it was made with",
+            Self::LinkToUnknownTable => "entry points to a table that no record made",
+            Self::LinkNotDownwards => "entry points to a table that is not below its own",
+            Self::SyncOfSynced => "page synced that was not unsync",
+            Self::TooManyPages => "more shadow pages than any KVM keeps",
+        })
+    }
+}
+
+/// One impossible transition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Anomaly {
+    /// The record.
+    pub seq: Seq,
+    /// Its time.
+    pub time: TimeNs,
+    /// What is impossible about it.
+    pub kind: AnomalyKind,
+    /// The entry or the page.
+    pub place: Hpa,
+}
+
+/// All impossible transitions of a VM: counted by kind, the first ones kept.
+#[derive(Clone, Debug, Default)]
+pub struct Anomalies {
+    counts: BTreeMap<AnomalyKind, u64>,
+    first: Vec<Anomaly>,
+}
+
+/// How many are kept in full.
+const KEPT: usize = 100;
+
+impl Anomalies {
+    pub(crate) fn add(&mut self, anomaly: Anomaly) {
+        *self.counts.entry(anomaly.kind).or_default() += 1;
+        if self.first.len() < KEPT {
+            self.first.push(anomaly);
+        }
+    }
+
+    /// Forgets what only says that the tables were not known yet.
+    pub(crate) fn forget_unknown_pages(&mut self) {
+        self.counts.retain(|kind, _| !kind.is_unknown_page());
+        self.first.retain(|anomaly| !anomaly.kind.is_unknown_page());
+    }
+
+    /// How many of each kind.
+    pub fn counts(&self) -> &BTreeMap<AnomalyKind, u64> {
+        &self.counts
+    }
+
+    /// How many in all.
+    pub fn total(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    /// The first ones.
+    pub fn first(&self) -> &[Anomaly] {
+        &self.first
+    }
+}

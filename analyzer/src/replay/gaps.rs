@@ -1,0 +1,159 @@
+//! Sequence numbers that no record carries.
+
+use events::{Seq, TimeNs};
+
+/// A stretch of missing sequence numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// First missing number.
+    pub from: Seq,
+    /// First number that is there again.
+    pub to: Seq,
+    /// Time of the record before, ns.
+    pub from_time: TimeNs,
+    /// Time of the record after, ns.
+    pub to_time: TimeNs,
+}
+
+/// Follows the sequence numbers of a trace.
+///
+/// A record may come late (see [`trace::Records`]): it closes the gap that its absence opened.
+#[derive(Clone, Debug, Default)]
+pub struct Gaps {
+    next: Seq,
+    latest: TimeNs,
+    gaps: Vec<Gap>,
+    missing: u64,
+    repeated: u64,
+}
+
+/// Gaps kept apart; further ones lengthen the last. Bounds a hostile trace.
+const KEPT: usize = 1 << 16;
+
+impl Gaps {
+    /// A record's number and time.
+    pub(crate) fn observe(&mut self, seq: Seq, time: TimeNs) {
+        if seq == self.next {
+            self.next = Seq(seq.0.saturating_add(1));
+        } else if seq > self.next {
+            self.open(seq, time);
+        } else {
+            self.close(seq);
+        }
+        self.latest = self.latest.max(time);
+    }
+
+    /// The recorder made `records` records up to `time`: what is missing behind the last is a gap.
+    pub(crate) fn end(&mut self, records: u64, time: TimeNs) {
+        if records > self.next.0 {
+            self.open(Seq(records), time);
+            self.next = Seq(records);
+        }
+    }
+
+    fn open(&mut self, seq: Seq, time: TimeNs) {
+        self.missing = self.missing.saturating_add(seq.0 - self.next.0);
+        if self.gaps.len() < KEPT {
+            self.gaps.push(Gap {
+                from: self.next,
+                to: seq,
+                from_time: self.latest,
+                to_time: time,
+            });
+        } else if let Some(last) = self.gaps.last_mut() {
+            last.to = seq;
+            last.to_time = time;
+        }
+        self.next = Seq(seq.0.saturating_add(1));
+    }
+
+    fn close(&mut self, seq: Seq) {
+        let after = self.gaps.partition_point(|gap| gap.from <= seq);
+        let Some(at) = after.checked_sub(1) else {
+            self.repeated += 1;
+            return;
+        };
+        let Some(gap) = self.gaps.get_mut(at).filter(|gap| seq < gap.to) else {
+            self.repeated += 1;
+            return;
+        };
+        self.missing = self.missing.saturating_sub(1);
+        let behind = Gap {
+            from: Seq(seq.0 + 1),
+            ..*gap
+        };
+        gap.to = seq;
+        let ahead_is_empty = gap.from == gap.to;
+        if behind.from == behind.to {
+            if ahead_is_empty {
+                self.gaps.remove(at);
+            }
+        } else if ahead_is_empty {
+            *gap = behind;
+        } else {
+            self.gaps.insert(at + 1, behind);
+        }
+    }
+
+    /// The gaps, in order.
+    pub fn gaps(&self) -> &[Gap] {
+        &self.gaps
+    }
+
+    /// Missing numbers in all.
+    pub fn missing(&self) -> u64 {
+        self.missing
+    }
+
+    /// Records whose number another had already.
+    pub fn repeated(&self) -> u64 {
+        self.repeated
+    }
+
+    /// Missing numbers between two.
+    pub fn missing_between(&self, from: Seq, to: Seq) -> u64 {
+        let within = |gap: &Gap| gap.to.0.min(to.0).saturating_sub(gap.from.0.max(from.0));
+        self.gaps.iter().map(within).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gaps(order: &[u64]) -> Gaps {
+        let mut gaps = Gaps::default();
+        for &seq in order {
+            gaps.observe(Seq(seq), TimeNs(seq * 10));
+        }
+        gaps
+    }
+
+    #[test]
+    fn a_late_record_closes_the_gap_it_opened() {
+        assert_eq!(gaps(&[0, 2, 1, 3]).gaps(), &[]);
+        assert_eq!(gaps(&[0, 5, 2]).missing(), 3);
+        let both = gaps(&[0, 5, 2]);
+        let ends: Vec<_> = both
+            .gaps()
+            .iter()
+            .map(|gap| (gap.from.0, gap.to.0))
+            .collect();
+        assert_eq!(ends, [(1, 2), (3, 5)]);
+        assert_eq!(both.missing_between(Seq(0), Seq(4)), 2);
+    }
+
+    #[test]
+    fn the_recorders_own_count_shows_a_missing_end() {
+        let mut gaps = gaps(&[0, 1]);
+        gaps.end(4, TimeNs(99));
+        assert_eq!(gaps.missing(), 2);
+        gaps.end(4, TimeNs(99));
+        assert_eq!(gaps.missing(), 2);
+    }
+
+    #[test]
+    fn a_number_twice_is_counted() {
+        assert_eq!(gaps(&[0, 1, 1, 0]).repeated(), 2);
+    }
+}

@@ -1,0 +1,428 @@
+//! Drift: replayed tables set against the kernel's own.
+//!
+//! Each page is compared when its copy arrives, because its place in the order of all records is
+//! the moment of the copy. What differs is held until the keyframe's mark: only a keyframe whose
+//! pages all arrived counts, and only then is the replayed state mended with it.
+
+use events::{Hpa, Level, Seq, Spte, TimeNs};
+use trace::KeyframePage;
+
+use super::{PageInfo, ShadowTables, hash::AddressSet};
+
+/// In what a replayed entry and the kernel's differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DifferenceKind {
+    /// The kernel has an entry, replay has none.
+    MissingEntry,
+    /// Replay has an entry, the kernel has none.
+    ExtraEntry,
+    /// Both have one, for another frame or another child.
+    OtherFrame,
+    /// The same frame, other permission bits.
+    OtherPermission,
+    /// Only the bits that hardware sets by itself; not drift.
+    AccessedDirty,
+    /// The kernel has a page, replay has none.
+    MissingPage,
+    /// Replay has a page, the kernel has none.
+    ExtraPage,
+    /// The same page with another gfn, role, level or unsync.
+    OtherPage,
+}
+
+impl DifferenceKind {
+    /// Its name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MissingEntry => "missing_entry",
+            Self::ExtraEntry => "extra_entry",
+            Self::OtherFrame => "other_frame",
+            Self::OtherPermission => "other_permission",
+            Self::AccessedDirty => "accessed_dirty",
+            Self::MissingPage => "missing_page",
+            Self::ExtraPage => "extra_page",
+            Self::OtherPage => "other_page",
+        }
+    }
+}
+
+/// Counts of differences.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drift {
+    /// Entries that the kernel has and replay has not.
+    pub missing_entries: u64,
+    /// Entries that replay has and the kernel has not.
+    pub extra_entries: u64,
+    /// Entries with another frame or child.
+    pub other_frame: u64,
+    /// Entries with other permission bits.
+    pub other_permission: u64,
+    /// Entries that differ only in A and D: hardware sets them without a trace. Not drift.
+    pub accessed_dirty: u64,
+    /// Pages that the kernel has and replay has not.
+    pub missing_pages: u64,
+    /// Pages that replay has and the kernel has not.
+    pub extra_pages: u64,
+    /// Pages with another gfn, role, level or unsync.
+    pub other_page: u64,
+}
+
+impl Drift {
+    /// Entries that drifted.
+    pub fn entries(&self) -> u64 {
+        self.missing_entries + self.extra_entries + self.other_frame + self.other_permission
+    }
+
+    /// Pages that drifted.
+    pub fn pages(&self) -> u64 {
+        self.missing_pages + self.extra_pages + self.other_page
+    }
+
+    /// No drift.
+    pub fn is_exact(&self) -> bool {
+        self.entries() == 0 && self.pages() == 0
+    }
+
+    /// Adds the counts of another keyframe.
+    pub fn add(&mut self, other: &Drift) {
+        self.missing_entries += other.missing_entries;
+        self.extra_entries += other.extra_entries;
+        self.other_frame += other.other_frame;
+        self.other_permission += other.other_permission;
+        self.accessed_dirty += other.accessed_dirty;
+        self.missing_pages += other.missing_pages;
+        self.extra_pages += other.extra_pages;
+        self.other_page += other.other_page;
+    }
+
+    fn count(&mut self, kind: DifferenceKind) {
+        *match kind {
+            DifferenceKind::MissingEntry => &mut self.missing_entries,
+            DifferenceKind::ExtraEntry => &mut self.extra_entries,
+            DifferenceKind::OtherFrame => &mut self.other_frame,
+            DifferenceKind::OtherPermission => &mut self.other_permission,
+            DifferenceKind::AccessedDirty => &mut self.accessed_dirty,
+            DifferenceKind::MissingPage => &mut self.missing_pages,
+            DifferenceKind::ExtraPage => &mut self.extra_pages,
+            DifferenceKind::OtherPage => &mut self.other_page,
+        } += 1;
+    }
+}
+
+/// One difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// What differs.
+    pub kind: DifferenceKind,
+    /// The entry, or the page.
+    pub place: Hpa,
+    /// Level of the table.
+    pub level: Level,
+    /// Replay's entry.
+    pub replayed: Spte,
+    /// The kernel's entry.
+    pub kernel: Spte,
+}
+
+/// What became of a keyframe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyframeUse {
+    /// It set the state: nothing was known before.
+    Set,
+    /// The replayed state was compared with it.
+    Verified,
+    /// Fewer pages arrived than it holds: not used.
+    Incomplete,
+}
+
+/// A keyframe and what it showed.
+#[derive(Clone, Debug)]
+pub struct KeyframeCheck {
+    /// Its number.
+    pub number: u32,
+    /// Of its mark.
+    pub seq: Seq,
+    /// Of its mark.
+    pub time: TimeNs,
+    /// Pages that arrived.
+    pub pages: u64,
+    /// Pages that the collector copied.
+    pub announced: u64,
+    /// Shadow-present entries that arrived.
+    pub entries: u64,
+    /// Entries that are neither empty nor shadow-present: MMIO markers, and the copies of host
+    /// entries in a PVM root. No SPTEs, so not compared.
+    pub foreign: u64,
+    /// What became of it.
+    pub used: KeyframeUse,
+    /// The differences, by kind; zero unless verified.
+    pub drift: Drift,
+    /// The first ones that are drift.
+    pub first: Vec<Difference>,
+    /// The mark of the keyframe before: the tables were right then.
+    pub after: Option<Seq>,
+}
+
+/// How many differences of a keyframe are kept in full.
+const KEPT: usize = 10;
+
+/// Something to mend once the keyframe is known to be whole.
+#[derive(Debug, Clone)]
+enum Fix {
+    Entry {
+        place: Hpa,
+        replayed: Spte,
+        kernel: Spte,
+    },
+    Page {
+        info: PageInfo,
+        seq: Seq,
+        entries: Vec<(u16, Spte)>,
+    },
+    Info(PageInfo),
+}
+
+/// A keyframe whose pages arrive.
+#[derive(Clone, Debug)]
+pub(crate) struct Arriving {
+    number: u32,
+    /// Of the first page.
+    begun: Seq,
+    seen: AddressSet<Hpa>,
+    entries: u64,
+    foreign: u64,
+    drift: Drift,
+    first: Vec<Difference>,
+    fixes: Vec<Fix>,
+}
+
+impl Arriving {
+    pub(crate) fn new(number: u32, begun: Seq) -> Self {
+        Self {
+            number,
+            begun,
+            seen: AddressSet::default(),
+            entries: 0,
+            foreign: 0,
+            drift: Drift::default(),
+            first: Vec::new(),
+            fixes: Vec::new(),
+        }
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number
+    }
+
+    fn differ(&mut self, difference: Difference) {
+        self.drift.count(difference.kind);
+        if difference.kind != DifferenceKind::AccessedDirty && self.first.len() < KEPT {
+            self.first.push(difference);
+        }
+    }
+
+    /// Compares one page with the tables as they are now.
+    pub(crate) fn page(&mut self, copy: &KeyframePage, tables: &ShadowTables) {
+        if !self.seen.insert(copy.spt) {
+            return;
+        }
+        for (_, spte) in &copy.entries {
+            self.entries += u64::from(spte.is_shadow_present());
+            self.foreign += u64::from(!spte.is_shadow_present() && !spte.is_empty());
+        }
+        let info = PageInfo {
+            spt: copy.spt,
+            gfn: copy.gfn,
+            role: copy.role,
+            level: copy.level,
+            direct: copy.direct,
+            unsync: copy.unsync,
+        };
+        let Some(page) = tables.page(copy.spt) else {
+            self.missing_page(info, copy);
+            return;
+        };
+        if page.info != info {
+            let place = copy.spt;
+            let (replayed, kernel) = (Spte(0), Spte(0));
+            self.differ(Difference {
+                kind: DifferenceKind::OtherPage,
+                place,
+                level: copy.level,
+                replayed,
+                kernel,
+            });
+            self.fixes.push(Fix::Info(info));
+        }
+        let mut kernel = [Spte(0); events::ENTRIES_PER_TABLE];
+        for (index, spte) in &copy.entries {
+            if let Some(slot) = kernel.get_mut(usize::from(*index)) {
+                *slot = *spte;
+            }
+        }
+        for (index, kernel) in (0_u16..).zip(kernel) {
+            let replayed = page.entry(index);
+            let place = page.place(index);
+            if replayed != kernel {
+                self.fixes.push(Fix::Entry {
+                    place,
+                    replayed,
+                    kernel,
+                });
+            }
+            if let Some(kind) = compare(replayed, kernel) {
+                self.differ(Difference {
+                    kind,
+                    place,
+                    level: copy.level,
+                    replayed,
+                    kernel,
+                });
+            }
+        }
+    }
+
+    fn missing_page(&mut self, info: PageInfo, copy: &KeyframePage) {
+        let (place, level) = (info.spt, info.level);
+        let (replayed, kernel) = (Spte(0), Spte(0));
+        self.differ(Difference {
+            kind: DifferenceKind::MissingPage,
+            place,
+            level,
+            replayed,
+            kernel,
+        });
+        let present = copy
+            .entries
+            .iter()
+            .filter(|(_, spte)| spte.is_shadow_present())
+            .count();
+        self.drift.missing_entries += present as u64;
+        self.fixes.push(Fix::Page {
+            info,
+            seq: copy.seq,
+            entries: copy.entries.clone(),
+        });
+    }
+
+    /// The mark has come: what the keyframe showed. Mends `tables` unless it is incomplete.
+    /// `trusted` says that the state before was meant to be whole.
+    pub(crate) fn close(
+        mut self,
+        mark: Mark,
+        trusted: bool,
+        tables: &mut ShadowTables,
+    ) -> KeyframeCheck {
+        let pages = self.seen.len() as u64;
+        let used = if pages < mark.announced {
+            KeyframeUse::Incomplete
+        } else if trusted {
+            KeyframeUse::Verified
+        } else {
+            KeyframeUse::Set
+        };
+        if used != KeyframeUse::Incomplete {
+            self.extra_pages(tables);
+            mend(std::mem::take(&mut self.fixes), tables);
+        }
+        let counts = used == KeyframeUse::Verified;
+        KeyframeCheck {
+            number: self.number,
+            seq: mark.seq,
+            time: mark.time,
+            pages,
+            announced: mark.announced,
+            entries: self.entries,
+            foreign: self.foreign,
+            used,
+            drift: if counts { self.drift } else { Drift::default() },
+            first: if counts { self.first } else { Vec::new() },
+            after: mark.after,
+        }
+    }
+
+    fn extra_pages(&mut self, tables: &mut ShadowTables) {
+        let mut extra: Vec<(Hpa, Level, u32)> = tables
+            .pages()
+            .filter(|page| page.since < self.begun && !self.seen.contains(&page.info.spt))
+            .map(|page| (page.info.spt, page.info.level, page.present()))
+            .collect();
+        extra.sort_by_key(|(spt, ..)| *spt);
+        for (place, level, present) in extra {
+            let (replayed, kernel) = (Spte(0), Spte(0));
+            self.differ(Difference {
+                kind: DifferenceKind::ExtraPage,
+                place,
+                level,
+                replayed,
+                kernel,
+            });
+            self.drift.extra_entries += u64::from(present);
+            tables.zap(place);
+        }
+    }
+}
+
+/// The mark that ends a keyframe.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    pub(crate) seq: Seq,
+    pub(crate) time: TimeNs,
+    pub(crate) announced: u64,
+    pub(crate) after: Option<Seq>,
+}
+
+/// Only shadow-present entries are SPTEs.
+fn compare(replayed: Spte, kernel: Spte) -> Option<DifferenceKind> {
+    match (replayed.is_shadow_present(), kernel.is_shadow_present()) {
+        (false, false) => None,
+        (false, true) => Some(DifferenceKind::MissingEntry),
+        (true, false) => Some(DifferenceKind::ExtraEntry),
+        (true, true) if replayed == kernel => None,
+        (true, true) if replayed.pfn() != kernel.pfn() => Some(DifferenceKind::OtherFrame),
+        (true, true) if replayed.without_accessed_dirty() == kernel.without_accessed_dirty() => {
+            Some(DifferenceKind::AccessedDirty)
+        }
+        (true, true) => Some(DifferenceKind::OtherPermission),
+    }
+}
+
+/// Pages first, then their entries: a link must find its child.
+fn mend(fixes: Vec<Fix>, tables: &mut ShadowTables) {
+    let mut stores = Vec::new();
+    for fix in fixes {
+        match fix {
+            Fix::Page { info, seq, entries } => {
+                // Born since its copy came: then the records know better.
+                if tables.page(info.spt).is_some() || tables.adopt_page(info, seq).is_some() {
+                    continue;
+                }
+                let place = |index: u16| Hpa(info.spt.0.wrapping_add(u64::from(index) * 8));
+                stores.extend(
+                    entries
+                        .into_iter()
+                        .map(|(index, spte)| (place(index), spte)),
+                );
+            }
+            Fix::Info(info) => tables.set_info(info),
+            Fix::Entry {
+                place,
+                replayed,
+                kernel,
+            } => {
+                if tables.entry(place) == Some(replayed) {
+                    stores.push((place, kernel));
+                }
+            }
+        }
+    }
+    for (place, spte) in stores {
+        // The frame stays what it was unless the host frame changed.
+        let gfn = tables.page(place.table()).and_then(|page| {
+            let same = page.entry(place.index()).pfn() == spte.pfn();
+            page.leaf_gfn(place.index()).filter(|_| same)
+        });
+        tables.store(place, spte, gfn);
+    }
+    tables.resolve_strays();
+}

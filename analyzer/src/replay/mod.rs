@@ -1,0 +1,78 @@
+//! The shadow MMU, replayed from records.
+//!
+//! The rules are those of `arch/x86/kvm/mmu/mmu.c` and `paging_tmpl.h`, Linux 6.1 to 7.2, as far as
+//! a record does not carry the new entry itself: making or syncing an indirect page
+//! write-protects its guest table, zapping a page clears its entries and those that point to it.
+//! Knows records, no files and no formatting; no input makes it panic.
+
+mod anomalies;
+mod gaps;
+mod hash;
+mod keyframes;
+mod page;
+mod places;
+mod tables;
+mod vm;
+mod walk;
+
+#[cfg(test)]
+mod model;
+
+use std::collections::BTreeMap;
+
+use events::{RoleLayout, VmId};
+use trace::Record;
+
+pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
+pub use gaps::{Gap, Gaps};
+pub use keyframes::{Difference, DifferenceKind, Drift, KeyframeCheck, KeyframeUse};
+pub use page::{PageInfo, ShadowPage};
+pub use tables::{MAX_LEVEL, ShadowTables, Totals};
+pub use vm::{CurrentRoot, VmReplay};
+pub use walk::{Mapping, Ranges, Run, Step, Walk, canonical, roots};
+
+/// What replay must know of a recording beside its records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ReplayOptions {
+    /// Where the fields of a role word are.
+    pub role: RoleLayout,
+    /// The VM was traced from before its first fault, so that the first keyframe verifies
+    /// instead of setting the state.
+    pub from_birth: bool,
+}
+
+/// The shadow tables of every VM.
+#[derive(Clone, Debug, Default)]
+pub struct Replay {
+    options: ReplayOptions,
+    vms: BTreeMap<VmId, VmReplay>,
+}
+
+impl Replay {
+    /// Empty tables.
+    pub fn new(options: ReplayOptions) -> Self {
+        Self {
+            options,
+            vms: BTreeMap::new(),
+        }
+    }
+
+    /// Applies the next record.
+    pub fn apply(&mut self, record: &Record) {
+        let options = self.options;
+        self.vms
+            .entry(record.vm())
+            .or_insert_with(|| VmReplay::new(options))
+            .apply(record);
+    }
+
+    /// One VM, if a record named it.
+    pub fn vm(&self, vm: VmId) -> Option<&VmReplay> {
+        self.vms.get(&vm)
+    }
+
+    /// Every VM that a record named.
+    pub fn vms(&self) -> impl Iterator<Item = (VmId, &VmReplay)> {
+        self.vms.iter().map(|(vm, replay)| (*vm, replay))
+    }
+}

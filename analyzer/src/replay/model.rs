@@ -1,0 +1,503 @@
+//! Replay against the most naive model: flat maps, no reverse maps, every rule a scan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use events::{
+    Cause, Class, Gfn, Gpa, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs,
+    VcpuId, VmId,
+};
+use proptest::prelude::*;
+use trace::{EntryRow, FaultRow, KeyframePage, MarkRow, PageRow, Record};
+
+use super::{Replay, ReplayOptions, ShadowTables};
+
+const PRESENT: u64 = 1 << 11;
+const WRITE: u64 = 1 << 1 | 1 << 10;
+
+/// What a record did, with few enough values that they meet.
+#[derive(Clone, Debug)]
+enum Step {
+    Page {
+        event: PageEvent,
+        page: u64,
+        level: u8,
+        direct: bool,
+        gfn: u64,
+    },
+    Leaf {
+        page: u64,
+        index: u64,
+        gfn: u64,
+        flags: u64,
+        by_fault: bool,
+    },
+    Link {
+        page: u64,
+        index: u64,
+        child: u64,
+    },
+    Clear {
+        page: u64,
+        index: u64,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let event = prop::sample::select(PageEvent::ALL.to_vec());
+    prop_oneof![
+        3 => (event, 1..6_u64, 1..4_u8, any::<bool>(), 0..6_u64)
+            .prop_map(|(event, page, level, direct, gfn)| Step::Page { event, page, level, direct, gfn }),
+        4 => (1..6_u64, 0..3_u64, 0..6_u64, 0..8_u64, any::<bool>())
+            .prop_map(|(page, index, gfn, flags, by_fault)| Step::Leaf { page, index, gfn, flags, by_fault }),
+        3 => (1..6_u64, 0..3_u64, 1..6_u64).prop_map(|(page, index, child)| Step::Link { page, index, child }),
+        1 => (1..6_u64, 0..3_u64).prop_map(|(page, index)| Step::Clear { page, index }),
+    ]
+}
+
+fn spt(page: u64) -> Hpa {
+    Hpa(page << 12)
+}
+
+fn place(page: u64, index: u64) -> Hpa {
+    Hpa((page << 12) + index * 8)
+}
+
+/// Host frames stand at a fixed distance from guest frames, far from the tables.
+fn leaf(gfn: u64, flags: u64) -> Spte {
+    let write = if flags & 1 != 0 { WRITE } else { 0 };
+    let large = if flags & 2 != 0 { 1 << 7 } else { 0 };
+    Spte(PRESENT | 1 | (gfn + 0x1000) << 12 | write | large)
+}
+
+fn record(seq: u64, step: &Step) -> Record {
+    let (seq, time_ns, vm) = (Seq(seq), TimeNs(seq), VmId(0));
+    let entry = |sptep, spte, gfn| {
+        Record::Entry(EntryRow {
+            seq,
+            time_ns,
+            vm,
+            vcpu: None,
+            cause: Cause::Other,
+            sptep,
+            spte,
+            level: Level(1),
+            gfn,
+        })
+    };
+    match *step {
+        Step::Page {
+            event,
+            page,
+            level,
+            direct,
+            gfn,
+        } => Record::Page(PageRow {
+            seq,
+            time_ns,
+            vm,
+            vcpu: None,
+            event,
+            spt: spt(page),
+            gfn: Gfn(gfn),
+            role: Role(u32::from(level)),
+            level: Level(level),
+            direct: u8::from(direct),
+            unsync: 0,
+        }),
+        Step::Leaf {
+            page,
+            index,
+            gfn,
+            flags,
+            by_fault: false,
+        } => entry(place(page, index), leaf(gfn, flags), Some(Gfn(gfn))),
+        Step::Leaf {
+            page,
+            index,
+            gfn,
+            flags,
+            by_fault: true,
+        } => Record::Fault(FaultRow {
+            sptep: Some(place(page, index)),
+            spte: Some(leaf(gfn, flags)),
+            level: Some(Level(1)),
+            gpa: Some(Gfn(gfn).gpa(0)),
+            ..blank_fault(seq)
+        }),
+        Step::Link { page, index, child } => {
+            entry(place(page, index), Spte(PRESENT | 7 | spt(child).0), None)
+        }
+        Step::Clear { page, index } => entry(place(page, index), Spte(1 << 63), None),
+    }
+}
+
+pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
+    FaultRow {
+        seq,
+        time_ns: TimeNs(seq.0),
+        vm: VmId(0),
+        vcpu: VcpuId(0),
+        class: Class::Shadow,
+        gva: Gva(0),
+        error_code: 0,
+        cr3: Gpa(0),
+        root: Hpa(0),
+        rip: None,
+        gpte5: None,
+        gpte4: None,
+        gpte3: None,
+        gpte2: None,
+        gpte1: None,
+        gpa: None,
+        slot: None,
+        hva: None,
+        pfn: None,
+        sptep: None,
+        spte: None,
+        level: None,
+        created: 0,
+        reused: 0,
+        zapped: 0,
+        total_ns: 1,
+        exit_ns: None,
+        walk_ns: None,
+        pfn_ns: None,
+        tables_ns: None,
+        pfn_tables_ns: None,
+        write_ns: None,
+        inject_ns: None,
+        entry_ns: None,
+    }
+}
+
+#[derive(Clone, Debug)]
+struct ModelPage {
+    level: u8,
+    direct: bool,
+    gfn: u64,
+    unsync: bool,
+}
+
+/// Entry by (page, index): its value and the guest frame given with it.
+#[derive(Default)]
+struct Model {
+    pages: BTreeMap<u64, ModelPage>,
+    entries: BTreeMap<(u64, u64), (u64, Option<u64>)>,
+}
+
+impl Model {
+    fn is_leaf(&self, page: u64, spte: u64) -> bool {
+        spte & PRESENT != 0 && (self.pages[&page].level == 1 || spte & 1 << 7 != 0)
+    }
+
+    fn protect(&mut self, gfn: u64) {
+        let keys: Vec<_> = self.entries.keys().copied().collect();
+        for (page, index) in keys {
+            let (spte, known) = self.entries[&(page, index)];
+            let info = &self.pages[&page];
+            let span = 1_u64 << (9 * (u32::from(info.level) - 1));
+            let first = if info.direct {
+                Some(info.gfn + index * span)
+            } else {
+                known.map(|gfn| gfn & !(span - 1))
+            };
+            // As KVM's rmap: keyed by the aligned frame at the leaf's level.
+            if self.is_leaf(page, spte) && first == Some(gfn & !(span - 1)) {
+                self.entries.insert((page, index), (spte & !WRITE, known));
+            }
+        }
+    }
+
+    fn zap(&mut self, page: u64) {
+        if self.pages.contains_key(&page) {
+            self.entries.retain(|(of, _), _| *of != page);
+            let parents: Vec<_> = self
+                .entries
+                .iter()
+                .filter(|((of, _), (spte, _))| {
+                    spte & PRESENT != 0
+                        && !self.is_leaf(*of, *spte)
+                        && spte & 0xf_ffff_ffff_f000 == page << 12
+                })
+                .map(|(key, _)| *key)
+                .collect();
+            for key in parents {
+                self.entries.remove(&key);
+            }
+            self.pages.remove(&page);
+        }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        match *step {
+            Step::Page {
+                event,
+                page,
+                level,
+                direct,
+                gfn,
+            } => match event {
+                PageEvent::Born => {
+                    self.zap(page);
+                    self.pages.insert(
+                        page,
+                        ModelPage {
+                            level,
+                            direct,
+                            gfn,
+                            unsync: false,
+                        },
+                    );
+                    if !direct {
+                        self.protect(gfn);
+                    }
+                }
+                PageEvent::Reused => {}
+                PageEvent::Unsync => {
+                    self.pages.entry(page).and_modify(|page| page.unsync = true);
+                }
+                PageEvent::Sync => {
+                    self.protect(gfn);
+                    self.pages
+                        .entry(page)
+                        .and_modify(|page| page.unsync = false);
+                }
+                PageEvent::Zapped => self.zap(page),
+            },
+            Step::Leaf {
+                page,
+                index,
+                gfn,
+                flags,
+                ..
+            } => self.store(page, index, leaf(gfn, flags).0, Some(gfn)),
+            Step::Link { page, index, child } => {
+                self.store(page, index, PRESENT | 7 | child << 12, None)
+            }
+            Step::Clear { page, index } => self.store(page, index, 1 << 63, None),
+        }
+    }
+
+    fn store(&mut self, page: u64, index: u64, spte: u64, gfn: Option<u64>) {
+        if self.pages.contains_key(&page) {
+            self.entries.insert((page, index), (spte, gfn));
+        }
+    }
+}
+
+/// Page to level, direct, unsync and present entries.
+type Picture = BTreeMap<u64, (u8, bool, bool, BTreeSet<(u64, u64)>)>;
+
+fn picture_of_model(model: &Model) -> Picture {
+    let mut picture: Picture = model
+        .pages
+        .iter()
+        .map(|(page, info)| {
+            (
+                *page,
+                (info.level, info.direct, info.unsync, BTreeSet::new()),
+            )
+        })
+        .collect();
+    for ((page, index), (spte, _)) in &model.entries {
+        if spte & PRESENT != 0
+            && let Some(page) = picture.get_mut(page)
+        {
+            page.3.insert((*index, *spte));
+        }
+    }
+    picture
+}
+
+fn picture_of_replay(tables: &ShadowTables) -> Picture {
+    let present = |page: &super::ShadowPage| {
+        page.entries()
+            .filter(|(_, spte)| spte.is_shadow_present())
+            .map(|(index, spte)| (u64::from(index), spte.0))
+            .collect()
+    };
+    tables
+        .pages()
+        .map(|page| {
+            (
+                page.info.spt.0 >> 12,
+                (
+                    page.info.level.0,
+                    page.info.direct,
+                    page.info.unsync,
+                    present(page),
+                ),
+            )
+        })
+        .collect()
+}
+
+fn replay(steps: &[Step]) -> Replay {
+    let mut replay = Replay::new(ReplayOptions {
+        role: RoleLayout::default(),
+        from_birth: true,
+    });
+    for (seq, step) in (0..).zip(steps) {
+        replay.apply(&record(seq, step));
+    }
+    replay
+}
+
+/// The tables as a keyframe would copy them.
+fn keyframe(replay: &Replay, seq: u64) -> Vec<Record> {
+    let pages = replay
+        .vm(VmId(0))
+        .map(|vm| vm.tables().sorted_pages())
+        .unwrap_or_default();
+    let mut records: Vec<Record> = (seq..)
+        .zip(&pages)
+        .map(|(seq, page)| {
+            Record::Keyframe(KeyframePage {
+                seq: Seq(seq),
+                time: TimeNs(seq),
+                vm: VmId(0),
+                keyframe: 0,
+                spt: page.info.spt,
+                gfn: page.info.gfn,
+                role: page.info.role,
+                level: page.info.level,
+                direct: page.info.direct,
+                unsync: page.info.unsync,
+                root_count: 0,
+                entries: page.entries().collect(),
+            })
+        })
+        .collect();
+    let seq = Seq(seq + pages.len() as u64);
+    records.push(Record::Mark(MarkRow {
+        seq,
+        time_ns: TimeNs(seq.0),
+        vm: VmId(0),
+        vcpu: None,
+        name: "keyframe".to_owned(),
+        guest_tsc: None,
+        keyframe: Some(0),
+        pages: Some(pages.len() as u32),
+    }));
+    records
+}
+
+proptest! {
+    #[test]
+    fn replay_agrees_with_the_model(steps in prop::collection::vec(step(), 0..80)) {
+        let mut model = Model::default();
+        for step in &steps {
+            model.apply(step);
+        }
+        let replay = replay(&steps);
+        let empty = ShadowTables::default();
+        let tables = replay.vm(VmId(0)).map_or(&empty, |vm| vm.tables());
+        let model = picture_of_model(&model);
+        prop_assert_eq!(&picture_of_replay(tables), &model);
+        let present: usize = model.values().map(|(.., entries)| entries.len()).sum();
+        prop_assert_eq!(tables.totals().entries(), present as u64);
+        prop_assert_eq!(tables.totals().all_pages(), model.len() as u64);
+    }
+
+    /// A keyframe of the replayed tables finds no drift, and sets other tables to the same.
+    #[test]
+    fn a_keyframe_of_the_same_tables_is_exact(steps in prop::collection::vec(step(), 1..80)) {
+        let replayed = replay(&steps);
+        let records = keyframe(&replayed, steps.len() as u64);
+        let mut verified = replayed.clone();
+        let mut set = Replay::new(ReplayOptions::default());
+        for record in &records {
+            verified.apply(record);
+            set.apply(record);
+        }
+        let check = verified.vm(VmId(0)).and_then(|vm| vm.checks().first().cloned());
+        prop_assert!(check.is_some_and(|check| check.drift.is_exact()));
+        let picture = |replay: &Replay| replay.vm(VmId(0)).map(|vm| picture_of_replay(vm.tables()));
+        prop_assert_eq!(picture(&set), picture(&replayed));
+    }
+
+    /// Any numbers in any record: no panic, and every page counted is there.
+    #[test]
+    fn any_records_do_not_panic(raw in prop::collection::vec(any::<(u8, u64, u64, u64, u8, bool)>(), 0..200)) {
+        let mut replay = Replay::new(ReplayOptions {
+            role: RoleLayout { level: [255, 255], direct: [31, 31], access: [0, 0], invalid: [8, 1] },
+            from_birth: false,
+        });
+        for (kind, a, b, c, small, flag) in raw {
+            replay.apply(&any_record(kind, a, b, c, small, flag));
+        }
+        if let Some(vm) = replay.vm(VmId(0)) {
+            let tables = vm.tables();
+            prop_assert_eq!(tables.pages().count() as u64, tables.totals().all_pages());
+            let present: u64 = tables.pages().map(|page| u64::from(page.present())).sum();
+            prop_assert_eq!(present, tables.totals().entries());
+            for root in super::roots(tables).0 {
+                super::Ranges::of(tables, root);
+                tables.walk(root, Gva(1 << 47));
+            }
+        }
+    }
+}
+
+fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record {
+    // Half of the places are near each other, so that strange records meet.
+    let near = |word: u64| if flag { word & 0x3ff8 } else { word };
+    let (seq, vm) = (Seq(c), VmId(0));
+    match kind % 5 {
+        0 => Record::Fault(FaultRow {
+            sptep: Some(Hpa(near(a))),
+            spte: Some(Spte(near(b) | u64::from(flag) << 11)),
+            gpa: Some(Gpa(c)),
+            level: Some(Level(small)),
+            ..blank_fault(seq)
+        }),
+        1 => Record::Entry(EntryRow {
+            seq,
+            time_ns: TimeNs(a),
+            vm,
+            vcpu: None,
+            cause: Cause::Link,
+            sptep: Hpa(near(a)),
+            spte: Spte(near(b) | 1 << 11),
+            level: Level(small),
+            gfn: flag.then_some(Gfn(b)),
+        }),
+        2 => Record::Page(PageRow {
+            seq,
+            time_ns: TimeNs(b),
+            vm,
+            vcpu: None,
+            event: PageEvent::from_raw(small % 6).unwrap_or(PageEvent::Born),
+            spt: Hpa(near(a) & !0xfff),
+            gfn: Gfn(b),
+            role: Role(c as u32),
+            level: Level(if flag { small % 6 } else { small }),
+            direct: small & 1,
+            unsync: small & 2,
+        }),
+        3 => Record::Keyframe(KeyframePage {
+            seq,
+            time: TimeNs(a),
+            vm,
+            keyframe: u32::from(small & 1),
+            spt: Hpa(near(a) & !0xfff),
+            gfn: Gfn(b),
+            role: Role(0),
+            level: Level(small % 7),
+            direct: flag,
+            unsync: !flag,
+            root_count: 0,
+            entries: vec![(a as u16, Spte(b)), (small.into(), Spte(near(c) | 1 << 11))],
+        }),
+        _ => Record::Mark(MarkRow {
+            seq,
+            time_ns: TimeNs(b),
+            vm,
+            vcpu: None,
+            name: "keyframe".to_owned(),
+            guest_tsc: None,
+            keyframe: Some(u32::from(small & 1)),
+            pages: Some(u32::from(small & 3)),
+        }),
+    }
+}

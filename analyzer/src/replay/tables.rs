@@ -1,0 +1,336 @@
+//! The shadow tables of one VM at one moment.
+
+use events::{Gfn, Hpa, Level, Pfn, Seq, Spte};
+
+use super::{
+    AnomalyKind, PageInfo, ShadowPage,
+    hash::{AddressMap, AddressSet},
+    places::ReverseMap,
+};
+
+/// W and MMU-writable: what KVM clears to protect a guest page table (`spte_write_protect` with
+/// `pt_protect`, arch/x86/kvm/mmu/mmu.c).
+const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
+/// `RMAP_RECYCLE_THRESHOLD`: with more mappings of one frame than this, `__rmap_add` zaps all of
+/// them after the store, without a tracepoint (KVM-REFERENCE A3).
+const RMAP_RECYCLE_THRESHOLD: usize = 1000;
+/// Live pages replayed at most: 4 GiB of tables, which map 2 TiB. Bounds a hostile trace.
+const MAX_PAGES: usize = 1 << 20;
+/// Highest level on x86.
+pub const MAX_LEVEL: usize = 5;
+
+/// A leaf's guest frame and the level of the table that holds it: KVM's `gfn_to_rmap(gfn, level)`.
+type RmapKey = (Gfn, Level);
+
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Shadow pages, `pages[level - 1]`; strange levels count as the highest.
+    pub pages: [u64; MAX_LEVEL],
+    /// Leaf entries.
+    pub leaves: u64,
+    /// Entries that point to another table.
+    pub links: u64,
+    /// Pages that are unsync.
+    pub unsync: u64,
+}
+
+impl Totals {
+    /// Pages of all levels.
+    pub fn all_pages(&self) -> u64 {
+        self.pages.iter().sum()
+    }
+
+    /// Leaves and links.
+    pub fn entries(&self) -> u64 {
+        self.leaves + self.links
+    }
+
+    fn level(&mut self, level: Level) -> &mut u64 {
+        let [one, two, three, four, five] = &mut self.pages;
+        match level.0 {
+            0 | 1 => one,
+            2 => two,
+            3 => three,
+            4 => four,
+            _ => five,
+        }
+    }
+}
+
+/// The tables, with the reverse maps that the rules of the shadow MMU need.
+#[derive(Clone, Debug, Default)]
+pub struct ShadowTables {
+    pages: AddressMap<Hpa, ShadowPage>,
+    /// Child table to the entries that point to it.
+    parents: ReverseMap<Hpa>,
+    /// Guest frame to the leaves that map it.
+    rmap: ReverseMap<RmapKey>,
+    /// Leaves of unknown guest frame (from a keyframe), by host frame.
+    strays: ReverseMap<Pfn>,
+    /// Zapped pages whose address was not given out again: a root may be zapped twice.
+    retired: AddressSet<Hpa>,
+    totals: Totals,
+}
+
+impl ShadowTables {
+    /// The page at `spt`.
+    pub fn page(&self, spt: Hpa) -> Option<&ShadowPage> {
+        self.pages.get(&spt)
+    }
+
+    /// Every page, in no order.
+    pub fn pages(&self) -> impl Iterator<Item = &ShadowPage> {
+        self.pages.values()
+    }
+
+    /// Every page, by address.
+    pub fn sorted_pages(&self) -> Vec<&ShadowPage> {
+        let mut pages: Vec<_> = self.pages.values().collect();
+        pages.sort_by_key(|page| page.info.spt);
+        pages
+    }
+
+    /// The entries that point to the table `spt`.
+    pub fn parents(&self, spt: Hpa) -> &[Hpa] {
+        self.parents.get(spt)
+    }
+
+    /// How much there is.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// No page at all.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+    }
+
+    /// The entry at `place`, if its page is known.
+    pub fn entry(&self, place: Hpa) -> Option<Spte> {
+        Some(self.page(place.table())?.entry(place.index()))
+    }
+
+    /// A page is made, empty. Making an indirect one write-protects the guest table it shadows
+    /// (KVM-REFERENCE C1).
+    pub(crate) fn born(&mut self, info: PageInfo, seq: Seq) -> Option<AnomalyKind> {
+        let twice = self.zap(info.spt);
+        if let Some(anomaly) = self.adopt_page(info, seq) {
+            return Some(anomaly);
+        }
+        if !info.direct {
+            self.write_protect(info.gfn);
+        }
+        twice.then_some(AnomalyKind::BornTwice)
+    }
+
+    /// A page is known from now on, empty; what its making did is done already.
+    pub(crate) fn adopt_page(&mut self, info: PageInfo, seq: Seq) -> Option<AnomalyKind> {
+        if self.pages.len() >= MAX_PAGES {
+            return Some(AnomalyKind::TooManyPages);
+        }
+        self.retired.remove(&info.spt);
+        *self.totals.level(info.level) += 1;
+        self.totals.unsync += u64::from(info.unsync);
+        self.pages.insert(info.spt, ShadowPage::new(info, seq));
+        None
+    }
+
+    /// Sets whether the page is unsync.
+    pub(crate) fn set_unsync(&mut self, spt: Hpa, unsync: bool) -> Option<AnomalyKind> {
+        let Some(page) = self.pages.get_mut(&spt) else {
+            return Some(AnomalyKind::UnknownPage);
+        };
+        let before = std::mem::replace(&mut page.info.unsync, unsync);
+        self.totals.unsync += u64::from(unsync);
+        self.totals.unsync -= u64::from(before);
+        None
+    }
+
+    /// Replaces what is known of a page without touching its entries.
+    pub(crate) fn set_info(&mut self, info: PageInfo) {
+        self.set_unsync(info.spt, info.unsync);
+        let Some(page) = self.pages.get_mut(&info.spt) else {
+            return;
+        };
+        // Level and direct decide how entries are counted and mapped back: those entries go first.
+        if page.info.level == info.level && page.info.direct == info.direct {
+            page.info = info;
+            return;
+        }
+        let since = page.since;
+        let entries: Vec<_> = page.entries().collect();
+        self.zap(info.spt);
+        self.adopt_page(info, since);
+        for (index, spte) in entries {
+            self.store(
+                Hpa(info.spt.0.wrapping_add(u64::from(index) * 8)),
+                spte,
+                None,
+            );
+        }
+    }
+
+    /// A page goes: its own entries, and every entry that points to it. Its children stay
+    /// (KVM-REFERENCE E4, E5). False if it was not known.
+    pub(crate) fn zap(&mut self, spt: Hpa) -> bool {
+        let Some(page) = self.pages.remove(&spt) else {
+            return false;
+        };
+        *self.totals.level(page.info.level) -= 1;
+        self.totals.unsync -= u64::from(page.info.unsync);
+        for (index, spte) in page.entries() {
+            self.detach(
+                page.place(index),
+                spte,
+                page.info.level,
+                page.leaf_gfn(index),
+            );
+        }
+        // Nothing of it is left, so a place in it that pointed to itself is gone too.
+        for place in self.parents.take(spt) {
+            self.clear(place);
+        }
+        self.retired.insert(spt);
+        true
+    }
+
+    /// Whether the page was zapped and its address not given out since.
+    pub(crate) fn is_retired(&self, spt: Hpa) -> bool {
+        self.retired.contains(&spt)
+    }
+
+    /// An entry is stored; `gfn` is the frame that a leaf maps, where known.
+    pub(crate) fn store(
+        &mut self,
+        place: Hpa,
+        spte: Spte,
+        gfn: Option<Gfn>,
+    ) -> Option<AnomalyKind> {
+        let Some(page) = self.pages.get_mut(&place.table()) else {
+            return Some(AnomalyKind::EntryInUnknownPage);
+        };
+        let level = page.info.level;
+        let index = place.index();
+        let gfn = gfn
+            .filter(|_| spte.is_leaf(level))
+            .map(|gfn| Gfn(gfn.0 & !(level.pages() - 1)));
+        let old_gfn = page.leaf_gfn(index);
+        let old = page.put(index, spte, gfn);
+        let gfn = page.leaf_gfn(index);
+        if old == spte && old_gfn == gfn {
+            return None;
+        }
+        self.detach(place, old, level, old_gfn);
+        self.attach(place, spte, level, gfn)
+    }
+
+    /// Takes write access from every leaf that maps `gfn`, large ones that cover it included.
+    pub(crate) fn write_protect(&mut self, gfn: Gfn) {
+        for level in 1..=3 {
+            let level = Level(level);
+            let key = (Gfn(gfn.0 & !(level.pages() - 1)), level);
+            for place in self.rmap.get(key) {
+                let Some(page) = self.pages.get_mut(&place.table()) else {
+                    continue;
+                };
+                let index = place.index();
+                let spte = page.entry(index);
+                page.put(index, Spte(spte.0 & !WRITE_BITS), page.leaf_gfn(index));
+            }
+        }
+    }
+
+    /// Gives leaves of unknown guest frame the frame that other leaves of the same host frame have.
+    pub(crate) fn resolve_strays(&mut self) {
+        if self.strays.is_empty() {
+            return;
+        }
+        let mut found = Vec::new();
+        for page in self.pages.values() {
+            for (index, spte) in page.entries() {
+                if !spte.is_leaf(page.info.level) {
+                    continue;
+                }
+                if let Some(gfn) = page.leaf_gfn(index)
+                    && !self.strays.get(spte.pfn()).is_empty()
+                {
+                    found.push((spte.pfn(), gfn));
+                }
+            }
+        }
+        for (pfn, gfn) in found {
+            self.adopt(pfn, gfn);
+        }
+    }
+
+    /// A record tells which guest frame a host frame backs: stray leaves of it get their gfn.
+    pub(crate) fn adopt(&mut self, pfn: Pfn, gfn: Gfn) {
+        if self.strays.is_empty() {
+            return;
+        }
+        for place in self.strays.take(pfn) {
+            if let Some(spte) = self.entry(place) {
+                self.store(place, spte, Some(gfn));
+            }
+        }
+    }
+
+    fn clear(&mut self, place: Hpa) {
+        let Some(page) = self.pages.get_mut(&place.table()) else {
+            return;
+        };
+        let old = page.put(place.index(), Spte(0), None);
+        if old.is_leaf(page.info.level) {
+            self.totals.leaves -= 1;
+        } else if old.is_shadow_present() {
+            self.totals.links -= 1;
+        }
+    }
+
+    fn detach(&mut self, place: Hpa, old: Spte, level: Level, gfn: Option<Gfn>) {
+        if old.is_leaf(level) {
+            self.totals.leaves -= 1;
+            match gfn {
+                Some(gfn) => self.rmap.remove((gfn, level), place),
+                None => self.strays.remove(old.pfn(), place),
+            }
+        } else if old.is_shadow_present() {
+            self.totals.links -= 1;
+            self.parents.remove(old.child(), place);
+        }
+    }
+
+    fn attach(
+        &mut self,
+        place: Hpa,
+        spte: Spte,
+        level: Level,
+        gfn: Option<Gfn>,
+    ) -> Option<AnomalyKind> {
+        if spte.is_leaf(level) {
+            self.totals.leaves += 1;
+            let Some(gfn) = gfn else {
+                self.strays.add(spte.pfn(), place);
+                return None;
+            };
+            let before = self.rmap.add((gfn, level), place);
+            if before > RMAP_RECYCLE_THRESHOLD {
+                for place in self.rmap.take((gfn, level)) {
+                    self.clear(place);
+                }
+            }
+            return None;
+        }
+        if spte.is_shadow_present() {
+            self.totals.links += 1;
+            self.parents.add(spte.child(), place);
+            return match self.pages.get(&spte.child()) {
+                None => Some(AnomalyKind::LinkToUnknownTable),
+                Some(child) if child.info.level >= level => Some(AnomalyKind::LinkNotDownwards),
+                Some(_) => None,
+            };
+        }
+        None
+    }
+}

@@ -1,0 +1,218 @@
+//! Reading the tables: translation, and what a root maps.
+
+use events::{Gva, Hpa, Level, Pfn, Spte};
+
+use super::{ShadowPage, ShadowTables};
+
+/// One entry on the way from a root to a leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Level of the table.
+    pub level: Level,
+    /// The table.
+    pub spt: Hpa,
+    /// Which of its entries.
+    pub index: u16,
+    /// The entry.
+    pub spte: Spte,
+}
+
+/// Where a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The 4 KiB frame of the address.
+    pub pfn: Pfn,
+    /// The leaf entry.
+    pub spte: Spte,
+    /// Level of the table that holds it.
+    pub level: Level,
+}
+
+/// The way of one address through the shadow tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Walk {
+    /// Where it began.
+    pub root: Hpa,
+    /// The entries read, from the root on; the last is the leaf or the one that ends the walk.
+    pub steps: Vec<Step>,
+    /// The leaf, if there is one.
+    pub mapping: Option<Mapping>,
+}
+
+/// Sign-extends an address of a root's tables.
+pub fn canonical(gva: u64, root: Level) -> Gva {
+    let bits = match root.0 {
+        4 => 48,
+        5 => 57,
+        _ => return Gva(gva),
+    };
+    let shift = 64 - bits;
+    Gva((((gva << shift) as i64) >> shift) as u64)
+}
+
+impl ShadowTables {
+    /// Translates `gva` from `root`.
+    pub fn walk(&self, root: Hpa, gva: Gva) -> Walk {
+        let mut walk = Walk {
+            root,
+            steps: Vec::new(),
+            mapping: None,
+        };
+        let mut page = self.page(root.table());
+        while let Some(table) = page {
+            let level = table.info.level;
+            let Some(index) = level.index(gva) else { break };
+            let spte = table.entry(index);
+            walk.steps.push(Step {
+                level,
+                spt: table.info.spt,
+                index,
+                spte,
+            });
+            if spte.is_leaf(level) {
+                let within = (gva.0 >> 12) & (level.pages() - 1);
+                walk.mapping = Some(Mapping {
+                    pfn: Pfn(spte.pfn().0 | within),
+                    spte,
+                    level,
+                });
+                break;
+            }
+            page = self.child(table, spte);
+        }
+        walk
+    }
+
+    /// The table that a link points to, if it is below.
+    pub fn child(&self, page: &ShadowPage, spte: Spte) -> Option<&ShadowPage> {
+        if !spte.is_shadow_present() || spte.is_leaf(page.info.level) {
+            return None;
+        }
+        self.page(spte.child())
+            .filter(|child| child.info.level < page.info.level)
+    }
+}
+
+/// Roots, by address: pages of the highest level that nothing points to. The second number counts
+/// pages of lower levels that nothing points to: children of zapped tables, kept for reuse.
+pub fn roots(tables: &ShadowTables) -> (Vec<Hpa>, usize) {
+    let top = tables
+        .pages()
+        .map(|page| page.info.level)
+        .max()
+        .unwrap_or_default();
+    let free = |page: &&ShadowPage| tables.parents(page.info.spt).is_empty();
+    let mut roots = Vec::new();
+    let mut orphans = 0;
+    for page in tables.pages().filter(free) {
+        if page.info.level == top {
+            roots.push(page.info.spt);
+        } else {
+            orphans += 1;
+        }
+    }
+    roots.sort();
+    (roots, orphans)
+}
+
+/// Adjoining leaves of one level with the same rights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// First address.
+    pub gva: Gva,
+    /// Leaf entries.
+    pub entries: u64,
+    /// Level of the leaves.
+    pub level: Level,
+    /// The first leaf.
+    pub first: Spte,
+    /// The frames adjoin as the addresses do.
+    pub adjoining: bool,
+    last: Spte,
+    end: u64,
+}
+
+impl Run {
+    /// First address past the run, not sign-extended past the lower half.
+    pub fn end(&self) -> Gva {
+        Gva(self.end)
+    }
+
+    /// Its length in 4 KiB pages.
+    pub fn pages(&self) -> u64 {
+        self.entries.saturating_mul(self.level.pages())
+    }
+}
+
+/// What a root maps, as runs by address.
+#[derive(Clone, Debug, Default)]
+pub struct Ranges {
+    /// The runs.
+    pub runs: Vec<Run>,
+    /// The tables share so many pages that the list was cut.
+    pub cut: bool,
+    visits: u64,
+}
+
+/// Entries visited at most: 64 GiB mapped by 4 KiB pages. Shared tables could make it 512^5.
+const MAX_VISITS: u64 = 16 << 20;
+/// Runs listed at most.
+const MAX_RUNS: usize = 1 << 20;
+/// Rights and the page size: what leaves of one run have in common.
+const RIGHTS: u64 = 1 << 1 | 1 << 2 | 1 << 9 | 1 << 10 | 1 << 63;
+
+impl Ranges {
+    /// Collects what `root` maps.
+    pub fn of(tables: &ShadowTables, root: Hpa) -> Self {
+        let mut ranges = Self::default();
+        if let Some(page) = tables.page(root.table()) {
+            ranges.visit(tables, page, 0, page.info.level);
+        }
+        ranges
+    }
+
+    fn visit(&mut self, tables: &ShadowTables, page: &ShadowPage, base: u64, root: Level) {
+        let level = page.info.level;
+        if level.0 > 5 || level.0 == 0 {
+            return;
+        }
+        let span = level.pages() << 12;
+        for (index, spte) in page.entries() {
+            if self.visits >= MAX_VISITS || self.runs.len() >= MAX_RUNS {
+                self.cut = true;
+                return;
+            }
+            self.visits += 1;
+            let gva = base.wrapping_add(span.wrapping_mul(u64::from(index)));
+            if spte.is_leaf(level) {
+                self.push(canonical(gva, root), spte, level, span);
+            } else if let Some(child) = tables.child(page, spte) {
+                self.visit(tables, child, gva, root);
+            }
+        }
+    }
+
+    fn push(&mut self, gva: Gva, spte: Spte, level: Level, span: u64) {
+        let end = gva.0.wrapping_add(span);
+        if let Some(run) = self.runs.last_mut()
+            && run.end == gva.0
+            && run.level == level
+            && run.first.0 & RIGHTS == spte.0 & RIGHTS
+        {
+            run.adjoining &= spte.pfn().0 == run.last.pfn().0.wrapping_add(level.pages());
+            run.last = spte;
+            run.end = end;
+            run.entries += 1;
+            return;
+        }
+        self.runs.push(Run {
+            gva,
+            entries: 1,
+            level,
+            first: spte,
+            adjoining: true,
+            last: spte,
+            end,
+        });
+    }
+}

@@ -1,0 +1,190 @@
+//! One reading of a trace, from which every command takes its numbers.
+
+mod ahead;
+mod vm;
+
+use std::{collections::BTreeMap, ops::ControlFlow};
+
+use events::{Seq, TimeNs, VmId};
+use trace::{LossRow, Record, Trace, TraceError};
+
+use crate::replay::{Gaps, Replay, ReplayOptions};
+
+pub(crate) use ahead::read_ahead;
+pub use vm::{Exactness, VmStudy};
+
+/// What went wrong while studying a trace.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StudyError {
+    /// The tables of costs could not be computed.
+    #[error("while computing the cost of each class: {0}")]
+    Costs(#[from] polars::prelude::PolarsError),
+    /// The VM asked for is not in the trace.
+    #[error("no VM {asked} in this trace; it has {}", vms(.known))]
+    NoVm {
+        /// The number asked for.
+        asked: u16,
+        /// Those that are there.
+        known: Vec<u16>,
+    },
+    /// A command for one VM, and no choice between several.
+    #[error("this trace has {}", vms(.known))]
+    SeveralVms {
+        /// Those that are there.
+        known: Vec<u16>,
+    },
+}
+
+fn vms(known: &[u16]) -> String {
+    match known {
+        [] => "none".to_owned(),
+        [one] => format!("only VM {one}"),
+        several => {
+            let names: Vec<_> = several.iter().map(u16::to_string).collect();
+            format!("the VMs {}", names.join(", "))
+        }
+    }
+}
+
+/// Losses kept in full; one a second makes this 18 hours.
+const KEPT_LOSSES: usize = 1 << 16;
+
+/// What one reading of a trace gives.
+#[derive(Debug)]
+pub struct Study {
+    /// The VMs of the trace that were asked for.
+    pub vms: BTreeMap<VmId, VmStudy>,
+    /// The tables at the end.
+    pub replay: Replay,
+    /// Missing sequence numbers.
+    pub gaps: Gaps,
+    /// Losses that the probes counted themselves.
+    pub losses: Vec<LossRow>,
+    /// Records read.
+    pub records: u64,
+    /// Why reading ended before the end of the trace.
+    pub damage: Option<TraceError>,
+    /// First and last time, ns.
+    pub span_ns: [u64; 2],
+}
+
+/// Numbers of the VMs of a trace, by its metadata.
+pub fn vm_numbers(trace: &Trace) -> Vec<u16> {
+    trace.meta().vms.iter().map(|vm| vm.vm).collect()
+}
+
+/// What replay must know of a recording.
+pub fn replay_options(trace: &Trace) -> ReplayOptions {
+    let meta = trace.meta();
+    // Only the collector's own VMM runs a workload, and it traces before the first entry.
+    ReplayOptions {
+        role: meta.role_layout(),
+        from_birth: meta.workload.is_some(),
+    }
+}
+
+impl Study {
+    /// Reads the whole trace; `only` leaves the other VMs out. `progress` gets the number of
+    /// records read so far, now and then.
+    pub fn of(
+        trace: &Trace,
+        only: Option<VmId>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, StudyError> {
+        let known = vm_numbers(trace);
+        if let Some(only) = only
+            && !known.contains(&only.0)
+        {
+            return Err(StudyError::NoVm {
+                asked: only.0,
+                known,
+            });
+        }
+        let mut study = Self {
+            vms: BTreeMap::new(),
+            replay: Replay::new(replay_options(trace)),
+            gaps: Gaps::default(),
+            losses: Vec::new(),
+            records: 0,
+            damage: None,
+            span_ns: trace.span_ns().unwrap_or_default(),
+        };
+        for vm in &trace.meta().vms {
+            if only.is_none_or(|only| only.0 == vm.vm) {
+                study.vms.insert(
+                    VmId(vm.vm),
+                    VmStudy::new(trace.meta(), Some(vm), study.span_ns),
+                );
+            }
+        }
+        read_ahead(trace, |record| {
+            match record {
+                Ok(record) => study.add(trace, only, &record),
+                Err(error) => {
+                    study.damage = Some(error);
+                    return ControlFlow::Break(());
+                }
+            }
+            if study.records.is_multiple_of(1 << 16) {
+                progress(study.records);
+            }
+            ControlFlow::Continue(())
+        });
+        if let (Some(end), None) = (&trace.meta().end, &study.damage) {
+            study.gaps.end(end.records, TimeNs(end.time_ns));
+        }
+        for (vm, of) in &mut study.vms {
+            of.finish(study.replay.vm(*vm))?;
+        }
+        Ok(study)
+    }
+
+    fn add(&mut self, trace: &Trace, only: Option<VmId>, record: &Record) {
+        self.records += 1;
+        if let Record::Loss(row) = record {
+            if self.losses.len() < KEPT_LOSSES {
+                self.losses.push(row.clone());
+            }
+        } else {
+            self.gaps.observe(record.seq(), record.time());
+        }
+        if only.is_some_and(|only| only != record.vm()) {
+            return;
+        }
+        self.replay.apply(record);
+        let vm = record.vm();
+        let span = self.span_ns;
+        let of = self
+            .vms
+            .entry(vm)
+            .or_insert_with(|| VmStudy::new(trace.meta(), None, span));
+        of.add(record, self.replay.vm(vm));
+    }
+
+    /// Records that are known to be missing: by their numbers, or by the probes' own count where
+    /// that is higher.
+    pub fn lost_records(&self) -> u64 {
+        let counted = self
+            .losses
+            .iter()
+            .map(|row| row.count)
+            .fold(0, u64::saturating_add);
+        self.gaps.missing().max(counted)
+    }
+
+    /// What the probes counted as lost, by probe.
+    pub fn lost_by_probe(&self) -> BTreeMap<&str, u64> {
+        let mut lost = BTreeMap::new();
+        for row in &self.losses {
+            let count: &mut u64 = lost.entry(row.probe.as_str()).or_default();
+            *count = count.saturating_add(row.count);
+        }
+        lost
+    }
+
+    /// Missing records between two others: what lies between cannot be vouched for.
+    pub fn missing_between(&self, from: Seq, to: Seq) -> u64 {
+        self.gaps.missing_between(from, to)
+    }
+}

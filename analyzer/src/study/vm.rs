@@ -1,0 +1,232 @@
+//! One VM in one reading of a trace.
+
+use events::{Class, Gva};
+use trace::{FaultRow, Meta, Record, VmMeta};
+
+use super::StudyError;
+use crate::{
+    faults::{
+        Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class, by_phase,
+        reconcile,
+    },
+    figures::{HeatMap, Phase, Timeline},
+    replay::{Anomalies, Drift, KeyframeCheck, KeyframeUse, VmReplay},
+};
+
+/// The GVAs that a workload works on.
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    from: u64,
+    bytes: u64,
+}
+
+/// What one reading of a trace gives of one VM.
+#[derive(Clone, Debug)]
+pub struct VmStudy {
+    /// Its metadata; absent for a VM that only records name.
+    pub meta: Option<VmMeta>,
+    /// Records by what they say.
+    pub counts: Counts,
+    /// Cost of each class.
+    pub costs: Vec<(Class, ClassCost)>,
+    /// Cost of each class by phase.
+    pub phase_costs: Vec<PhaseCost>,
+    /// Its faults.
+    pub columns: FaultColumns,
+    /// Faults and tables over time.
+    pub timeline: Timeline,
+    /// Addresses over time.
+    pub heat: HeatMap,
+    /// Whether the numbers of each fault agree.
+    pub agreement: Agreement,
+    /// Its keyframes.
+    pub checks: Vec<KeyframeCheck>,
+    /// Transitions that cannot have been.
+    pub anomalies: Anomalies,
+    /// Set against KVM's counters; `None` in a trace without the counters of the end.
+    pub reconciliation: Option<Vec<Reconciled>>,
+    range: Option<Range>,
+    phase: u16,
+}
+
+/// Whether replay is proved exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exactness {
+    /// Compared with keyframes, no difference.
+    Exact,
+    /// Compared, different.
+    Drifted,
+    /// No keyframe to compare with.
+    Unproved,
+}
+
+impl VmStudy {
+    pub(super) fn new(meta: &Meta, vm: Option<&VmMeta>, span: [u64; 2]) -> Self {
+        let range = meta
+            .workload
+            .as_ref()
+            .filter(|workload| workload.range_pages > 0)
+            .map(|workload| Range {
+                from: workload.range_gva,
+                bytes: workload.range_pages.saturating_mul(4096),
+            });
+        Self {
+            meta: vm.cloned(),
+            counts: Counts::default(),
+            costs: Vec::new(),
+            phase_costs: Vec::new(),
+            columns: FaultColumns::default(),
+            timeline: Timeline::new(span),
+            heat: HeatMap::new(span),
+            agreement: Agreement::default(),
+            checks: Vec::new(),
+            anomalies: Anomalies::default(),
+            reconciliation: None,
+            range,
+            phase: 0,
+        }
+    }
+
+    pub(super) fn add(&mut self, record: &Record, replay: Option<&VmReplay>) {
+        self.counts.add(record);
+        match record {
+            Record::Fault(row) => self.fault(row),
+            Record::Mark(row) if row.keyframe.is_none() => {
+                let phase = Phase {
+                    name: row.name.clone(),
+                    time_ns: row.time_ns.0,
+                    seq: row.seq.0,
+                };
+                self.phase = self.timeline.phase(phase);
+            }
+            Record::Keyframe(_) | Record::Loss(_) => return,
+            _ => {}
+        }
+        if let Some(replay) = replay {
+            self.timeline
+                .tables(record.time().0, replay.tables().totals());
+        }
+    }
+
+    fn fault(&mut self, row: &FaultRow) {
+        self.columns
+            .push(row, self.phase, self.is_in_range(row.gva));
+        self.timeline.fault(row.time_ns.0, row.class);
+        self.heat.fault(row.time_ns.0, row.gva);
+        self.agreement.add(row, self.meta.as_ref());
+    }
+
+    fn is_in_range(&self, gva: Gva) -> bool {
+        self.range.is_some_and(|range| {
+            gva.0
+                .checked_sub(range.from)
+                .is_some_and(|offset| offset < range.bytes)
+        })
+    }
+
+    pub(super) fn finish(&mut self, replay: Option<&VmReplay>) -> Result<(), StudyError> {
+        self.costs = by_class(&self.columns)?;
+        self.phase_costs = by_phase(&self.columns)?;
+        if let Some(replay) = replay {
+            self.checks = replay.checks().to_vec();
+            self.anomalies = replay.anomalies().clone();
+        }
+        self.reconciliation = self
+            .meta
+            .as_ref()
+            .and_then(|meta| reconcile(&self.counts, meta));
+        Ok(())
+    }
+
+    /// Drift of all keyframes together.
+    pub fn drift(&self) -> Drift {
+        let mut drift = Drift::default();
+        for check in &self.checks {
+            drift.add(&check.drift);
+        }
+        drift
+    }
+
+    /// Keyframes that replay was compared with.
+    pub fn verified(&self) -> u64 {
+        self.checks
+            .iter()
+            .filter(|check| check.used == KeyframeUse::Verified)
+            .count() as u64
+    }
+
+    /// Whether replay is proved exact.
+    pub fn exactness(&self) -> Exactness {
+        if !self.drift().is_exact() || self.anomalies.total() > 0 {
+            Exactness::Drifted
+        } else if self.verified() == 0 {
+            Exactness::Unproved
+        } else {
+            Exactness::Exact
+        }
+    }
+
+    /// Counters of KVM that the trace does not agree with.
+    pub fn unreconciled(&self) -> usize {
+        self.reconciliation
+            .iter()
+            .flatten()
+            .filter(|line| !line.agrees)
+            .count()
+    }
+
+    /// Faults of one class in the workload's range.
+    pub fn in_range(&self, class: Class) -> u64 {
+        self.costs
+            .iter()
+            .find(|(of, _)| *of == class)
+            .map_or(0, |(_, cost)| cost.in_range)
+    }
+
+    /// Phases with their number, length in ns (to the next mark or the end), and costs by class.
+    pub fn phases(&self, end_ns: u64) -> Vec<PhaseSpan<'_>> {
+        let marks = &self.timeline.phases;
+        let before = (0_u16, "(before the first mark)", self.timeline.start_ns());
+        let named = (1_u16..)
+            .zip(marks)
+            .map(|(number, mark)| (number, mark.name.as_str(), mark.time_ns));
+        let starts: Vec<_> = std::iter::once(before).chain(named).collect();
+        let ends = starts
+            .iter()
+            .skip(1)
+            .map(|(.., start)| *start)
+            .chain(std::iter::once(end_ns));
+        starts
+            .iter()
+            .zip(ends)
+            .map(|(&(number, name, from_ns), to_ns)| PhaseSpan {
+                number,
+                name,
+                from_ns,
+                length_ns: to_ns.saturating_sub(from_ns),
+                costs: self
+                    .phase_costs
+                    .iter()
+                    .filter(|cost| cost.phase == number)
+                    .copied()
+                    .collect(),
+            })
+            .filter(|span| !span.costs.is_empty() || span.number > 0)
+            .collect()
+    }
+}
+
+/// One phase and its faults.
+#[derive(Clone, Debug)]
+pub struct PhaseSpan<'a> {
+    /// From 0, which is the time before the first mark.
+    pub number: u16,
+    /// Name of the mark that began it.
+    pub name: &'a str,
+    /// Its beginning, ns.
+    pub from_ns: u64,
+    /// Its length, ns.
+    pub length_ns: u64,
+    /// Faults by class.
+    pub costs: Vec<PhaseCost>,
+}

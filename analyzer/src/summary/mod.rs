@@ -1,0 +1,261 @@
+//! The numbers of a trace: the contract of `summary --json`.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use events::Class;
+use serde::Serialize;
+use trace::Trace;
+
+use crate::{
+    faults::{ClassCost, Reconciled},
+    replay::Drift,
+    study::{Exactness, Study, VmStudy},
+};
+
+pub use text::text;
+
+/// What `summary --json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The folder.
+    pub trace: String,
+    /// Whether the recorder ended in good order.
+    pub complete: bool,
+    /// Why reading ended early, if it did.
+    pub damage: Option<String>,
+    /// What was recorded: the workload's name, or none for VMs found running.
+    pub workload: Option<String>,
+    /// First to last record, ns.
+    pub span_ns: u64,
+    /// Records read.
+    pub records: u64,
+    /// Rows on disk by kind.
+    pub rows: BTreeMap<String, u64>,
+    /// Length of all segments.
+    pub bytes: u64,
+    /// Length of the segments of `faults` for each fault; absent without faults.
+    pub bytes_per_fault: Option<f64>,
+    /// What was lost.
+    pub lost: Lost,
+    /// Drift of all VMs together.
+    pub drift: DriftSummary,
+    /// Each VM.
+    pub vms: Vec<VmSummary>,
+}
+
+/// What was lost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lost {
+    /// Records known to be missing.
+    pub records: u64,
+    /// By the probes' own count.
+    pub by_probe: BTreeMap<String, u64>,
+    /// Stretches of missing sequence numbers.
+    pub gaps: u64,
+}
+
+/// Drift of some keyframes together.
+#[derive(Clone, Debug, Serialize)]
+pub struct DriftSummary {
+    /// SPTEs that differ.
+    pub entries: u64,
+    /// Shadow pages that differ.
+    pub pages: u64,
+    /// Keyframes compared.
+    pub keyframes: u64,
+    /// Differences by kind.
+    pub kinds: BTreeMap<&'static str, u64>,
+    /// SPTEs that differ only in A and D, which hardware sets without a trace; not drift.
+    pub accessed_dirty: u64,
+}
+
+/// One VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmSummary {
+    /// Its number.
+    pub vm: u16,
+    /// Process of its VMM.
+    pub pid: Option<u32>,
+    /// Faults.
+    pub faults: u64,
+    /// Cost by class.
+    pub classes: BTreeMap<&'static str, ClassCost>,
+    /// Faults in the workload's range, counted and expected.
+    pub range: Option<RangeSummary>,
+    /// Faults by phase.
+    pub phases: Vec<PhaseSummary>,
+    /// Records known to be missing; a missing record tells no VM, so this is the whole trace's.
+    pub lost: Lost,
+    /// Drift of its keyframes.
+    pub drift: DriftSummary,
+    /// `exact`, `drifted` or `unproved`.
+    pub replay: &'static str,
+    /// Impossible transitions by kind.
+    pub anomalies: BTreeMap<&'static str, u64>,
+    /// Faults whose own numbers disagree.
+    pub disagreeing_faults: u64,
+    /// Against KVM's counters; absent in a trace without those of the end.
+    pub reconciliation: Option<Vec<Reconciled>>,
+}
+
+/// Faults in the workload's range.
+#[derive(Clone, Debug, Serialize)]
+pub struct RangeSummary {
+    /// First GVA.
+    pub gva: u64,
+    /// Length in 4 KiB pages.
+    pub pages: u64,
+    /// Guest's own faults.
+    pub guest: u64,
+    /// Guest's own faults that theory gives.
+    pub expected_guest: u64,
+    /// Shadow faults.
+    pub shadow: u64,
+    /// Shadow faults that theory gives.
+    pub expected_shadow: u64,
+    /// Retried faults.
+    pub retried: u64,
+    /// Retried faults that theory gives.
+    pub expected_retried: u64,
+}
+
+/// A phase.
+#[derive(Clone, Debug, Serialize)]
+pub struct PhaseSummary {
+    /// Its name.
+    pub name: String,
+    /// Its beginning, ns from the start of the trace.
+    pub from_ns: u64,
+    /// Its length, ns.
+    pub length_ns: u64,
+    /// Faults by class.
+    pub classes: BTreeMap<&'static str, u64>,
+    /// Time of its faults, ns.
+    pub total_ns: u64,
+}
+
+impl Summary {
+    /// The numbers of a trace.
+    pub fn of(trace: &Trace, study: &Study) -> Self {
+        let meta = trace.meta();
+        let mut rows = BTreeMap::new();
+        for segment in trace.segments() {
+            *rows.entry(segment.kind.clone()).or_insert(0_u64) += segment.rows;
+        }
+        let of_faults = trace
+            .segments()
+            .iter()
+            .filter(|segment| segment.kind == "faults");
+        let fault_bytes: u64 = of_faults.map(|segment| segment.bytes).sum();
+        let faults = rows.get("faults").copied().unwrap_or_default();
+        let mut drift = Drift::default();
+        let mut keyframes = 0;
+        for vm in study.vms.values() {
+            drift.add(&vm.drift());
+            keyframes += vm.verified();
+        }
+        Self {
+            trace: trace.path().display().to_string(),
+            complete: !trace.was_cut(),
+            damage: study.damage.as_ref().map(ToString::to_string),
+            workload: meta.workload.as_ref().map(|workload| workload.name.clone()),
+            span_ns: study.span_ns[1].saturating_sub(study.span_ns[0]),
+            records: study.records,
+            rows,
+            bytes: trace.bytes(),
+            bytes_per_fault: (faults > 0).then(|| fault_bytes as f64 / faults as f64),
+            lost: lost(study),
+            drift: drift_summary(&drift, keyframes),
+            vms: study
+                .vms
+                .iter()
+                .map(|(vm, of)| vm_summary(vm.0, of, trace, study))
+                .collect(),
+        }
+    }
+}
+
+fn lost(study: &Study) -> Lost {
+    Lost {
+        records: study.lost_records(),
+        by_probe: study
+            .lost_by_probe()
+            .into_iter()
+            .map(|(probe, count)| (probe.to_owned(), count))
+            .collect(),
+        gaps: study.gaps.gaps().len() as u64,
+    }
+}
+
+/// Drift by kind.
+pub fn drift_summary(drift: &Drift, keyframes: u64) -> DriftSummary {
+    let kinds = [
+        ("missing_entry", drift.missing_entries),
+        ("extra_entry", drift.extra_entries),
+        ("other_frame", drift.other_frame),
+        ("other_permission", drift.other_permission),
+        ("missing_page", drift.missing_pages),
+        ("extra_page", drift.extra_pages),
+        ("other_page", drift.other_page),
+    ];
+    DriftSummary {
+        entries: drift.entries(),
+        pages: drift.pages(),
+        keyframes,
+        kinds: kinds.into_iter().filter(|(_, count)| *count > 0).collect(),
+        accessed_dirty: drift.accessed_dirty,
+    }
+}
+
+fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary {
+    let [start, end] = study.span_ns;
+    let phases = of.phases(end).into_iter().map(|phase| PhaseSummary {
+        name: phase.name.to_owned(),
+        from_ns: phase.from_ns.saturating_sub(start),
+        length_ns: phase.length_ns,
+        classes: phase
+            .costs
+            .iter()
+            .map(|cost| (cost.class.name(), cost.count))
+            .collect(),
+        total_ns: phase.costs.iter().map(|cost| cost.total_ns).sum(),
+    });
+    VmSummary {
+        vm,
+        pid: of.meta.as_ref().map(|meta| meta.pid),
+        faults: of.counts.faults(),
+        classes: of
+            .costs
+            .iter()
+            .map(|(class, cost)| (class.name(), cost.clone()))
+            .collect(),
+        range: trace.meta().workload.as_ref().map(|workload| RangeSummary {
+            gva: workload.range_gva,
+            pages: workload.range_pages,
+            guest: of.in_range(Class::Guest),
+            expected_guest: workload.expected_guest_faults,
+            shadow: of.in_range(Class::Shadow),
+            expected_shadow: workload.expected_shadow_faults,
+            retried: of.in_range(Class::Retried),
+            expected_retried: workload.expected_retried_faults,
+        }),
+        phases: phases.collect(),
+        lost: lost(study),
+        drift: drift_summary(&of.drift(), of.verified()),
+        replay: match of.exactness() {
+            Exactness::Exact => "exact",
+            Exactness::Drifted => "drifted",
+            Exactness::Unproved => "unproved",
+        },
+        anomalies: of
+            .anomalies
+            .counts()
+            .iter()
+            .map(|(kind, count)| (kind.name(), *count))
+            .collect(),
+        disagreeing_faults: of.agreement.wrong(),
+        reconciliation: of.reconciliation.clone(),
+    }
+}

@@ -1,0 +1,59 @@
+//! The tables as JSON.
+
+use events::Hpa;
+use serde_json::{Value, json as value};
+
+use super::{Snapshot, tree};
+use crate::text::flags;
+
+/// Totals, the ranges of each of `roots`, and every page with its entries.
+pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
+    let tables = snapshot.vm.tables();
+    let totals = tables.totals();
+    let pages: Vec<Value> = tables
+        .sorted_pages()
+        .iter()
+        .map(|page| {
+            let entries: Vec<_> = page.entries().filter(|(_, spte)| !spte.is_empty()).collect();
+            value!({
+                "spt": page.info.spt.0, "level": page.info.level.0, "gfn": page.info.gfn.0,
+                "role": page.info.role.0, "direct": page.info.direct, "unsync": page.info.unsync,
+                "parents": tables.parents(page.info.spt).iter().map(|place| place.0).collect::<Vec<_>>(),
+                "entries": entries.iter().map(|(index, spte)| value!([index, spte.0])).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let roots: Vec<Value> = roots
+        .iter()
+        .map(|root| {
+            let ranges = tree::runs(snapshot, *root);
+            let runs: Vec<_> = ranges
+                .runs
+                .iter()
+                .map(|run| {
+                    value!({
+                        "gva": run.gva.0, "end": run.end().0, "leaves": run.entries, "level": run.level.0,
+                        "rights": flags::rights(run.first), "first_pfn": run.first.pfn().0,
+                        "adjoining": run.adjoining,
+                    })
+                })
+                .collect();
+            let users: Vec<_> = snapshot
+                .vm
+                .roots()
+                .iter()
+                .filter(|(_, current)| current.root.table() == *root)
+                .map(|(vcpu, current)| value!({"vcpu": vcpu.0, "cr3": current.cr3.0}))
+                .collect();
+            value!({"root": root.0, "vcpus": users, "cut": ranges.cut, "ranges": runs})
+        })
+        .collect();
+    value!({
+        "seq": snapshot.seq.0, "time_ns": snapshot.time.0,
+        "totals": {
+            "pages": totals.all_pages(), "pages_by_level": totals.pages, "leaves": totals.leaves,
+            "links": totals.links, "unsync": totals.unsync,
+        },
+        "roots": roots, "pages": pages,
+    })
+}

@@ -1,0 +1,219 @@
+//! The tables as a tree, leaves in runs.
+
+use events::{Gva, Hpa, Level};
+
+use super::Snapshot;
+use crate::{
+    replay::{Ranges, ShadowPage, ShadowTables, canonical},
+    text::{
+        flags,
+        units::{count, page_size, plural, since},
+    },
+};
+
+/// Lines printed at most: a tree of shared tables repeats them under every parent.
+const MAX_LINES: usize = 20_000;
+
+/// One line on what there is.
+pub(super) fn head(snapshot: &Snapshot) -> String {
+    let totals = snapshot.vm.tables().totals();
+    format!(
+        "at {} (seq {}): {}, {} leaves, {} links, {} unsync\n",
+        since(snapshot.time.0, snapshot.start_ns),
+        snapshot.seq.0,
+        plural(totals.all_pages(), "shadow page"),
+        count(totals.leaves),
+        count(totals.links),
+        count(totals.unsync),
+    )
+}
+
+/// Who runs on a root.
+pub(super) fn users(snapshot: &Snapshot, root: Hpa) -> String {
+    let users: Vec<_> = snapshot
+        .vm
+        .roots()
+        .iter()
+        .filter(|(_, current)| current.root.table() == root)
+        .map(|(vcpu, current)| format!("vCPU {} with cr3 {}", vcpu.0, current.cr3))
+        .collect();
+    if users.is_empty() {
+        "not in use now".to_owned()
+    } else {
+        users.join(", ")
+    }
+}
+
+/// The tree of each of `roots`.
+pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
+    let tables = snapshot.vm.tables();
+    let mut lines = Vec::new();
+    for root in roots {
+        let Some(page) = tables.page(*root) else {
+            continue;
+        };
+        lines.push(format!(
+            "root {root} level {}: {}",
+            page.info.level,
+            users(snapshot, *root)
+        ));
+        visit(tables, page, 0, page.info.level, 1, &mut lines);
+    }
+    let (_, orphans) = crate::replay::roots(tables);
+    let mut out = head(snapshot);
+    if lines.len() >= MAX_LINES {
+        lines.truncate(MAX_LINES);
+        lines.push(format!(
+            "... cut after {} lines; --root or --as ranges shows less",
+            count(MAX_LINES as u64)
+        ));
+    }
+    for line in lines {
+        out.push_str(&line);
+        out.push('\n');
+    }
+    if orphans > 0 {
+        let pages = plural(orphans as u64, "page");
+        out.push_str(&format!(
+            "{pages} below no root: kept by KVM for the day their guest table is used again\n"
+        ));
+    }
+    out
+}
+
+fn visit(
+    tables: &ShadowTables,
+    page: &ShadowPage,
+    base: u64,
+    root: Level,
+    depth: usize,
+    lines: &mut Vec<String>,
+) {
+    let indent = "  ".repeat(depth);
+    let level = page.info.level;
+    let span = level.pages() << 12;
+    let mut run: Option<(u16, u16)> = None;
+    for (index, spte) in page.entries() {
+        if lines.len() >= MAX_LINES {
+            return;
+        }
+        if spte.is_leaf(level) {
+            let joins = run.is_some_and(|(_, last)| {
+                last.checked_add(1) == Some(index)
+                    && flags::rights(page.entry(last)) == flags::rights(spte)
+            });
+            match &mut run {
+                Some((_, last)) if joins => *last = index,
+                _ => {
+                    lines.extend(run.take().map(|run| leaves(page, run, base, root, &indent)));
+                    run = Some((index, index));
+                }
+            }
+            continue;
+        }
+        lines.extend(run.take().map(|run| leaves(page, run, base, root, &indent)));
+        if let Some(child) = tables.child(page, spte) {
+            let gva = base.wrapping_add(span.wrapping_mul(u64::from(index)));
+            lines.push(format!(
+                "{indent}[{index:>3}] {} {}",
+                canonical(gva, root),
+                table(child)
+            ));
+            visit(tables, child, gva, root, depth + 1, lines);
+        } else if spte.is_shadow_present() {
+            lines.push(format!(
+                "{indent}[{index:>3}] link to {}, a table that no record made",
+                spte.child()
+            ));
+        }
+    }
+    lines.extend(run.take().map(|run| leaves(page, run, base, root, &indent)));
+}
+
+fn table(page: &ShadowPage) -> String {
+    let of = if page.info.direct {
+        "direct, from gfn"
+    } else {
+        "shadows gfn"
+    };
+    let unsync = if page.info.unsync { ", unsync" } else { "" };
+    let entries = if page.present() == 1 {
+        "entry"
+    } else {
+        "entries"
+    };
+    format!(
+        "level {} table {} ({of} {}{unsync}), {} {entries}",
+        page.info.level,
+        page.info.spt,
+        page.info.gfn,
+        page.present()
+    )
+}
+
+fn leaves(
+    page: &ShadowPage,
+    (first, last): (u16, u16),
+    base: u64,
+    root: Level,
+    indent: &str,
+) -> String {
+    let level = page.info.level;
+    let span = level.pages() << 12;
+    let gva = canonical(base.wrapping_add(span.wrapping_mul(u64::from(first))), root);
+    let spte = page.entry(first);
+    let number = u64::from(last - first) + 1;
+    let size = page_size(level.pages());
+    let adjoins = |index: u16| {
+        page.entry(index).pfn().0.wrapping_add(level.pages())
+            == page.entry(index.saturating_add(1)).pfn().0
+    };
+    let frames = match number {
+        1 => format!("pfn {}", spte.pfn()),
+        _ if (first..last).all(adjoins) => {
+            format!("pfn {} to {}", spte.pfn(), page.entry(last).pfn())
+        }
+        _ => format!("pfn {} and others", spte.pfn()),
+    };
+    format!(
+        "{indent}[{first:>3}] {gva} {number} x {size} {} {frames}",
+        flags::rights(spte)
+    )
+}
+
+/// The way of one address through the tables of each of `roots`.
+pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
+    let mut out = head(snapshot);
+    for root in roots {
+        let walk = snapshot.vm.tables().walk(*root, gva);
+        out.push_str(&format!("root {root}: {}\n", users(snapshot, *root)));
+        for step in &walk.steps {
+            out.push_str(&format!(
+                "  level {} {}[{:>3}] {:#018x} {}\n",
+                step.level,
+                step.spt,
+                step.index,
+                step.spte.0,
+                flags::spte(step.spte)
+            ));
+        }
+        match walk.mapping {
+            Some(mapping) => {
+                let hpa = mapping.pfn.hpa().0 | gva.page_offset();
+                let size = page_size(mapping.level.pages());
+                out.push_str(&format!("  gva {gva} is hpa {hpa:#x}, in a {size} leaf\n"));
+            }
+            None => out.push_str(&format!("  gva {gva} is not mapped: an access faults\n")),
+        }
+    }
+    if roots.is_empty() {
+        out.push_str("no root: nothing is mapped\n");
+    }
+    out.push_str(&format!("\n{}\n", flags::LEGEND));
+    out
+}
+
+/// Runs of a root, for others in this module.
+pub(super) fn runs(snapshot: &Snapshot, root: Hpa) -> Ranges {
+    Ranges::of(snapshot.vm.tables(), root)
+}

@@ -1,0 +1,177 @@
+//! Can this trace be trusted? In one line, and in a few.
+
+use trace::Trace;
+
+use crate::{
+    study::{Study, VmStudy},
+    text::units::{count, plural},
+};
+
+/// One statement on the quality of the data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Nothing to worry about.
+    pub good: bool,
+    /// The statement.
+    pub text: String,
+}
+
+impl Line {
+    fn new(good: bool, text: impl Into<String>) -> Self {
+        Self {
+            good,
+            text: text.into(),
+        }
+    }
+}
+
+/// What must be said above everything else: the trace was cut, or is damaged. Empty for most.
+pub fn warnings(trace: &Trace, study: &Study) -> Vec<Line> {
+    let mut lines = cut(trace).into_iter().collect::<Vec<_>>();
+    if let Some(damage) = &study.damage {
+        lines.push(Line::new(
+            false,
+            format!("DAMAGED: {damage}; what follows is from the records before"),
+        ));
+    }
+    lines
+}
+
+/// The trace was cut: said above everything else.
+pub fn cut(trace: &Trace) -> Option<Line> {
+    if !trace.was_cut() {
+        return None;
+    }
+    let missing: u64 = trace.missing().iter().map(|segment| segment.rows).sum();
+    let announced = if missing > 0 {
+        format!("; {} announced and not written", plural(missing, "row"))
+    } else {
+        String::new()
+    };
+    Some(Line::new(
+        false,
+        format!(
+            "CUT: the recorder did not end in good order, its last moments are missing{announced}"
+        ),
+    ))
+}
+
+/// One line that says whether everything is as it should be.
+pub fn line(trace: &Trace, study: &Study) -> Line {
+    if is_exact(trace, study) {
+        let keyframes: u64 = study.vms.values().map(VmStudy::verified).sum();
+        let compared = plural(keyframes, "keyframe");
+        return Line::new(
+            true,
+            format!(
+                "exact: 0 entries drifted in {compared}, 0 records lost, every counter reconciled"
+            ),
+        );
+    }
+    let failed: Vec<String> = quality(study)
+        .into_iter()
+        .filter(|line| !line.good)
+        .map(|line| line.text)
+        .collect();
+    if failed.is_empty() {
+        return Line::new(false, "not exact: the trace is not whole");
+    }
+    Line::new(false, format!("not exact: {}", failed.join("; ")))
+}
+
+/// Whether `verify` passes.
+pub fn is_exact(trace: &Trace, study: &Study) -> bool {
+    !trace.was_cut() && study.damage.is_none() && quality(study).iter().all(|line| line.good)
+}
+
+/// Every aspect of the data's quality.
+pub fn quality(study: &Study) -> Vec<Line> {
+    let mut lines = vec![loss(study)];
+    if study.gaps.repeated() > 0 {
+        let repeated = plural(study.gaps.repeated(), "sequence number");
+        lines.push(Line::new(false, format!("{repeated} used twice")));
+    }
+    let several = study.vms.len() > 1;
+    for (vm, of) in &study.vms {
+        let name = if several {
+            format!("VM {}: ", vm.0)
+        } else {
+            String::new()
+        };
+        lines.extend(vm_quality(of).into_iter().map(|line| Line {
+            text: format!("{name}{}", line.text),
+            ..line
+        }));
+    }
+    lines
+}
+
+fn loss(study: &Study) -> Line {
+    let lost = study.lost_records();
+    if lost == 0 {
+        return Line::new(true, "0 records lost");
+    }
+    let probes: Vec<_> = study
+        .lost_by_probe()
+        .iter()
+        .map(|(probe, n)| format!("{probe} {}", count(*n)))
+        .collect();
+    let probes = if probes.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", probes.join(", "))
+    };
+    let gaps = plural(study.gaps.gaps().len() as u64, "gap");
+    Line::new(
+        false,
+        format!(
+            "{} lost{probes} in {gaps}: what lies behind a gap cannot be vouched for",
+            plural(lost, "record")
+        ),
+    )
+}
+
+fn vm_quality(vm: &VmStudy) -> Vec<Line> {
+    let drift = vm.drift();
+    let keyframes = plural(vm.verified(), "keyframe");
+    let mut lines = Vec::new();
+    lines.push(match vm.verified() {
+        0 => Line::new(false, "no keyframe to compare with: drift unknown"),
+        _ if drift.is_exact() => Line::new(
+            true,
+            format!("0 entries and 0 pages drifted in {keyframes}"),
+        ),
+        _ => {
+            let (entries, pages) = (
+                plural(drift.entries(), "entry"),
+                plural(drift.pages(), "page"),
+            );
+            Line::new(
+                false,
+                format!("{entries} and {pages} drifted in {keyframes}"),
+            )
+        }
+    });
+    let anomalies = vm.anomalies.total();
+    if anomalies > 0 {
+        lines.push(Line::new(false, plural(anomalies, "impossible transition")));
+    }
+    if vm.agreement.wrong() > 0 {
+        lines.push(Line::new(
+            false,
+            format!(
+                "{} whose own numbers disagree",
+                plural(vm.agreement.wrong(), "fault")
+            ),
+        ));
+    }
+    lines.push(match (&vm.reconciliation, vm.unreconciled()) {
+        (None, _) => Line::new(false, "no counters of KVM to reconcile with"),
+        (Some(_), 0) => Line::new(true, "KVM's counters agree"),
+        (Some(lines), differ) => Line::new(
+            false,
+            format!("{differ} of {} counters of KVM differ", lines.len()),
+        ),
+    });
+    lines
+}

@@ -1,0 +1,295 @@
+//! Replay set against the kernel, in full.
+
+mod text;
+
+use std::collections::BTreeMap;
+
+use events::{Hpa, Seq, VmId};
+use serde::Serialize;
+use trace::{Record, Trace, TraceError};
+
+use crate::{
+    faults::Reconciled,
+    replay::{KeyframeCheck, KeyframeUse},
+    study::{Study, VmStudy},
+    summary::{DriftSummary, drift_summary},
+    verdict,
+};
+
+pub use text::text;
+
+/// What `verify --json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verification {
+    /// Everything is as it should be.
+    pub exact: bool,
+    /// Whether the recorder ended in good order.
+    pub complete: bool,
+    /// Why reading ended early, if it did.
+    pub damage: Option<String>,
+    /// Records known to be missing.
+    pub lost: u64,
+    /// Stretches that cannot be vouched for.
+    pub unvouched: Vec<Unvouched>,
+    /// Each VM.
+    pub vms: Vec<VmVerification>,
+}
+
+/// A stretch of the trace in which something may have been missed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unvouched {
+    /// Beginning, ns from the start of the trace.
+    pub from_ns: u64,
+    /// End, ns from the start of the trace.
+    pub to_ns: u64,
+    /// Why.
+    pub why: String,
+}
+
+/// One VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmVerification {
+    /// Its number.
+    pub vm: u16,
+    /// Each keyframe.
+    pub keyframes: Vec<KeyframeSummary>,
+    /// Drift of all of them.
+    pub drift: DriftSummary,
+    /// The first impossible transitions.
+    pub anomalies: Vec<AnomalySummary>,
+    /// Impossible transitions by kind.
+    pub anomaly_counts: BTreeMap<&'static str, u64>,
+    /// Whether the numbers of each fault agree.
+    pub faults: Vec<CheckSummary>,
+    /// Against KVM's counters.
+    pub reconciliation: Option<Vec<Reconciled>>,
+}
+
+/// One keyframe.
+#[derive(Clone, Debug, Serialize)]
+pub struct KeyframeSummary {
+    /// Its number.
+    pub number: u32,
+    /// Its place in the order of all records.
+    pub seq: u64,
+    /// When, ns from the start of the trace.
+    pub time_ns: u64,
+    /// Pages that arrived.
+    pub pages: u64,
+    /// Pages that the collector copied.
+    pub announced: u64,
+    /// Shadow-present entries.
+    pub entries: u64,
+    /// Entries that are no SPTEs: MMIO markers, and a PVM root's copies of host entries.
+    pub foreign: u64,
+    /// `set`, `verified` or `incomplete`.
+    pub used: &'static str,
+    /// What differs.
+    pub drift: DriftSummary,
+    /// The first differences.
+    pub first: Vec<DifferenceSummary>,
+}
+
+/// One difference.
+#[derive(Clone, Debug, Serialize)]
+pub struct DifferenceSummary {
+    /// What differs.
+    pub kind: &'static str,
+    /// The entry, or the page.
+    pub place: u64,
+    /// Level of the table.
+    pub level: u8,
+    /// Replay's entry.
+    pub replayed: u64,
+    /// The kernel's entry.
+    pub kernel: u64,
+    /// The record after which it can have begun: the last that stored the entry or made the page,
+    /// or the mark of the keyframe before.
+    pub after_seq: Option<u64>,
+}
+
+/// One impossible transition.
+#[derive(Clone, Debug, Serialize)]
+pub struct AnomalySummary {
+    /// The record.
+    pub seq: u64,
+    /// When, ns from the start of the trace.
+    pub time_ns: u64,
+    /// What is impossible.
+    pub kind: &'static str,
+    /// The same, as a sentence.
+    pub meaning: String,
+    /// The entry or page.
+    pub place: u64,
+}
+
+/// One check of all faults.
+#[derive(Clone, Debug, Serialize)]
+pub struct CheckSummary {
+    /// What is checked.
+    pub check: &'static str,
+    /// Faults that have what it compares.
+    pub checked: u64,
+    /// Faults for which it does not hold.
+    pub wrong: u64,
+    /// The first of those.
+    pub first_seq: Option<u64>,
+}
+
+impl Verification {
+    /// Everything about a trace; reads it a second time if something differs.
+    pub fn of(trace: &Trace, study: &Study) -> Result<Self, TraceError> {
+        let start = study.span_ns[0];
+        let writers = writers(trace, study)?;
+        Ok(Self {
+            exact: verdict::is_exact(trace, study),
+            complete: !trace.was_cut(),
+            damage: study.damage.as_ref().map(ToString::to_string),
+            lost: study.lost_records(),
+            unvouched: unvouched(study, start),
+            vms: study
+                .vms
+                .iter()
+                .map(|(vm, of)| vm_verification(*vm, of, start, &writers))
+                .collect(),
+        })
+    }
+}
+
+fn unvouched(study: &Study, start: u64) -> Vec<Unvouched> {
+    let gaps = study.gaps.gaps().iter().map(|gap| Unvouched {
+        from_ns: gap.from_time.0.saturating_sub(start),
+        to_ns: gap.to_time.0.saturating_sub(start),
+        why: format!(
+            "seq {} to {} missing",
+            gap.from.0,
+            gap.to.0.saturating_sub(1)
+        ),
+    });
+    let losses = study.losses.iter().map(|row| Unvouched {
+        from_ns: row.from_ns.0.saturating_sub(start),
+        to_ns: row.time_ns.0.saturating_sub(start),
+        why: format!(
+            "probe {} lost {}",
+            crate::text::plain(&row.probe),
+            row.count
+        ),
+    });
+    let mut spans: Vec<_> = gaps.chain(losses).collect();
+    spans.sort_by_key(|span| (span.from_ns, span.to_ns));
+    spans
+}
+
+/// A keyframe's number and a place that differs in it, to the last record that stored there.
+type Writers = BTreeMap<(VmId, u32, Hpa), Seq>;
+
+/// The last record that stored to each place that differs, before the keyframe that shows it.
+fn writers(trace: &Trace, study: &Study) -> Result<Writers, TraceError> {
+    let mut watched: BTreeMap<(VmId, Hpa), Vec<(u32, Seq)>> = BTreeMap::new();
+    for (vm, of) in &study.vms {
+        for check in &of.checks {
+            for difference in &check.first {
+                watched
+                    .entry((*vm, difference.place))
+                    .or_default()
+                    .push((check.number, check.seq));
+            }
+        }
+    }
+    let mut writers = Writers::new();
+    if watched.is_empty() {
+        return Ok(writers);
+    }
+    for record in trace.records() {
+        // What follows damage was not compared either.
+        let Ok(record) = record else { break };
+        let place = match &record {
+            Record::Fault(row) => row.sptep,
+            Record::Entry(row) => Some(row.sptep),
+            Record::Page(row) => Some(row.spt),
+            _ => None,
+        };
+        let Some(place) = place else { continue };
+        for (keyframe, until) in watched.get(&(record.vm(), place)).into_iter().flatten() {
+            if record.seq() < *until {
+                writers.insert((record.vm(), *keyframe, place), record.seq());
+            }
+        }
+    }
+    Ok(writers)
+}
+
+fn vm_verification(vm: VmId, of: &VmStudy, start: u64, writers: &Writers) -> VmVerification {
+    VmVerification {
+        vm: vm.0,
+        keyframes: of
+            .checks
+            .iter()
+            .map(|check| keyframe(vm, check, start, writers))
+            .collect(),
+        drift: drift_summary(&of.drift(), of.verified()),
+        anomalies: of
+            .anomalies
+            .first()
+            .iter()
+            .map(|anomaly| AnomalySummary {
+                seq: anomaly.seq.0,
+                time_ns: anomaly.time.0.saturating_sub(start),
+                kind: anomaly.kind.name(),
+                meaning: anomaly.kind.to_string(),
+                place: anomaly.place.0,
+            })
+            .collect(),
+        anomaly_counts: of
+            .anomalies
+            .counts()
+            .iter()
+            .map(|(kind, count)| (kind.name(), *count))
+            .collect(),
+        faults: of
+            .agreement
+            .tallies()
+            .map(|(check, tally)| CheckSummary {
+                check: check.name(),
+                checked: tally.checked,
+                wrong: tally.wrong,
+                first_seq: tally.first.map(|seq| seq.0),
+            })
+            .collect(),
+        reconciliation: of.reconciliation.clone(),
+    }
+}
+
+fn keyframe(vm: VmId, check: &KeyframeCheck, start: u64, writers: &Writers) -> KeyframeSummary {
+    let verified = u64::from(check.used == KeyframeUse::Verified);
+    KeyframeSummary {
+        number: check.number,
+        seq: check.seq.0,
+        time_ns: check.time.0.saturating_sub(start),
+        pages: check.pages,
+        announced: check.announced,
+        entries: check.entries,
+        foreign: check.foreign,
+        used: match check.used {
+            KeyframeUse::Set => "set",
+            KeyframeUse::Verified => "verified",
+            KeyframeUse::Incomplete => "incomplete",
+        },
+        drift: drift_summary(&check.drift, verified),
+        first: check
+            .first
+            .iter()
+            .map(|difference| {
+                let writer = writers.get(&(vm, check.number, difference.place)).copied();
+                DifferenceSummary {
+                    kind: difference.kind.name(),
+                    place: difference.place.0,
+                    level: difference.level.0,
+                    replayed: difference.replayed.0,
+                    kernel: difference.kernel.0,
+                    after_seq: writer.max(check.after).map(|seq| seq.0),
+                }
+            })
+            .collect(),
+    }
+}

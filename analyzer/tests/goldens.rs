@@ -1,0 +1,286 @@
+//! What each command prints on a small made-up trace, whose right answers are known.
+
+#[path = "../examples/synthetic/maker.rs"]
+mod maker;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use maker::{Maker, Shape};
+
+/// A folder that is removed at the end, with `demo.trace` in it.
+struct Demo(tempfile::TempDir);
+
+impl Demo {
+    fn new(shape: Shape) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Maker::new(shape)
+            .write(&folder.path().join("demo.trace"))
+            .unwrap();
+        Self(folder)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join("demo.trace").join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        analyzer(self.0.path(), args)
+    }
+
+    /// Standard output of a command that ends with `code`.
+    fn text(&self, args: &[&str], code: i32) -> String {
+        let output = self.run(args);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn json(&self, args: &[&str], code: i32) -> serde_json::Value {
+        serde_json::from_str(&self.text(args, code)).unwrap()
+    }
+
+    fn error(&self, args: &[&str], code: i32) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+fn analyzer(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .current_dir(folder)
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn summary_counts_and_times() {
+    insta::assert_snapshot!(Demo::new(Shape::default()).text(&["summary", "demo.trace"], 0));
+}
+
+#[test]
+fn summary_json_keeps_its_contract() {
+    let summary = Demo::new(Shape::default()).json(&["summary", "demo.trace", "--json"], 0);
+    assert_eq!(summary["lost"]["records"], 0);
+    assert_eq!(summary["drift"]["entries"], 0);
+    let vm = &summary["vms"][0];
+    assert_eq!(vm["classes"]["shadow"]["count"], 16);
+    for key in ["total_ns", "p50_ns", "p95_ns", "p99_ns"] {
+        assert!(vm["classes"]["shadow"][key].as_u64().unwrap() > 0, "{key}");
+    }
+    assert_eq!(vm["drift"]["keyframes"], 1);
+    assert_eq!(vm["drift"]["pages"], 0);
+    assert_eq!(vm["lost"]["records"], 0);
+    let first = &vm["reconciliation"][0];
+    assert_eq!(
+        (&first["counter"], &first["kvm"], &first["trace"]),
+        (&"pf_taken".into(), &32.into(), &32.into())
+    );
+}
+
+#[test]
+fn verify_passes_an_exact_trace() {
+    insta::assert_snapshot!(Demo::new(Shape::default()).text(&["verify", "demo.trace"], 0));
+}
+
+#[test]
+fn verify_names_the_entry_that_drifted() {
+    let demo = Demo::new(Shape {
+        drift: Some(5),
+        ..Shape::default()
+    });
+    let text = demo.text(&["verify", "demo.trace"], 1);
+    insta::assert_snapshot!(text.lines().take(14).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn verify_shows_where_a_record_was_lost() {
+    let demo = Demo::new(Shape {
+        lose: Some(3),
+        ..Shape::default()
+    });
+    let text = demo.text(&["verify", "demo.trace"], 1);
+    insta::assert_snapshot!(text.lines().take(16).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn explain_tells_the_five_steps() {
+    insta::assert_snapshot!(
+        Demo::new(Shape::default()).text(&["explain", "demo.trace", "--fault", "1"], 0)
+    );
+}
+
+#[test]
+fn explain_tells_the_guests_own_fault_as_such() {
+    let args = ["explain", "demo.trace", "--class", "guest", "--nth", "2"];
+    insta::assert_snapshot!(Demo::new(Shape::default()).text(&args, 0));
+}
+
+#[test]
+fn table_shows_tree_ranges_and_translation() {
+    let demo = Demo::new(Shape {
+        pages: 600,
+        ..Shape::default()
+    });
+    let mut text = demo.text(&["table", "demo.trace"], 0);
+    text += &demo.text(&["table", "demo.trace", "--as", "ranges"], 0);
+    text += &demo.text(&["table", "demo.trace", "--gva", "0x400000003abc"], 0);
+    text += &demo.text(&["table", "demo.trace", "--fault", "3"], 0);
+    text += &demo.text(&["table", "demo.trace", "--phase", "touch"], 0);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn table_shows_what_changed_between_two_moments() {
+    let demo = Demo::new(Shape {
+        pages: 4,
+        passes: 2,
+        ..Shape::default()
+    });
+    insta::assert_snapshot!(demo.text(&["table", "demo.trace", "--diff", "30us", "end"], 0));
+}
+
+#[test]
+fn timeline_follows_the_tables() {
+    insta::assert_snapshot!(
+        Demo::new(Shape::default()).text(&["timeline", "demo.trace", "--lines", "6"], 0)
+    );
+}
+
+#[test]
+fn schema_lists_a_kind() {
+    insta::assert_snapshot!(Demo::new(Shape::default()).text(&["schema", "entries"], 0));
+}
+
+#[test]
+fn a_cut_trace_is_told_first_and_still_shown() {
+    let demo = Demo::new(Shape {
+        cut: true,
+        segment: 20,
+        ..Shape::default()
+    });
+    assert!(
+        demo.text(&["summary", "demo.trace"], 0)
+            .starts_with("CUT: ")
+    );
+    assert!(demo.text(&["verify", "demo.trace"], 1).starts_with("CUT: "));
+    assert!(demo.text(&["table", "demo.trace"], 0).starts_with("CUT: "));
+    assert!(
+        demo.text(&["explain", "demo.trace", "--fault", "1"], 0)
+            .starts_with("CUT: ")
+    );
+    assert_eq!(
+        demo.json(&["verify", "demo.trace", "--json"], 1)["complete"],
+        false
+    );
+}
+
+#[test]
+fn a_damaged_segment_is_told_and_what_is_before_it_shown() {
+    let demo = Demo::new(Shape {
+        pages: 40,
+        segment: 20,
+        ..Shape::default()
+    });
+    let file = demo.file("faults/000004.parquet");
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[100] ^= 0xff;
+    std::fs::write(&file, bytes).unwrap();
+    let summary = demo.text(&["summary", "demo.trace"], 0);
+    assert!(summary.starts_with("DAMAGED: "), "{summary}");
+    assert!(summary.contains("shadow"), "{summary}");
+    demo.text(&["verify", "demo.trace"], 1);
+    assert!(
+        demo.error(&["explain", "demo.trace", "--fault", "79"], 1)
+            .contains("checksum")
+    );
+}
+
+#[test]
+fn errors_say_what_there_is() {
+    let demo = Demo::new(Shape::default());
+    let mut text = String::new();
+    for (args, code) in [
+        (vec!["explain", "demo.trace", "--fault", "99"], 2),
+        (vec!["explain", "demo.trace", "--class", "shadows"], 2),
+        (vec!["summary", "nowhere.trace"], 1),
+        (vec!["summary", "demo.trace", "--vm", "7"], 2),
+        (vec!["table", "demo.trace", "--at", "9s"], 2),
+        (vec!["table", "demo.trace", "--phase", "lunch"], 2),
+        (vec!["schema", "lunch"], 2),
+    ] {
+        text += &format!("$ {}\n{}\n", args.join(" "), demo.error(&args, code));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_later_schema_is_refused_with_code_3() {
+    let demo = Demo::new(Shape::default());
+    let file = demo.file("meta.json");
+    let text =
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .replacen("\"schema\": 1", "\"schema\": 99", 1);
+    std::fs::write(&file, text).unwrap();
+    assert!(
+        demo.error(&["summary", "demo.trace"], 3)
+            .contains("newer analyzer")
+    );
+}
+
+#[test]
+fn a_report_holds_every_figure_and_no_address_of_the_network() {
+    let demo = Demo::new(Shape {
+        pages: 64,
+        passes: 2,
+        ..Shape::default()
+    });
+    demo.text(
+        &["report", "demo.trace", "demo.trace", "-o", "page.html"],
+        0,
+    );
+    let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
+    assert_eq!(html.matches("<svg").count(), 12);
+    assert!(!html.contains("<script"));
+    // The SVG namespace is a name, not an address.
+    let addresses = html.replace("http://www.w3.org/2000/svg", "");
+    assert!(!addresses.contains("http:") && !addresses.contains("https:"));
+}
+
+#[test]
+fn names_in_a_trace_cannot_write_html() {
+    let demo = Demo::new(Shape::default());
+    let file = demo.file("meta.json");
+    let text = std::fs::read_to_string(&file)
+        .unwrap()
+        .replace("made-up", "<script>alert(1)</script>\\u001b[31m");
+    std::fs::write(&file, text).unwrap();
+    demo.text(&["report", "demo.trace", "-o", "page.html"], 0);
+    let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
+    assert!(!html.contains("<script") && !html.contains('\u{1b}'));
+    assert!(!demo.text(&["summary", "demo.trace"], 0).contains('\u{1b}'));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let demo = Demo::new(Shape {
+        pages: 3000,
+        ..Shape::default()
+    });
+    let mut child = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .current_dir(demo.0.path())
+        .args(["table", "demo.trace", "--as", "json"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}

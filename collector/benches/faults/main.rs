@@ -1,0 +1,235 @@
+//! What tracing costs, measured in turns in one run: `make bench`.
+//!
+//! ```text
+//! main      what is measured, and in which order     guest     one run of `linear`
+//! tracefs   a tracer to compare with                 programs  the kernel's measure of the probes
+//! replay    the analyzer's speed                     spread    medians and quartiles
+//! figures   everything that was measured             targets   what it should have been
+//! text      the same as a table                      machine   where and when
+//! ```
+//!
+//! The ways of tracing take turns, so that a machine that slows down slows down all of them, and
+//! what a way adds is the median of the differences within each round.
+
+mod figures;
+mod guest;
+mod machine;
+mod programs;
+mod replay;
+mod spread;
+mod targets;
+mod text;
+mod tracefs;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+
+use figures::{Disk, Figures, Loss, Turns};
+use guest::{Guest, Pattern, Run};
+use machine::Machine;
+use tracefs::Instance;
+
+/// The command line, after `cargo bench --profile release --bench faults --`.
+#[derive(Debug, Parser)]
+#[command(about = "What tracing costs: ns a fault, bytes a fault, lost records, replay")]
+struct Args {
+    /// How often each way of tracing has its turn
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// Pages that the guest touches, each of them one fault
+    #[arg(long, default_value_t = 57_344, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
+    pages: u64,
+    /// Faults in the trace that the analyzer replays
+    #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
+    replay_pages: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match measure(&args).and_then(|figures| print(&figures, args.json)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Order of the turns: see [`turn`].
+const WAYS: [Way; 3] = [Way::Untraced, Way::Traced, Way::Tracefs];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Untraced,
+    Traced,
+    Tracefs,
+}
+
+/// Set by Ctrl-C: the run under way is the last, and what it changed is put back.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+fn measure(args: &Args) -> anyhow::Result<Figures> {
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "tracing needs root: `make bench` asks for it"
+    );
+    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Release))
+        .context("while watching for Ctrl-C")?;
+    // Inherited by every run: other work on this machine should not be measured.
+    let niceness = rustix::process::nice(-20).unwrap_or(0);
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .context("while making a folder for traces")?;
+
+    let sequential = Guest {
+        pages: args.pages,
+        pattern: Pattern::Sequential,
+        folder: folder.path(),
+    };
+    sequential
+        .untraced()
+        .context("the first run, not measured")?;
+    let rounds = (0..args.rounds)
+        .map(|round| take_turns(round, args, &sequential))
+        .collect::<Result<Vec<_>, _>>()?;
+
+    progress("random, both cores busy, the kernel's own measure");
+    let random = Guest {
+        pattern: Pattern::Random,
+        ..sequential
+    };
+    let random = Disk::of(&random.traced("random")?)?;
+    let busy = busy(|| sequential.traced("busy"))?;
+    let programs = programs::measure(&sequential)?;
+    let machine = Machine::of(&folder.path().join("busy.trace"), niceness)?;
+
+    progress("replay");
+    let long = Guest {
+        pages: args.replay_pages,
+        ..sequential
+    };
+    let replay = replay::measure(&long)?;
+
+    let of = |way: Way| {
+        rounds
+            .iter()
+            .flatten()
+            .filter(move |(tried, _)| *tried == way)
+            .map(|(_, run)| run)
+    };
+    let last = of(Way::Traced).last().context("no traced run")?;
+    let turns = |of_run: fn(&Run) -> f64| {
+        let [untraced, traced, tracefs] = WAYS.map(|way| of(way).map(of_run).collect::<Vec<_>>());
+        Turns::new(&untraced, &traced, &tracefs)
+    };
+    let figures = Figures {
+        machine,
+        pages: args.pages,
+        rounds: args.rounds,
+        fault_ns: turns(|run| run.touch_ns),
+        emulated_page_ns: turns(|run| run.map_ns),
+        tracefs_events: of(Way::Tracefs)
+            .filter_map(|run| run.events)
+            .map(|events| events.recorded)
+            .max()
+            .unwrap_or(0),
+        tracefs_lost: of(Way::Tracefs)
+            .filter_map(|run| run.events)
+            .map(|events| events.lost)
+            .sum(),
+        sequential: Disk::of(last)?,
+        random,
+        lost: Loss::of(of(Way::Traced))?,
+        lost_busy: Loss::of([&busy])?,
+        programs,
+        replay,
+        targets: Vec::new(),
+    };
+    Ok(targets::judge(figures))
+}
+
+/// One round: every way once, in an order that changes from round to round.
+fn take_turns(round: u32, args: &Args, guest: &Guest<'_>) -> anyhow::Result<Vec<(Way, Run)>> {
+    progress(&format!("round {} of {}", round + 1, args.rounds));
+    turn(round)
+        .into_iter()
+        .map(|way| Ok((way, one(way, guest)?)))
+        .collect()
+}
+
+/// Each way comes first, in the middle and last equally often, and as often before as after
+/// each other: all six orders, one after another.
+fn turn(round: u32) -> [Way; 3] {
+    let mut ways = WAYS;
+    ways.rotate_left(round as usize % WAYS.len());
+    if round % 2 == 1 {
+        ways.reverse();
+    }
+    ways
+}
+
+fn one(way: Way, guest: &Guest<'_>) -> anyhow::Result<Run> {
+    match way {
+        Way::Untraced => guest.untraced(),
+        Way::Traced => guest.traced("turn"),
+        Way::Tracefs => {
+            let instance = Instance::make(guest.pages)?;
+            let mut run = guest.followed_by(&instance)?;
+            run.events = Some(instance.events()?);
+            Ok(run)
+        }
+    }
+}
+
+/// Runs `work` while every core has something else to do.
+fn busy<T>(work: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        for _ in 0..cores {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let result = work();
+        stop.store(true, Ordering::Relaxed);
+        result
+    })
+}
+
+/// To be asked between two runs.
+fn go_on() -> anyhow::Result<()> {
+    if INTERRUPTED.load(Ordering::Acquire) {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+fn progress(doing: &str) {
+    eprintln!("{doing} ...");
+}
+
+fn print(figures: &Figures, json: bool) -> anyhow::Result<()> {
+    let text = if json {
+        serde_json::to_string_pretty(figures)? + "\n"
+    } else {
+        text::table(figures)
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("while printing")
+}

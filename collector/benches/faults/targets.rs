@@ -1,0 +1,76 @@
+//! What the figures should be.
+
+use serde::Serialize;
+
+use crate::{figures::Figures, replay::Replay};
+
+/// Most that tracing may add to a fault, ns.
+const ADDED_NS: f64 = 500.0;
+/// Most bytes on disk for a fault.
+const BYTES: f64 = 40.0;
+/// Least records that a core replays in a second.
+const REPLAY: f64 = 5e6;
+
+/// One of them.
+#[derive(Debug, Serialize)]
+pub struct Target {
+    pub what: &'static str,
+    pub reach: String,
+    pub measured: String,
+    /// `None` where there is no figure.
+    pub met: Option<bool>,
+}
+
+/// Fills in [`Figures::targets`].
+pub fn judge(figures: Figures) -> Figures {
+    let added = figures.fault_ns.traced.added.median;
+    let tracefs = figures.fault_ns.tracefs.added.median;
+    let bytes = figures
+        .sequential
+        .bytes_a_fault
+        .max(figures.random.bytes_a_fault);
+    let lost = figures.lost.lost + figures.lost_busy.lost;
+    let whole = figures.tracefs_lost == 0;
+    let (replay, fast) = match &figures.replay {
+        Replay::Measured {
+            records_a_second, ..
+        } => (
+            format!("{:.2} million", records_a_second / 1e6),
+            Some(*records_a_second >= REPLAY),
+        ),
+        Replay::Missing(_) => ("not measured".to_owned(), None),
+    };
+    let targets = vec![
+        Target {
+            what: "added to a fault",
+            reach: format!("at most {ADDED_NS:.0} ns"),
+            measured: format!("{added:.0} ns"),
+            met: Some(added <= ADDED_NS),
+        },
+        Target {
+            what: "added to a fault, against tracefs",
+            reach: format!("below {tracefs:.0} ns"),
+            measured: format!("{added:.0} ns"),
+            met: whole.then_some(added < tracefs),
+        },
+        Target {
+            what: "on disk for a fault",
+            reach: format!("at most {BYTES:.0} bytes"),
+            measured: format!("{bytes:.1} bytes"),
+            met: Some(bytes <= BYTES),
+        },
+        Target {
+            what: "records lost, cores idle or busy",
+            reach: "0".to_owned(),
+            measured: lost.to_string(),
+            met: Some(lost == 0),
+        },
+        Target {
+            what: "records replayed a second",
+            reach: format!("at least {:.0} million", REPLAY / 1e6),
+            measured: replay,
+            met: fast,
+        },
+    ];
+    Figures { targets, ..figures }
+}

@@ -1,0 +1,95 @@
+//! What must be asked of the kernel before the probes can be loaded.
+//!
+//! The program that answers reads any kernel address. It lives in an instance of its own, which is
+//! gone before root is given up.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData},
+};
+use events::Config;
+
+use super::{
+    RequestError, Resolved,
+    address::{direct_map, run_page},
+    loader,
+    requests::{number, run},
+};
+
+/// The answering instance.
+struct Resolver {
+    ebpf: Ebpf,
+    answer: Array<MapData, u64>,
+}
+
+/// The start of the kernel's direct map, found from a vCPU of this process. Refuses a VM that is
+/// not shadowed.
+pub fn page_offset(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<u64, RequestError> {
+    let config = &resolved.config;
+    let mut resolver = Resolver::load(config)?;
+    let vcpu_ptr = resolver.ask([number(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
+    resolver.refuse_two_dimensional(resolved, vcpu_ptr)?;
+    let run = resolver.read(vcpu_ptr, config.vcpu_run)?;
+    let physical = run_page(vcpu).map_err(|error: io::Error| {
+        RequestError::DirectMap(format!("the kvm_run page: {error}"))
+    })?;
+    direct_map(run, physical).ok_or_else(|| {
+        RequestError::DirectMap(format!(
+            "kvm_run at {run:#x} cannot be the page at {physical:#x}"
+        ))
+    })
+}
+
+impl Resolver {
+    fn load(config: &Config) -> Result<Self, RequestError> {
+        /// Nothing is written to it: one page.
+        const RING: u32 = 4096;
+        let mut ebpf = loader::object(config, RING, false)?;
+        loader::load(&mut ebpf, &["resolve"])?;
+        let answer = loader::take(&mut ebpf, "RESOLVED")?;
+        Ok(Self { ebpf, answer })
+    }
+
+    /// What `resolve` finds, never 0.
+    fn ask(&mut self, args: [u64; 5]) -> Result<u64, RequestError> {
+        let map = |source| RequestError::Map {
+            name: "RESOLVED",
+            source,
+        };
+        self.answer.set(0, 0, 0).map_err(map)?;
+        run(&self.ebpf, "resolve", args)?;
+        match self.answer.get(&0, 0).map_err(map)? {
+            0 => Err(RequestError::Empty("resolve")),
+            found => Ok(found),
+        }
+    }
+
+    /// Eight bytes of a kernel struct.
+    fn read(&mut self, base: u64, offset: u32) -> Result<u64, RequestError> {
+        self.ask([0, base + u64::from(offset), 0, 0, 0])
+    }
+
+    /// With the guest's paging on, a direct root means that the hardware does the translation.
+    fn refuse_two_dimensional(
+        &mut self,
+        resolved: &Resolved,
+        vcpu_ptr: u64,
+    ) -> Result<(), RequestError> {
+        let Some([bit, _]) = resolved.role.get("direct") else {
+            return Ok(());
+        };
+        let mmu = self.read(vcpu_ptr, resolved.config.vcpu_mmu)?;
+        // The word behind is read along, and is not looked at.
+        let role = self.read(mmu, resolved.config.mmu_root_role)?;
+        if role >> bit & 1 != 0 {
+            Err(RequestError::TwoDimensional)
+        } else {
+            Ok(())
+        }
+    }
+}
