@@ -190,7 +190,7 @@ fn a_damaged_segment_is_told_and_what_is_before_it_shown() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[100] ^= 0xff;
     std::fs::write(&file, bytes).unwrap();
-    let summary = demo.text(&["summary", "demo.trace"], 0);
+    let summary = demo.text(&["summary", "demo.trace"], 1);
     assert!(summary.starts_with("DAMAGED: "), "{summary}");
     assert!(summary.contains("shadow"), "{summary}");
     demo.text(&["verify", "demo.trace"], 1);

@@ -105,6 +105,8 @@ impl Maker {
                 time_ns: self.time,
                 reason: "done".to_owned(),
                 records: self.seq,
+                segments: writer.segments(),
+                rows: writer.rows(),
                 programs: vec![],
             });
             if let Some(vm) = meta.vms.first_mut() {

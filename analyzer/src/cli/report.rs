@@ -28,10 +28,12 @@ pub struct ReportArgs {
 impl ReportArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let mut traces = Vec::new();
+        let mut ended = Ok(ExitCode::SUCCESS);
         for path in &self.traces {
             let trace = source::open(path)?;
             let study = source::study(&trace, self.vm)?;
             traces.push(report::section(&trace, &study)?);
+            ended = ended.and(source::ended(&study));
         }
         let names: Vec<_> = traces.iter().map(|trace| trace.name.clone()).collect();
         let page = Page {
@@ -41,7 +43,7 @@ impl ReportArgs {
         };
         if self.dump_context {
             output::print_json(&page)?;
-            return Ok(ExitCode::SUCCESS);
+            return ended;
         }
         let html = report::html(&page)?;
         fs::write(&self.output, &html)
@@ -51,6 +53,6 @@ impl ReportArgs {
             "{}: {size}, opens in any browser\n",
             self.output.display()
         ))?;
-        Ok(ExitCode::SUCCESS)
+        ended
     }
 }

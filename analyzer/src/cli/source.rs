@@ -1,8 +1,11 @@
 //! Which trace, which VM.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::Args;
 use events::VmId;
 use trace::Trace;
@@ -32,6 +35,15 @@ pub fn study(trace: &Trace, vm: Option<u16>) -> Result<Study, Failure> {
     Ok(Study::of(trace, vm.map(VmId), &mut |done| {
         progress.at(done)
     })?)
+}
+
+/// The end of a command that read a whole trace: what it said of a damaged one holds only up to
+/// the damage, so it failed.
+pub fn ended(study: &Study) -> Result<ExitCode, Failure> {
+    match &study.damage {
+        None => Ok(ExitCode::SUCCESS),
+        Some(damage) => Err(anyhow!("{damage}"))?,
+    }
 }
 
 impl Source {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, Source, output};
+use super::{Failure, Source, output, source};
 use crate::{summary, summary::Summary, verdict};
 
 /// Options of `summary`.
@@ -24,7 +24,7 @@ impl SummaryArgs {
         let summary = Summary::of(&trace, &study);
         if self.json {
             output::print_json(&summary)?;
-            return Ok(ExitCode::SUCCESS);
+            return source::ended(&study);
         }
         let mut text = String::new();
         for line in verdict::warnings(&trace, &study)
@@ -34,6 +34,6 @@ impl SummaryArgs {
             text.push_str(&format!("{}\n", output::line(line)));
         }
         output::print(&(text + &summary::text(&summary)))?;
-        Ok(ExitCode::SUCCESS)
+        source::ended(&study)
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, Source, output};
+use super::{Failure, Source, output, source};
 use crate::{
     figures::{Bin, Timeline},
     text::{Grid, plain, units::count},
@@ -36,7 +36,7 @@ impl TimelineArgs {
                 .map(|(vm, of)| json!({"vm": vm.0, "phases": of.timeline.phases, "bins": bins(&of.timeline)}))
                 .collect();
             output::print_json(&json!({"vms": vms}))?;
-            return Ok(ExitCode::SUCCESS);
+            return source::ended(&study);
         }
         let mut text = String::new();
         for line in verdict::warnings(&trace, &study) {
@@ -50,7 +50,7 @@ impl TimelineArgs {
             ));
         }
         output::print(&text)?;
-        Ok(ExitCode::SUCCESS)
+        source::ended(&study)
     }
 }
 

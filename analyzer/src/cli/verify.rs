@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, Source, output};
+use super::{Failure, Source, output, source};
 use crate::{
     verdict,
     verify::{self, Verification},
@@ -38,6 +38,7 @@ impl VerifyArgs {
             }
             output::print(&(text + &verify::text(&verification)))?;
         }
+        source::ended(&study)?;
         Ok(ExitCode::from(u8::from(!exact)))
     }
 }

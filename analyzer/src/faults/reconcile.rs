@@ -133,7 +133,7 @@ const RULES: &[Rule] = &[
         scope: Scope::Vm,
         relation: Relation::AtLeast,
         trace: |counts| signed(counts.class(Class::WriteProtected)),
-        counts: "emulated stores to shadowed guest tables (kvm_mmu_track_write)",
+        counts: "every emulated store while a guest table is shadowed (kvm_mmu_track_write), to tables or not",
     },
 ];
 
