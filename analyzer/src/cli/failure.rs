@@ -13,8 +13,6 @@ pub enum Code {
     Failed = 1,
     /// The command line asks for something that there is not.
     Usage = 2,
-    /// This program cannot do it: the trace is from a later one.
-    Cannot = 3,
 }
 
 /// An error on its way to the person who typed the command.
@@ -68,9 +66,6 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 }
 
 fn code(error: &anyhow::Error) -> Code {
-    if let Some(TraceError::Version { .. }) = error.downcast_ref() {
-        return Code::Cannot;
-    }
     if let Some(StudyError::NoVm { .. } | StudyError::SeveralVms { .. }) = error.downcast_ref() {
         return Code::Usage;
     }

@@ -22,7 +22,7 @@ pub use source::Source;
 /// Says what a trace of KVM's shadow MMU holds: what faults cost, and every step from a guest
 /// address to the shadow entry.
 ///
-/// Exit codes: 0 done, 1 failed (verify: not exact), 2 usage, 3 this program cannot read the trace.
+/// Exit codes: 0 done, 1 failed (verify: not exact), 2 usage.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Analyzer {

@@ -1,0 +1,80 @@
+//! What the analyzer says of recordings that the collector really made: `recordings/*`, each with
+//! its origin beside it. A change of schema must keep them readable.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+fn recording(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/recordings")
+        .join(name)
+}
+
+/// Standard output of a command that ends well.
+fn say(args: &[&str], name: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .current_dir(recording(""))
+        .args([args[0], name])
+        .args(&args[1..])
+        .output()
+        .expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn demand_is_summed_up() {
+    insta::assert_snapshot!(say(&["summary"], "demand"));
+}
+
+#[test]
+fn demand_is_exact() {
+    insta::assert_snapshot!(say(&["verify"], "demand"));
+}
+
+#[test]
+fn a_fault_of_the_guest_is_explained() {
+    insta::assert_snapshot!(say(
+        &["explain", "--class", "guest", "--nth", "100"],
+        "demand"
+    ));
+}
+
+#[test]
+fn a_shadow_fault_is_explained() {
+    insta::assert_snapshot!(say(
+        &["explain", "--class", "shadow", "--nth", "100"],
+        "demand"
+    ));
+}
+
+#[test]
+fn the_first_fault_of_a_table_is_explained_with_its_links() {
+    insta::assert_snapshot!(say(
+        &["explain", "--gva", "0x8000000000", "--nth", "1"],
+        "demand"
+    ));
+}
+
+#[test]
+fn an_address_is_translated_before_and_after_its_fault() {
+    let gva = "0x8000001000";
+    insta::assert_snapshot!(say(&["table", "--phase", "touch", "--gva", gva], "demand"));
+    insta::assert_snapshot!(say(&["table", "--at", "end", "--gva", gva], "demand"));
+}
+
+#[test]
+fn a_report_is_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let page = folder.path().join("report.html");
+    say(
+        &["report", "-o", page.to_str().expect("a plain name")],
+        "demand",
+    );
+    let html = std::fs::read_to_string(page).expect("the report");
+    assert!(html.matches("<svg").count() >= 5, "figures are inside");
+    assert!(html.contains("exact: 0 entries drifted"));
+}
