@@ -129,7 +129,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
             .filter(move |(tried, _)| *tried == way)
             .map(|(_, run)| run)
     };
-    let last = of(Way::Traced).last().context("no traced run")?;
+    let last = of(Way::Traced).next_back().context("no traced run")?;
     let turns = |of_run: fn(&Run) -> f64| {
         let [untraced, traced, tracefs] = WAYS.map(|way| of(way).map(of_run).collect::<Vec<_>>());
         Turns::new(&untraced, &traced, &tracefs)

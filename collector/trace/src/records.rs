@@ -9,6 +9,10 @@ use crate::{
 };
 
 /// A record of any kind.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all records are faults: a box for each would cost more"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// From `faults`.
