@@ -1,8 +1,6 @@
 # The commands of this project. `make` alone lists them.
 
 CARGO ?= cargo
-# Real-KVM and eBPF tests need root; everything else runs as whoever calls.
-ROOT := $(shell [ "$$(id -u)" = 0 ] || echo "sudo -E")
 
 .PHONY: help setup build demo test lint bench
 
@@ -25,6 +23,7 @@ test: setup
 	@.ci/test
 
 lint: setup
+	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --locked --all-targets -- -D warnings
 
 bench: build
