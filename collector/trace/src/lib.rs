@@ -20,6 +20,7 @@ mod meta;
 mod reader;
 mod records;
 mod segments;
+mod stream;
 mod table;
 mod writer;
 

@@ -146,12 +146,6 @@ impl Trace {
         }
     }
 
-    /// The rows of one segment.
-    pub(crate) fn rows_of<R: Row>(&self, segment: &Segment) -> Result<Vec<R>, TraceError> {
-        let frame = self.read_segment::<R>(segment, None)?;
-        R::from_frame(&frame, &self.path.join(segment.file()))
-    }
-
     fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Segment> {
         self.segments
             .iter()
@@ -171,7 +165,8 @@ impl Trace {
         }
     }
 
-    fn read_segment<R: Row>(
+    /// One segment in its columns.
+    pub(crate) fn read_segment<R: Row>(
         &self,
         segment: &Segment,
         columns: Option<&[&str]>,

@@ -1,11 +1,12 @@
 //! All kinds merged into the one order of their sequence numbers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use events::{Gfn, Hpa, Level, Role, Seq, Spte, TimeNs, VmId};
 
 use crate::{
-    EntryRow, FaultRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Trace, TraceError,
+    EntryRow, FaultRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment, Trace,
+    TraceError, stream::Stream,
 };
 
 /// A record of any kind.
@@ -109,122 +110,102 @@ impl Record {
 #[derive(Debug)]
 pub struct Records<'a> {
     trace: &'a Trace,
-    numbers: std::vec::IntoIter<u32>,
-    ready: std::vec::IntoIter<Record>,
-    held: Vec<Record>,
-    failed: bool,
+    stretches: std::vec::IntoIter<Vec<&'a Segment>>,
+    /// Highest number of the stretch held back.
+    held: Option<u64>,
+    faults: Stream<FaultRow>,
+    entries: Stream<EntryRow>,
+    pages: Stream<PageRow>,
+    roots: Stream<RootRow>,
+    marks: Stream<MarkRow>,
+    keyframes: Stream<KeyframeRow>,
+    losses: Stream<LossRow>,
+    ended: bool,
 }
 
 impl<'a> Records<'a> {
     pub(crate) fn new(trace: &'a Trace) -> Self {
-        let numbers: BTreeSet<u32> = trace
-            .segments()
-            .iter()
-            .map(|segment| segment.segment)
-            .collect();
+        let mut stretches = BTreeMap::<u32, Vec<&Segment>>::new();
+        for segment in trace.segments() {
+            stretches.entry(segment.segment).or_default().push(segment);
+        }
         Self {
             trace,
-            numbers: numbers.into_iter().collect::<Vec<_>>().into_iter(),
-            ready: Vec::new().into_iter(),
-            held: Vec::new(),
-            failed: false,
+            stretches: stretches.into_values().collect::<Vec<_>>().into_iter(),
+            held: None,
+            faults: Stream::default(),
+            entries: Stream::default(),
+            pages: Stream::default(),
+            roots: Stream::default(),
+            marks: Stream::default(),
+            keyframes: Stream::default(),
+            losses: Stream::default(),
+            ended: false,
         }
     }
 
-    fn load(&self, number: u32) -> Result<Vec<Record>, TraceError> {
-        let mut records = Vec::new();
-        for segment in self
-            .trace
-            .segments()
-            .iter()
-            .filter(|segment| segment.segment == number)
-        {
-            let trace = self.trace;
-            match segment.kind.as_str() {
-                FaultRow::KIND => {
-                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Fault))
-                }
-                EntryRow::KIND => {
-                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Entry))
-                }
-                PageRow::KIND => {
-                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Page))
-                }
-                RootRow::KIND => {
-                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Root))
-                }
-                MarkRow::KIND => {
-                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Mark))
-                }
-                LossRow::KIND => {
-                    records.extend(trace.rows_of(segment)?.into_iter().map(Record::Loss))
-                }
-                KeyframeRow::KIND => pages(trace.rows_of(segment)?, &mut records),
-                // A kind that a later version added.
-                _ => {}
-            }
-        }
-        Ok(records)
-    }
-
-    /// Reads the next stretch and lets go of the one before.
+    /// Reads the next stretch and lets go of the one before; `false` after the last.
     fn advance(&mut self) -> Result<bool, TraceError> {
-        let Some(number) = self.numbers.next() else {
-            let last = std::mem::take(&mut self.held);
-            let more = !last.is_empty();
-            self.ready = last.into_iter();
-            return Ok(more);
+        let segments = self.stretches.next();
+        let until = match &segments {
+            Some(segments) => {
+                let last = segments.iter().map(|segment| segment.seq[1]).max();
+                std::mem::replace(&mut self.held, last)
+            }
+            None => self.held.take().map(|_| u64::MAX),
         };
-        let until = self.held.last().map(Record::seq);
-        let mut loaded = self.load(number)?;
-        let mut held = std::mem::take(&mut self.held);
-        held.append(&mut loaded);
-        held.sort_by_key(Record::seq);
-        let split = match until {
-            Some(until) => held.partition_point(|record| record.seq() <= until),
-            None => 0,
+        let segment = |kind| {
+            segments
+                .iter()
+                .flatten()
+                .find(|segment| segment.kind == kind)
+                .copied()
         };
-        self.held = held.split_off(split);
-        self.ready = held.into_iter();
-        Ok(true)
+        let trace = self.trace;
+        self.faults.load(trace, segment(FaultRow::KIND), until)?;
+        self.entries.load(trace, segment(EntryRow::KIND), until)?;
+        self.pages.load(trace, segment(PageRow::KIND), until)?;
+        self.roots.load(trace, segment(RootRow::KIND), until)?;
+        self.marks.load(trace, segment(MarkRow::KIND), until)?;
+        self.keyframes
+            .load(trace, segment(KeyframeRow::KIND), until)?;
+        self.losses.load(trace, segment(LossRow::KIND), until)?;
+        Ok(segments.is_some() || until.is_some())
     }
-}
 
-impl Iterator for Records<'_> {
-    type Item = Result<Record, TraceError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(record) = self.ready.next() {
-                return Some(Ok(record));
-            }
-            if self.failed {
-                return None;
-            }
-            match self.advance() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
+    /// The lowest number of those that were let go.
+    fn pop(&mut self) -> Result<Option<Record>, TraceError> {
+        let fronts = [
+            self.faults.peek()?,
+            self.entries.peek()?,
+            self.pages.peek()?,
+            self.roots.peek()?,
+            self.marks.peek()?,
+            self.keyframes.peek()?,
+            self.losses.peek()?,
+        ];
+        let lowest = (0..)
+            .zip(fronts)
+            .filter_map(|(kind, seq)| Some((seq?, kind)))
+            .min();
+        Ok(match lowest.map(|(_, kind)| kind) {
+            Some(0) => self.faults.next().map(Record::Fault),
+            Some(1) => self.entries.next().map(Record::Entry),
+            Some(2) => self.pages.next().map(Record::Page),
+            Some(3) => self.roots.next().map(Record::Root),
+            Some(4) => self.marks.next().map(Record::Mark),
+            Some(5) => self.page()?.map(Record::Keyframe),
+            Some(6) => self.losses.next().map(Record::Loss),
+            _ => None,
+        })
     }
-}
 
-/// Rows of one page follow its own row and share its seq.
-fn pages(rows: Vec<KeyframeRow>, records: &mut Vec<Record>) {
-    let mut page: Option<KeyframePage> = None;
-    for row in rows {
-        if let (Some(page), Some(index), Some(spte)) = (&mut page, row.index, row.spte)
-            && page.seq == row.seq
-        {
-            page.entries.push((index, spte));
-            continue;
-        }
-        records.extend(page.take().map(Record::Keyframe));
-        page = Some(KeyframePage {
+    /// A keyframe's page: its own row, and those of its entries, which share its number.
+    fn page(&mut self) -> Result<Option<KeyframePage>, TraceError> {
+        let Some(row) = self.keyframes.next() else {
+            return Ok(None);
+        };
+        let mut page = KeyframePage {
             seq: row.seq,
             time: row.time_ns,
             vm: row.vm,
@@ -237,7 +218,38 @@ fn pages(rows: Vec<KeyframeRow>, records: &mut Vec<Record>) {
             unsync: row.unsync != 0,
             root_count: row.root_count,
             entries: row.index.zip(row.spte).into_iter().collect(),
-        });
+        };
+        while self.keyframes.peek()? == Some(page.seq)
+            && let Some(row) = self.keyframes.next()
+        {
+            page.entries.extend(row.index.zip(row.spte));
+        }
+        Ok(Some(page))
     }
-    records.extend(page.map(Record::Keyframe));
+}
+
+impl Iterator for Records<'_> {
+    type Item = Result<Record, TraceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        while !self.ended {
+            match self.pop() {
+                Ok(Some(record)) => return Some(Ok(record)),
+                Ok(None) => match self.advance() {
+                    Ok(more) => self.ended = !more,
+                    Err(error) => return Some(Err(self.fail(error))),
+                },
+                Err(error) => return Some(Err(self.fail(error))),
+            }
+        }
+        None
+    }
+}
+
+impl Records<'_> {
+    /// After an error nothing follows.
+    fn fail(&mut self, error: TraceError) -> TraceError {
+        self.ended = true;
+        error
+    }
 }

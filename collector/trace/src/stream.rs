@@ -1,0 +1,125 @@
+//! Rows of one kind, in order, a few at a time.
+//!
+//! A stretch stays in its columns; only a slice of it is ever turned into rows, so that memory
+//! stays small and is used again.
+
+use std::path::{Path, PathBuf};
+
+use events::Seq;
+use polars::prelude::*;
+
+use crate::{Row, Segment, Trace, TraceError};
+
+/// Rows made at a time.
+const SLICE: usize = 2048;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Stream<R> {
+    /// Let go: to be turned into rows.
+    ready: DataFrame,
+    /// How much of `ready` has been.
+    done: usize,
+    /// Held back until the next stretch has been read.
+    held: DataFrame,
+    /// Where the latest rows came from, for errors.
+    path: PathBuf,
+    rows: std::iter::Peekable<std::vec::IntoIter<R>>,
+}
+
+impl<R> Default for Stream<R> {
+    fn default() -> Self {
+        Self {
+            ready: DataFrame::default(),
+            done: 0,
+            held: DataFrame::default(),
+            path: PathBuf::new(),
+            rows: Vec::new().into_iter().peekable(),
+        }
+    }
+}
+
+impl<R: Row> Stream<R> {
+    /// Reads the kind's segment of a stretch, if it has one, and lets go of what is numbered up to
+    /// `until`. To be called when all that was let go before has been taken.
+    pub(crate) fn load(
+        &mut self,
+        trace: &Trace,
+        segment: Option<&Segment>,
+        until: Option<u64>,
+    ) -> Result<(), TraceError> {
+        if let Some(segment) = segment {
+            self.path = trace.path().join(segment.file());
+            let frame = trace.read_segment::<R>(segment, None)?;
+            self.held = match self.held.height() {
+                0 => frame,
+                _ => self.held.vstack(&frame).map_err(failed(&self.path))?,
+            };
+            if !is_sorted(&self.held, &self.path)? {
+                // Rows of one keyframe page share a number and must stay in their order.
+                let options = SortMultipleOptions::default().with_maintain_order(true);
+                self.held = self
+                    .held
+                    .sort(["seq"], options)
+                    .map_err(failed(&self.path))?;
+            }
+        }
+        let Some(until) = until else { return Ok(()) };
+        let split = numbers(&self.held, &self.path)?.map_or(0, |seq| {
+            seq.into_no_null_iter()
+                .take_while(|&seq| seq <= until)
+                .count()
+        });
+        self.ready = self.held.slice(0, split);
+        self.done = 0;
+        self.held = self.held.slice(split as i64, usize::MAX);
+        Ok(())
+    }
+
+    /// The number of the next row that was let go.
+    pub(crate) fn peek(&mut self) -> Result<Option<Seq>, TraceError> {
+        if self.rows.peek().is_none() && self.done < self.ready.height() {
+            let slice = self.ready.slice(self.done as i64, SLICE);
+            self.done += slice.height();
+            self.rows = R::from_frame(&slice, &self.path)?.into_iter().peekable();
+        }
+        Ok(self.rows.peek().map(Row::seq))
+    }
+
+    /// The row that [`Stream::peek`] announced.
+    pub(crate) fn next(&mut self) -> Option<R> {
+        self.rows.next()
+    }
+}
+
+fn failed(path: &Path) -> impl FnOnce(PolarsError) -> TraceError {
+    let path = path.to_owned();
+    move |error| TraceError::Encode {
+        path,
+        why: error.to_string(),
+    }
+}
+
+/// The column of sequence numbers; `None` in a frame that was never filled.
+fn numbers<'a>(frame: &'a DataFrame, path: &Path) -> Result<Option<&'a UInt64Chunked>, TraceError> {
+    if frame.width() == 0 {
+        return Ok(None);
+    }
+    let column = |error: PolarsError| TraceError::Column {
+        path: path.to_owned(),
+        column: "seq".to_owned(),
+        why: error.to_string(),
+    };
+    let seq = frame
+        .column("seq")
+        .and_then(|seq| seq.u64())
+        .map_err(column)?;
+    if seq.null_count() > 0 {
+        return Err(column(polars_err!(ComputeError: "nulls where none may be")));
+    }
+    Ok(Some(seq))
+}
+
+fn is_sorted(frame: &DataFrame, path: &Path) -> Result<bool, TraceError> {
+    Ok(numbers(frame, path)?.is_none_or(|seq| seq.into_no_null_iter().is_sorted()))
+}
