@@ -86,13 +86,18 @@ pub fn examine() -> Report {
         .map(|finding| finding.what.as_str())
         .collect();
     let able = missing.is_empty();
-    let verdict = if able {
-        "This host can record the shadow MMU: sudo collector run demand".to_owned()
-    } else {
+    let untried = findings
+        .iter()
+        .any(|finding| finding.state == State::Untried);
+    let verdict = if !able {
         format!(
             "This host cannot record the shadow MMU as it is: {}",
             missing.join(", ")
         )
+    } else if untried {
+        "Nothing stands in the way so far, but not all was tried: sudo collector doctor".to_owned()
+    } else {
+        "This host can record the shadow MMU: sudo collector run demand".to_owned()
     };
     Report {
         able,

@@ -303,7 +303,7 @@ mod tests {
     /// KVM-built-in kernels describe everything in vmlinux; each number here was read off with bpftool.
     #[test]
     #[ignore = "needs a kernel with BTF that includes KVM's types"]
-    fn the_running_kernel_has_every_field() {
+    fn kvm_the_running_kernel_has_every_field() {
         let types = KernelTypes::running().expect("BTF");
         let resolved = types.resolve().expect("all fields");
         assert_eq!(resolved.offsets["kvm_vcpu.arch.mmu"], Some(672));

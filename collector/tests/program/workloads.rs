@@ -156,3 +156,35 @@ fn kvm_a_guest_that_loops_is_stopped_in_time() {
         assert!(trace.join("meta.json").exists());
     }
 }
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_an_access_without_a_memslot_is_mmio() {
+    let folder = folder();
+    let trace = folder.path().join("m.trace");
+    let output = run(collector()
+        .args(["run", "crash", "-p", "kind=outside", "-o"])
+        .arg(&trace));
+    expect_code(&output, 1);
+    // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one.
+    let classes = analyze("summary", &trace)["vms"][0]["classes"].clone();
+    assert_eq!(classes["mmio"]["count"], 1, "{classes}");
+    assert!(classes.get("write_protected").is_none(), "{classes}");
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_in_a_pid_namespace_the_same_is_recorded() {
+    let folder = folder();
+    let trace = folder.path().join("n.trace");
+    let mut command = std::process::Command::new("unshare");
+    command
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(env!("CARGO_BIN_EXE_collector"))
+        .args(["run", "demand", "-p", "pages=513", "-o"])
+        .arg(&trace);
+    expect_code(&run(&mut command), 0);
+    let classes = analyze("summary", &trace)["vms"][0]["classes"].clone();
+    assert_eq!(classes["shadow"]["in_range"], 513, "{classes}");
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+}
