@@ -1,6 +1,6 @@
 //! Where and when this was measured.
 
-use std::{path::Path, process::Command};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
@@ -17,11 +17,13 @@ pub struct Machine {
     pub date: String,
     /// Of every run.
     pub niceness: i32,
+    /// Threads that wanted to run in the last minute before the first run, on average.
+    pub load: f64,
 }
 
 impl Machine {
     /// As a trace made here has it.
-    pub fn of(trace: &Path, niceness: i32) -> anyhow::Result<Self> {
+    pub fn of(trace: &Path, niceness: i32, load: f64) -> anyhow::Result<Self> {
         let host = meta(trace)?.host;
         let date = Command::new("date")
             .args(["-u", "+%Y-%m-%d %H:%M"])
@@ -35,6 +37,18 @@ impl Machine {
             hypervisor: host.hypervisor,
             date: String::from_utf8_lossy(&date.stdout).trim().to_owned(),
             niceness,
+            load,
         })
     }
+}
+
+/// The load of this machine in the last minute.
+pub fn load() -> anyhow::Result<f64> {
+    let path = "/proc/loadavg";
+    let text = fs::read_to_string(path).with_context(|| format!("while reading {path}"))?;
+    let minute = text
+        .split_whitespace()
+        .next()
+        .and_then(|word| word.parse().ok());
+    minute.with_context(|| format!("no load in {path}"))
 }

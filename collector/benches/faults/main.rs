@@ -88,6 +88,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
     );
     ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Release))
         .context("while watching for Ctrl-C")?;
+    let load = machine::load()?;
     // Inherited by every run: other work on this machine should not be measured.
     let niceness = rustix::process::nice(-20).unwrap_or(0);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
@@ -113,7 +114,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
     let random = Disk::of(&random.traced("random")?)?;
     let busy = busy(|| sequential.traced("busy"))?;
     let programs = programs::measure(&sequential)?;
-    let machine = Machine::of(&folder.path().join("busy.trace"), niceness)?;
+    let machine = Machine::of(&folder.path().join("busy.trace"), niceness, load)?;
 
     progress("replay");
     let long = Guest {

@@ -22,8 +22,8 @@ fn write(figures: &Figures, out: &mut String) -> fmt::Result {
     let machine = &figures.machine;
     writeln!(
         out,
-        "linear, {} pages, sequential: {} rounds in turns, niceness {}",
-        figures.pages, figures.rounds, machine.niceness
+        "linear, {} pages, sequential: {} rounds in turns, niceness {}, load before {:.1}",
+        figures.pages, figures.rounds, machine.niceness, machine.load
     )?;
     writeln!(
         out,
