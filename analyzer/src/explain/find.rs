@@ -86,7 +86,7 @@ pub fn find(
         }
         if let Some(fault) = finder.next(&record, selector) {
             let mut explanation = finder.explanation(trace, fault);
-            look_ahead(&mut finder, &mut explanation, &mut records);
+            look_ahead(vm, &mut explanation, &mut records);
             return Ok(explanation);
         }
     }
@@ -199,28 +199,22 @@ impl Finder {
 }
 
 /// What came next. Damage further on does not matter: the fault itself is told.
-fn look_ahead(
-    finder: &mut Finder,
-    explanation: &mut Explanation,
-    records: &mut trace::Records<'_>,
-) {
+fn look_ahead(vm: VmId, explanation: &mut Explanation, records: &mut trace::Records<'_>) {
     let fault = explanation.fault.clone();
     let mut at_fault = true;
     let mut later = 0;
     let mut index = explanation.index;
     for record in records.take(LOOK_AHEAD as usize) {
         let Ok(record) = record else { return };
-        if record.vm() != finder.vm {
+        if record.vm() != vm {
             continue;
         }
         match &record {
             Record::Entry(row) if at_fault && row.vcpu == Some(fault.vcpu) => {
-                // Links read back with the fault complete its path.
-                finder.apply(&record);
                 match row.cause {
-                    Cause::Link => explanation.shadow = finder.walk(&fault),
                     Cause::Prefetch => prefetched(explanation, row),
-                    Cause::Other => at_fault = false,
+                    // A fault's links come before it: these are the next one's.
+                    Cause::Link | Cause::Reread | Cause::Other => at_fault = false,
                 }
             }
             Record::Fault(row) => {

@@ -118,10 +118,11 @@ fn guest_table(of: &Explanation) -> Vec<String> {
     }
     match of.fault.gpa {
         Some(gpa) => lines.push(format!("   gpa {gpa} (gfn {})", gpa.gfn())),
-        None => {
+        None if of.fault.class == Class::Guest => {
             lines.push(format!("   {}", refused(of)));
             lines.push("   no GPA: the guest gets its #PF".to_owned());
         }
+        None => lines.push("   KVM was done before it used the GPA".to_owned()),
     }
     lines
 }
@@ -179,11 +180,20 @@ fn beside(left: &[String], right: &[String]) -> String {
     out
 }
 
+/// Why a step has no numbers.
+fn not_reached(of: &Explanation, lacks: &str) -> &'static str {
+    match (of.fault.class, lacks) {
+        (Class::Guest, "GPA") => "   not reached: there is no GPA\n",
+        (Class::Guest, _) => "   not reached: there is no HVA\n",
+        _ => "   not recorded: no shadow entry was asked for\n",
+    }
+}
+
 fn slot(out: &mut String, of: &Explanation) {
     out.push_str("2  The memslot: GPA -> HVA\n");
     let row = &of.fault;
     let Some(gpa) = row.gpa else {
-        out.push_str("   not reached: there is no GPA\n");
+        out.push_str(not_reached(of, "GPA"));
         return;
     };
     let Some((slot, by_slot)) = of.hva_by_slot() else {
@@ -231,7 +241,7 @@ fn host(out: &mut String, of: &Explanation) {
             pfn.hpa()
         )),
         (None, Some(pfn)) => out.push_str(&format!("   frame {pfn} (hpa {})\n", pfn.hpa())),
-        (_, None) if of.fault.gpa.is_none() => out.push_str("   not reached: there is no HVA\n"),
+        (_, None) if of.fault.gpa.is_none() => out.push_str(not_reached(of, "HVA")),
         (_, None) => out.push_str("   not recorded for this fault\n"),
     }
 }

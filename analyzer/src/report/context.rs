@@ -299,10 +299,9 @@ fn counters(of: &VmStudy) -> Vec<[String; 5]> {
         .map(|line| {
             let difference = signed(line.kvm.saturating_sub(line.trace));
             let remark = match (line.agrees, line.relation) {
+                (_, Relation::NotCompared) => "not compared".to_owned(),
                 (true, _) if line.kvm == line.trace => "equal".to_owned(),
-                (true, Relation::AtLeast | Relation::Equal) => {
-                    format!("{difference} more, as may be")
-                }
+                (true, _) => format!("{difference} more, which may be"),
                 (false, _) => format!("differs by {difference}"),
             };
             [

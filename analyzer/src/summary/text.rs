@@ -160,6 +160,7 @@ fn reconciliation(out: &mut String, vm: &VmSummary) {
     let mut grid = Grid::new(&["counter", ">KVM", ">trace", ""]);
     for line in lines {
         let note = match (line.agrees, line.relation) {
+            (_, Relation::NotCompared) => format!("not compared: {}", line.counts),
             (true, Relation::Equal) => "equal".to_owned(),
             (true, Relation::AtLeast) if line.kvm == line.trace => "equal".to_owned(),
             (true, Relation::AtLeast) => {

@@ -80,11 +80,12 @@ pub fn since(ns: u64, start: u64) -> String {
 
 /// `1 fault`, `2 faults`, `2 entries`.
 pub fn plural(number: u64, one: &str) -> String {
-    format!(
-        "{} {one}{}",
-        count(number),
-        if number == 1 { "" } else { "s" }
-    )
+    let count = count(number);
+    match (number, one.strip_suffix('y')) {
+        (1, _) => format!("{count} {one}"),
+        (_, Some(stem)) => format!("{count} {stem}ies"),
+        (_, None) => format!("{count} {one}s"),
+    }
 }
 
 #[cfg(test)]

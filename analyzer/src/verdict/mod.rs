@@ -64,7 +64,7 @@ pub fn line(trace: &Trace, study: &Study) -> Line {
         return Line::new(
             true,
             format!(
-                "exact: 0 entries drifted in {compared}, 0 records lost, every counter reconciled"
+                "exact: 0 entries drifted in {compared}, 0 records lost, every comparable counter equal"
             ),
         );
     }

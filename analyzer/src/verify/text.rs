@@ -1,6 +1,7 @@
 //! The verification as text.
 
 use super::{KeyframeSummary, Verification, VmVerification};
+use crate::faults::Relation;
 use crate::text::{
     Grid,
     units::{count, plural, signed, since},
@@ -184,7 +185,11 @@ fn reconciliation(out: &mut String, vm: &VmVerification) {
     out.push_str("\n  KVM's own counters\n");
     let mut grid = Grid::new(&["counter", ">KVM", ">trace", "", "counts"]);
     for line in lines {
-        let note = if line.agrees { "agrees" } else { "DIFFERS" };
+        let note = match (line.relation, line.agrees) {
+            (Relation::NotCompared, _) => "not compared",
+            (_, true) => "agrees",
+            (_, false) => "DIFFERS",
+        };
         let counts = line.counts.to_owned();
         grid.row([
             line.counter.to_owned(),

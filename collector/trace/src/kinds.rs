@@ -98,7 +98,7 @@ table! {
         vm: VmId,
         /// vCPU on whose thread it happened.
         vcpu: Option<VcpuId>,
-        /// Why: link, prefetch, other.
+        /// Why: link, prefetch, other, or reread (read after a fault was given up).
         cause: Cause,
         /// Where the entry stands, host-physical.
         sptep: Hpa,

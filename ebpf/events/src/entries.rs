@@ -14,11 +14,14 @@ pub enum Cause {
     Prefetch = 2,
     /// `kvm_mmu_set_spte` outside any fault seen.
     Other = 3,
+    /// Read after a fault that KVM gave up, since the host may have taken its entry away meanwhile
+    /// (copy on write of the host's page), which no tracepoint tells.
+    Reread = 4,
 }
 
 impl Cause {
     /// Every cause, in the order of their numbers.
-    pub const ALL: [Cause; 3] = [Cause::Link, Cause::Prefetch, Cause::Other];
+    pub const ALL: [Cause; 4] = [Cause::Link, Cause::Prefetch, Cause::Other, Cause::Reread];
 
     /// The cause with this number, if there is one.
     pub fn from_raw(raw: u8) -> Option<Self> {
@@ -31,6 +34,7 @@ impl Cause {
             Cause::Link => "link",
             Cause::Prefetch => "prefetch",
             Cause::Other => "other",
+            Cause::Reread => "reread",
         }
     }
 

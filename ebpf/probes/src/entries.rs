@@ -35,17 +35,25 @@ pub fn record(vcpu: &Vcpu, cause: Cause, sptep: Hpa, spte: Spte, level: u8, gfn:
 /// `mmu_lock`, the path from the root to `gva` is read and its upper entries are recorded.
 #[inline(always)]
 pub fn record_links(vcpu: &mut Vcpu, gva: Gva) {
-    if vcpu.linking == 0 {
-        return;
+    if vcpu.linking != 0 {
+        vcpu.linking = 0;
+        walk(vcpu, gva, true);
     }
-    vcpu.linking = 0;
+}
+
+/// Records the leaf entry of `gva` as it is now, if there is a table for it.
+#[inline(always)]
+pub fn reread_leaf(vcpu: &Vcpu, gva: Gva) {
+    walk(vcpu, gva, false);
+}
+
+/// The path of `gva`: its upper entries are recorded, or the leaf at its end.
+#[inline(always)]
+fn walk(vcpu: &Vcpu, gva: Gva, links: bool) {
     let mut table = vcpu.root;
     let mut level = vcpu.root_level;
-    // From level 5 down to 2: the leaf's own table needs no link below it.
-    for _ in 0..4 {
-        if level < 2 {
-            break;
-        }
+    // From level 5 down to 1.
+    for _ in 0..5 {
         let Some(index) = Level(level).index(gva) else {
             break;
         };
@@ -54,10 +62,22 @@ pub fn record_links(vcpu: &mut Vcpu, gva: Gva) {
             lose(Probe::Read);
             break;
         };
-        if !spte.is_shadow_present() || spte.is_leaf(Level(level)) {
+        let end = level == 1 || !spte.is_shadow_present() || spte.is_leaf(Level(level));
+        match (links, end) {
+            (true, false) => record(vcpu, Cause::Link, sptep, spte, level, Gfn(0)),
+            (false, true) => record(
+                vcpu,
+                Cause::Reread,
+                sptep,
+                spte,
+                level,
+                vcpu.gptes[0].gpa().gfn(),
+            ),
+            _ => {}
+        }
+        if end {
             break;
         }
-        record(vcpu, Cause::Link, sptep, spte, level, Gfn(0));
         table = spte.child();
         level -= 1;
     }

@@ -291,6 +291,9 @@ fn close(vcpu: &mut Vcpu, now: &Outcomes) {
         Class::Retried
     };
     record(vcpu, class, known, None, NOT_SEEN);
+    if matches!(class, Class::Retried) {
+        entries::reread_leaf(vcpu, vcpu.gva);
+    }
 }
 
 /// The frame of the fault's page, if KVM took it for MMIO.
