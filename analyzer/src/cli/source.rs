@@ -5,7 +5,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Args;
 use events::VmId;
 use trace::Trace;
@@ -26,7 +26,7 @@ pub struct Source {
 
 /// Opens a trace.
 pub fn open(path: &Path) -> Result<Trace, Failure> {
-    Ok(Trace::open(path).context("while opening the trace")?)
+    Ok(Trace::open(path)?)
 }
 
 /// Reads a whole trace, with progress.

@@ -20,7 +20,9 @@ pub use text::{meaning, text};
 #[non_exhaustive]
 pub enum ExplainError {
     /// There is none.
-    #[error("no such fault: {wanted}; the VM has {faults} faults, of which {matching} match")]
+    #[error(
+        "no such fault: {wanted}; of the VM's {faults} faults {matching} would match without the number"
+    )]
     NoSuchFault {
         /// What was asked for.
         wanted: String,

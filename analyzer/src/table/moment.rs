@@ -33,7 +33,7 @@ pub enum TableError {
     },
     /// Outside the recording.
     #[error(
-        "the trace has no record at that time: it lasts from {start} to {end} ns on its clock, {length:.6}s"
+        "the trace has no record at that time: it lasts {length:.6} s, on its clock from {start} to {end} ns"
     )]
     Outside {
         /// First record, ns.
@@ -95,7 +95,14 @@ impl FromStr for Moment {
                 return Ok(Moment::Since((number * ns) as u64));
             }
         }
-        text.parse().map(Moment::Clock).map_err(|_| error())
+        // A fraction can only be seconds; a whole number is the trace's clock.
+        match text.parse() {
+            Ok(clock) => Ok(Moment::Clock(clock)),
+            Err(_) if text.contains('.') => {
+                format!("{text}s").parse().map_err(|_: TableError| error())
+            }
+            Err(_) => Err(error()),
+        }
     }
 }
 
