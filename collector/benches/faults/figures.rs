@@ -17,6 +17,8 @@ pub struct Figures {
     pub fault_ns: Turns,
     /// Phase `map`, where the guest's kernel is emulated and nothing faults, ns a page.
     pub emulated_page_ns: Turns,
+    /// CPU time outside the kernel, ns a page: of a traced run, what the recorder takes on other cores.
+    pub user_ns: Turns,
     /// Events of one run.
     pub tracefs_events: u64,
     /// Events lost in all runs.

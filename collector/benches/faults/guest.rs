@@ -4,7 +4,8 @@
 //! the probes and writing the last segment are not in it.
 
 use std::{
-    fs,
+    fs, io,
+    mem::MaybeUninit,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -42,6 +43,8 @@ pub struct Run {
     pub touch_ns: f64,
     /// ns a page of the phase `map`: the guest's kernel fills its tables, and no page faults.
     pub map_ns: f64,
+    /// ns a page of the whole process outside the kernel, on any CPU: of a traced run, the recorder.
+    pub user_ns: f64,
     /// What the collector recorded.
     pub recorded: Option<Recorded>,
     /// What tracefs recorded.
@@ -131,9 +134,11 @@ impl Guest<'_> {
 
     fn run(&self, command: &mut Command) -> anyhow::Result<Run> {
         go_on()?;
+        let before = user_ns()?;
         let output = command
             .output()
             .with_context(|| format!("while starting {COLLECTOR}"))?;
+        let user_ns = user_ns()? - before;
         go_on()?;
         ensure!(
             output.status.success(),
@@ -145,6 +150,7 @@ impl Guest<'_> {
         Ok(Run {
             touch_ns: outcome.ns("touch", "check")? / self.pages as f64,
             map_ns: outcome.ns("map", "touch")? / self.pages as f64,
+            user_ns: user_ns / self.pages as f64,
             recorded: outcome.recorded,
             events: None,
         })
@@ -167,4 +173,16 @@ impl Outcome {
             .context("the guest's clock went backwards")?;
         Ok(cycles as f64 * 1e6 / f64::from(khz))
     }
+}
+
+/// User CPU time of all children so far.
+fn user_ns() -> anyhow::Result<f64> {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is room for one.
+    if unsafe { libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error()).context("getrusage");
+    }
+    // SAFETY: plain numbers, valid as zeroes, and filled in.
+    let time = unsafe { usage.assume_init() }.ru_utime;
+    Ok(time.tv_sec as f64 * 1e9 + time.tv_usec as f64 * 1e3)
 }

@@ -141,6 +141,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         rounds: args.rounds,
         fault_ns: turns(|run| run.touch_ns),
         emulated_page_ns: turns(|run| run.map_ns),
+        user_ns: turns(|run| run.user_ns),
         tracefs_events: of(Way::Tracefs)
             .filter_map(|run| run.events)
             .map(|events| events.recorded)

@@ -44,6 +44,11 @@ fn write(figures: &Figures, out: &mut String) -> fmt::Result {
     turns(&figures.emulated_page_ns, out)?;
     writeln!(
         out,
+        "\nns of CPU time outside the kernel for a fault: the recorder's threads"
+    )?;
+    turns(&figures.user_ns, out)?;
+    writeln!(
+        out,
         "tracefs: {} events a run, {} lost in all runs\n",
         figures.tracefs_events, figures.tracefs_lost
     )?;
