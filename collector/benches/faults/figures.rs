@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    guest::Run, machine::Machine, programs::Programs, replay::Replay, spread::Spread,
-    targets::Target,
+    guest::Run, machine::Machine, programs::Programs, recorder::Recorder, replay::Replay,
+    spread::Spread, targets::Target,
 };
 
 #[derive(Debug, Serialize)]
@@ -17,8 +17,6 @@ pub struct Figures {
     pub fault_ns: Turns,
     /// Phase `map`, where the guest's kernel is emulated and nothing faults, ns a page.
     pub emulated_page_ns: Turns,
-    /// CPU time outside the kernel, ns a page: of a traced run, what the recorder takes on other cores.
-    pub user_ns: Turns,
     /// Events of one run.
     pub tracefs_events: u64,
     /// Events lost in all runs.
@@ -29,6 +27,7 @@ pub struct Figures {
     pub lost: Loss,
     /// While every core was busy with something else too.
     pub lost_busy: Loss,
+    pub recorder: Recorder,
     pub programs: Programs,
     pub replay: Replay,
     pub targets: Vec<Target>,

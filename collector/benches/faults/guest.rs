@@ -43,7 +43,7 @@ pub struct Run {
     pub touch_ns: f64,
     /// ns a page of the phase `map`: the guest's kernel fills its tables, and no page faults.
     pub map_ns: f64,
-    /// ns a page of the whole process outside the kernel, on any CPU: of a traced run, the recorder.
+    /// CPU time of the whole process outside the kernel, from its start to its end, ns.
     pub user_ns: f64,
     /// What the collector recorded.
     pub recorded: Option<Recorded>,
@@ -150,7 +150,7 @@ impl Guest<'_> {
         Ok(Run {
             touch_ns: outcome.ns("touch", "check")? / self.pages as f64,
             map_ns: outcome.ns("map", "touch")? / self.pages as f64,
-            user_ns: user_ns / self.pages as f64,
+            user_ns,
             recorded: outcome.recorded,
             events: None,
         })

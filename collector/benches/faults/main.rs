@@ -3,9 +3,10 @@
 //! ```text
 //! main      what is measured, and in which order     guest     one run of `linear`
 //! tracefs   a tracer to compare with                 programs  the kernel's measure of the probes
-//! replay    the analyzer's speed                     spread    medians and quartiles
+//! recorder  its CPU time                             replay    the analyzer's speed
+//! spread    medians and quartiles                    machine   where and when
 //! figures   everything that was measured             targets   what it should have been
-//! text      the same as a table                      machine   where and when
+//! text      the same as a table
 //! ```
 //!
 //! The ways of tracing take turns, so that a machine that slows down slows down all of them, and
@@ -15,6 +16,7 @@ mod figures;
 mod guest;
 mod machine;
 mod programs;
+mod recorder;
 mod replay;
 mod spread;
 mod targets;
@@ -44,7 +46,7 @@ struct Args {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Pages that the guest touches, each of them one fault
-    #[arg(long, default_value_t = 57_344, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
+    #[arg(long, default_value_t = 57_344, value_parser = clap::value_parser!(u64).range(4096..=524_288))]
     pages: u64,
     /// Faults in the trace that the analyzer replays
     #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
@@ -106,13 +108,14 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         .map(|round| take_turns(round, args, &sequential))
         .collect::<Result<Vec<_>, _>>()?;
 
-    progress("random, both cores busy, the kernel's own measure");
+    progress("random, every core busy, the recorder, the kernel's own measure");
     let random = Guest {
         pattern: Pattern::Random,
         ..sequential
     };
     let random = Disk::of(&random.traced("random")?)?;
     let busy = busy(|| sequential.traced("busy"))?;
+    let recorder = recorder::measure(&sequential)?;
     let programs = programs::measure(&sequential)?;
     let machine = Machine::of(&folder.path().join("busy.trace"), niceness, load)?;
 
@@ -141,7 +144,6 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         rounds: args.rounds,
         fault_ns: turns(|run| run.touch_ns),
         emulated_page_ns: turns(|run| run.map_ns),
-        user_ns: turns(|run| run.user_ns),
         tracefs_events: of(Way::Tracefs)
             .filter_map(|run| run.events)
             .map(|events| events.recorded)
@@ -155,6 +157,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         random,
         lost: Loss::of(of(Way::Traced))?,
         lost_busy: Loss::of([&busy])?,
+        recorder,
         programs,
         replay,
         targets: Vec::new(),

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use crate::{
     figures::{Compared, Disk, Figures, Loss, Turns},
     programs::{Cost, Programs},
+    recorder::Recorder,
     replay::Replay,
     spread::Spread,
     targets::Target,
@@ -44,11 +45,6 @@ fn write(figures: &Figures, out: &mut String) -> fmt::Result {
     turns(&figures.emulated_page_ns, out)?;
     writeln!(
         out,
-        "\nns of CPU time outside the kernel for a fault: the recorder's threads"
-    )?;
-    turns(&figures.user_ns, out)?;
-    writeln!(
-        out,
         "tracefs: {} events a run, {} lost in all runs\n",
         figures.tracefs_events, figures.tracefs_lost
     )?;
@@ -59,6 +55,13 @@ fn write(figures: &Figures, out: &mut String) -> fmt::Result {
     writeln!(out, "records lost")?;
     loss("in the rounds", &figures.lost, out)?;
     loss("every core busy", &figures.lost_busy, out)?;
+    let Recorder {
+        ns_a_fault,
+        start_ns,
+    } = figures.recorder;
+    writeln!(out, "CPU time outside the kernel")?;
+    writeln!(out, "  {:<20}{ns_a_fault:>8.0}   ns a fault", "recorder")?;
+    writeln!(out, "  {:<20}{:>8.0}   ms", "start and end", start_ns / 1e6)?;
 
     writeln!(out)?;
     programs(&figures.programs, out)?;

@@ -2,9 +2,7 @@
 
 use std::{fs, path::Path, process::Stdio, thread, time::Duration};
 
-use crate::support::{
-    analyze, analyzer, beside_others, collector, expect_code, folder, record, run, stderr,
-};
+use crate::support::{analyze, analyzer, collector, expect_code, folder, record, run, stderr};
 
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
@@ -12,7 +10,6 @@ fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
     for millis in [1500, 2500] {
         let folder = folder();
         let trace = folder.path().join("k.trace");
-        let guests = beside_others();
         let mut child = collector()
             .args(["run", "linear", "-p", "pages=524288", "-o"])
             .arg(&trace)
@@ -30,7 +27,6 @@ fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
         thread::sleep(Duration::from_millis(millis));
         child.kill().expect("kill -9");
         child.wait().expect("a child");
-        drop(guests);
 
         let summary = analyze("summary", &trace);
         assert_eq!(summary["complete"], false);
@@ -49,7 +45,6 @@ fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
 fn kvm_ctrl_c_ends_the_guest_and_completes_the_trace() {
     let folder = folder();
     let trace = folder.path().join("i.trace");
-    let guests = beside_others();
     let child = collector()
         .args(["run", "linear", "-p", "pages=524288", "-o"])
         .arg(&trace)
@@ -60,7 +55,6 @@ fn kvm_ctrl_c_ends_the_guest_and_completes_the_trace() {
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
     let output = child.wait_with_output().expect("a child");
-    drop(guests);
     expect_code(&output, 1);
     let summary = analyze("summary", &trace);
     assert_eq!(summary["complete"], true);

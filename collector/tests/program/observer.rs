@@ -10,7 +10,7 @@ use std::{
 use events::{Cause, Class, PageEvent};
 use trace::{Record, Trace};
 
-use crate::support::{alone, collector, folder, json};
+use crate::support::{collector, folder, json, run};
 
 /// A tracefs instance of its own, removed at the end.
 struct Instance(PathBuf);
@@ -99,9 +99,7 @@ fn kvm_tracefs_counts_the_same_in_the_same_run() {
         // SAFETY: between fork and exec only a file is written, and nothing is allocated that
         // another thread could hold a lock of: the child of a test that has one other thread.
         unsafe { command.pre_exec(move || fs::write(&pids, process::id().to_string())) };
-        let alone = alone();
-        let outcome = json(&command.output().expect("the program starts"));
-        drop(alone);
+        let outcome = json(&run(&mut command));
         assert_eq!(outcome["recorded"]["lost"], 0);
         assert_eq!(instance.overruns(), 0, "tracefs kept everything");
 

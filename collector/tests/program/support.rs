@@ -3,7 +3,6 @@
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use serde_json::Value;
@@ -30,23 +29,8 @@ pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Guests run side by side, but for a test that must be the only one: tracefs' filter by process
-/// lets events of other vCPUs through around a switch of tasks.
-static GUESTS: RwLock<()> = RwLock::new(());
-
-/// Held while a guest runs beside others.
-pub fn beside_others() -> RwLockReadGuard<'static, ()> {
-    GUESTS.read().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Held while a guest must run alone.
-pub fn alone() -> RwLockWriteGuard<'static, ()> {
-    GUESTS.write().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// Runs to the end.
 pub fn run(command: &mut Command) -> Output {
-    let _guests = beside_others();
     command.output().expect("the program starts")
 }
 
