@@ -15,6 +15,8 @@ setup:
 
 build: setup
 	$(CARGO) build --release --locked
+	@mkdir -p target/release
+	@ln -sf $(addprefix ../x86_64-unknown-linux-gnu/release/,collector analyzer) target/release/
 
 demo: build
 	@.ci/demo

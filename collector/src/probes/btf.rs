@@ -11,7 +11,7 @@ use std::{
 };
 
 use btf_rs::{Btf, BtfType, Type};
-use events::{ABSENT, Config};
+use events::{ABSENT, Config, FIELDS, Offsets};
 
 /// Where the kernel shows its types.
 const BTF: &str = "/sys/kernel/btf";
@@ -110,55 +110,34 @@ impl KernelTypes {
         let [shift, width] = *role
             .get("level")
             .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.level".to_owned()))?;
-        let taken = fields.need("kvm_vcpu", "stat.pf_taken")?;
-        for (number, name) in ["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"]
-            .into_iter()
-            .enumerate()
-        {
-            let offset = fields.need("kvm_vcpu", &format!("stat.{name}"))?;
-            if offset != taken + 8 * (number as u32 + 1) {
+        let mut numbers = [ABSENT; FIELDS.len()];
+        for (number, field) in numbers.iter_mut().zip(FIELDS) {
+            *number = match fields.find(field.of, field.path) {
+                Some(offset) => offset,
+                None if field.needed => {
+                    return Err(BtfError::Missing(format!("{}.{}", field.of, field.path)));
+                }
+                None => ABSENT,
+            };
+        }
+        let offsets: Offsets = bytemuck::cast(numbers);
+        // The probes read these at once.
+        for (number, name) in (1..).zip(["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"]) {
+            if fields.find("kvm_vcpu", &format!("stat.{name}"))
+                != Some(offsets.vcpu_pf_taken + 8 * number)
+            {
                 return Err(BtfError::Missing(format!(
                     "kvm_vcpu.stat.{name} right behind pf_taken"
                 )));
             }
         }
-        let (vcpu_rip, vcpu_regs_avail) = self.rip(&mut fields);
         let config = Config {
-            page_offset: 0,
-            fault_addr: fields.need("kvm_page_fault", "addr")?,
-            fault_error_code: fields.need("kvm_page_fault", "error_code")?,
-            fault_gfn: fields.need("kvm_page_fault", "gfn")?,
-            fault_slot: fields.need("kvm_page_fault", "slot")?,
-            fault_pfn: fields.need("kvm_page_fault", "pfn")?,
-            fault_goal_level: fields.need("kvm_page_fault", "goal_level")?,
-            sp_link: fields.need("kvm_mmu_page", "link")?,
-            sp_spt: fields.need("kvm_mmu_page", "spt")?,
-            sp_gfn: fields.need("kvm_mmu_page", "gfn")?,
-            sp_role: fields.need("kvm_mmu_page", "role")?,
-            sp_unsync: fields.need("kvm_mmu_page", "unsync")?,
-            sp_root_count: fields.need("kvm_mmu_page", "root_count")?,
-            vcpu_cr3: fields.need("kvm_vcpu", "arch.cr3")?,
-            vcpu_rip,
-            vcpu_regs_avail,
-            vcpu_mmio_gva: fields.need("kvm_vcpu", "arch.mmio_gva")?,
-            vcpu_mmio_gfn: fields.need("kvm_vcpu", "arch.mmio_gfn")?,
-            vcpu_mmu: fields.need("kvm_vcpu", "arch.mmu")?,
-            vcpu_run: fields.need("kvm_vcpu", "run")?,
-            vcpu_pf_taken: taken,
-            mmu_root_hpa: fields.need("kvm_mmu", "root.hpa")?,
-            mmu_root_role: fields.need("kvm_mmu", "root_role")?,
-            slot_base_gfn: fields.need("kvm_memory_slot", "base_gfn")?,
-            slot_userspace_addr: fields.need("kvm_memory_slot", "userspace_addr")?,
-            slot_id: fields.need("kvm_memory_slot", "id")?,
-            kvm_active_mmu_pages: fields.need("kvm", "arch.active_mmu_pages")?,
-            task_files: fields.need("task_struct", "files")?,
-            files_fdt: fields.need("files_struct", "fdt")?,
-            fdt_fd: fields.need("fdtable", "fd")?,
-            file_private_data: fields.need("file", "private_data")?,
+            page_offset: [0; 2],
+            offsets,
+            keeps_rip: u32::from(self.keeps_rip(&offsets)),
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
             walk_bits: 0,
-            reserved: 0,
         };
         Ok(Resolved {
             config,
@@ -168,17 +147,12 @@ impl KernelTypes {
     }
 
     /// RIP is kept with the other registers up to Linux 6.18: one element more than the 16 general
-    /// ones; and the set of those that are valid now.
-    fn rip(&self, fields: &mut Fields<'_>) -> (u32, u32) {
-        const RIP: u32 = 16;
-        let regs = fields.find("kvm_vcpu", "arch.regs");
-        let available = fields.find("kvm_vcpu", "arch.regs_avail");
-        match (regs, available, self.array_length("kvm_vcpu", "arch.regs")) {
-            (Some(regs), Some(available), Some(length)) if length > RIP => {
-                (regs + 8 * RIP, available)
-            }
-            _ => (ABSENT, ABSENT),
-        }
+    /// ones; and there is a set of those that are valid now.
+    fn keeps_rip(&self, offsets: &Offsets) -> bool {
+        offsets.vcpu_regs_avail != ABSENT
+            && self
+                .array_length("kvm_vcpu", "arch.regs")
+                .is_some_and(|registers| registers > 16)
     }
 
     fn role_fields(&self) -> BTreeMap<String, [u8; 2]> {
@@ -288,11 +262,6 @@ impl Fields<'_> {
             .map(|(place, _)| place.bits / 8);
         self.offsets.insert(format!("{name}.{path}"), offset);
         offset
-    }
-
-    fn need(&mut self, name: &str, path: &str) -> Result<u32, BtfError> {
-        self.find(name, path)
-            .ok_or_else(|| BtfError::Missing(format!("{name}.{path}")))
     }
 }
 

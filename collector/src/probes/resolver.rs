@@ -34,7 +34,7 @@ pub fn page_offset(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<u64, Req
     let mut resolver = Resolver::load(config)?;
     let vcpu_ptr = resolver.ask([number(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
     resolver.refuse_two_dimensional(resolved, vcpu_ptr)?;
-    let run = resolver.read(vcpu_ptr, config.vcpu_run)?;
+    let run = resolver.read(vcpu_ptr, config.offsets.vcpu_run)?;
     let physical = run_page(vcpu).map_err(|error: io::Error| {
         RequestError::DirectMap(format!("the kvm_run page: {error}"))
     })?;
@@ -83,9 +83,9 @@ impl Resolver {
         let Some([bit, _]) = resolved.role.get("direct") else {
             return Ok(());
         };
-        let mmu = self.read(vcpu_ptr, resolved.config.vcpu_mmu)?;
+        let mmu = self.read(vcpu_ptr, resolved.config.offsets.vcpu_mmu)?;
         // The word behind is read along, and is not looked at.
-        let role = self.read(mmu, resolved.config.mmu_root_role)?;
+        let role = self.read(mmu, resolved.config.offsets.mmu_root_role)?;
         if role >> bit & 1 != 0 {
             Err(RequestError::TwoDimensional)
         } else {

@@ -60,7 +60,7 @@ pub fn prepare(order: &Order) -> Result<Setup, Failure> {
         error => Failure::host(error).hint("`collector doctor` says more"),
     })?;
     let mut config = resolved.config;
-    config.page_offset = page_offset;
+    config.page_offset = [page_offset as u32, (page_offset >> 32) as u32];
     config.walk_bits = if host::emulates_guest_kernel() {
         PFERR_USER
     } else {

@@ -5,73 +5,99 @@ use bytemuck::{Pod, Zeroable};
 /// An offset of a field that this kernel does not have.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Byte offsets of kernel fields, resolved at start (Rust-built eBPF carries no
-/// CO-RE relocations). Field names are `struct_member`.
+/// A kernel field whose offset the probes use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The struct it belongs to.
+    pub of: &'static str,
+    /// Its path within, anonymous members left out.
+    pub path: &'static str,
+    /// Without it nothing can be recorded.
+    pub needed: bool,
+}
+
+/// One list for the struct that the probes read and for what user space looks up.
+macro_rules! offsets {
+    ($($need:ident $name:ident $of:literal $path:literal $($note:literal)?;)*) => {
+        /// Byte offsets of kernel fields, resolved at start (Rust-built eBPF carries no CO-RE
+        /// relocations); [`ABSENT`] where this kernel has no such field.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+        #[repr(C)]
+        pub struct Offsets {
+            $(
+                #[doc = concat!("`", $of, ".", $path, "`" $(, "; ", $note)?)]
+                pub $name: u32,
+            )*
+        }
+
+        /// What each number of [`Offsets`] is, in its order.
+        pub const FIELDS: &[Field] = &[$(Field {
+            of: $of,
+            path: $path,
+            needed: needed!($need),
+        }),*];
+    };
+}
+
+macro_rules! needed {
+    (need) => {
+        true
+    };
+    (find) => {
+        false
+    };
+}
+
+offsets! {
+    need fault_addr "kvm_page_fault" "addr";
+    need fault_error_code "kvm_page_fault" "error_code" "its low 32 bits are read";
+    need fault_gfn "kvm_page_fault" "gfn";
+    need fault_slot "kvm_page_fault" "slot";
+    need fault_pfn "kvm_page_fault" "pfn";
+    need fault_goal_level "kvm_page_fault" "goal_level";
+    need sp_link "kvm_mmu_page" "link";
+    need sp_spt "kvm_mmu_page" "spt";
+    need sp_gfn "kvm_mmu_page" "gfn";
+    need sp_role "kvm_mmu_page" "role";
+    need sp_unsync "kvm_mmu_page" "unsync";
+    need sp_root_count "kvm_mmu_page" "root_count";
+    need vcpu_kvm "kvm_vcpu" "kvm";
+    need vcpu_id "kvm_vcpu" "vcpu_id";
+    need vcpu_cr3 "kvm_vcpu" "arch.cr3";
+    find vcpu_regs "kvm_vcpu" "arch.regs" "RIP is the 17th, up to Linux 6.18";
+    find vcpu_regs_avail "kvm_vcpu" "arch.regs_avail" "a bit for each register";
+    find vcpu_mmio_gva "kvm_vcpu" "arch.mmio_gva" "page of the latest access that no memslot covers";
+    find vcpu_mmio_gfn "kvm_vcpu" "arch.mmio_gfn" "its frame";
+    need vcpu_mmu "kvm_vcpu" "arch.mmu";
+    need vcpu_run "kvm_vcpu" "run";
+    find vcpu_pid "kvm_vcpu" "pid" "the thread that ran it last";
+    need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "with `pf_fixed`, `pf_emulate`, `pf_spurious`, `pf_fast` behind it";
+    need mmu_root_hpa "kvm_mmu" "root.hpa";
+    need mmu_root_role "kvm_mmu" "root_role";
+    need slot_base_gfn "kvm_memory_slot" "base_gfn";
+    need slot_userspace_addr "kvm_memory_slot" "userspace_addr";
+    need slot_id "kvm_memory_slot" "id";
+    need kvm_active_mmu_pages "kvm" "arch.active_mmu_pages";
+    need task_files "task_struct" "files";
+    need files_fdt "files_struct" "fdt";
+    need fdt_fd "fdtable" "fd";
+    need file_private_data "file" "private_data";
+    find pid_numbers "pid" "numbers" "`upid.nr` of the outermost namespace comes first";
+    find range_slot "kvm_gfn_range" "slot";
+    find range_start "kvm_gfn_range" "start";
+    find range_end "kvm_gfn_range" "end";
+}
+
+/// Everything that the probes must be told about the kernel they run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Config {
-    /// Start of the kernel's direct map: kernel address minus physical address.
-    pub page_offset: u64,
-    /// `kvm_page_fault.addr`
-    pub fault_addr: u32,
-    /// `kvm_page_fault.error_code`; its low 32 bits are read.
-    pub fault_error_code: u32,
-    /// `kvm_page_fault.gfn`
-    pub fault_gfn: u32,
-    /// `kvm_page_fault.slot`
-    pub fault_slot: u32,
-    /// `kvm_page_fault.pfn`
-    pub fault_pfn: u32,
-    /// `kvm_page_fault.goal_level`
-    pub fault_goal_level: u32,
-    /// `kvm_mmu_page.link`
-    pub sp_link: u32,
-    /// `kvm_mmu_page.spt`
-    pub sp_spt: u32,
-    /// `kvm_mmu_page.gfn`
-    pub sp_gfn: u32,
-    /// `kvm_mmu_page.role`
-    pub sp_role: u32,
-    /// `kvm_mmu_page.unsync`
-    pub sp_unsync: u32,
-    /// `kvm_mmu_page.root_count`
-    pub sp_root_count: u32,
-    /// `kvm_vcpu.arch.cr3`
-    pub vcpu_cr3: u32,
-    /// `kvm_vcpu.arch.regs[VCPU_REGS_RIP]`, absent where RIP is not kept there.
-    pub vcpu_rip: u32,
-    /// `kvm_vcpu.arch.regs_avail`, a bit for each register; absent where `vcpu_rip` is
-    pub vcpu_regs_avail: u32,
-    /// `kvm_vcpu.arch.mmio_gva`, page of the latest access that no memslot covers
-    pub vcpu_mmio_gva: u32,
-    /// `kvm_vcpu.arch.mmio_gfn`, its frame
-    pub vcpu_mmio_gfn: u32,
-    /// `kvm_vcpu.arch.mmu`
-    pub vcpu_mmu: u32,
-    /// `kvm_vcpu.run`
-    pub vcpu_run: u32,
-    /// `kvm_vcpu.stat.pf_taken`, with `pf_fixed`, `pf_emulate`, `pf_spurious`, `pf_fast` behind it
-    pub vcpu_pf_taken: u32,
-    /// `kvm_mmu.root.hpa`
-    pub mmu_root_hpa: u32,
-    /// `kvm_mmu.root_role`
-    pub mmu_root_role: u32,
-    /// `kvm_memory_slot.base_gfn`
-    pub slot_base_gfn: u32,
-    /// `kvm_memory_slot.userspace_addr`
-    pub slot_userspace_addr: u32,
-    /// `kvm_memory_slot.id`
-    pub slot_id: u32,
-    /// `kvm.arch.active_mmu_pages`
-    pub kvm_active_mmu_pages: u32,
-    /// `task_struct.files`
-    pub task_files: u32,
-    /// `files_struct.fdt`
-    pub files_fdt: u32,
-    /// `fdtable.fd`
-    pub fdt_fd: u32,
-    /// `file.private_data`
-    pub file_private_data: u32,
+    /// Start of the kernel's direct map: kernel address minus physical address, low half first.
+    pub page_offset: [u32; 2],
+    /// Where the fields are.
+    pub offsets: Offsets,
+    /// Whether RIP is kept behind the general registers.
+    pub keeps_rip: u32,
     /// Where the level is in a role word: lowest bit.
     pub role_level_shift: u32,
     /// The level's width in bits.
@@ -79,6 +105,12 @@ pub struct Config {
     /// `PFERR_*` bits that the walk of every fault has: U where KVM emulates the guest's kernel
     /// (PVM), so that the emulator's walks, millions a second, are told at once; else none.
     pub walk_bits: u32,
-    /// Zero.
-    pub reserved: u32,
 }
+
+impl Config {
+    /// As it is in the object file, before the loader puts the real one in its place.
+    // SAFETY: plain numbers (Zeroable).
+    pub const EMPTY: Self = unsafe { core::mem::zeroed() };
+}
+
+const _: () = assert!(FIELDS.len() * 4 == size_of::<Offsets>());

@@ -20,7 +20,7 @@ mod spte;
 mod vcpus;
 
 pub use address::{ERROR_PFN_MASK, Gfn, Gpa, Gpte, Gva, Hpa, Hva, NO_SLOT_PFN, Pfn, Spte};
-pub use config::{ABSENT, Config};
+pub use config::{ABSENT, Config, FIELDS, Field, Offsets};
 pub use entries::{Cause, Entry};
 pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};
 pub use header::{Header, NO_VCPU, RecordKind, Seq, TimeNs, VcpuId, VmId};

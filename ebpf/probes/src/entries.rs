@@ -1,14 +1,16 @@
 //! SPTEs that change beside the leaf of a fault.
 
-use events::{ABSENT, Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Root, Spte, Vcpu};
+use events::{Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Root, Spte, Vcpu};
 
 use crate::{
-    kernel::{Window, direct_map, now, offset, read, role_level},
+    kernel::{Window, config, direct_map, now, offset, read, role_level},
     ring::{lose, reserve, submit},
 };
 
+/// `VCPU_REGS_RIP`.
+const RIP: u32 = 16;
 /// Bit of `VCPU_REGS_RIP` in `regs_avail`: VMX reads RIP only when KVM asks for it.
-const RIP_AVAILABLE: u32 = 1 << 16;
+const RIP_AVAILABLE: u32 = 1 << RIP;
 
 /// Records one changed entry.
 #[inline(always)]
@@ -87,17 +89,14 @@ fn walk(vcpu: &Vcpu, gva: Gva, links: bool) {
 #[inline(always)]
 pub fn update_root(vcpu: &mut Vcpu) -> Option<()> {
     // RIP is the last of the registers; the marks of which are valid and CR3 follow closely.
-    let keeps_rip = offset!(vcpu_rip) != ABSENT;
-    let from = if keeps_rip {
-        offset!(vcpu_rip)
-    } else {
-        offset!(vcpu_cr3)
-    };
+    let keeps_rip = config!(keeps_rip) != 0;
+    let rip = offset!(vcpu_regs).wrapping_add(8 * RIP);
+    let from = if keeps_rip { rip } else { offset!(vcpu_cr3) };
     let arch = Window::<48>::read(vcpu.vcpu_ptr, from)?;
     let cr3: u64 = arch.get(offset!(vcpu_cr3))?;
     vcpu.has_rip = 0;
     if keeps_rip && arch.get::<u32>(offset!(vcpu_regs_avail))? & RIP_AVAILABLE != 0 {
-        vcpu.rip = Gva(arch.get(offset!(vcpu_rip))?);
+        vcpu.rip = Gva(arch.get(rip)?);
         vcpu.has_rip = 1;
     }
     let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;

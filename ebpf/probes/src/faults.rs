@@ -18,7 +18,7 @@ use events::{
 
 use crate::{
     entries,
-    kernel::{Window, now, offset, physical, read},
+    kernel::{Window, config, now, offset, physical, read},
     ring::{lose, reserve, submit},
     vcpus,
 };
@@ -58,7 +58,7 @@ fn walk() -> u32 {
 #[raw_tracepoint]
 pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     let error_code = ctx.arg::<u64>(1) as u32;
-    let wanted = offset!(walk_bits);
+    let wanted = config!(walk_bits);
     if error_code & wanted != wanted {
         set_walk(OTHER);
         return;

@@ -5,51 +5,23 @@ use events::{Config, Hpa};
 
 /// Overridden at load. Read-only and frozen, so the verifier sees constants.
 #[unsafe(no_mangle)]
-pub(crate) static CONFIG: Config = Config {
-    page_offset: 0,
-    fault_addr: 0,
-    fault_error_code: 0,
-    fault_gfn: 0,
-    fault_slot: 0,
-    fault_pfn: 0,
-    fault_goal_level: 0,
-    sp_link: 0,
-    sp_spt: 0,
-    sp_gfn: 0,
-    sp_role: 0,
-    sp_unsync: 0,
-    sp_root_count: 0,
-    vcpu_cr3: 0,
-    vcpu_rip: 0,
-    vcpu_regs_avail: 0,
-    vcpu_mmio_gva: 0,
-    vcpu_mmio_gfn: 0,
-    vcpu_mmu: 0,
-    vcpu_run: 0,
-    vcpu_pf_taken: 0,
-    mmu_root_hpa: 0,
-    mmu_root_role: 0,
-    slot_base_gfn: 0,
-    slot_userspace_addr: 0,
-    slot_id: 0,
-    kvm_active_mmu_pages: 0,
-    task_files: 0,
-    files_fdt: 0,
-    fdt_fd: 0,
-    file_private_data: 0,
-    role_level_shift: 0,
-    role_level_width: 0,
-    walk_bits: 0,
-    reserved: 0,
-};
+pub(crate) static CONFIG: Config = Config::EMPTY;
 
 /// What user space resolved, e.g. `offset!(sp_spt)`.
 macro_rules! offset {
     ($field:ident) => {
-        crate::kernel::constant(&crate::kernel::CONFIG.$field)
+        crate::kernel::constant(&crate::kernel::CONFIG.offsets.$field)
     };
 }
 pub(crate) use offset;
+
+/// The rest of what user space resolved, e.g. `config!(walk_bits)`.
+macro_rules! config {
+    ($field:ident) => {
+        crate::kernel::constant(&crate::kernel::CONFIG.$field)
+    };
+}
+pub(crate) use config;
 
 /// What the loader put in the place of `value`.
 #[inline(always)]
@@ -107,18 +79,24 @@ impl<const N: usize> Window<N> {
 /// Kernel address of a page in the direct map to its physical address.
 #[inline(always)]
 pub fn physical(address: u64) -> Hpa {
-    Hpa(address.wrapping_sub(offset!(page_offset)))
+    Hpa(address.wrapping_sub(page_offset()))
 }
 
 /// Physical address to the kernel's own.
 #[inline(always)]
 pub fn direct_map(physical: Hpa) -> u64 {
-    physical.0.wrapping_add(offset!(page_offset))
+    physical.0.wrapping_add(page_offset())
+}
+
+#[inline(always)]
+fn page_offset() -> u64 {
+    let [low, high] = config!(page_offset);
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// The level in a role word.
 #[inline(always)]
 pub fn role_level(role: u32) -> u8 {
-    ((role >> (offset!(role_level_shift) & 31)) & ((1 << (offset!(role_level_width) & 7)) - 1))
+    ((role >> (config!(role_level_shift) & 31)) & ((1 << (config!(role_level_width) & 7)) - 1))
         as u8
 }
