@@ -304,10 +304,12 @@ impl Maker {
             exit_ns: None,
             walk_ns: None,
             pfn_ns: None,
+            hva_ns: None,
             tables_ns: None,
             pfn_tables_ns: None,
             write_ns: None,
             inject_ns: None,
+            emulate_ns: None,
             entry_ns: None,
         }
     }
@@ -327,6 +329,7 @@ impl Maker {
             cause,
             sptep,
             spte,
+            old: None,
             level,
             gfn: None,
         });
@@ -461,6 +464,7 @@ impl Maker {
             hook: format!("raw tracepoint {name}"),
             attached,
             note: note.to_owned(),
+            tried: Vec::new(),
         };
         Meta {
             schema: trace::SCHEMA_VERSION,

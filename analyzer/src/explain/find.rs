@@ -214,7 +214,7 @@ fn look_ahead(vm: VmId, explanation: &mut Explanation, records: &mut trace::Reco
                 match row.cause {
                     Cause::Prefetch => prefetched(explanation, row),
                     // A fault's links come before it: these are the next one's.
-                    Cause::Link | Cause::Reread | Cause::Other => at_fault = false,
+                    _ => at_fault = false,
                 }
             }
             Record::Fault(row) => {

@@ -40,7 +40,7 @@ impl Counts {
             Record::Root(_) => self.roots += 1,
             Record::Mark(_) => self.marks += 1,
             Record::Keyframe(_) => self.keyframe_pages += 1,
-            Record::Loss(_) => {}
+            Record::Write(_) | Record::Host(_) | Record::Loss(_) => {}
         }
     }
 

@@ -80,6 +80,7 @@ fn record(seq: u64, step: &Step) -> Record {
             cause: Cause::Other,
             sptep,
             spte,
+            old: None,
             level: Level(1),
             gfn,
         })
@@ -162,10 +163,12 @@ pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
         exit_ns: None,
         walk_ns: None,
         pfn_ns: None,
+        hva_ns: None,
         tables_ns: None,
         pfn_tables_ns: None,
         write_ns: None,
         inject_ns: None,
+        emulate_ns: None,
         entry_ns: None,
     }
 }
@@ -459,6 +462,7 @@ fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record
             cause: Cause::Link,
             sptep: Hpa(near(a)),
             spte: Spte(near(b) | 1 << 11),
+            old: None,
             level: Level(small),
             gfn: flag.then_some(Gfn(b)),
         }),

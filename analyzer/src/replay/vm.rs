@@ -86,7 +86,7 @@ impl VmReplay {
             }
             Record::Keyframe(page) => self.keyframe_page(page),
             Record::Mark(row) if row.name == KEYFRAME => self.keyframe_mark(row),
-            Record::Mark(_) | Record::Loss(_) => {}
+            Record::Mark(_) | Record::Write(_) | Record::Host(_) | Record::Loss(_) => {}
         }
     }
 
