@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     host::{self, Paging},
     privileges,
-    probes::{KernelTypes, PLAN, Probes, UNSEEN},
+    probes::{KernelTypes, PLAN, Probes},
 };
 
 /// Size of the ring for the trial: one page.
@@ -71,15 +71,8 @@ pub fn examine() -> Report {
     let types = KernelTypes::running();
     findings.extend(btf(&types));
     if let Ok(types) = &types {
-        findings.extend(tracepoints(types));
+        findings.extend(steps(types));
     }
-    findings.extend(UNSEEN.iter().map(|(phase, why)| Finding {
-        section: "Steps of a fault that will be absent",
-        what: (*phase).to_owned(),
-        state: State::Absent,
-        found: (*why).to_owned(),
-        remedy: None,
-    }));
     let missing: Vec<&str> = findings
         .iter()
         .filter(|finding| finding.state == State::Missing)
@@ -258,37 +251,50 @@ fn btf(types: &Result<KernelTypes, crate::probes::BtfError>) -> Vec<Finding> {
     vec![finding(TYPES, "BTF", State::Ok, module, None), fields]
 }
 
-/// Each probe; as root they are attached for a moment, to no VM.
-fn tracepoints(types: &KernelTypes) -> Vec<Finding> {
-    const PROBES: &str = "Probes (raw tracepoints)";
+/// Each step; as root the probes are attached for a moment, to no VM.
+fn steps(types: &KernelTypes) -> Vec<Finding> {
+    const PROBES: &str = "Steps of a fault, and changes";
+    const COLUMNS: &str = "Columns of faults that will be absent";
     let trial = privileges::is_root().then(|| -> Result<Probes, String> {
         let config = types.resolve().map_err(|error| error.to_string())?.config;
         let (mut probes, _ring) =
             Probes::load(&config, TRIAL_RING, false).map_err(|error| error.to_string())?;
-        probes.attach().map_err(|error| error.to_string())?;
+        // A required probe that is refused stands among the states.
+        let _ = probes.attach(host::platform());
         Ok(probes)
     });
-    PLAN.iter()
-        .map(|hook| {
-            let there = types.has_tracepoint(hook.name);
-            let bad = if hook.required {
-                State::Missing
-            } else {
-                State::Absent
-            };
-            let (state, found) = match &trial {
-                _ if !there => (bad, format!("no such tracepoint; {}", hook.without)),
-                None => (State::Untried, hook.shows.to_owned()),
-                Some(Err(why)) => (bad, format!("{why}; {}", hook.without)),
-                Some(Ok(probes)) => {
-                    match probes.states().iter().find(|state| state.name == hook.name) {
-                        Some(state) if state.attached => (State::Ok, hook.shows.to_owned()),
-                        Some(state) => (bad, state.note.clone()),
-                        None => (bad, hook.without.to_owned()),
+    let mut findings = Vec::new();
+    let mut columns = Vec::new();
+    for step in PLAN {
+        let bad = if step.required {
+            State::Missing
+        } else {
+            State::Absent
+        };
+        let (state, found) = match &trial {
+            None => (State::Untried, step.shows.to_owned()),
+            Some(Err(why)) => (bad, format!("{why}; {}", step.without)),
+            Some(Ok(probes)) => {
+                match probes.states().iter().find(|state| state.name == step.name) {
+                    Some(state) if state.attached => {
+                        (State::Ok, format!("{} ({})", state.note, state.hook))
                     }
+                    Some(state) => (bad, state.note.clone()),
+                    None => (bad, step.without.to_owned()),
                 }
-            };
-            finding(PROBES, hook.name, state, found, None)
-        })
-        .collect()
+            }
+        };
+        if matches!(state, State::Missing | State::Absent) && !step.columns.is_empty() {
+            columns.push(finding(
+                COLUMNS,
+                &step.columns.join(", "),
+                State::Absent,
+                step.without,
+                None,
+            ));
+        }
+        findings.push(finding(PROBES, step.name, state, found, None));
+    }
+    findings.extend(columns);
+    findings
 }

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path, thread};
 
 use trace::Host;
 
+use crate::probes::Platform;
+
 /// Modules of KVM whose parameters decide what is seen.
 const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_pvm"];
 /// Those parameters.
@@ -75,6 +77,14 @@ pub fn shadow_paging_command() -> Option<&'static str> {
         "kvm_intel" => Some("sudo modprobe -r kvm_intel && sudo modprobe kvm_intel ept=0"),
         "kvm_amd" => Some("sudo modprobe -r kvm_amd && sudo modprobe kvm_amd npt=0"),
         _ => None,
+    }
+}
+
+/// What decides which probes are tried.
+pub fn platform() -> Platform {
+    Platform {
+        pvm: vendor_module() == Some("kvm_pvm"),
+        kprobes: Path::new("/sys/bus/event_source/devices/kprobe").exists(),
     }
 }
 

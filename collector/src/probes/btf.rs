@@ -11,6 +11,7 @@ use std::{
 };
 
 use btf_rs::{Btf, BtfType, Type};
+use bytemuck::Zeroable as _;
 use events::{ABSENT, Config, FIELDS, Offsets};
 
 /// Where the kernel shows its types.
@@ -110,7 +111,8 @@ impl KernelTypes {
         let [shift, width] = *role
             .get("level")
             .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.level".to_owned()))?;
-        let mut numbers = [ABSENT; FIELDS.len()];
+        let mut offsets = Offsets::zeroed();
+        let numbers: &mut [u32] = bytemuck::cast_slice_mut(std::slice::from_mut(&mut offsets));
         for (number, field) in numbers.iter_mut().zip(FIELDS) {
             *number = match fields.find(field.of, field.path) {
                 Some(offset) => offset,
@@ -120,7 +122,6 @@ impl KernelTypes {
                 None => ABSENT,
             };
         }
-        let offsets: Offsets = bytemuck::cast(numbers);
         // The probes read these at once.
         for (number, name) in (1..).zip(["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"]) {
             if fields.find("kvm_vcpu", &format!("stat.{name}"))

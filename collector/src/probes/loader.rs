@@ -6,10 +6,10 @@ use aya::{
     programs::{Program, RawTracePoint},
 };
 use events::{Config, KeyframeCursor, Loss, Vcpu};
-use std::sync::Mutex;
-use trace::{ProbeState, ProgramCost};
+use std::{collections::BTreeSet, sync::Mutex};
+use trace::{ProbeState, ProgramCost, Tried};
 
-use super::plan::{Hook, PLAN};
+use super::plan::{Attachment, Candidate, Hook, PLAN, Silent, Step};
 
 /// The compiled probes. Aligned, since the object is parsed in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
@@ -60,6 +60,29 @@ pub struct Probes {
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
     states: Vec<ProbeState>,
+    /// Attached programs; one may be attached to several places.
+    loaded: BTreeSet<&'static str>,
+}
+
+/// What decides about a probe before the kernel is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// The hypervisor is KVM-PVM.
+    pub pvm: bool,
+    /// The kernel can put probes on functions.
+    pub kprobes: bool,
+}
+
+/// Takes a program off its place.
+type Detach = Box<dyn FnOnce(&mut Ebpf)>;
+
+/// The places of a candidate, in words.
+fn hooks(candidate: Candidate) -> String {
+    let names: Vec<_> = candidate
+        .iter()
+        .map(|attachment| attachment.hook.to_string())
+        .collect();
+    names.join(", ")
 }
 
 impl std::fmt::Debug for Probes {
@@ -87,40 +110,122 @@ impl Probes {
             losses: take(&mut ebpf, "LOSSES")?,
             ebpf,
             states: Vec::new(),
+            loaded: BTreeSet::new(),
         };
         Ok((probes, ring))
     }
 
-    /// Attaches what the plan names and notes what became of each; fails if a required one is refused.
-    pub fn attach(&mut self) -> Result<(), LoadError> {
+    /// Attaches what the plan names, the best way that this kernel grants, and notes what became of
+    /// each; fails if a required step is refused.
+    pub fn attach(&mut self, platform: Platform) -> Result<(), LoadError> {
         let mut missing = Ok(());
-        for hook in PLAN {
-            let refused = self.attach_one(hook).err();
-            if let (Ok(()), Some(why), true) = (&missing, &refused, hook.required) {
+        for step in PLAN {
+            let state = self.attach_step(step, platform);
+            if let (Ok(()), false, true) = (&missing, state.attached, step.required) {
                 missing = Err(LoadError::Refused {
-                    name: hook.name,
-                    why: why.clone(),
+                    name: step.name,
+                    why: state.note.clone(),
                 });
             }
-            self.states.push(ProbeState {
-                name: hook.name.to_owned(),
-                hook: format!("raw tracepoint {}", hook.name),
-                attached: refused.is_none(),
-                note: match refused {
-                    None => hook.shows.to_owned(),
-                    Some(why) => format!("{why}; {}", hook.without),
-                },
-            });
+            self.states.push(state);
         }
         missing
     }
 
-    fn attach_one(&mut self, hook: &Hook) -> Result<(), String> {
-        let program =
-            raw_tracepoint(&mut self.ebpf, hook.name).map_err(|error| error.to_string())?;
-        program.load().map_err(|error| chain(&error))?;
-        program.attach(hook.name).map_err(|error| chain(&error))?;
+    fn attach_step(&mut self, step: &Step, platform: Platform) -> ProbeState {
+        let state = |hook: String, attached, note: String, tried| ProbeState {
+            name: step.name.to_owned(),
+            hook,
+            attached,
+            note,
+            tried,
+        };
+        let first = step
+            .candidates
+            .first()
+            .map_or_else(String::new, |all| hooks(all));
+        if step.silent == Silent::OnPvm && platform.pvm {
+            let note = format!("KVM-PVM never comes there; {}", step.without);
+            return state(first, false, note, Vec::new());
+        }
+        let mut tried = Vec::new();
+        for candidate in step.candidates {
+            match self.attach_all(candidate, platform) {
+                Ok(()) => return state(hooks(candidate), true, step.shows.to_owned(), tried),
+                Err(refused) => tried.push(Tried {
+                    hook: hooks(candidate),
+                    refused,
+                }),
+            }
+        }
+        let why = tried.first().map_or("", |tried| tried.refused.as_str());
+        let note = format!("{why}; {}", step.without);
+        state(first, false, note, tried)
+    }
+
+    /// All or none.
+    fn attach_all(&mut self, candidate: Candidate, platform: Platform) -> Result<(), String> {
+        let mut undo = Vec::new();
+        for attachment in candidate {
+            match self.attach_one(attachment, platform) {
+                Ok(link) => undo.push(link),
+                Err(why) => {
+                    for detach in undo {
+                        detach(&mut self.ebpf);
+                    }
+                    return Err(why);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Attaches one program; what it answers with takes it off again.
+    fn attach_one(
+        &mut self,
+        attachment: &Attachment,
+        platform: Platform,
+    ) -> Result<Detach, String> {
+        let name = attachment.program;
+        if let Hook::Entry(_) | Hook::Return(_) = attachment.hook
+            && !platform.kprobes
+        {
+            return Err("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
+        }
+        let loaded = self.loaded.contains(name);
+        let refused = |error: &dyn std::error::Error| chain(error);
+        let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
+            (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
+                if !loaded {
+                    program.load().map_err(|error| refused(&error))?;
+                }
+                let link = program
+                    .attach(tracepoint)
+                    .map_err(|error| refused(&error))?;
+                Box::new(move |ebpf| {
+                    if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) {
+                        // Gone is what it shall be.
+                        let _ = program.detach(link);
+                    }
+                })
+            }
+            (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
+                if !loaded {
+                    program.load().map_err(|error| refused(&error))?;
+                }
+                let link = program
+                    .attach(function, 0)
+                    .map_err(|error| refused(&error))?;
+                Box::new(move |ebpf| {
+                    if let Some(Program::KProbe(program)) = ebpf.program_mut(name) {
+                        let _ = program.detach(link);
+                    }
+                })
+            }
+            _ => return Err(LoadError::Absent(name).to_string()),
+        };
+        self.loaded.insert(name);
+        Ok(detach)
     }
 
     /// What became of each probe.
@@ -130,13 +235,18 @@ impl Probes {
 
     /// The kernel's own measure of each program, where `kernel.bpf_stats_enabled` is on.
     pub fn costs(&self) -> Vec<ProgramCost> {
-        let info = |name: &str| self.ebpf.program(name)?.info().ok();
-        PLAN.iter()
-            .filter_map(|hook| {
-                let info = info(hook.name)?;
+        self.loaded
+            .iter()
+            .filter_map(|&name| {
+                let info = match self.ebpf.program(name)? {
+                    Program::RawTracePoint(program) => program.info(),
+                    Program::KProbe(program) => program.info(),
+                    _ => return None,
+                }
+                .ok()?;
                 let ns = u64::try_from(info.run_time().as_nanos()).ok()?;
                 let cost = ProgramCost {
-                    name: hook.name.to_owned(),
+                    name: name.to_owned(),
                     runs: info.run_count(),
                     ns,
                 };

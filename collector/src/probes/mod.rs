@@ -20,8 +20,8 @@ mod requests;
 mod resolver;
 
 pub use btf::{BtfError, KernelTypes, Resolved};
-pub use loader::{LoadError, Probes, Ring};
+pub use loader::{LoadError, Platform, Probes, Ring};
 pub use log::ProbeLog;
-pub use plan::{PLAN, UNSEEN};
+pub use plan::PLAN;
 pub use requests::RequestError;
 pub use resolver::page_offset;

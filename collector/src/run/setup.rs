@@ -74,7 +74,7 @@ pub fn prepare(order: &Order) -> Result<Setup, Failure> {
         .then(|| ProbeLog::new(&mut probes))
         .transpose()?;
     probes
-        .attach()
+        .attach(host::platform())
         .map_err(|error| Failure::host(error).hint("`collector doctor` says more"))?;
 
     let before = vmm

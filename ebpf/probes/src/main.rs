@@ -1,5 +1,5 @@
-//! The kernel side: raw tracepoint programs that follow the shadow MMU of traced VMs,
-//! and three programs that user space runs itself (`resolve`, `mark`, `keyframe`).
+//! The kernel side: programs on tracepoints and functions that follow the shadow MMU of traced VMs,
+//! and programs that user space runs itself (`enrol`, `resolve`, `mark`, `keyframe`).
 //!
 //! One file for each kind of record. `vcpus` holds what is known of a fault under way,
 //! `ring` is the one way out, `kernel` the one way to read the kernel's structs.
@@ -8,14 +8,19 @@
 #![allow(internal_features, reason = "atomic fetch-and-add, see ring.rs")]
 #![feature(core_intrinsics)]
 
+mod causes;
 mod entries;
 mod faults;
+mod host;
 mod kernel;
 mod keyframes;
 mod marks;
 mod pages;
 mod ring;
+mod roots;
+mod steps;
 mod vcpus;
+mod writes;
 
 /// The kernel grants the helpers used here to programs under a licence compatible with its own.
 #[unsafe(link_section = "license")]

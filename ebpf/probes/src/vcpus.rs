@@ -27,6 +27,10 @@ static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1024, USER_READS);
 #[map]
 static VMS: HashMap<VmId, u64> = HashMap::with_max_entries(1024, USER_READS);
 
+/// The same, the other way round.
+#[map]
+static TRACED: HashMap<u64, VmId> = HashMap::with_max_entries(1024, USER_READS);
+
 /// Answer of [`resolve`].
 #[map]
 static RESOLVED: Array<u64> = Array::with_max_entries(1, 0);
@@ -47,6 +51,13 @@ pub fn kvm(vm: VmId) -> Option<u64> {
     unsafe { VMS.get(vm) }.copied()
 }
 
+/// The VM with this `struct kvm`, if it is traced.
+#[inline(always)]
+pub fn traced(kvm: u64) -> Option<VmId> {
+    // SAFETY: the value is copied at once.
+    unsafe { TRACED.get(kvm) }.copied()
+}
+
 /// Run by user space on the vCPU's own thread: from now on records what the thread does as vCPU
 /// `arg(3)` of VM `arg(2)`, whose file descriptors are `arg(0)` (VM) and `arg(1)` (vCPU). The
 /// thread's id is taken here, since user space may know another one (PID namespaces).
@@ -65,7 +76,9 @@ pub fn enrol(ctx: RawTracePointContext) {
         ..Vcpu::zeroed()
     };
     let thread = bpf_get_current_pid_tgid() as u32;
-    let entered = VMS.insert(vm, kvm, 0).is_ok() && VCPUS.insert(thread, entry, 0).is_ok();
+    let entered = VMS.insert(vm, kvm, 0).is_ok()
+        && TRACED.insert(kvm, vm, 0).is_ok()
+        && VCPUS.insert(thread, entry, 0).is_ok();
     debug!(
         &ctx,
         "vm {} vcpu {} is thread {}: {}", vm.0, vcpu.0, thread, entered as u32
