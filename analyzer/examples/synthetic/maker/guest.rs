@@ -235,7 +235,7 @@ impl Guest {
     }
 
     fn gpte(&self, gfn: Gfn) -> Option<Gpte> {
-        (self.paging == Paging::Long).then(|| Gpte(gfn.0 << 12 | 0x67))
+        (self.paging == Paging::Long).then_some(Gpte(gfn.0 << 12 | 0x67))
     }
 
     /// A fault of which only the address is known.
