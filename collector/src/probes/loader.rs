@@ -60,7 +60,7 @@ pub struct Probes {
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
     states: Vec<ProbeState>,
-    /// Attached programs; one may be attached to several places.
+    /// Programs that the kernel has accepted; one may be attached to several places.
     loaded: BTreeSet<&'static str>,
 }
 
@@ -192,12 +192,13 @@ impl Probes {
         {
             return Err("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
         }
-        let loaded = self.loaded.contains(name);
+        let fresh = !self.loaded.contains(name);
         let refused = |error: &dyn std::error::Error| chain(error);
         let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
             (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
-                if !loaded {
+                if fresh {
                     program.load().map_err(|error| refused(&error))?;
+                    self.loaded.insert(name);
                 }
                 let link = program
                     .attach(tracepoint)
@@ -210,8 +211,9 @@ impl Probes {
                 })
             }
             (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
-                if !loaded {
+                if fresh {
                     program.load().map_err(|error| refused(&error))?;
+                    self.loaded.insert(name);
                 }
                 let link = program
                     .attach(function, 0)
@@ -224,7 +226,6 @@ impl Probes {
             }
             _ => return Err(LoadError::Absent(name).to_string()),
         };
-        self.loaded.insert(name);
         Ok(detach)
     }
 
