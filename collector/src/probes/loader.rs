@@ -3,7 +3,7 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{Program, RawTracePoint},
+    programs::{Program, ProgramError, RawTracePoint},
 };
 use events::{Config, KeyframeCursor, Loss, Vcpu};
 use std::{collections::BTreeSet, sync::Mutex};
@@ -158,7 +158,8 @@ impl Probes {
                 }),
             }
         }
-        let why = tried.first().map_or("", |tried| tried.refused.as_str());
+        let refusals: BTreeSet<_> = tried.iter().map(|tried| tried.refused.as_str()).collect();
+        let why = Vec::from_iter(refusals).join("; ");
         let note = format!("{why}; {}", step.without);
         state(first, false, note, tried)
     }
@@ -193,16 +194,15 @@ impl Probes {
             return Err("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
         }
         let fresh = !self.loaded.contains(name);
-        let refused = |error: &dyn std::error::Error| chain(error);
         let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
             (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
                 if fresh {
-                    program.load().map_err(|error| refused(&error))?;
+                    program.load().map_err(|error| refusal(&error))?;
                     self.loaded.insert(name);
                 }
                 let link = program
                     .attach(tracepoint)
-                    .map_err(|error| refused(&error))?;
+                    .map_err(|error| refusal(&error))?;
                 Box::new(move |ebpf| {
                     if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) {
                         // Gone is what it shall be.
@@ -212,12 +212,12 @@ impl Probes {
             }
             (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
                 if fresh {
-                    program.load().map_err(|error| refused(&error))?;
+                    program.load().map_err(|error| refusal(&error))?;
                     self.loaded.insert(name);
                 }
                 let link = program
                     .attach(function, 0)
-                    .map_err(|error| refused(&error))?;
+                    .map_err(|error| refusal(&error))?;
                 Box::new(move |ebpf| {
                     if let Some(Program::KProbe(program)) = ebpf.program_mut(name) {
                         let _ = program.detach(link);
@@ -306,6 +306,32 @@ fn raw_tracepoint<'a>(
     match ebpf.program_mut(name) {
         Some(Program::RawTracePoint(program)) => Ok(program),
         _ => Err(LoadError::Absent(name)),
+    }
+}
+
+/// Longest refusal kept: the verifier writes a line for each instruction.
+const LONGEST_REFUSAL: usize = 600;
+
+/// Why the kernel refused a program, in words.
+fn refusal(error: &ProgramError) -> String {
+    let system = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
+        && error.call == "perf_event_open"
+    {
+        return "this kernel has no such function".to_owned();
+    }
+    let text = chain(error);
+    // The verifier's verdict stands at the end.
+    match text.char_indices().rev().nth(LONGEST_REFUSAL) {
+        Some((from, _)) => {
+            let head = text.lines().next().unwrap_or_default();
+            let head: String = head.chars().take(LONGEST_REFUSAL / 2).collect();
+            format!("{head} ... {}", &text[from..])
+        }
+        None => text,
     }
 }
 
