@@ -9,7 +9,10 @@ use events::{Config, KeyframeCursor, Loss, Vcpu};
 use std::{collections::BTreeSet, sync::Mutex};
 use trace::{ProbeState, ProgramCost, Tried};
 
-use super::plan::{Attachment, Candidate, Hook, PLAN, Silent, Step};
+use super::{
+    KernelTypes,
+    plan::{Attachment, Candidate, Hook, PLAN, Silent, Step},
+};
 
 /// The compiled probes. Aligned, since the object is parsed in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
@@ -117,10 +120,10 @@ impl Probes {
 
     /// Attaches what the plan names, the best way that this kernel grants, and notes what became of
     /// each; fails if a required step is refused.
-    pub fn attach(&mut self, platform: Platform) -> Result<(), LoadError> {
+    pub fn attach(&mut self, types: &KernelTypes, platform: Platform) -> Result<(), LoadError> {
         let mut missing = Ok(());
         for step in PLAN {
-            let state = self.attach_step(step, platform);
+            let state = self.attach_step(step, types, platform);
             if let (Ok(()), false, true) = (&missing, state.attached, step.required) {
                 missing = Err(LoadError::Refused {
                     name: step.name,
@@ -132,7 +135,7 @@ impl Probes {
         missing
     }
 
-    fn attach_step(&mut self, step: &Step, platform: Platform) -> ProbeState {
+    fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
         let state = |hook: String, attached, note: String, tried| ProbeState {
             name: step.name.to_owned(),
             hook,
@@ -144,13 +147,16 @@ impl Probes {
             .candidates
             .first()
             .map_or_else(String::new, |all| hooks(all));
-        if step.silent == Silent::OnPvm && platform.pvm {
-            let note = format!("KVM-PVM never comes there; {}", step.without);
-            return state(first, false, note, Vec::new());
-        }
         let mut tried = Vec::new();
         for candidate in step.candidates {
-            match self.attach_all(candidate, platform) {
+            if step.silent == Silent::OnPvm && platform.pvm {
+                tried.push(Tried {
+                    hook: hooks(candidate),
+                    refused: "KVM-PVM enters and leaves the guest without it".to_owned(),
+                });
+                continue;
+            }
+            match self.attach_all(candidate, types, platform) {
                 Ok(()) => return state(hooks(candidate), true, step.shows.to_owned(), tried),
                 Err(refused) => tried.push(Tried {
                     hook: hooks(candidate),
@@ -165,10 +171,23 @@ impl Probes {
     }
 
     /// All or none.
-    fn attach_all(&mut self, candidate: Candidate, platform: Platform) -> Result<(), String> {
+    fn attach_all(
+        &mut self,
+        candidate: Candidate,
+        types: &KernelTypes,
+        platform: Platform,
+    ) -> Result<(), String> {
+        for attachment in candidate {
+            if matches!(attachment.hook, Hook::Entry(_) | Hook::Return(_)) && !platform.kprobes {
+                return Err(
+                    "this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned(),
+                );
+            }
+            attachment.fits(types)?;
+        }
         let mut undo = Vec::new();
         for attachment in candidate {
-            match self.attach_one(attachment, platform) {
+            match self.attach_one(attachment) {
                 Ok(link) => undo.push(link),
                 Err(why) => {
                     for detach in undo {
@@ -182,17 +201,8 @@ impl Probes {
     }
 
     /// Attaches one program; what it answers with takes it off again.
-    fn attach_one(
-        &mut self,
-        attachment: &Attachment,
-        platform: Platform,
-    ) -> Result<Detach, String> {
+    fn attach_one(&mut self, attachment: &Attachment) -> Result<Detach, String> {
         let name = attachment.program;
-        if let Hook::Entry(_) | Hook::Return(_) = attachment.hook
-            && !platform.kprobes
-        {
-            return Err("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
-        }
         let fresh = !self.loaded.contains(name);
         let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
             (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
@@ -321,7 +331,7 @@ fn refusal(error: &ProgramError) -> String {
     if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
         && error.call == "perf_event_open"
     {
-        return "this kernel has no such function".to_owned();
+        return "the function has no code of its own in this kernel".to_owned();
     }
     let text = chain(error);
     // The verifier's verdict stands at the end.

@@ -31,7 +31,6 @@ mod resolve;
 mod tests;
 
 pub use error::BtfError;
-pub use function::{Function, Parameter};
 pub use resolve::Resolved;
 
 use member::Place;
@@ -46,6 +45,8 @@ pub struct KernelTypes {
     /// In the order in which a name is looked up. KVM's own view of a type comes first: vmlinux
     /// may know a struct by name only, or have another function so called.
     parts: Vec<Btf>,
+    /// What they are called, in the same order.
+    names: Vec<&'static str>,
     /// Every enumerator, whatever its enum is called.
     enumerators: OnceLock<HashMap<String, i64>>,
 }
@@ -59,6 +60,11 @@ impl std::fmt::Debug for KernelTypes {
 }
 
 impl KernelTypes {
+    /// The files that were there.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.names.iter().copied()
+    }
+
     /// Of the running kernel.
     pub fn running() -> Result<Self, BtfError> {
         Self::from_folder(Path::new(BTF))
@@ -72,9 +78,19 @@ impl KernelTypes {
         let kvm = split(folder, "kvm", &vmlinux)?;
         let amd = split(folder, "kvm_amd", &vmlinux)?;
         let intel = split(folder, "kvm_intel", &vmlinux)?;
-        let parts = [kvm, Some(vmlinux), amd, intel];
+        let parts = [
+            (kvm, "kvm"),
+            (Some(vmlinux), "vmlinux"),
+            (amd, "kvm_amd"),
+            (intel, "kvm_intel"),
+        ];
+        let (parts, names) = parts
+            .into_iter()
+            .filter_map(|(part, name)| Some((part?, name)))
+            .unzip();
         Ok(Self {
-            parts: parts.into_iter().flatten().collect(),
+            parts,
+            names,
             enumerators: OnceLock::new(),
         })
     }
