@@ -1,6 +1,7 @@
 //! The command line.
 
 mod doctor;
+mod lab;
 mod run;
 mod workloads;
 
@@ -26,6 +27,11 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
+    /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
+    Lab(lab::LabArgs),
+    /// The lab's own init
+    #[command(name = crate::lab::guest::SUBCOMMAND, hide = true)]
+    LabGuest,
     /// List the workloads, or describe one
     Workloads(workloads::WorkloadsArgs),
 }
@@ -45,6 +51,8 @@ impl Collector {
         match self.command {
             Command::Doctor(args) => args.execute(),
             Command::Run(args) => args.execute(),
+            Command::Lab(args) => args.execute(),
+            Command::LabGuest => crate::lab::guest::run(),
             Command::Workloads(args) => args.execute(),
         }
     }

@@ -3,13 +3,16 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{Program, RawTracePoint},
+    programs::{Program, ProgramError, RawTracePoint},
 };
 use events::{Config, KeyframeCursor, Loss, Vcpu};
 use std::{collections::BTreeSet, sync::Mutex};
 use trace::{ProbeState, ProgramCost, Tried};
 
-use super::plan::{Attachment, Candidate, Hook, PLAN, Silent, Step};
+use super::{
+    KernelTypes,
+    plan::{Attachment, Candidate, Hook, PLAN, Silent, Step},
+};
 
 /// The compiled probes. Aligned, since the object is parsed in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
@@ -60,7 +63,7 @@ pub struct Probes {
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
     states: Vec<ProbeState>,
-    /// Attached programs; one may be attached to several places.
+    /// Programs that the kernel has accepted; one may be attached to several places.
     loaded: BTreeSet<&'static str>,
 }
 
@@ -117,10 +120,10 @@ impl Probes {
 
     /// Attaches what the plan names, the best way that this kernel grants, and notes what became of
     /// each; fails if a required step is refused.
-    pub fn attach(&mut self, platform: Platform) -> Result<(), LoadError> {
+    pub fn attach(&mut self, types: &KernelTypes, platform: Platform) -> Result<(), LoadError> {
         let mut missing = Ok(());
         for step in PLAN {
-            let state = self.attach_step(step, platform);
+            let state = self.attach_step(step, types, platform);
             if let (Ok(()), false, true) = (&missing, state.attached, step.required) {
                 missing = Err(LoadError::Refused {
                     name: step.name,
@@ -132,7 +135,7 @@ impl Probes {
         missing
     }
 
-    fn attach_step(&mut self, step: &Step, platform: Platform) -> ProbeState {
+    fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
         let state = |hook: String, attached, note: String, tried| ProbeState {
             name: step.name.to_owned(),
             hook,
@@ -144,13 +147,16 @@ impl Probes {
             .candidates
             .first()
             .map_or_else(String::new, |all| hooks(all));
-        if step.silent == Silent::OnPvm && platform.pvm {
-            let note = format!("KVM-PVM never comes there; {}", step.without);
-            return state(first, false, note, Vec::new());
-        }
         let mut tried = Vec::new();
         for candidate in step.candidates {
-            match self.attach_all(candidate, platform) {
+            if step.silent == Silent::OnPvm && platform.pvm {
+                tried.push(Tried {
+                    hook: hooks(candidate),
+                    refused: "KVM-PVM enters and leaves the guest without it".to_owned(),
+                });
+                continue;
+            }
+            match self.attach_all(candidate, types, platform) {
                 Ok(()) => return state(hooks(candidate), true, step.shows.to_owned(), tried),
                 Err(refused) => tried.push(Tried {
                     hook: hooks(candidate),
@@ -158,16 +164,30 @@ impl Probes {
                 }),
             }
         }
-        let why = tried.first().map_or("", |tried| tried.refused.as_str());
+        let refusals: BTreeSet<_> = tried.iter().map(|tried| tried.refused.as_str()).collect();
+        let why = Vec::from_iter(refusals).join("; ");
         let note = format!("{why}; {}", step.without);
         state(first, false, note, tried)
     }
 
     /// All or none.
-    fn attach_all(&mut self, candidate: Candidate, platform: Platform) -> Result<(), String> {
+    fn attach_all(
+        &mut self,
+        candidate: Candidate,
+        types: &KernelTypes,
+        platform: Platform,
+    ) -> Result<(), String> {
+        for attachment in candidate {
+            if matches!(attachment.hook, Hook::Entry(_) | Hook::Return(_)) && !platform.kprobes {
+                return Err(
+                    "this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned(),
+                );
+            }
+            attachment.fits(types)?;
+        }
         let mut undo = Vec::new();
         for attachment in candidate {
-            match self.attach_one(attachment, platform) {
+            match self.attach_one(attachment) {
                 Ok(link) => undo.push(link),
                 Err(why) => {
                     for detach in undo {
@@ -181,27 +201,18 @@ impl Probes {
     }
 
     /// Attaches one program; what it answers with takes it off again.
-    fn attach_one(
-        &mut self,
-        attachment: &Attachment,
-        platform: Platform,
-    ) -> Result<Detach, String> {
+    fn attach_one(&mut self, attachment: &Attachment) -> Result<Detach, String> {
         let name = attachment.program;
-        if let Hook::Entry(_) | Hook::Return(_) = attachment.hook
-            && !platform.kprobes
-        {
-            return Err("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
-        }
-        let loaded = self.loaded.contains(name);
-        let refused = |error: &dyn std::error::Error| chain(error);
+        let fresh = !self.loaded.contains(name);
         let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
             (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
-                if !loaded {
-                    program.load().map_err(|error| refused(&error))?;
+                if fresh {
+                    program.load().map_err(|error| refusal(&error))?;
+                    self.loaded.insert(name);
                 }
                 let link = program
                     .attach(tracepoint)
-                    .map_err(|error| refused(&error))?;
+                    .map_err(|error| refusal(&error))?;
                 Box::new(move |ebpf| {
                     if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) {
                         // Gone is what it shall be.
@@ -210,12 +221,13 @@ impl Probes {
                 })
             }
             (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
-                if !loaded {
-                    program.load().map_err(|error| refused(&error))?;
+                if fresh {
+                    program.load().map_err(|error| refusal(&error))?;
+                    self.loaded.insert(name);
                 }
                 let link = program
                     .attach(function, 0)
-                    .map_err(|error| refused(&error))?;
+                    .map_err(|error| refusal(&error))?;
                 Box::new(move |ebpf| {
                     if let Some(Program::KProbe(program)) = ebpf.program_mut(name) {
                         let _ = program.detach(link);
@@ -224,7 +236,6 @@ impl Probes {
             }
             _ => return Err(LoadError::Absent(name).to_string()),
         };
-        self.loaded.insert(name);
         Ok(detach)
     }
 
@@ -305,6 +316,32 @@ fn raw_tracepoint<'a>(
     match ebpf.program_mut(name) {
         Some(Program::RawTracePoint(program)) => Ok(program),
         _ => Err(LoadError::Absent(name)),
+    }
+}
+
+/// Longest refusal kept: the verifier writes a line for each instruction.
+const LONGEST_REFUSAL: usize = 600;
+
+/// Why the kernel refused a program, in words.
+fn refusal(error: &ProgramError) -> String {
+    let system = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
+        && error.call == "perf_event_open"
+    {
+        return "the function has no code of its own in this kernel".to_owned();
+    }
+    let text = chain(error);
+    // The verifier's verdict stands at the end.
+    match text.char_indices().rev().nth(LONGEST_REFUSAL) {
+        Some((from, _)) => {
+            let head = text.lines().next().unwrap_or_default();
+            let head: String = head.chars().take(LONGEST_REFUSAL / 2).collect();
+            format!("{head} ... {}", &text[from..])
+        }
+        None => text,
     }
 }
 

@@ -19,9 +19,9 @@ mod plan;
 mod requests;
 mod resolver;
 
-pub use btf::{BtfError, KernelTypes, Resolved};
+pub use btf::{KernelTypes, Resolved};
 pub use loader::{LoadError, Platform, Probes, Ring};
 pub use log::ProbeLog;
-pub use plan::PLAN;
+pub use plan::{PLAN, Step};
 pub use requests::RequestError;
 pub use resolver::page_offset;

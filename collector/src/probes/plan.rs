@@ -8,6 +8,8 @@
 
 use std::fmt;
 
+use super::KernelTypes;
+
 /// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -36,6 +38,39 @@ pub struct Attachment {
     pub program: &'static str,
     /// Its place.
     pub hook: Hook,
+    /// What it reads there, by position: of a function the parameters' names, `""` for one that it
+    /// does not look at; of a tracepoint only their number counts.
+    pub reads: &'static [&'static str],
+}
+
+impl Attachment {
+    /// Whether this kernel has the place, and has there what the program reads; else why not.
+    pub fn fits(&self, types: &KernelTypes) -> Result<(), String> {
+        match self.hook {
+            Hook::Tracepoint(name) => match types.tracepoint(name) {
+                None => Err("this kernel has no such tracepoint".to_owned()),
+                Some(arguments) if arguments < self.reads.len() => Err(format!(
+                    "the tracepoint has {arguments} arguments, {} are read",
+                    self.reads.len()
+                )),
+                Some(_) => Ok(()),
+            },
+            Hook::Entry(name) | Hook::Return(name) => {
+                let function = types
+                    .function(name)
+                    .ok_or("this kernel has no such function")?;
+                let moved = (0..).zip(self.reads).find(|(number, parameter)| {
+                    !parameter.is_empty() && function.argument(parameter) != Some(*number)
+                });
+                match moved {
+                    Some((number, parameter)) => Err(format!(
+                        "the function's argument {number} is not `{parameter}`"
+                    )),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 /// All that must be in place for a step to be seen one way.
@@ -69,17 +104,23 @@ pub struct Step {
     pub silent: Silent,
 }
 
-const fn tracepoint(name: &'static str) -> Attachment {
+const fn tracepoint(name: &'static str, reads: &'static [&'static str]) -> Attachment {
     Attachment {
         program: name,
         hook: Hook::Tracepoint(name),
+        reads,
     }
 }
 
-const fn entry(program: &'static str, function: &'static str) -> Attachment {
+const fn entry(
+    program: &'static str,
+    function: &'static str,
+    reads: &'static [&'static str],
+) -> Attachment {
     Attachment {
         program,
         hook: Hook::Entry(function),
+        reads,
     }
 }
 
@@ -87,6 +128,7 @@ const fn ret(program: &'static str, function: &'static str) -> Attachment {
     Attachment {
         program,
         hook: Hook::Return(function),
+        reads: &[],
     }
 }
 
@@ -140,40 +182,44 @@ const ENDS: &str = "cause_ends";
 pub const PLAN: &[Step] = &[
     required(
         "kvm_mmu_prepare_zap_page",
-        &[&[tracepoint("kvm_mmu_prepare_zap_page")]],
+        &[&[tracepoint("kvm_mmu_prepare_zap_page", &["sp"])]],
         "shadow pages zapped",
         "replayed tables keep pages that are gone",
     ),
     required(
         "kvm_mmu_get_page",
-        &[&[tracepoint("kvm_mmu_get_page")]],
+        &[&[tracepoint("kvm_mmu_get_page", &["sp", "created"])]],
         "shadow pages created and reused; a link follows",
         "no shadow tables can be rebuilt",
     ),
     required(
         "kvm_mmu_sync_page",
-        &[&[tracepoint("kvm_mmu_sync_page")]],
+        &[&[tracepoint("kvm_mmu_sync_page", &["sp"])]],
         "unsync pages brought in line",
         "replayed tables go stale at a TLB flush of the guest",
     ),
     required(
         "kvm_mmu_unsync_page",
-        &[&[tracepoint("kvm_mmu_unsync_page")]],
+        &[&[tracepoint("kvm_mmu_unsync_page", &["sp"])]],
         "leaf tables that the guest may write; class unsync",
         "unsync faults look like shadow faults",
     ),
     optional(
         "mark_mmio_spte",
-        &[&[tracepoint("mark_mmio_spte")]],
+        &[&[tracepoint("mark_mmio_spte", &["sptep", "gfn", "spte"])]],
         "markers for MMIO in the shadow tables",
         "such markers are seen only in keyframes",
     ),
     optional(
         "mmu_spte_update",
         &[&[
-            entry("mmu_spte_update", "mmu_spte_update"),
-            entry("mmu_spte_clear_track_bits", "mmu_spte_clear_track_bits"),
-            entry("mmu_page_zap_pte", "mmu_page_zap_pte"),
+            entry("mmu_spte_update", "mmu_spte_update", &["sptep", "new_spte"]),
+            entry(
+                "mmu_spte_clear_track_bits",
+                "mmu_spte_clear_track_bits",
+                &["", "sptep"],
+            ),
+            entry("mmu_page_zap_pte", "mmu_page_zap_pte", &["", "", "spte"]),
         ]],
         "every SPTE that changes outside a fault: old value, new value",
         "what the guest's stores, INVLPG, sync and the host change is seen only in keyframes",
@@ -183,11 +229,19 @@ pub const PLAN: &[Step] = &[
         &[
             &[
                 ret(ENDS, "kvm_mmu_track_write"),
-                entry("guest_write_begins", "kvm_mmu_track_write"),
+                entry(
+                    "guest_write_begins",
+                    "kvm_mmu_track_write",
+                    &["", "gpa", "new", "bytes"],
+                ),
             ],
             &[
                 ret(ENDS, "kvm_mmu_pte_write"),
-                entry("guest_write_begins", "kvm_mmu_pte_write"),
+                entry(
+                    "guest_write_begins",
+                    "kvm_mmu_pte_write",
+                    &["", "gpa", "new", "bytes"],
+                ),
             ],
         ],
         "the guest's stores to shadowed tables (kind writes)",
@@ -198,13 +252,13 @@ pub const PLAN: &[Step] = &[
         &[
             &[
                 ret(ENDS, "__kvm_sync_page"),
-                entry("sync_begins", "__kvm_sync_page"),
+                entry("sync_begins", "__kvm_sync_page", &[]),
             ],
             &[
                 ret(ENDS, "paging64_sync_page"),
-                entry("sync_begins", "paging64_sync_page"),
+                entry("sync_begins", "paging64_sync_page", &[]),
                 ret(ENDS, "paging32_sync_page"),
-                entry("sync_begins", "paging32_sync_page"),
+                entry("sync_begins", "paging32_sync_page", &[]),
             ],
         ],
         "changes made by a sync",
@@ -215,13 +269,13 @@ pub const PLAN: &[Step] = &[
         &[
             &[
                 ret(ENDS, "__kvm_mmu_invalidate_addr"),
-                entry("invlpg_begins", "__kvm_mmu_invalidate_addr"),
+                entry("invlpg_begins", "__kvm_mmu_invalidate_addr", &[]),
             ],
             &[
                 ret(ENDS, "paging64_invlpg"),
-                entry("invlpg_begins", "paging64_invlpg"),
+                entry("invlpg_begins", "paging64_invlpg", &[]),
                 ret(ENDS, "paging32_invlpg"),
-                entry("invlpg_begins", "paging32_invlpg"),
+                entry("invlpg_begins", "paging32_invlpg", &[]),
             ],
         ],
         "changes made by INVLPG and by injected faults",
@@ -231,7 +285,7 @@ pub const PLAN: &[Step] = &[
         "__kvm_mmu_get_shadow_page",
         &[&[
             ret(ENDS, "__kvm_mmu_get_shadow_page"),
-            entry("write_protect_begins", "__kvm_mmu_get_shadow_page"),
+            entry("write_protect_begins", "__kvm_mmu_get_shadow_page", &[]),
         ]],
         "write access taken from a frame that becomes a table",
         "such changes have the cause `other`",
@@ -240,7 +294,7 @@ pub const PLAN: &[Step] = &[
         "kvm_unmap_gfn_range",
         &[&[
             ret(ENDS, "kvm_unmap_gfn_range"),
-            entry("unmap_begins", "kvm_unmap_gfn_range"),
+            entry("unmap_begins", "kvm_unmap_gfn_range", &["kvm", "range"]),
         ]],
         "memory that the host takes away or moves (kind host)",
         "such changes have the cause `other`",
@@ -249,7 +303,11 @@ pub const PLAN: &[Step] = &[
         "kvm_mmu_slot_remove_write_access",
         &[&[
             ret(ENDS, "kvm_mmu_slot_remove_write_access"),
-            entry("dirty_start_begins", "kvm_mmu_slot_remove_write_access"),
+            entry(
+                "dirty_start_begins",
+                "kvm_mmu_slot_remove_write_access",
+                &["kvm", "memslot"],
+            ),
         ]],
         "start of dirty logging (kind host)",
         "such changes have the cause `other`",
@@ -261,6 +319,7 @@ pub const PLAN: &[Step] = &[
             entry(
                 "dirty_clear_begins",
                 "kvm_arch_mmu_enable_log_dirty_pt_masked",
+                &["kvm", "slot", "gfn_offset", "mask"],
             ),
         ]],
         "passes over the dirty log (kind host)",
@@ -270,7 +329,11 @@ pub const PLAN: &[Step] = &[
         "kvm_zap_gfn_range",
         &[&[
             ret(ENDS, "kvm_zap_gfn_range"),
-            entry("zap_range_begins", "kvm_zap_gfn_range"),
+            entry(
+                "zap_range_begins",
+                "kvm_zap_gfn_range",
+                &["kvm", "gfn_start", "gfn_end"],
+            ),
         ]],
         "ranges of frames zapped (kind host)",
         "such changes have the cause `other`",
@@ -279,7 +342,11 @@ pub const PLAN: &[Step] = &[
         "kvm_arch_flush_shadow_memslot",
         &[&[
             ret(ENDS, "kvm_arch_flush_shadow_memslot"),
-            entry("flush_slot_begins", "kvm_arch_flush_shadow_memslot"),
+            entry(
+                "flush_slot_begins",
+                "kvm_arch_flush_shadow_memslot",
+                &["kvm", "slot"],
+            ),
         ]],
         "memslots deleted or moved (kind host)",
         "such changes have the cause `other`",
@@ -295,13 +362,13 @@ pub const PLAN: &[Step] = &[
     ),
     required(
         "kvm_mmu_set_spte",
-        &[&[tracepoint("kvm_mmu_set_spte")]],
+        &[&[tracepoint("kvm_mmu_set_spte", &["level", "gfn", "sptep"])]],
         "the leaf SPTE, its place and level; prefetched neighbours; end of a fault",
         "no shadow entry is seen",
     ),
     required(
         "kvm_mmu_spte_requested",
-        &[&[tracepoint("kvm_mmu_spte_requested")]],
+        &[&[tracepoint("kvm_mmu_spte_requested", &["fault"])]],
         "gfn, memslot, HVA and pfn; upper levels linked",
         "no shadow fault is seen",
     ),
@@ -317,7 +384,7 @@ pub const PLAN: &[Step] = &[
     .fills(&["pfn_ns", "tables_ns"]),
     optional(
         "hva_to_pfn",
-        &[&[entry("hva_known", "hva_to_pfn")]],
+        &[&[entry("hva_known", "hva_to_pfn", &[])]],
         "GPA to HVA is known, the host's tables come next",
         "the memslot's part is not told from the host's",
     )
@@ -331,32 +398,32 @@ pub const PLAN: &[Step] = &[
     .fills(&["emulate_ns"]),
     optional(
         "kvm_inj_exception",
-        &[&[tracepoint("kvm_inj_exception")]],
+        &[&[tracepoint("kvm_inj_exception", &["vector"])]],
         "the guest's own faults injected",
         "a guest's own fault has no injection time and is recorded late",
     )
     .fills(&["inject_ns"]),
     required(
         "kvm_mmu_walker_error",
-        &[&[tracepoint("kvm_mmu_walker_error")]],
+        &[&[tracepoint("kvm_mmu_walker_error", &["pferr"])]],
         "the guest's own tables refuse the access",
         "the guest's own faults look retried",
     ),
     required(
         "kvm_mmu_paging_element",
-        &[&[tracepoint("kvm_mmu_paging_element")]],
+        &[&[tracepoint("kvm_mmu_paging_element", &["pte", "level"])]],
         "the guest entries walked, level by level; end of the walk",
         "no fault has its guest entries",
     ),
     optional(
         "kvm_userspace_exit",
-        &[&[tracepoint("kvm_userspace_exit")]],
+        &[&[tracepoint("kvm_userspace_exit", &[])]],
         "KVM_RUN returns: closes what is under way",
         "a fault without a leaf SPTE may be recorded late",
     ),
     required(
         "kvm_mmu_pagetable_walk",
-        &[&[tracepoint("kvm_mmu_pagetable_walk")]],
+        &[&[tracepoint("kvm_mmu_pagetable_walk", &["addr", "pferr"])]],
         "begin of the walk: address and error code",
         "no fault is seen",
     ),
@@ -364,14 +431,18 @@ pub const PLAN: &[Step] = &[
         "kvm_mmu_page_fault",
         &[&[
             ret("fault_ends", "kvm_mmu_page_fault"),
-            entry("fault_begins", "kvm_mmu_page_fault"),
+            entry(
+                "fault_begins",
+                "kvm_mmu_page_fault",
+                &["", "cr2_or_gpa", "error_code"],
+            ),
         ]],
         "KVM is called for a fault, and done with it",
         "a fault begins with its walk, and one without a walk when its entry is asked for",
     ),
     optional(
         "kvm_entry",
-        &[&[tracepoint("kvm_entry")]],
+        &[&[tracepoint("kvm_entry", &[])]],
         "the guest runs again: end of the round trip",
         "a fault ends with its last step in the MMU",
     )
@@ -379,7 +450,7 @@ pub const PLAN: &[Step] = &[
     .silent_on_pvm(),
     optional(
         "kvm_exit",
-        &[&[tracepoint("kvm_exit")]],
+        &[&[tracepoint("kvm_exit", &[])]],
         "the guest left: begin of the round trip",
         "a fault begins when KVM's MMU is called for it",
     )

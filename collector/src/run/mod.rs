@@ -42,6 +42,7 @@ use crate::{
 use hooks::{Marks, NoHooks};
 use metadata::counters;
 use outcome::Outcome;
+pub use setup::check_output;
 use setup::{Kernel, Setup};
 
 /// The VM and the vCPU of `run`: there is one of each.
@@ -69,7 +70,7 @@ pub struct Order {
 
 /// Runs and records.
 pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
-    setup::check_output(&order.output)?;
+    check_output(&order.output)?;
     let Setup {
         vmm,
         kernel,

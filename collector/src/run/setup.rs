@@ -74,7 +74,7 @@ pub fn prepare(order: &Order) -> Result<Setup, Failure> {
         .then(|| ProbeLog::new(&mut probes))
         .transpose()?;
     probes
-        .attach(host::platform())
+        .attach(&types, host::platform())
         .map_err(|error| Failure::host(error).hint("`collector doctor` says more"))?;
 
     let before = vmm
@@ -110,7 +110,7 @@ fn check_host() -> Result<(), Failure> {
 }
 
 fn two_dimensional() -> Failure {
-    let command = host::shadow_paging_command().unwrap_or("turn EPT or NPT off");
+    let command = host::shadow_paging_command(host::vendor_module().unwrap_or_default());
     Failure::host(RequestError::TwoDimensional).hint(format!("with no VM running: {command}"))
 }
 

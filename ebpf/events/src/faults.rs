@@ -92,8 +92,9 @@ pub enum Moment {
 
 /// Number of [`Moment`]s.
 pub const MOMENTS: usize = 10;
-/// A moment that this platform does not show, or that did not happen.
-pub const NOT_SEEN: u32 = u32::MAX;
+/// A moment that this platform does not show, or that did not happen. Not `u32::MAX`: see the
+/// probes' `build.rs`.
+pub const NOT_SEEN: u32 = i32::MAX as u32;
 
 /// A fault from its first moment to its outcome. Fields that do not apply are zero
 /// and named so by `known`.

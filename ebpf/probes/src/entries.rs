@@ -138,7 +138,7 @@ fn changed(sptep: u64, new: impl FnOnce(Spte, Level) -> Option<Spte>) {
     let Some(spte) = new(old, Level(table.level)) else {
         return;
     };
-    if spte == old {
+    if spte == old || (spte.is_empty() && old.is_empty()) {
         return;
     }
     let (by, mapping) = match vcpus::current() {

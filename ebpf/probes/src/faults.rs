@@ -342,7 +342,7 @@ pub fn since(vcpu: &Vcpu) -> u32 {
 #[inline(always)]
 fn until(vcpu: &Vcpu, moment: u64) -> u32 {
     let ns = moment.saturating_sub(vcpu.fault.header.time.0);
-    // Longer than four seconds is said as four seconds: `NOT_SEEN` is the next number.
+    // Longer than two seconds is said as two seconds: `NOT_SEEN` is the next number.
     if ns < u64::from(NOT_SEEN) {
         ns as u32
     } else {

@@ -1,11 +1,11 @@
 //! Stores of the guest's to shadowed page tables.
 
-use aya_ebpf::{helpers::generated::bpf_probe_read_kernel, macros::kprobe, programs::ProbeContext};
+use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 use events::{Cause, Gpa, Probe, RecordKind, Write};
 
 use crate::{
     causes,
-    kernel::now,
+    kernel::{now, read},
     ring::{lose, reserve, submit},
     vcpus,
 };
@@ -23,14 +23,16 @@ pub fn guest_write_begins(ctx: ProbeContext) -> u32 {
     else {
         return 0;
     };
-    let mut value = 0u64;
-    let length = if bytes < 8 { bytes } else { 8 };
-    // SAFETY: at most the value's eight bytes; the helper checks the address it reads.
-    let failed = unsafe { bpf_probe_read_kernel((&raw mut value).cast(), length, new as *const _) };
-    if failed != 0 {
+    // Eight bytes, whatever the store's length: they lie in the kernel's copy of the operand.
+    let Some(value) = read::<u64>(new, 0) else {
         lose(Probe::Read);
         return 0;
-    }
+    };
+    let value = match bytes {
+        0 => 0,
+        1..=7 => value & ((1 << (8 * bytes)) - 1),
+        _ => value,
+    };
     let Some(mut entry) =
         reserve::<Write>(RecordKind::Write, Probe::Write, vcpu.vm, vcpu.vcpu, now())
     else {
