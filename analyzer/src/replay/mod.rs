@@ -22,6 +22,8 @@ mod apart;
 mod cases;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+pub(crate) use model::blank_fault;
 
 use std::collections::BTreeMap;
 

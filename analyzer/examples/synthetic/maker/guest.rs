@@ -445,7 +445,6 @@ impl Guest {
             time_ns: events::TimeNs(began),
             class: Class::WriteProtected,
             error_code: 3,
-            gpa: Some(gpa),
             gpte1: self.gpte(gpa.gfn()),
             walk_ns: Some(350),
             emulate_ns: Some(900),
