@@ -37,7 +37,7 @@ pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals};
 pub use vm::{CurrentRoot, VmReplay};
-pub use walk::{Mapping, Ranges, Roots, Run, Step, Walk, canonical};
+pub use walk::{LOWEST_ROOT, Mapping, Ranges, Roots, Run, Step, Walk, canonical, first_gva};
 
 /// What replay must know of a recording beside its records.
 #[derive(Clone, Copy, Debug, Default)]
