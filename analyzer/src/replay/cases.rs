@@ -272,6 +272,31 @@ fn a_direct_table_without_its_pae_root_is_read_by_its_frame() {
     assert_eq!(vm.ranges(Hpa(0x4000)).runs[0].gva, Gva(0x4040_0000));
 }
 
+/// Zapping an unsync page fires the event of a sync as well (`kvm_unlink_unsync_page`), though
+/// nothing is synced and no frame is protected.
+#[test]
+fn the_sync_within_a_zap_changes_nothing() {
+    let leaf = PRESENT | 1 << 10 | 0x9003;
+    let mut story = Story::default()
+        .page(PageEvent::Born, 0x5000, 1, 2)
+        .page(PageEvent::Born, 0x6000, 1, 3)
+        .entry(Cause::Other, 0x6000, 1, None, leaf)
+        .page(PageEvent::Unsync, 0x5000, 1, 2)
+        .page(PageEvent::Zapped, 0x5000, 1, 2)
+        .page(PageEvent::Sync, 0x5000, 1, 2);
+    for record in &mut story.0 {
+        match record {
+            Record::Entry(row) => row.gfn = Some(Gfn(2)),
+            Record::Page(row) => row.unsync = u8::from(row.event == PageEvent::Zapped),
+            _ => {}
+        }
+    }
+    let vm = story.replay(true);
+    assert_eq!(kinds(&vm), []);
+    assert_eq!(vm.tables().entry(Hpa(0x6000)), Some(Spte(leaf)));
+    assert_eq!(vm.tables().totals().unsync, 0);
+}
+
 /// A root that was zapped before the recording began is zapped once more when it is let go.
 #[test]
 fn the_second_zap_of_a_root_in_use_is_no_anomaly() {

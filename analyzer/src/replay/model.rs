@@ -260,10 +260,10 @@ impl Model {
                     self.pages.entry(page).and_modify(|page| page.unsync = true);
                 }
                 PageEvent::Sync => {
-                    self.protect(gfn);
-                    self.pages
-                        .entry(page)
-                        .and_modify(|page| page.unsync = false);
+                    if let Some(synced) = self.pages.get_mut(&page) {
+                        synced.unsync = false;
+                        self.protect(gfn);
+                    }
                 }
                 PageEvent::Zapped => self.zap(page),
             },

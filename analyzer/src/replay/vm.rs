@@ -38,6 +38,8 @@ pub struct VmReplay {
     checks: Vec<KeyframeCheck>,
     /// Mark of the latest keyframe that was used.
     used: Option<Seq>,
+    /// The page zapped last, if it was unsync.
+    zapped_unsync: Option<Hpa>,
 }
 
 impl VmReplay {
@@ -224,16 +226,21 @@ impl VmReplay {
                 }
             },
             PageEvent::Unsync => self.tables.set_unsync(row.spt, true),
-            PageEvent::Sync => {
-                self.tables.write_protect(row.gfn);
-                let synced = known.is_some_and(|known| !known.unsync);
-                let unknown = self.tables.set_unsync(row.spt, false);
-                unknown.or_else(|| synced.then_some(AnomalyKind::SyncOfSynced))
-            }
+            PageEvent::Sync => match known {
+                Some(known) => {
+                    self.tables.write_protect(row.gfn);
+                    self.tables.set_unsync(row.spt, false);
+                    (!known.unsync).then_some(AnomalyKind::SyncOfSynced)
+                }
+                // Zapping an unsync page takes it off the list of those to be synced, no more.
+                None if self.zapped_unsync == Some(row.spt) => None,
+                None => Some(AnomalyKind::UnknownPage),
+            },
             PageEvent::Zapped => {
                 // A root in use is zapped once more when it is let go, and says so.
                 let twice = row.role.is_invalid(&self.options.role);
                 let zapped = self.tables.zap(row.spt);
+                self.zapped_unsync = (row.unsync != 0).then_some(row.spt);
                 (!zapped && !twice).then_some(AnomalyKind::UnknownPage)
             }
         };
