@@ -79,7 +79,14 @@ impl Kernel {
 
 fn section(name: &'static str, bytes: &[u8]) -> Result<Section> {
     let header = bytes.get(..HEADER).context("shorter than a header")?;
-    let [magic, length, type_offset, type_length, string_offset, string_length] = words(header)[..]
+    let [
+        magic,
+        length,
+        type_offset,
+        type_length,
+        string_offset,
+        string_length,
+    ] = words(header)[..]
     else {
         bail!("not a header");
     };

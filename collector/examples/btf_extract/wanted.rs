@@ -45,9 +45,11 @@ impl Wanted {
             for index in 0..kernel.sections[section].types.len() {
                 let entry = &kernel.sections[section].types[index];
                 let name = kernel.name(section, entry.name)?;
-                let Some(members) = self.structs.get(name).filter(|members| {
-                    entry.kind() == Kind::Struct && !members.is_empty()
-                }) else {
+                let Some(members) = self
+                    .structs
+                    .get(name)
+                    .filter(|members| entry.kind() == Kind::Struct && !members.is_empty())
+                else {
                     continue;
                 };
                 let mut rest = Vec::new();

@@ -24,14 +24,13 @@ use std::{
 use btf_rs::{Btf, Type};
 
 mod error;
-mod function;
+pub mod function;
 mod member;
 mod resolve;
 #[cfg(test)]
 mod tests;
 
 pub use error::BtfError;
-pub use function::{Function, Parameter};
 pub use resolve::Resolved;
 
 use member::Place;
@@ -103,6 +102,7 @@ impl KernelTypes {
     }
 
     /// Value of an enumerator.
+    #[allow(dead_code, reason = "for the plan of the function probes")]
     pub fn enumerator(&self, name: &str) -> Option<i64> {
         self.enumerators().get(name).copied()
     }

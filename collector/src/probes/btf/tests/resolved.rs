@@ -117,7 +117,10 @@ fn a_module_of_another_build_is_refused() {
 fn without_btf_the_error_says_what_the_kernel_lacks() {
     let folder = some(&[]);
     let error = KernelTypes::from_folder(folder.path()).expect_err("nothing there");
-    assert!(error.to_string().contains("CONFIG_DEBUG_INFO_BTF"), "{error}");
+    assert!(
+        error.to_string().contains("CONFIG_DEBUG_INFO_BTF"),
+        "{error}"
+    );
 }
 
 #[test]
