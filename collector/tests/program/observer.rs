@@ -160,7 +160,10 @@ impl Counted {
                     counted.refused += u64::from(fault.class == Class::Guest);
                     counted.stored += u64::from(fault.spte.is_some());
                 }
-                Record::Entry(entry) => counted.stored += u64::from(entry.cause != Cause::Link),
+                Record::Entry(entry) => {
+                    let stored = matches!(entry.cause, Cause::Prefetch | Cause::Other);
+                    counted.stored += u64::from(stored);
+                }
                 Record::Page(page) => match page.event {
                     PageEvent::Born | PageEvent::Reused => counted.got += 1,
                     PageEvent::Zapped => counted.zapped += 1,
