@@ -112,7 +112,7 @@ impl Maker {
             if let Some(vm) = meta.vms.first_mut() {
                 vm.counters_after = Some(self.counters());
             }
-            writer.write_meta(&meta)?;
+            writer.meta_file().write(&meta)?;
         }
         Ok(())
     }

@@ -9,6 +9,9 @@ use crate::{
     run::{self, Order},
 };
 
+/// Size of the ring buffer, unless said otherwise.
+pub const RING_MIB: u32 = 32;
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -27,7 +30,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
     /// Size of the ring buffer between kernel and collector, MiB, a power of two
-    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
     /// Run the workload without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every"])]
@@ -51,10 +54,6 @@ impl RunArgs {
                 workload.name
             ))
         })?;
-        if !self.ring_mib.is_power_of_two() {
-            let error = anyhow::anyhow!("--ring-mib {} is not a power of two", self.ring_mib);
-            return Err(Failure::usage(error));
-        }
         let order = Order {
             plan,
             output: self
@@ -62,7 +61,7 @@ impl RunArgs {
                 .unwrap_or_else(|| PathBuf::from(format!("{}.trace", workload.name))),
             keyframe_every: self.keyframe_every,
             timeout: self.timeout,
-            ring_bytes: self.ring_mib << 20,
+            ring_bytes: ring_bytes(self.ring_mib)?,
             verbose: self.verbose,
             json: self.json,
         };
@@ -81,8 +80,17 @@ fn param(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The kernel wants a power of two.
+pub fn ring_bytes(mib: u32) -> Result<u32, Failure> {
+    if mib.is_power_of_two() {
+        return Ok(mib << 20);
+    }
+    let error = anyhow::anyhow!("--ring-mib {mib} is not a power of two");
+    Err(Failure::usage(error))
+}
+
 /// A time above zero, fractions allowed.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
         .map_err(|_| "expected a number of seconds".to_owned())?;

@@ -60,7 +60,7 @@ struct Place {
 /// What the probes need to know, and what to write into the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// For the probes; `page_offset` and `walk_bits` are still 0.
+    /// For the probes; what is no field is still 0.
     pub config: Config,
     /// Every field looked up, with its byte offset.
     pub offsets: BTreeMap<String, Option<u32>>,
@@ -120,7 +120,7 @@ impl KernelTypes {
                 None => ABSENT,
             };
         }
-        let offsets: Offsets = bytemuck::cast(numbers);
+        let offsets: Offsets = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&numbers));
         // The probes read these at once.
         for (number, name) in (1..).zip(["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"]) {
             if fields.find("kvm_vcpu", &format!("stat.{name}"))
@@ -132,18 +132,30 @@ impl KernelTypes {
             }
         }
         let config = Config {
-            page_offset: [0; 2],
             offsets,
             keeps_rip: u32::from(self.keeps_rip(&offsets)),
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
-            walk_bits: 0,
+            ..Config::EMPTY
         };
         Ok(Resolved {
             config,
             offsets: fields.offsets,
             role,
         })
+    }
+
+    /// KVM's counters of `of` (`kvm` or `kvm_vcpu`): name and byte offset in it, named as
+    /// `KVM_GET_STATS_FD` names them.
+    pub fn counters(&self, of: &str) -> Vec<(String, u32)> {
+        let mut found = Vec::new();
+        for (btf, start) in self.types(of) {
+            if let Some((place, stat)) = member(btf, &start, "stat", DEPTH) {
+                flatten(btf, &stat, place.bits, &mut found);
+                break;
+            }
+        }
+        found
     }
 
     /// RIP is kept with the other registers up to Linux 6.18: one element more than the 16 general
@@ -231,6 +243,38 @@ fn member(btf: &Btf, within: &Type, name: &str, depth: u32) -> Option<(Place, Ty
         }
     }
     None
+}
+
+/// The 64-bit numbers of a struct; those of `generic` count as its own, an array's have an index.
+fn flatten(btf: &Btf, within: &Type, base: u32, found: &mut Vec<(String, u32)>) {
+    let Type::Struct(within) = within else { return };
+    for field in &within.members {
+        let name = btf.resolve_name(field).unwrap_or_default();
+        let at = base + field.bit_offset();
+        match unqualified(btf, field) {
+            // `atomic64_t` is a struct too.
+            Some(inner @ Type::Struct(_)) if name == "generic" => {
+                flatten(btf, &inner, at, found);
+            }
+            Some(Type::Array(array)) => {
+                let elements = (0..array.len() as u32)
+                    .map(|index| (format!("{name}[{index}]"), (at + 64 * index) / 8));
+                found.extend(elements);
+            }
+            // Counters that are the machine's layout of a union have names of their own there.
+            Some(Type::Union(union)) if name.is_empty() => {
+                if let Some(inner) = union
+                    .members
+                    .iter()
+                    .find_map(|member| unqualified(btf, member))
+                {
+                    flatten(btf, &inner, at, found);
+                }
+            }
+            Some(_) => found.push((name, at / 8)),
+            None => {}
+        }
+    }
 }
 
 /// The type behind typedefs and qualifiers.

@@ -9,7 +9,10 @@ use events::{Config, KeyframeCursor, Loss, Vcpu};
 use std::sync::Mutex;
 use trace::{ProbeState, ProgramCost};
 
-use super::plan::{Hook, PLAN};
+use super::{
+    plan::PLAN,
+    vms::VmMaps,
+};
 
 /// The compiled probes. Aligned, since the object is parsed in place.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
@@ -59,7 +62,8 @@ pub struct Probes {
     pub(super) cursor: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
-    states: Vec<ProbeState>,
+    pub(super) vms: VmMaps,
+    pub(super) states: Vec<ProbeState>,
 }
 
 impl std::fmt::Debug for Probes {
@@ -85,6 +89,7 @@ impl Probes {
             cursor: Mutex::new(take(&mut ebpf, "CURSOR")?),
             seq: take(&mut ebpf, "SEQ")?,
             losses: take(&mut ebpf, "LOSSES")?,
+            vms: VmMaps::load(&mut ebpf)?,
             ebpf,
             states: Vec::new(),
         };
@@ -95,7 +100,7 @@ impl Probes {
     pub fn attach(&mut self) -> Result<(), LoadError> {
         let mut missing = Ok(());
         for hook in PLAN {
-            let refused = self.attach_one(hook).err();
+            let refused = self.attach_raw(hook.name).err();
             if let (Ok(()), Some(why), true) = (&missing, &refused, hook.required) {
                 missing = Err(LoadError::Refused {
                     name: hook.name,
@@ -115,11 +120,11 @@ impl Probes {
         missing
     }
 
-    fn attach_one(&mut self, hook: &Hook) -> Result<(), String> {
-        let program =
-            raw_tracepoint(&mut self.ebpf, hook.name).map_err(|error| error.to_string())?;
+    /// The program and the tracepoint have the same name.
+    pub(super) fn attach_raw(&mut self, name: &'static str) -> Result<(), String> {
+        let program = raw_tracepoint(&mut self.ebpf, name).map_err(|error| error.to_string())?;
         program.load().map_err(|error| chain(&error))?;
-        program.attach(hook.name).map_err(|error| chain(&error))?;
+        program.attach(name).map_err(|error| chain(&error))?;
         Ok(())
     }
 
@@ -199,7 +204,7 @@ fn raw_tracepoint<'a>(
 }
 
 /// An error with its causes; aya keeps the verifier's words in the innermost.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -18,6 +18,7 @@ mod pages;
 mod roots;
 mod spte;
 mod vcpus;
+mod vms;
 
 pub use address::{ERROR_PFN_MASK, Gfn, Gpa, Gpte, Gva, Hpa, Hva, NO_SLOT_PFN, Pfn, Spte};
 pub use config::{ABSENT, Config, FIELDS, Field, Offsets};
@@ -31,3 +32,4 @@ pub use pages::{Page, PageEvent, Role, RoleLayout};
 pub use roots::Root;
 pub use spte::Level;
 pub use vcpus::{Outcomes, Vcpu};
+pub use vms::{COUNTER_WORDS, CounterWords, Identity, NO_VM, VcpuKey};

@@ -1,5 +1,5 @@
 //! The kernel side: raw tracepoint programs that follow the shadow MMU of traced VMs,
-//! and three programs that user space runs itself (`resolve`, `mark`, `keyframe`).
+//! and programs that user space runs itself (`resolve`, `enrol`, `identify`, `follow`, `forget`, `counters`, `mark`, `keyframe`).
 //!
 //! One file for each kind of record. `vcpus` holds what is known of a fault under way,
 //! `ring` is the one way out, `kernel` the one way to read the kernel's structs.
@@ -8,6 +8,7 @@
 #![allow(internal_features, reason = "atomic fetch-and-add, see ring.rs")]
 #![feature(core_intrinsics)]
 
+mod counters;
 mod entries;
 mod faults;
 mod kernel;
@@ -15,7 +16,9 @@ mod keyframes;
 mod marks;
 mod pages;
 mod ring;
+mod running;
 mod vcpus;
+mod vms;
 
 /// The kernel grants the helpers used here to programs under a licence compatible with its own.
 #[unsafe(link_section = "license")]
