@@ -4,20 +4,20 @@ use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use anyhow::Context as _;
 use events::{VcpuId, VmId};
-use rustix::process::Pid;
 use trace::{Counters, VmMeta};
 
 use crate::{
     keyframe::Keyframes,
     probes::{CounterNames, Probes, RequestError},
     recording,
+    vms::Holder,
 };
 
 /// A VM from its first keyframe on.
 #[derive(Debug)]
 pub struct TracedVm {
     /// Its process.
-    pub pid: Pid,
+    pub process: Arc<Holder>,
     /// What the trace says of it.
     pub meta: VmMeta,
     /// Keeps its structs in the kernel while the probes and keyframes read them.
@@ -30,8 +30,7 @@ impl TracedVm {
     /// Of a VM that is followed and stands still: its counters and tables as they are now.
     pub fn begin(
         vm: VmId,
-        pid: Pid,
-        name: &str,
+        process: Arc<Holder>,
         kept: OwnedFd,
         probes: &Arc<Probes>,
         names: &CounterNames,
@@ -39,8 +38,8 @@ impl TracedVm {
         let before = vcpu_counters(probes, names, vm)?;
         let meta = VmMeta {
             vm: vm.0,
-            pid: pid.as_raw_nonzero().get().unsigned_abs(),
-            name: name.to_owned(),
+            pid: process.number(),
+            name: process.name.clone(),
             vcpus: before.keys().map(|vcpu| vcpu.0).collect(),
             from_ns: recording::now_ns(),
             counters_before: Counters {
@@ -50,7 +49,7 @@ impl TracedVm {
             ..VmMeta::default()
         };
         let mut traced = Self {
-            pid,
+            process,
             meta,
             _kept: kept,
             keyframes: Keyframes::new(Arc::clone(probes), vm),
@@ -73,11 +72,11 @@ impl TracedVm {
     /// The last keyframe and counters of a VM that stands still, or is no more; it is not traced
     /// afterwards. `ended` says why, if it ended by itself.
     pub fn end(
-        mut self,
+        &mut self,
         ended: Option<&str>,
         probes: &Probes,
         names: &CounterNames,
-    ) -> (VmMeta, anyhow::Result<()>) {
+    ) -> anyhow::Result<()> {
         let vm = self.vm();
         let keyframe = self
             .keyframe()
@@ -91,7 +90,7 @@ impl TracedVm {
         let result = counted
             .and(forgotten)
             .with_context(|| format!("while taking leave of VM {}", vm.0));
-        (self.meta, keyframe.and(result))
+        keyframe.and(result)
     }
 
     /// Sets the counters at the end beside those of the start. A vCPU that was made since then

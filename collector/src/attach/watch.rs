@@ -4,18 +4,18 @@ use std::{
     collections::BTreeSet,
     os::fd::AsFd as _,
     sync::Arc,
+    time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use events::VmId;
-use rustix::process::Pid;
 use trace::{Meta, VmMeta};
 
 use super::{Target, traced::TracedVm};
 use crate::{
     probes::{CounterNames, Probes, RequestError},
     recording::Recording,
-    vms::{self, Found, FreezeError, Holder, HolderError},
+    vms::{self, End, Found, FreezeError, Holder, HolderError},
 };
 
 /// VMs of the target.
@@ -74,17 +74,17 @@ impl<'a> Watch<'a> {
 
     /// Copies the tables of every VM, process by process.
     pub fn keyframes(&mut self) -> anyhow::Result<()> {
-        for pid in self.processes() {
+        for process in self.processes() {
             let vms = &mut self.running;
-            let taken = vms::while_stopped(pid, || -> Result<(), RequestError> {
+            let taken = vms::while_stopped(process.pid, || -> Result<(), RequestError> {
                 vms.iter_mut()
-                    .filter(|vm| vm.pid == pid)
+                    .filter(|vm| vm.process.pid == process.pid)
                     .try_for_each(TracedVm::keyframe)
             });
             match taken {
                 Ok(taken) => taken?,
                 // The next look finds out.
-                Err(FreezeError::Ended(_)) => {}
+                Err(FreezeError::Ended) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -94,48 +94,69 @@ impl<'a> Watch<'a> {
     /// Last words of every VM; they run on.
     pub fn finish(mut self) -> (Meta, anyhow::Result<()>) {
         let mut result = Ok(());
-        for pid in self.processes() {
-            let of_process = |vm: &TracedVm| vm.pid == pid;
+        for process in self.processes() {
             let (vms, others) = std::mem::take(&mut self.running)
                 .into_iter()
-                .partition::<Vec<_>, _>(of_process);
+                .partition::<Vec<_>, _>(|vm| vm.process.pid == process.pid);
             self.running = others;
-            let (probes, names) = (&self.recording.probes, &self.names);
-            let vms = std::sync::Mutex::new(vms);
-            let end = |ended: Option<&str>| {
-                let vms = std::mem::take(&mut *vms.lock().unwrap_or_else(|bad| bad.into_inner()));
-                vms.into_iter()
-                    .map(|vm| vm.end(ended, probes, names))
-                    .collect::<Vec<_>>()
-            };
-            let (ended, stopped) = match vms::while_stopped(pid, || end(None)) {
-                Ok(ended) => (ended, Ok(())),
-                Err(FreezeError::Ended(_)) => (end(Some(ENDED)), Ok(())),
-                Err(error) => (end(None), Err(error)),
-            };
-            result = result.and(stopped.context("while stopping the VM for the last keyframe"));
-            for (meta, ended) in ended {
-                result = result.and(ended);
-                self.note(meta);
-            }
+            result = result.and(self.last_words(&process, vms));
         }
         (self.meta, result)
     }
 
-    fn processes(&self) -> Vec<Pid> {
-        let mut processes: Vec<Pid> = self.running.iter().map(|vm| vm.pid).collect();
-        processes.sort_by_key(|pid| pid.as_raw_nonzero());
-        processes.dedup();
+    /// Of the VMs of a process that lives, if it does.
+    fn last_words(&mut self, process: &Holder, mut vms: Vec<TracedVm>) -> anyhow::Result<()> {
+        let (probes, names) = (&self.recording.probes, &self.names);
+        let mut end = |ended: Option<&str>| {
+            vms.iter_mut()
+                .map(|vm| vm.end(ended, probes, names))
+                .fold(Ok(()), anyhow::Result::and)
+        };
+        let stopped = match process.end() {
+            End::NotYet => vms::while_stopped(process.pid, || end(None)),
+            End::UnderWay | End::Over => Err(FreezeError::Ended),
+        };
+        let result = match stopped {
+            Ok(ended) => ended,
+            Err(FreezeError::Ended) => {
+                // Its tables go with its memory.
+                process.wait(PATIENCE);
+                end(Some(ENDED))
+            }
+            Err(error) => {
+                let stopped: anyhow::Result<()> = Err(error.into());
+                stopped
+                    .context("while stopping the VM for the last keyframe")
+                    .and(end(None))
+            }
+        };
+        vms.into_iter().for_each(|vm| self.note(vm.meta));
+        result
+    }
+
+    fn processes(&self) -> Vec<Arc<Holder>> {
+        let mut processes: Vec<_> = self
+            .running
+            .iter()
+            .map(|vm| Arc::clone(&vm.process))
+            .collect();
+        processes.sort_by_key(|process| process.number());
+        processes.dedup_by_key(|process| process.number());
         processes
     }
 
     fn let_go(&mut self, holders: &[Holder], found: &Found) -> anyhow::Result<bool> {
-        let denied = |pid: Pid| {
+        let denied = |vm: &TracedVm| {
             let mut denied = found.denied.iter();
-            denied.any(|(index, _)| holders.get(*index).is_some_and(|holder| holder.pid == pid))
+            denied.any(|(index, _)| {
+                let holder = holders.get(*index);
+                holder.is_some_and(|holder| holder.pid == vm.process.pid)
+            })
         };
         let lives = |vm: &TracedVm| {
-            denied(vm.pid) || found.vms.iter().any(|found| found.vm == Some(vm.vm()))
+            found.vms.iter().any(|found| found.vm == Some(vm.vm()))
+                || denied(vm)
+                || vm.process.end() == End::UnderWay
         };
         let (running, ended) = std::mem::take(&mut self.running)
             .into_iter()
@@ -143,26 +164,22 @@ impl<'a> Watch<'a> {
         self.running = running;
         let changed = !ended.is_empty();
         let mut result = Ok(());
-        for vm in ended {
-            let why = match vms::of(vm.meta.pid) {
-                Ok(_) => "closed by its process",
-                Err(_) => ENDED,
+        for mut vm in ended {
+            let why = match vm.process.end() {
+                End::NotYet => "closed by its process",
+                End::UnderWay | End::Over => ENDED,
             };
-            let (meta, ended) = vm.end(Some(why), &self.recording.probes, &self.names);
-            self.note(meta);
-            result = result.and(ended);
+            result = result.and(vm.end(Some(why), &self.recording.probes, &self.names));
+            self.note(vm.meta);
         }
         result.map(|()| changed)
     }
 
     fn take_in(&mut self, holders: &[Holder], found: Found) -> anyhow::Result<bool> {
-        let denied: Vec<_> = found
-            .denied
-            .into_iter()
-            .filter_map(|(index, error)| Some((holders.get(index)?, anyhow!(error))))
-            .collect();
-        for (holder, error) in denied {
-            self.refuse(holder, error)?;
+        for (index, error) in found.denied {
+            if let Some(holder) = holders.get(index) {
+                self.refuse(holder.number(), &holder.name, error.into())?;
+            }
         }
         let new: BTreeSet<usize> = found
             .vms
@@ -171,35 +188,34 @@ impl<'a> Watch<'a> {
             .map(|found| found.holder)
             .collect();
         let mut changed = false;
-        for holder in new.into_iter().filter_map(|index| holders.get(index)) {
+        for (index, holder) in holders.iter().enumerate() {
+            if !new.contains(&index) {
+                continue;
+            }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
-            let begun = vms::while_stopped(holder.pid, || begin(holder, next, probes, names));
+            let begun = vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
             match begun {
-                Ok(Ok(begun)) => {
+                Ok(begun) => {
+                    let begun = begun?;
                     self.next = self.next.saturating_add(begun.len() as u16);
                     self.meta.vms.extend(begun.iter().map(|vm| vm.meta.clone()));
                     changed |= !begun.is_empty();
                     self.running.extend(begun);
                 }
-                Ok(Err(error)) => return Err(error),
-                Err(FreezeError::Ended(_)) => {}
-                Err(error) => self.refuse(holder, error.into())?,
+                Err(FreezeError::Ended) => {}
+                Err(error) => self.refuse(holder.number(), &holder.name, error.into())?,
             }
         }
         Ok(changed)
     }
 
     /// With `--pid` that is the end; with `--all` it is said, once.
-    fn refuse(&mut self, holder: &Holder, error: anyhow::Error) -> anyhow::Result<()> {
+    fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
         if self.target != Target::All {
             return Err(error);
         }
-        if self.skipped.insert(holder.number()) {
-            eprintln!(
-                "skipped: process {} ({}): {error:#}",
-                holder.number(),
-                holder.name
-            );
+        if self.skipped.insert(pid) {
+            eprintln!("skipped: process {pid} ({name}): {error:#}");
         }
         Ok(())
     }
@@ -217,16 +233,18 @@ impl<'a> Watch<'a> {
 
 /// Why a VM ended, when its process did.
 const ENDED: &str = "its process ended";
+/// How long the end of a process may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Follows every VM of a process that stands still, from `next` on. It is looked through again: it may
 /// have changed until it stood still.
 fn begin(
-    holder: &Holder,
+    pid: u32,
     next: u16,
     probes: &Arc<Probes>,
     names: &CounterNames,
 ) -> anyhow::Result<Vec<TracedVm>> {
-    let holders = [vms::of(holder.number())?];
+    let holders = [vms::of(pid)?];
     let new: Vec<_> = vms::among(&holders, probes)?
         .vms
         .into_iter()
@@ -237,13 +255,12 @@ fn begin(
     }
     // Now the probes know whose vCPUs these are, and remember them.
     vms::among(&holders, probes)?;
+    let [process] = holders.map(Arc::new);
     (next..)
         .zip(new)
         .map(|(number, found)| {
-            let (pid, name) = (holder.pid, &holder.name);
-            let vm = VmId(number);
-            let traced = TracedVm::begin(vm, pid, name, found.kept, probes, names);
-            Ok(traced?)
+            let process = Arc::clone(&process);
+            Ok(TracedVm::begin(VmId(number), process, found.kept, probes, names)?)
         })
         .collect()
 }

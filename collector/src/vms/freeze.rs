@@ -27,8 +27,8 @@ const EVENT_STOP: c_int = libc::PTRACE_EVENT_STOP;
 #[derive(Debug, thiserror::Error)]
 pub enum FreezeError {
     /// The process has ended.
-    #[error("process {0} has ended")]
-    Ended(pid_t),
+    #[error("the process has ended")]
+    Ended,
     /// Another tracer has it.
     #[error("thread {thread} is traced by process {tracer} already (a debugger, or another collector)")]
     Traced {
@@ -85,13 +85,13 @@ fn stop(process: pid_t) -> Result<BTreeSet<pid_t>, FreezeError> {
     loop {
         let mut moving = BTreeSet::new();
         for thread in threads(process)? {
-            if !stopped.contains(&thread) && interrupt(thread)? {
+            if !stopped.contains(&thread) && interrupt(thread, deadline)? {
                 moving.insert(thread);
             }
         }
         if moving.is_empty() {
             return match stopped.is_empty() {
-                true => Err(FreezeError::Ended(process)),
+                true => Err(FreezeError::Ended),
                 false => Ok(stopped),
             };
         }
@@ -124,35 +124,46 @@ fn stop(process: pid_t) -> Result<BTreeSet<pid_t>, FreezeError> {
 
 fn threads(process: pid_t) -> Result<Vec<pid_t>, FreezeError> {
     let entries = fs::read_dir(format!("/proc/{process}/task"))
-        .map_err(|_| FreezeError::Ended(process))?;
+        .map_err(|_| FreezeError::Ended)?;
     Ok(entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect())
 }
 
-/// Asks a thread to stop; false if it has ended.
-fn interrupt(thread: pid_t) -> Result<bool, FreezeError> {
-    for (doing, what) in [
-        ("PTRACE_SEIZE", libc::PTRACE_SEIZE),
-        ("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT),
-    ] {
-        let Err(source) = request(what, thread, 0) else {
-            continue;
-        };
+/// Asks a thread to stop; false if it has ended. Another collector lets go of it soon: both begin with
+/// the first thread, so that neither waits for the other while it holds one.
+fn interrupt(thread: pid_t, deadline: Instant) -> Result<bool, FreezeError> {
+    let refused = |doing, source| FreezeError::Refused {
+        thread,
+        doing,
+        source,
+    };
+    let mut free = false;
+    while let Err(source) = request(libc::PTRACE_SEIZE, thread, 0) {
         if source.raw_os_error() == Some(libc::ESRCH) || status(thread, "State:").starts_with('Z') {
             return Ok(false);
         }
-        return Err(match status(thread, "TracerPid:").parse() {
-            Ok(tracer) if tracer != 0 => FreezeError::Traced { thread, tracer },
-            _ => FreezeError::Refused {
-                thread,
-                doing,
-                source,
-            },
-        });
+        match status(thread, "TracerPid:").parse() {
+            // Its tracer may have let go of it since.
+            Ok(0) if !free => free = true,
+            Ok(0) | Err(_) => return Err(refused("PTRACE_SEIZE", source)),
+            Ok(tracer) if Instant::now() > deadline => {
+                return Err(FreezeError::Traced { thread, tracer });
+            }
+            Ok(_) => {
+                free = false;
+                thread::sleep(PAUSE);
+            }
+        }
     }
-    Ok(true)
+    match request(libc::PTRACE_INTERRUPT, thread, 0) {
+        Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
+            Err(refused("PTRACE_INTERRUPT", source))
+        }
+        // One that was killed meanwhile is reported as such.
+        _ => Ok(true),
+    }
 }
 
 /// A line of `/proc/THREAD/status`; empty if there is none.
@@ -215,7 +226,7 @@ mod tests {
         let pid = Pid::from_child(&child);
         child.wait().expect("a child");
         let result = while_stopped(pid, || ());
-        assert!(matches!(result, Err(FreezeError::Ended(_))), "{result:?}");
+        assert!(matches!(result, Err(FreezeError::Ended)), "{result:?}");
     }
 
     #[test]

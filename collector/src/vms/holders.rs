@@ -2,8 +2,9 @@
 
 use std::{
     fs, io,
-    os::fd::{OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
     path::Path,
+    time::Duration,
 };
 
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
@@ -33,7 +34,18 @@ pub enum HolderError {
     },
 }
 
-/// A process with at least one vCPU.
+/// How far the end of a process has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It lives.
+    NotYet,
+    /// It has begun: its memory goes, and what KVM made of it.
+    UnderWay,
+    /// All its threads have ended.
+    Over,
+}
+
+/// A process that holds KVM's descriptors.
 #[derive(Debug)]
 pub struct Holder {
     /// Its id.
@@ -50,6 +62,31 @@ impl Holder {
     /// Its id, as the trace has it.
     pub fn number(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// How far its end has come.
+    pub fn end(&self) -> End {
+        if self.wait(Duration::ZERO) {
+            return End::Over;
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", self.number()));
+        // A process that ends gives up its memory first.
+        match status {
+            Ok(status) if status.contains("\nVmSize:") => End::NotYet,
+            _ => End::UnderWay,
+        }
+    }
+
+    /// Waits until all its threads have ended; false if that takes longer.
+    pub fn wait(&self, longest: Duration) -> bool {
+        let mut waiting = libc::pollfd {
+            fd: self.pidfd.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        let longest = i32::try_from(longest.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: one structure, which outlives the call.
+        unsafe { libc::poll(&raw mut waiting, 1, longest) == 1 }
     }
 
     /// Whether a VM can run in it.

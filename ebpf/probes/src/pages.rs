@@ -76,6 +76,10 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     if read::<u32>(sp, offset!(sp_root_count)) == Some(0) {
         let _ = PAGES.remove(sp);
     }
+    if vcpus::kvm(vm).is_none() {
+        // The last user of a VM that is not traced any more.
+        return;
+    }
     // The thread may be another VM's vCPU that takes pages back for the host.
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == vm => {
