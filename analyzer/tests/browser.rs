@@ -1,11 +1,11 @@
 //! The report in a real browser: every figure has a size, nothing is logged, nothing leaves.
 
-#[path = "../examples/synthetic/maker.rs"]
+#[path = "../examples/synthetic/maker/mod.rs"]
 mod maker;
 
 use std::{fs, path::Path, process::Command};
 
-use maker::{Maker, Shape};
+use maker::{Maker, Shape, Vms};
 
 /// Counts figures that take room on the page and writes the result into the title.
 const PROBE: &str = r#"<script>
@@ -68,10 +68,17 @@ fn a_report_opens_in_a_browser_without_network() {
     })
     .write(&trace)
     .unwrap();
+    let two = folder.path().join("two.trace");
+    Maker::new(Shape {
+        vms: Vms::Attached,
+        ..Shape::default()
+    })
+    .write(&two)
+    .unwrap();
     let page = folder.path().join("page.html");
     let done = Command::new(env!("CARGO_BIN_EXE_analyzer"))
         .arg("report")
-        .arg(&trace)
+        .args([&trace, &two])
         .arg("-o")
         .arg(&page)
         .status()
@@ -83,7 +90,7 @@ fn a_report_opens_in_a_browser_without_network() {
 
     let (dom, log, net) = chromium(folder.path(), &page);
     assert!(
-        dom.contains("<title>shown 6 of 6, too wide: false, loaded: 0</title>"),
+        dom.contains("<title>shown 18 of 18, too wide: false, loaded: 0</title>"),
         "{}",
         dom.lines().take(8).collect::<String>()
     );

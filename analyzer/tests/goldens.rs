@@ -1,6 +1,6 @@
 //! What each command prints on a small made-up trace, whose right answers are known.
 
-#[path = "../examples/synthetic/maker.rs"]
+#[path = "../examples/synthetic/maker/mod.rs"]
 mod maker;
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output},
 };
 
-use maker::{Maker, Shape};
+use maker::{Maker, Shape, Vms};
 
 /// A folder that is removed at the end, with `demo.trace` in it.
 struct Demo(tempfile::TempDir);
@@ -149,6 +149,146 @@ fn timeline_follows_the_tables() {
     insta::assert_snapshot!(
         Demo::new(Shape::default()).text(&["timeline", "demo.trace", "--lines", "6"], 0)
     );
+}
+
+/// Two VMs of one process, found running.
+fn two() -> Demo {
+    Demo::new(Shape {
+        vms: Vms::Attached,
+        ..Shape::default()
+    })
+}
+
+#[test]
+fn two_vms_are_summed_up_apart() {
+    insta::assert_snapshot!(two().text(&["summary", "demo.trace"], 0));
+}
+
+#[test]
+fn two_vms_are_verified_apart() {
+    insta::assert_snapshot!(two().text(&["verify", "demo.trace"], 0));
+}
+
+#[test]
+fn two_vms_have_a_timeline_each() {
+    insta::assert_snapshot!(two().text(&["timeline", "demo.trace", "--lines", "6"], 0));
+}
+
+#[test]
+fn one_of_two_vms_must_be_chosen_for_a_table() {
+    let demo = two();
+    let mut text = String::new();
+    for args in [
+        vec!["table", "demo.trace"],
+        vec!["explain", "demo.trace", "--fault", "0"],
+        vec!["table", "demo.trace", "--vm", "2"],
+        vec!["summary", "demo.trace", "--vm", "2"],
+        vec!["report", "demo.trace", "--vm", "2"],
+    ] {
+        text += &format!("$ {}\n{}\n", args.join(" "), demo.error(&args, 2));
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_table_below_a_pae_root_is_shown() {
+    let demo = two();
+    let mut text = demo.text(&["table", "demo.trace", "--vm", "1"], 0);
+    text += &demo.text(&["table", "demo.trace", "--vm", "1", "--as", "ranges"], 0);
+    let gva = ["table", "demo.trace", "--vm", "1", "--gva", "0x100b123"];
+    text += &demo.text(&gva, 0);
+    text += &demo.text(&["table", "demo.trace", "--vm", "1", "--at", "1us"], 0);
+    text += &demo.text(&["explain", "demo.trace", "--vm", "1", "--fault", "1"], 0);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_store_to_a_protected_table_is_explained_with_what_it_cleared() {
+    let args = [
+        "explain",
+        "demo.trace",
+        "--vm",
+        "0",
+        "--class",
+        "write_protected",
+    ];
+    insta::assert_snapshot!(two().text(&args, 0));
+}
+
+#[test]
+fn a_fault_after_a_store_and_one_after_the_hosts_unmap_say_so() {
+    let demo = two();
+    let gva = [
+        "explain",
+        "demo.trace",
+        "--vm",
+        "0",
+        "--gva",
+        "0x400000000000",
+    ];
+    let mut text = demo.text(&[gva.as_slice(), &["--nth", "1"]].concat(), 0);
+    text += &demo.text(&[gva.as_slice(), &["--nth", "3"]].concat(), 0);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_vm_alone_is_as_it_is_among_others() {
+    let demo = Demo::new(Shape {
+        vms: Vms::Attached,
+        lose: Some(12),
+        ..Shape::default()
+    });
+    for (command, code) in [("summary", 0), ("verify", 1), ("timeline", 0)] {
+        let all = demo.json(&[command, "demo.trace", "--json"], code);
+        assert_eq!(all["vms"].as_array().unwrap().len(), 2);
+        for vm in ["0", "1"] {
+            let args = [command, "demo.trace", "--json", "--vm", vm];
+            let alone = demo.json(&args, code);
+            assert_eq!(alone["vms"].as_array().unwrap().len(), 1);
+            let number: usize = vm.parse().unwrap();
+            assert_eq!(alone["vms"][0], all["vms"][number], "{command} --vm {vm}");
+        }
+    }
+    // The lost record was the first VM's, but nobody can know that.
+    for args in [
+        ["summary", "demo.trace", "--vm", "1"].as_slice(),
+        &["timeline", "demo.trace", "--vm", "1"],
+        &["table", "demo.trace", "--vm", "1", "--fault", "2"],
+        &["explain", "demo.trace", "--vm", "1", "--fault", "2"],
+    ] {
+        let text = demo.text(args, 0);
+        assert!(text.contains("1 record"), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn a_vm_that_took_its_counters_along_is_named() {
+    let demo = two();
+    let file = demo.file("meta.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut meta: serde_json::Value = serde_json::from_str(&text).unwrap();
+    meta["vms"][1]["counters_after"] = serde_json::Value::Null;
+    std::fs::write(&file, meta.to_string()).unwrap();
+    let text = demo.text(&["verify", "demo.trace"], 1);
+    assert!(
+        text.starts_with("not exact: VM 1: no counters of KVM to reconcile with\n"),
+        "{text}"
+    );
+    demo.text(&["verify", "demo.trace", "--vm", "0"], 0);
+}
+
+#[test]
+fn a_report_has_a_part_for_each_vm() {
+    let demo = two();
+    demo.text(&["report", "demo.trace", "-o", "page.html"], 0);
+    let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
+    assert_eq!(html.matches("<section id=").count(), 2);
+    assert_eq!(html.matches("<svg").count(), 12);
+    assert!(html.contains("VM 1 (pid 4711, vCPU 0): "));
+    demo.text(&["report", "demo.trace", "--vm", "1", "-o", "page.html"], 0);
+    let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
+    assert_eq!(html.matches("<section id=").count(), 1);
+    assert!(!html.contains("VM 0 (pid"));
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path, thread};
 
+use serde::{Deserialize, Serialize};
 use trace::Host;
+
+use crate::probes::Platform;
 
 /// Modules of KVM whose parameters decide what is seen.
 const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_pvm"];
@@ -17,7 +20,8 @@ const PARAMETERS: &[&str] = &[
 ];
 
 /// Which pages a VM's second level of translation uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Paging {
     /// KVM keeps shadow tables.
     Shadow,
@@ -31,7 +35,7 @@ pub enum Paging {
 pub fn facts() -> Host {
     let uname = rustix::system::uname();
     Host {
-        kernel: uname.release().to_string_lossy().into_owned(),
+        kernel: kernel_release(),
         kernel_version: uname.version().to_string_lossy().into_owned(),
         cpu: cpu_model(),
         cpus: thread::available_parallelism()
@@ -69,12 +73,27 @@ pub fn paging() -> Paging {
     }
 }
 
-/// What turns the second level off, for the vendor module in charge.
-pub fn shadow_paging_command() -> Option<&'static str> {
-    match vendor_module()? {
-        "kvm_intel" => Some("sudo modprobe -r kvm_intel && sudo modprobe kvm_intel ept=0"),
-        "kvm_amd" => Some("sudo modprobe -r kvm_amd && sudo modprobe kvm_amd npt=0"),
-        _ => None,
+/// What turns the second level off, for a vendor module.
+pub fn shadow_paging_command(module: &str) -> &'static str {
+    match module {
+        "kvm_amd" => "sudo modprobe -r kvm_amd && sudo modprobe kvm_amd npt=0",
+        _ => "sudo modprobe -r kvm_intel && sudo modprobe kvm_intel ept=0",
+    }
+}
+
+/// `uname -r`.
+pub fn kernel_release() -> String {
+    rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// What decides which probes are tried.
+pub fn platform() -> Platform {
+    Platform {
+        pvm: vendor_module() == Some("kvm_pvm"),
+        kprobes: Path::new("/sys/bus/event_source/devices/kprobe").exists(),
     }
 }
 

@@ -6,6 +6,7 @@ mod doctor;
 mod failure;
 mod host;
 mod keyframe;
+mod lab;
 mod privileges;
 mod probes;
 mod record;

@@ -26,9 +26,14 @@ pub fn is_root() -> bool {
 pub const WATCHING: CapabilitySet =
     CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Becomes the user who called `sudo`, if there is one, and gives up every capability but `kept`, for
-/// good. To be called before any thread starts: capabilities belong to threads.
-pub fn drop_root(kept: CapabilitySet) -> Result<(), PrivilegeError> {
+/// Becomes the user who called `sudo`, if there is one, and gives up every capability, for good. To
+/// be called before any thread starts: capabilities belong to threads.
+pub fn drop_root() -> Result<(), PrivilegeError> {
+    keep_only(CapabilitySet::empty())
+}
+
+/// As [`drop_root`], but the calling thread keeps `kept`.
+pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     let user = invoking_user(|name| env::var(name).ok())?;
     drop_bounding_set()?;
     let failed = |doing| {

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use trace::{ColumnInfo, EntryRow, FaultRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row};
+use trace::{
+    ColumnInfo, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row,
+    WriteRow,
+};
 
 use super::{Failure, output};
 use crate::text::Grid;
@@ -56,6 +59,8 @@ fn kinds() -> Vec<Kind> {
         kind::<RootRow>(),
         kind::<MarkRow>(),
         kind::<KeyframeRow>(),
+        kind::<WriteRow>(),
+        kind::<HostRow>(),
         kind::<LossRow>(),
     ]
 }

@@ -11,7 +11,7 @@ use events::VmId;
 use trace::Trace;
 
 use super::{Failure, progress::Progress};
-use crate::study::{Study, StudyError, vm_numbers};
+use crate::study::{Study, StudyError, known_vms, vm_numbers};
 
 /// The trace that a command reads.
 #[derive(Debug, Args)]
@@ -29,12 +29,23 @@ pub fn open(path: &Path) -> Result<Trace, Failure> {
     Ok(Trace::open(path)?)
 }
 
-/// Reads a whole trace, with progress.
+/// Fails if the trace has no such VM.
+fn check_vm(trace: &Trace, asked: u16) -> Result<VmId, Failure> {
+    if vm_numbers(trace).contains(&asked) {
+        return Ok(VmId(asked));
+    }
+    let known = known_vms(trace)?;
+    if known.iter().any(|known| known.vm == asked) {
+        return Ok(VmId(asked));
+    }
+    Err(StudyError::NoVm { asked, known })?
+}
+
+/// Reads a whole trace, with progress; all its VMs, or the one asked for.
 pub fn study(trace: &Trace, vm: Option<u16>) -> Result<Study, Failure> {
+    let vm = vm.map(|vm| check_vm(trace, vm)).transpose()?;
     let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
-    Ok(Study::of(trace, vm.map(VmId), &mut |done| {
-        progress.at(done)
-    })?)
+    Ok(Study::of(trace, vm, &mut |done| progress.at(done))?)
 }
 
 /// The end of a command that read a whole trace: what it said of a damaged one holds only up to
@@ -59,12 +70,12 @@ impl Source {
 
     /// The one VM that a command is about.
     pub fn one_vm(&self, trace: &Trace) -> Result<VmId, Failure> {
-        let known = vm_numbers(trace);
-        match (self.vm, known.as_slice()) {
-            (Some(asked), known) if known.contains(&asked) => Ok(VmId(asked)),
-            (Some(asked), _) => Err(StudyError::NoVm { asked, known })?,
+        match (self.vm, vm_numbers(trace).as_slice()) {
+            (Some(asked), _) => check_vm(trace, asked),
             (None, [only]) => Ok(VmId(*only)),
-            (None, _) => Err(StudyError::SeveralVms { known })?,
+            (None, _) => Err(StudyError::SeveralVms {
+                known: known_vms(trace)?,
+            })?,
         }
     }
 }

@@ -106,7 +106,7 @@ impl TableArgs {
         let walks: Vec<_> = roots
             .iter()
             .map(|root| {
-                let walk = snapshot.vm.tables().walk(*root, gva);
+                let walk = snapshot.vm.walk(*root, gva);
                 let steps: Vec<_> = walk
                     .steps
                     .iter()

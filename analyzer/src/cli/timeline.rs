@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{Failure, Source, output, source};
 use crate::{
     figures::{Bin, Timeline},
+    study::about,
     text::{Grid, plain, units::count},
     verdict,
 };
@@ -33,21 +34,30 @@ impl TimelineArgs {
             let vms: Vec<_> = study
                 .vms
                 .iter()
-                .map(|(vm, of)| json!({"vm": vm.0, "phases": of.timeline.phases, "bins": bins(&of.timeline)}))
+                .map(|(vm, of)| {
+                    json!({
+                        "vm": vm.0, "pid": of.meta.as_ref().map(|meta| meta.pid), "vcpus": of.vcpus,
+                        "phases": of.timeline.phases, "bins": bins(&of.timeline),
+                    })
+                })
                 .collect();
-            output::print_json(&json!({"vms": vms}))?;
+            // A missing record tells no VM: the stretches are those of the whole recording.
+            let lost = json!({"records": study.lost_records(), "spans_ns": study.lost_spans()});
+            output::print_json(&json!({"lost": lost, "vms": vms}))?;
             return source::ended(&study);
         }
         let mut text = String::new();
-        for line in verdict::warnings(&trace, &study) {
-            text.push_str(&format!("{}\n", output::line(&line)));
+        let lost = Some(verdict::loss(&study)).filter(|line| !line.good);
+        for line in verdict::warnings(&trace, &study).iter().chain(&lost) {
+            text.push_str(&format!("{}\n", output::line(line)));
         }
+        let spans = study.lost_spans();
+        let mut between = "";
         for (vm, of) in &study.vms {
-            text.push_str(&format!(
-                "VM {}\n{}",
-                vm.0,
-                self::text(&of.timeline, usize::from(self.lines))
-            ));
+            let about = about(of.meta.as_ref().map(|meta| meta.pid), &of.vcpus);
+            text.push_str(&format!("{between}VM {} ({about})\n", vm.0));
+            text.push_str(&self::text(&of.timeline, usize::from(self.lines), &spans));
+            between = "\n";
         }
         output::print(&text)?;
         source::ended(&study)
@@ -61,15 +71,20 @@ fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {
             .iter()
             .map(|(class, number)| (class.name().to_owned(), (*number).into()))
             .collect();
+        let changes: serde_json::Map<String, serde_json::Value> = bin
+            .changes
+            .iter()
+            .map(|(cause, number)| (cause.name().to_owned(), (*number).into()))
+            .collect();
         json!({
-            "start_s": start, "faults": faults, "pages_by_level": bin.totals.pages,
+            "start_s": start, "faults": faults, "changes": changes, "pages_by_level": bin.totals.pages,
             "leaves": bin.totals.leaves, "links": bin.totals.links, "unsync": bin.totals.unsync,
         })
     };
     timeline.bins().into_iter().map(bin).collect()
 }
 
-fn text(timeline: &Timeline, lines: usize) -> String {
+fn text(timeline: &Timeline, lines: usize, lost: &[[u64; 2]]) -> String {
     let bins = timeline.bins();
     let together = bins.len().div_ceil(lines.max(1)).max(1);
     let mut grid = Grid::new(&[
@@ -79,6 +94,7 @@ fn text(timeline: &Timeline, lines: usize) -> String {
         ">pages",
         ">leaves",
         ">unsync",
+        ">changes",
         "",
         "phase that begins",
     ]);
@@ -98,7 +114,13 @@ fn text(timeline: &Timeline, lines: usize) -> String {
             .phases
             .iter()
             .filter(|phase| begins(timeline.seconds(phase.time_ns)));
-        let phases: Vec<_> = phases.map(|phase| plain(&phase.name)).collect();
+        let mut words: Vec<_> = phases.map(|phase| plain(&phase.name)).collect();
+        let missing = lost.iter().any(|[first, last]| {
+            timeline.seconds(*first) < from + seconds && timeline.seconds(*last) >= *from
+        });
+        if missing {
+            words.push("RECORDS MISSING".to_owned());
+        }
         let faults = faults(chunk);
         let bar = "#".repeat((faults * 20).div_ceil(most).min(20) as usize);
         grid.row([
@@ -108,8 +130,9 @@ fn text(timeline: &Timeline, lines: usize) -> String {
             count(last.totals.all_pages()),
             count(last.totals.leaves),
             count(last.totals.unsync),
+            count(changes(chunk)),
             bar,
-            phases.join(", "),
+            words.join(", "),
         ]);
     }
     grid.text(2)
@@ -117,4 +140,8 @@ fn text(timeline: &Timeline, lines: usize) -> String {
 
 fn faults(chunk: &[(f64, Bin)]) -> u64 {
     chunk.iter().flat_map(|(_, bin)| bin.faults.values()).sum()
+}
+
+fn changes(chunk: &[(f64, Bin)]) -> u64 {
+    chunk.iter().flat_map(|(_, bin)| bin.changes.values()).sum()
 }

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use events::{Cause, Class, Gpa, Gva, Level, Seq, VcpuId, VmId};
+use events::{Cause, Class, Gpa, Gva, Hpa, Level, Seq, VcpuId, VmId};
 use trace::{EntryRow, FaultRow, PageRow, Record, Trace};
 
-use super::{ExplainError, Explanation, Followed, PageChange};
+use super::{
+    ExplainError, Explanation, Followed, PageChange, Store, guest_walk,
+    stores::{Late, Stores},
+};
 use crate::{
     replay::{Gaps, Replay, Walk},
     study::replay_options,
@@ -73,6 +76,7 @@ pub fn find(
         replay: Replay::new(replay_options(trace)),
         gaps: Gaps::default(),
         changes: BTreeMap::new(),
+        stores: Stores::default(),
         faults: 0,
         matching: 0,
     };
@@ -105,6 +109,7 @@ struct Finder {
     replay: Replay,
     gaps: Gaps,
     changes: BTreeMap<VcpuId, Vec<PageChange>>,
+    stores: Stores,
     faults: u64,
     matching: u64,
 }
@@ -112,10 +117,15 @@ struct Finder {
 impl Finder {
     /// Applies a record; gives the fault if it is the one.
     fn next(&mut self, record: &Record, selector: Selector) -> Option<FaultRow> {
-        self.apply(record);
+        if matches!(record, Record::Loss(_)) {
+            return None;
+        }
+        self.gaps.observe(record.seq(), record.time());
         if record.vm() != self.vm {
             return None;
         }
+        self.replay.apply(record);
+        self.stores.see(record);
         match record {
             Record::Fault(row) => {
                 self.faults += 1;
@@ -126,18 +136,12 @@ impl Finder {
                     }
                 }
                 self.changes.remove(&row.vcpu);
+                self.stores.close(row);
             }
             Record::Page(row) => self.change(row),
             _ => {}
         }
         None
-    }
-
-    fn apply(&mut self, record: &Record) {
-        self.replay.apply(record);
-        if !matches!(record, Record::Loss(_)) {
-            self.gaps.observe(record.seq(), record.time());
-        }
     }
 
     fn change(&mut self, row: &PageRow) {
@@ -156,7 +160,7 @@ impl Finder {
 
     fn walk(&self, row: &FaultRow) -> Walk {
         match self.replay.vm(self.vm) {
-            Some(vm) => vm.tables().walk(row.root, row.gva),
+            Some(vm) => vm.walk(row.root, row.gva),
             None => Walk {
                 root: row.root,
                 steps: Vec::new(),
@@ -179,7 +183,30 @@ impl Finder {
                 .collect();
             shadows_of_frame.sort();
         }
+        let stored = |gpa| self.stores.at(gpa).cloned();
+        let stores: Vec<(Level, Store)> = guest_walk(&fault)
+            .iter()
+            .filter_map(|step| Some((step.level, stored(step.place()?)?)))
+            .collect();
+        // A page made since has entries of its own.
+        let since_born = |place: Hpa| {
+            let page = replay.and_then(|vm| vm.tables().page(place.table()));
+            page.map_or(Seq(0), |page| page.since)
+        };
+        let emptied = fault.sptep.and_then(|place| {
+            let row = self.stores.emptied(place)?;
+            (row.seq >= since_born(place)).then(|| row.clone())
+        });
+        let no_gpte = guest_walk(&fault).is_empty();
+        let is_direct = fault.sptep.is_some_and(|place| {
+            let page = replay.and_then(|vm| vm.tables().page(place.table()));
+            page.is_some_and(|page| page.info.direct)
+        });
         Explanation {
+            is_unpaged: no_gpte && is_direct,
+            store: self.stores.of(&fault).cloned(),
+            stores,
+            emptied,
             index: self.faults.saturating_sub(1),
             start_ns: trace.span_ns().map_or(0, |[start, _]| start),
             vm: trace
@@ -204,17 +231,22 @@ fn look_ahead(vm: VmId, explanation: &mut Explanation, records: &mut trace::Reco
     let mut at_fault = true;
     let mut later = 0;
     let mut index = explanation.index;
+    let mut late = Late::default();
     for record in records.take(LOOK_AHEAD as usize) {
-        let Ok(record) = record else { return };
+        let Ok(record) = record else { break };
         if record.vm() != vm {
             continue;
+        }
+        if at_fault && explanation.store.is_none() {
+            late.see(&record, &fault);
         }
         match &record {
             Record::Entry(row) if at_fault && row.vcpu == Some(fault.vcpu) => {
                 match row.cause {
                     Cause::Prefetch => prefetched(explanation, row),
+                    Cause::GuestWrite => {}
                     // A fault's links come before it: these are the next one's.
-                    Cause::Link | Cause::Reread | Cause::Other => at_fault = false,
+                    _ => at_fault = false,
                 }
             }
             Record::Fault(row) => {
@@ -234,9 +266,10 @@ fn look_ahead(vm: VmId, explanation: &mut Explanation, records: &mut trace::Reco
             _ => {}
         }
         if later >= NEXT_FAULTS {
-            return;
+            break;
         }
     }
+    explanation.store = explanation.store.take().or(late.store());
 }
 
 fn prefetched(explanation: &mut Explanation, row: &EntryRow) {

@@ -1,11 +1,12 @@
 //! One fault, told as the five steps from a guest address to a shadow entry.
 
 mod find;
+mod stores;
 mod text;
 
-use events::{Class, Gpte, Gva, Hpa, Level, PageEvent, Spte};
+use events::{Class, Gpa, Gpte, Gva, Hpa, Level, PageEvent, Spte};
 use serde::Serialize;
-use trace::{FaultRow, TraceError, VmMeta};
+use trace::{EntryRow, FaultRow, TraceError, VmMeta};
 
 use crate::{
     faults::{FaultStep, memslot},
@@ -13,6 +14,7 @@ use crate::{
 };
 
 pub use find::{Selector, find};
+pub use stores::{Cleared, Store};
 pub use text::{meaning, text};
 
 /// Why a fault could not be explained.
@@ -53,6 +55,14 @@ pub struct Explanation {
     pub on_the_way: Vec<PageChange>,
     /// Shadow pages of the guest frame, if it is a shadowed guest table.
     pub shadows_of_frame: Vec<(Hpa, Level, bool)>,
+    /// The guest ran without paging: no entry of its own was read, and the leaf is in a direct table.
+    pub is_unpaged: bool,
+    /// The emulated store that the fault is about: one to a protected table.
+    pub store: Option<Store>,
+    /// The latest emulated stores to the guest entries of the walk, by level.
+    pub stores: Vec<(Level, Store)>,
+    /// The record that emptied the fault's entry before it.
+    pub emptied: Option<EntryRow>,
     /// What came next.
     pub followed: Vec<Followed>,
     /// Missing records since the tables were last known to be right.
@@ -114,42 +124,53 @@ pub struct GuestStep {
     pub gpte: Gpte,
 }
 
+impl GuestStep {
+    /// Where the entry stands.
+    pub fn place(&self) -> Option<Gpa> {
+        Some(Gpa(self.table? + 8 * u64::from(self.index)))
+    }
+}
+
+/// The guest entries of a fault that were recorded, from the highest level down.
+fn guest_walk(row: &FaultRow) -> Vec<GuestStep> {
+    let gptes = [
+        (5, row.gpte5),
+        (4, row.gpte4),
+        (3, row.gpte3),
+        (2, row.gpte2),
+        (1, row.gpte1),
+    ];
+    /// CR3 without PCID and flags.
+    const CR3_TABLE: u64 = ((1 << 52) - 1) & !0xfff;
+    let mut table = Some(row.cr3.0 & CR3_TABLE);
+    let mut steps = Vec::new();
+    let mut above: Option<u8> = None;
+    for (level, gpte) in gptes {
+        let Some(gpte) = gpte else { continue };
+        let level = Level(level);
+        let Some(index) = level.index(row.gva) else {
+            continue;
+        };
+        // A level that was not recorded breaks the chain.
+        if above.is_some_and(|above| above != level.0 + 1) {
+            table = None;
+        }
+        steps.push(GuestStep {
+            level,
+            table,
+            index,
+            gpte,
+        });
+        table = gpte.is_present().then_some(gpte.gpa().0);
+        above = Some(level.0);
+    }
+    steps
+}
+
 impl Explanation {
     /// The guest entries that were recorded, from the highest level down.
     pub fn guest_walk(&self) -> Vec<GuestStep> {
-        let row = &self.fault;
-        let gptes = [
-            (5, row.gpte5),
-            (4, row.gpte4),
-            (3, row.gpte3),
-            (2, row.gpte2),
-            (1, row.gpte1),
-        ];
-        /// CR3 without PCID and flags.
-        const CR3_TABLE: u64 = ((1 << 52) - 1) & !0xfff;
-        let mut table = Some(row.cr3.0 & CR3_TABLE);
-        let mut steps = Vec::new();
-        let mut above: Option<u8> = None;
-        for (level, gpte) in gptes {
-            let Some(gpte) = gpte else { continue };
-            let level = Level(level);
-            let Some(index) = level.index(row.gva) else {
-                continue;
-            };
-            // A level that was not recorded breaks the chain.
-            if above.is_some_and(|above| above != level.0 + 1) {
-                table = None;
-            }
-            steps.push(GuestStep {
-                level,
-                table,
-                index,
-                gpte,
-            });
-            table = gpte.is_present().then_some(gpte.gpa().0);
-            above = Some(level.0);
-        }
-        steps
+        guest_walk(&self.fault)
     }
 
     /// HVA by the memslot: slot's HVA plus the offset of the GPA.
@@ -220,6 +241,14 @@ impl Explanation {
             "hva": row.hva.map(|hva| hva.0), "pfn": row.pfn.map(|pfn| pfn.0),
             "leaf": row.sptep.zip(row.spte).map(|(place, spte)| serde_json::json!({
                 "sptep": place.0, "spte": spte.0, "level": row.level.map(|level| level.0),
+            })),
+            "store": self.store.as_ref().map(Store::json),
+            "entries_stored": self.stores.iter().map(|(level, store)| {
+                serde_json::json!({"level": level.0, "store": store.json()})
+            }).collect::<Vec<_>>(),
+            "emptied": self.emptied.as_ref().map(|row| serde_json::json!({
+                "seq": row.seq.0, "time_ns": row.time_ns.0, "cause": row.cause.name(),
+                "old": row.old.map(|old| old.0),
             })),
             "shadow_walk": shadow, "pages": self.on_the_way, "followed": followed,
             "missing_records_since_keyframe": self.missing,

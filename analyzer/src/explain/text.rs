@@ -2,7 +2,8 @@
 
 use events::{Class, ERROR_PFN_MASK, NO_SLOT_PFN, PageEvent};
 
-use super::{Explanation, Followed};
+use super::{Explanation, Followed, Store};
+use crate::faults::FaultStep;
 use crate::text::{
     flags,
     units::{count, ns, page_size, since},
@@ -17,6 +18,10 @@ pub fn text(of: &Explanation) -> String {
     let left = guest_table(of);
     let right = shadow_table(of);
     out.push_str(&beside(&left, &right));
+    for (level, entry) in &of.stores {
+        out.push_str(&format!("   the guest's level {level} entry was stored "));
+        out.push_str(&store(entry, of));
+    }
     out.push('\n');
     slot(&mut out, of);
     host(&mut out, of);
@@ -46,10 +51,10 @@ fn head(of: &Explanation) -> String {
     if let Some(rip) = row.rip {
         out.push_str(&format!("  rip {rip}"));
     }
-    let times = of.times();
-    let steps: Vec<_> = times
-        .iter()
-        .map(|(name, time)| format!("{name} {}", ns(u64::from(*time))))
+    let steps: Vec<_> = FaultStep::ALL
+        .into_iter()
+        .filter_map(|step| Some((step, step.of(row)?)))
+        .map(|(step, time)| format!("{} {}", step.label(), ns(u64::from(time))))
         .collect();
     let steps = if steps.is_empty() {
         String::new()
@@ -94,7 +99,9 @@ fn guest_table(of: &Explanation) -> Vec<String> {
         format!("   cr3 {}", of.fault.cr3),
     ];
     let steps = of.guest_walk();
-    if steps.is_empty() {
+    if of.is_unpaged {
+        lines.push("   none: without paging, gva is gpa".to_owned());
+    } else if steps.is_empty() {
         lines.push("   its entries were not recorded".to_owned());
     }
     for step in &steps {
@@ -157,7 +164,7 @@ fn shadow_table(of: &Explanation) -> Vec<String> {
             step.spt.to_string(),
             step.index,
             step.spte.0,
-            flags::spte(step.spte)
+            flags::step(step)
         ));
     }
     match of.shadow.mapping {
@@ -288,6 +295,16 @@ fn written(out: &mut String, of: &Explanation) {
         }
         _ => out.push_str(&format!("   {}\n", unwritten(row.class))),
     }
+    if let Some(emptied) = &of.emptied {
+        let before = emptied.old.map(|old| format!(" of {:#x}", old.0));
+        out.push_str(&format!(
+            "   before, it was emptied{} by {}, {} earlier (seq {})\n",
+            before.unwrap_or_default(),
+            emptied.cause.name(),
+            ns(row.time_ns.0.saturating_sub(emptied.time_ns.0)),
+            count(emptied.seq.0),
+        ));
+    }
     guests_entry(out, of);
 }
 
@@ -316,11 +333,57 @@ fn guests_entry(out: &mut String, of: &Explanation) {
             gpa.gfn()
         ));
     }
-    if row.class == Class::WriteProtected {
-        out.push_str(
+    match &of.store {
+        Some(own) => {
+            let entry = (own.gpa.0 & 0xfff) / 8;
+            out.push_str(&format!("   entry {entry} of it is stored "));
+            out.push_str(&store(own, of));
+        }
+        None if row.class == Class::WriteProtected => out.push_str(
             "   the guest's entry is written by the emulator, the shadow entry of it is cleared\n",
-        );
+        ),
+        None => {}
     }
+}
+
+/// An emulated store: when, what, and what it cleared.
+fn store(store: &Store, of: &Explanation) -> String {
+    let fault = of.fault.time_ns.0;
+    let when = match store.time.0.checked_sub(fault) {
+        Some(after) => format!("{} after the fault began", ns(after)),
+        None => format!(
+            "{} before the fault",
+            ns(fault.saturating_sub(store.time.0))
+        ),
+    };
+    let before = match store.before {
+        Some(before) => format!("{before:#x} -> "),
+        None => String::new(),
+    };
+    let mut out = format!(
+        "by the emulator, {when} (seq {}, vCPU {}):\n      gpa {} = {before}{:#x} ({} bytes)\n",
+        count(store.seq.0),
+        store.vcpu.0,
+        store.gpa,
+        store.value,
+        store.bytes,
+    );
+    for entry in &store.cleared {
+        let old = entry.old.map_or("?".to_owned(), |old| {
+            format!("{:#x} {}", old.0, flags::spte(old))
+        });
+        out.push_str(&format!(
+            "      shadow level {} entry {}: {old} -> {:#x} {}\n",
+            entry.level,
+            entry.place,
+            entry.new.0,
+            flags::spte(entry.new)
+        ));
+    }
+    if store.cleared.is_empty() {
+        out.push_str("      no shadow entry was cleared by it that the trace shows\n");
+    }
+    out
 }
 
 fn followed(out: &mut String, of: &Explanation) {

@@ -3,6 +3,8 @@
 use events::{Level, Seq};
 use trace::{FaultRow, Memslot, VmMeta};
 
+use super::FaultStep;
+
 /// A check of one fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
@@ -12,11 +14,18 @@ pub enum Check {
     PfnInSpte,
     /// The leaf stands at the address's index in its table.
     IndexOfGva,
+    /// The steps together are no longer than the fault.
+    StepsInTotal,
 }
 
 impl Check {
     /// Every check.
-    pub const ALL: [Check; 3] = [Self::HvaOfGpa, Self::PfnInSpte, Self::IndexOfGva];
+    pub const ALL: [Check; 4] = [
+        Self::HvaOfGpa,
+        Self::PfnInSpte,
+        Self::IndexOfGva,
+        Self::StepsInTotal,
+    ];
 
     /// What is checked.
     pub const fn name(self) -> &'static str {
@@ -24,6 +33,7 @@ impl Check {
             Self::HvaOfGpa => "hva - slot hva + slot gpa = gpa",
             Self::PfnInSpte => "pfn = frame in the SPTE",
             Self::IndexOfGva => "sptep index = index of the gva",
+            Self::StepsInTotal => "steps together <= total",
         }
     }
 
@@ -46,6 +56,15 @@ impl Check {
             Self::IndexOfGva => {
                 let (place, level): (_, Level) = (row.sptep?, row.level?);
                 Some(place.index() == level.index(row.gva)?)
+            }
+            Self::StepsInTotal => {
+                let mut together = None;
+                for step in FaultStep::ALL {
+                    if let (None, Some(ns)) = (step.part_of(), step.of(row)) {
+                        together = Some(together.unwrap_or(0) + u64::from(ns));
+                    }
+                }
+                Some(together? <= u64::from(row.total_ns))
             }
         }
     }

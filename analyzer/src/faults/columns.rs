@@ -13,6 +13,8 @@ pub enum FaultStep {
     Walk,
     /// GPA to HVA to frame.
     Pfn,
+    /// Of [`FaultStep::Pfn`], the part from HVA to frame: the host's own tables.
+    Hva,
     /// Upper levels of the shadow table.
     Tables,
     /// Frame and upper levels together, where the platform cannot tell them apart.
@@ -21,20 +23,24 @@ pub enum FaultStep {
     Write,
     /// Injection of the guest's own fault.
     Inject,
+    /// Emulation of the instruction.
+    Emulate,
     /// Last step to re-entry.
     Entry,
 }
 
 impl FaultStep {
     /// Every step.
-    pub const ALL: [FaultStep; 8] = [
+    pub const ALL: [FaultStep; 10] = [
         Self::Exit,
         Self::Walk,
         Self::Pfn,
+        Self::Hva,
         Self::Tables,
         Self::PfnTables,
         Self::Write,
         Self::Inject,
+        Self::Emulate,
         Self::Entry,
     ];
 
@@ -44,11 +50,29 @@ impl FaultStep {
             Self::Exit => "exit",
             Self::Walk => "walk",
             Self::Pfn => "pfn",
+            Self::Hva => "hva",
             Self::Tables => "tables",
             Self::PfnTables => "pfn_tables",
             Self::Write => "write",
             Self::Inject => "inject",
+            Self::Emulate => "emulate",
             Self::Entry => "entry",
+        }
+    }
+
+    /// The step that it is a part of: its time is in that step's too.
+    pub const fn part_of(self) -> Option<FaultStep> {
+        match self {
+            Self::Hva => Some(Self::Pfn),
+            _ => None,
+        }
+    }
+
+    /// Its name with that of the step it is a part of.
+    pub fn label(self) -> String {
+        match self.part_of() {
+            Some(whole) => format!("{} (of {})", self.name(), whole.name()),
+            None => self.name().to_owned(),
         }
     }
 
@@ -58,10 +82,12 @@ impl FaultStep {
             Self::Exit => row.exit_ns,
             Self::Walk => row.walk_ns,
             Self::Pfn => row.pfn_ns,
+            Self::Hva => row.hva_ns,
             Self::Tables => row.tables_ns,
             Self::PfnTables => row.pfn_tables_ns,
             Self::Write => row.write_ns,
             Self::Inject => row.inject_ns,
+            Self::Emulate => row.emulate_ns,
             Self::Entry => row.entry_ns,
         }
     }

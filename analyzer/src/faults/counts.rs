@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Cause, Class, PageEvent};
+use events::{Cause, Class, HostEvent, PageEvent};
 use trace::Record;
 
 /// Records of one VM, counted by what they say.
@@ -14,6 +14,12 @@ pub struct Counts {
     pub causes: BTreeMap<Cause, u64>,
     /// Events in the life of shadow pages.
     pub pages: BTreeMap<PageEvent, u64>,
+    /// The guest's stores that KVM emulated.
+    pub writes: u64,
+    /// Those of them that came while KVM shadowed any guest table.
+    pub writes_while_shadowing: u64,
+    /// What the host did to ranges of frames.
+    pub host: BTreeMap<HostEvent, u64>,
     /// Faults with a leaf SPTE.
     pub leaves: u64,
     /// Root switches.
@@ -40,6 +46,8 @@ impl Counts {
             Record::Root(_) => self.roots += 1,
             Record::Mark(_) => self.marks += 1,
             Record::Keyframe(_) => self.keyframe_pages += 1,
+            Record::Write(_) => self.writes += 1,
+            Record::Host(row) => *self.host.entry(row.event).or_default() += 1,
             Record::Loss(_) => {}
         }
     }

@@ -3,9 +3,11 @@
 //! Each rule says where KVM adds to the counter (function of `arch/x86/kvm/mmu`, the same in
 //! Linux 6.1 to 7.2 unless said otherwise) and what of the trace it must equal.
 
+use std::collections::BTreeMap;
+
 use events::{Class, PageEvent};
 use serde::Serialize;
-use trace::{Counters, VmMeta};
+use trace::{Counters, ProbeState, VmMeta};
 
 use super::Counts;
 
@@ -130,18 +132,36 @@ const RULES: &[Rule] = &[
         },
         counts: "pages unsync now: made unsync minus synced (kvm_unsync_page, kvm_unlink_unsync_page)",
     },
-    Rule {
+];
+
+/// The step of the recorder's plan that makes a record of each emulated store.
+const TRACK_WRITE: &str = "kvm_mmu_track_write";
+
+/// The rule of `mmu_pte_write`: it can be compared only where each store is a record. KVM counts
+/// one only while it shadows any guest table.
+fn pte_write(probes: &[ProbeState]) -> Rule {
+    let rule = Rule {
         counter: "mmu_pte_write",
         scope: Scope::Vm,
         relation: Relation::NotCompared,
         trace: |counts| signed(counts.class(Class::WriteProtected)),
         counts: "every emulated store while a guest table is shadowed (kvm_mmu_track_write), to tables or not",
-    },
-];
+    };
+    let seen = |probe: &ProbeState| probe.attached && probe.name == TRACK_WRITE;
+    if probes.iter().any(seen) {
+        Rule {
+            relation: Relation::Equal,
+            trace: |counts| signed(counts.writes_while_shadowing),
+            ..rule
+        }
+    } else {
+        rule
+    }
+}
 
 /// Sets the trace against KVM's counters; rules without a counter on this kernel are left out.
-/// `None` if the trace has no counters of the end (it was cut).
-pub fn reconcile(counts: &Counts, meta: &VmMeta) -> Option<Vec<Reconciled>> {
+/// `None` if the trace has no counters of the end: it was cut, or the VM took them with it.
+pub fn reconcile(counts: &Counts, meta: &VmMeta, probes: &[ProbeState]) -> Option<Vec<Reconciled>> {
     let after = meta.counters_after.as_ref()?;
     let line = |rule: &Rule| {
         let kvm = grown(rule, &meta.counters_before, after)?;
@@ -166,19 +186,27 @@ pub fn reconcile(counts: &Counts, meta: &VmMeta) -> Option<Vec<Reconciled>> {
             counts,
         })
     };
-    Some(RULES.iter().filter_map(line).collect())
+    let last = pte_write(probes);
+    Some(RULES.iter().chain([&last]).filter_map(line).collect())
 }
 
 fn grown(rule: &Rule, before: &Counters, after: &Counters) -> Option<i64> {
-    let value = |counters: &Counters| match rule.scope {
-        Scope::Vm => counters.vm.get(rule.counter).copied(),
-        Scope::Vcpu => counters
-            .vcpus
-            .iter()
-            .map(|vcpu| vcpu.get(rule.counter).copied())
-            .try_fold(0_u64, |sum, value| Some(sum.saturating_add(value?)))
-            .filter(|_| !counters.vcpus.is_empty()),
+    let of = |counters: &BTreeMap<String, u64>| counters.get(rule.counter).copied();
+    let (before, after) = match rule.scope {
+        Scope::Vm => (of(&before.vm).unwrap_or_default(), of(&after.vm)?),
+        Scope::Vcpu => {
+            // Each vCPU must be there at the end; one that came later began at zero.
+            if after.vcpus.is_empty() || after.vcpus.len() < before.vcpus.len() {
+                return None;
+            }
+            let before = before.vcpus.iter().filter_map(of);
+            let after = after.vcpus.iter().map(of).collect::<Option<Vec<_>>>()?;
+            (
+                before.fold(0_u64, u64::saturating_add),
+                after.into_iter().fold(0_u64, u64::saturating_add),
+            )
+        }
     };
     // Unsigned to signed: a gauge may have shrunk.
-    Some(value(after)?.wrapping_sub(value(before).unwrap_or_default()) as i64)
+    Some(after.wrapping_sub(before) as i64)
 }

@@ -2,7 +2,7 @@
 
 use events::Class;
 
-use crate::faults::{ClassCost, FaultStep};
+use crate::faults::{ClassCost, FaultStep, StepCost};
 
 /// The mean fault of one class, cut into its steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,7 +13,8 @@ pub struct StepBar {
     pub count: u64,
     /// Mean time of a whole fault, ns.
     pub mean_ns: f64,
-    /// Mean time of each step over all faults of the class, ns.
+    /// Mean time of each step over all faults of the class, ns. They add up: a step of which a part
+    /// is listed by itself has only the rest of its time.
     pub steps: Vec<(FaultStep, f64)>,
 }
 
@@ -26,12 +27,23 @@ pub fn steps(costs: &[(Class, ClassCost)]) -> Vec<StepBar> {
             class: *class,
             count: cost.count,
             mean_ns: mean(cost.total_ns, cost.count),
-            steps: cost
-                .steps
-                .iter()
-                .map(|step| (step.step, mean(step.total_ns, cost.count)))
+            steps: apart(&cost.steps)
+                .into_iter()
+                .map(|(step, total)| (step, mean(total, cost.count)))
                 .collect(),
         })
+        .collect()
+}
+
+/// Time in each step without that of its parts.
+fn apart(steps: &[StepCost]) -> Vec<(FaultStep, u64)> {
+    let parts = |whole: FaultStep| -> u64 {
+        let part = |step: &&StepCost| step.step.part_of() == Some(whole);
+        steps.iter().filter(part).map(|step| step.total_ns).sum()
+    };
+    steps
+        .iter()
+        .map(|step| (step.step, step.total_ns.saturating_sub(parts(step.step))))
         .collect()
 }
 
@@ -54,7 +66,9 @@ pub fn absent(bars: &[StepBar]) -> Vec<FaultStep> {
     FaultStep::ALL
         .into_iter()
         .filter(|step| !shown(step))
-        .filter(|step| !(together && matches!(step, FaultStep::Pfn | FaultStep::Tables)))
+        .filter(|step| {
+            !(together && matches!(step, FaultStep::Pfn | FaultStep::Tables | FaultStep::Hva))
+        })
         .filter(|step| !(apart && *step == FaultStep::PfnTables))
         .collect()
 }

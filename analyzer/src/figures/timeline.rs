@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::Class;
+use events::{Cause, Class};
 use serde::Serialize;
 
 use crate::replay::{MAX_LEVEL, Totals};
@@ -15,6 +15,8 @@ const BINS: u64 = 240;
 pub struct Bin {
     /// Faults that began in it, by class.
     pub faults: BTreeMap<Class, u64>,
+    /// Entries that changed in it beside the leaves of faults, by cause.
+    pub changes: BTreeMap<Cause, u64>,
     /// The tables at its end.
     pub totals: Totals,
 }
@@ -67,6 +69,13 @@ impl Timeline {
     pub fn fault(&mut self, time_ns: u64, class: Class) {
         if let Some(bin) = self.bin(time_ns) {
             *bin.faults.entry(class).or_default() += 1;
+        }
+    }
+
+    /// Counts an entry that changed beside the leaf of a fault.
+    pub fn change(&mut self, time_ns: u64, cause: Cause) {
+        if let Some(bin) = self.bin(time_ns) {
+            *bin.changes.entry(cause).or_default() += 1;
         }
     }
 

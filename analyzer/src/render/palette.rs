@@ -35,10 +35,12 @@ pub(super) fn step(step: FaultStep) -> RGBColor {
         FaultStep::Exit => RGBColor(136, 34, 85),
         FaultStep::Walk => RGBColor(136, 204, 238),
         FaultStep::Pfn => RGBColor(17, 119, 51),
+        FaultStep::Hva => RGBColor(153, 153, 51),
         FaultStep::Tables => RGBColor(221, 204, 119),
         FaultStep::PfnTables => RGBColor(68, 170, 153),
         FaultStep::Write => RGBColor(204, 102, 119),
         FaultStep::Inject => RGBColor(230, 159, 0),
+        FaultStep::Emulate => RGBColor(170, 68, 153),
         FaultStep::Entry => RGBColor(51, 34, 136),
     }
 }

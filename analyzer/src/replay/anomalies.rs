@@ -23,6 +23,8 @@ pub enum AnomalyKind {
     LinkNotDownwards,
     /// A page was synced that was not unsync.
     SyncOfSynced,
+    /// A record names another value before the change than replay has.
+    OtherOld,
     /// More pages than any KVM keeps: the page is not replayed.
     TooManyPages,
 }
@@ -39,16 +41,20 @@ impl AnomalyKind {
             Self::LinkToUnknownTable => "link_to_unknown_table",
             Self::LinkNotDownwards => "link_not_downwards",
             Self::SyncOfSynced => "sync_of_synced",
+            Self::OtherOld => "other_old",
             Self::TooManyPages => "too_many_pages",
         }
     }
 
-    /// Whether it says only that a page is not known, as before the first keyframe of a VM that
-    /// ran already.
-    pub const fn is_unknown_page(self) -> bool {
+    /// Whether it may say only that the tables are not known yet, as before the first keyframe of
+    /// a VM that ran already.
+    pub const fn needs_known_tables(self) -> bool {
         matches!(
             self,
-            Self::EntryInUnknownPage | Self::UnknownPage | Self::LinkToUnknownTable
+            Self::EntryInUnknownPage
+                | Self::UnknownPage
+                | Self::LinkToUnknownTable
+                | Self::OtherOld
         )
     }
 }
@@ -64,6 +70,7 @@ impl fmt::Display for AnomalyKind {
             Self::LinkToUnknownTable => "entry points to a table that no record made",
             Self::LinkNotDownwards => "entry points to a table that is not below its own",
             Self::SyncOfSynced => "page synced that was not unsync",
+            Self::OtherOld => "record names another value before the change than replay has",
             Self::TooManyPages => "more shadow pages than any KVM keeps",
         })
     }
@@ -98,12 +105,6 @@ impl Anomalies {
         if self.first.len() < KEPT {
             self.first.push(anomaly);
         }
-    }
-
-    /// Forgets what only says that the tables were not known yet.
-    pub(crate) fn forget_unknown_pages(&mut self) {
-        self.counts.retain(|kind, _| !kind.is_unknown_page());
-        self.first.retain(|anomaly| !anomaly.kind.is_unknown_page());
     }
 
     /// How many of each kind.

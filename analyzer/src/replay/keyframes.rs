@@ -2,7 +2,9 @@
 //!
 //! Each page is compared when its copy arrives, because its place in the order of all records is
 //! the moment of the copy. What differs is held until the keyframe's mark: only a keyframe whose
-//! pages all arrived counts, and only then is the replayed state mended with it.
+//! pages all arrived counts, and only then is the replayed state mended with it. Where nothing was
+//! known before, there is nothing to compare: each page is taken over as it arrives, so that what
+//! its VM does before the mark finds it.
 
 use events::{Hpa, Level, Seq, Spte, TimeNs};
 use trace::KeyframePage;
@@ -188,6 +190,8 @@ pub(crate) struct Arriving {
     number: u32,
     /// Of the first page.
     begun: Seq,
+    /// The state before was meant to be whole.
+    trusted: bool,
     seen: AddressSet<Hpa>,
     entries: u64,
     foreign: u64,
@@ -197,10 +201,11 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    pub(crate) fn new(number: u32, begun: Seq) -> Self {
+    pub(crate) fn new(number: u32, begun: Seq, trusted: bool) -> Self {
         Self {
             number,
             begun,
+            trusted,
             seen: AddressSet::default(),
             entries: 0,
             foreign: 0,
@@ -221,8 +226,8 @@ impl Arriving {
         }
     }
 
-    /// Compares one page with the tables as they are now.
-    pub(crate) fn page(&mut self, copy: &KeyframePage, tables: &ShadowTables) {
+    /// Compares one page with the tables as they are now, or takes it over.
+    pub(crate) fn page(&mut self, copy: &KeyframePage, tables: &mut ShadowTables) {
         if !self.seen.insert(copy.spt) {
             return;
         }
@@ -238,6 +243,10 @@ impl Arriving {
             direct: copy.direct,
             unsync: copy.unsync,
         };
+        if !self.trusted {
+            take_over(info, copy, tables);
+            return;
+        }
         let Some(page) = tables.page(copy.spt) else {
             self.missing_page(info, copy);
             return;
@@ -254,13 +263,7 @@ impl Arriving {
             });
             self.fixes.push(Fix::Info(info));
         }
-        let mut kernel = [Spte(0); events::ENTRIES_PER_TABLE];
-        for (index, spte) in &copy.entries {
-            if let Some(slot) = kernel.get_mut(usize::from(*index)) {
-                *slot = *spte;
-            }
-        }
-        for (index, kernel) in (0_u16..).zip(kernel) {
+        for (index, kernel) in whole_table(copy) {
             let replayed = page.entry(index);
             let place = page.place(index);
             if replayed != kernel {
@@ -306,17 +309,11 @@ impl Arriving {
     }
 
     /// The mark has come: what the keyframe showed. Mends `tables` unless it is incomplete.
-    /// `trusted` says that the state before was meant to be whole.
-    pub(crate) fn close(
-        mut self,
-        mark: Mark,
-        trusted: bool,
-        tables: &mut ShadowTables,
-    ) -> KeyframeCheck {
+    pub(crate) fn close(mut self, mark: Mark, tables: &mut ShadowTables) -> KeyframeCheck {
         let pages = self.seen.len() as u64;
         let used = if pages < mark.announced {
             KeyframeUse::Incomplete
-        } else if trusted {
+        } else if self.trusted {
             KeyframeUse::Verified
         } else {
             KeyframeUse::Set
@@ -373,7 +370,7 @@ pub(crate) struct Mark {
 }
 
 /// Only shadow-present entries are SPTEs.
-fn compare(replayed: Spte, kernel: Spte) -> Option<DifferenceKind> {
+pub(crate) fn compare(replayed: Spte, kernel: Spte) -> Option<DifferenceKind> {
     match (replayed.is_shadow_present(), kernel.is_shadow_present()) {
         (false, false) => None,
         (false, true) => Some(DifferenceKind::MissingEntry),
@@ -384,6 +381,32 @@ fn compare(replayed: Spte, kernel: Spte) -> Option<DifferenceKind> {
             Some(DifferenceKind::AccessedDirty)
         }
         (true, true) => Some(DifferenceKind::OtherPermission),
+    }
+}
+
+/// All 512 entries of a copy, which has only those that are not empty.
+fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte)> {
+    let mut entries = [Spte(0); events::ENTRIES_PER_TABLE];
+    for (index, spte) in &copy.entries {
+        if let Some(slot) = entries.get_mut(usize::from(*index)) {
+            *slot = *spte;
+        }
+    }
+    (0_u16..).zip(entries)
+}
+
+/// The page is as its copy says, whatever was known of it.
+fn take_over(info: PageInfo, copy: &KeyframePage, tables: &mut ShadowTables) {
+    if tables.page(info.spt).is_some() {
+        tables.set_info(info);
+    } else if tables.adopt_page(info, copy.seq).is_some() {
+        return;
+    }
+    for (index, spte) in whole_table(copy) {
+        let place = Hpa(info.spt.0.wrapping_add(u64::from(index) * 8));
+        if tables.entry(place) != Some(spte) {
+            tables.store(place, spte, None);
+        }
     }
 }
 
@@ -417,12 +440,7 @@ fn mend(fixes: Vec<Fix>, tables: &mut ShadowTables) {
         }
     }
     for (place, spte) in stores {
-        // The frame stays what it was unless the host frame changed.
-        let gfn = tables.page(place.table()).and_then(|page| {
-            let same = page.entry(place.index()).pfn() == spte.pfn();
-            page.leaf_gfn(place.index()).filter(|_| same)
-        });
-        tables.store(place, spte, gfn);
+        tables.store(place, spte, None);
     }
     tables.resolve_strays();
 }

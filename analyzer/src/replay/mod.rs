@@ -9,12 +9,17 @@ mod anomalies;
 mod gaps;
 mod hash;
 mod keyframes;
+mod pae;
 mod page;
 mod places;
 mod tables;
 mod vm;
 mod walk;
 
+#[cfg(test)]
+mod apart;
+#[cfg(test)]
+mod cases;
 #[cfg(test)]
 mod model;
 
@@ -26,10 +31,11 @@ use trace::Record;
 pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
 pub use gaps::{Gap, Gaps};
 pub use keyframes::{Difference, DifferenceKind, Drift, KeyframeCheck, KeyframeUse};
+pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals};
 pub use vm::{CurrentRoot, VmReplay};
-pub use walk::{Mapping, Ranges, Run, Step, Walk, canonical, roots};
+pub use walk::{Mapping, Ranges, Roots, Run, Step, Walk, canonical};
 
 /// What replay must know of a recording beside its records.
 #[derive(Clone, Copy, Debug, Default)]

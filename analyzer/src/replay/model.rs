@@ -7,7 +7,7 @@ use events::{
     VcpuId, VmId,
 };
 use proptest::prelude::*;
-use trace::{EntryRow, FaultRow, KeyframePage, MarkRow, PageRow, Record};
+use trace::{EntryRow, FaultRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
 
 use super::{Replay, ReplayOptions, ShadowTables};
 
@@ -80,6 +80,7 @@ fn record(seq: u64, step: &Step) -> Record {
             cause: Cause::Other,
             sptep,
             spte,
+            old: None,
             level: Level(1),
             gfn,
         })
@@ -162,10 +163,12 @@ pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
         exit_ns: None,
         walk_ns: None,
         pfn_ns: None,
+        hva_ns: None,
         tables_ns: None,
         pfn_tables_ns: None,
         write_ns: None,
         inject_ns: None,
+        emulate_ns: None,
         entry_ns: None,
     }
 }
@@ -431,19 +434,20 @@ proptest! {
             prop_assert_eq!(tables.pages().count() as u64, tables.totals().all_pages());
             let present: u64 = tables.pages().map(|page| u64::from(page.present())).sum();
             prop_assert_eq!(present, tables.totals().entries());
-            for root in super::roots(tables).0 {
-                super::Ranges::of(tables, root);
-                tables.walk(root, Gva(1 << 47));
+            for root in vm.table_roots().all() {
+                vm.ranges(root);
+                vm.walk(root, Gva(1 << 47));
             }
         }
     }
 }
 
-fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record {
+/// A record with any numbers in it.
+pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record {
     // Half of the places are near each other, so that strange records meet.
     let near = |word: u64| if flag { word & 0x3ff8 } else { word };
     let (seq, vm) = (Seq(c), VmId(0));
-    match kind % 5 {
+    match kind % 6 {
         0 => Record::Fault(FaultRow {
             sptep: Some(Hpa(near(a))),
             spte: Some(Spte(near(b) | u64::from(flag) << 11)),
@@ -458,8 +462,9 @@ fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record
             vcpu: None,
             cause: Cause::Link,
             sptep: Hpa(near(a)),
-            spte: Spte(near(b) | 1 << 11),
-            level: Level(small),
+            spte: Spte(near(b) | u64::from(small & 1) << 11),
+            old: flag.then_some(Spte(near(c))),
+            level: Level(if flag { small % 6 } else { small }),
             gfn: flag.then_some(Gfn(b)),
         }),
         2 => Record::Page(PageRow {
@@ -488,6 +493,15 @@ fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record
             unsync: !flag,
             root_count: 0,
             entries: vec![(a as u16, Spte(b)), (small.into(), Spte(near(c) | 1 << 11))],
+        }),
+        4 => Record::Root(RootRow {
+            seq,
+            time_ns: TimeNs(b),
+            vm,
+            vcpu: VcpuId(c as u16 & 3),
+            cr3: Gpa(c),
+            root: Hpa(near(a)),
+            level: Level(small % 6),
         }),
         _ => Record::Mark(MarkRow {
             seq,

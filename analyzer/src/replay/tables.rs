@@ -33,6 +33,8 @@ pub struct Totals {
     pub links: u64,
     /// Pages that are unsync.
     pub unsync: u64,
+    /// Pages that shadow a guest table (`arch.indirect_shadow_pages`).
+    pub indirect: u64,
 }
 
 impl Totals {
@@ -132,6 +134,7 @@ impl ShadowTables {
         self.retired.remove(&info.spt);
         *self.totals.level(info.level) += 1;
         self.totals.unsync += u64::from(info.unsync);
+        self.totals.indirect += u64::from(!info.direct);
         self.pages.insert(info.spt, ShadowPage::new(info, seq));
         None
     }
@@ -179,6 +182,7 @@ impl ShadowTables {
         };
         *self.totals.level(page.info.level) -= 1;
         self.totals.unsync -= u64::from(page.info.unsync);
+        self.totals.indirect -= u64::from(!page.info.direct);
         for (index, spte) in page.entries() {
             self.detach(
                 page.place(index),
@@ -200,7 +204,8 @@ impl ShadowTables {
         self.retired.contains(&spt)
     }
 
-    /// An entry is stored; `gfn` is the frame that a leaf maps, where known.
+    /// An entry is stored; `gfn` is the frame that a leaf maps, where the record tells it. A leaf
+    /// that only changes its rights keeps the frame that is known.
     pub(crate) fn store(
         &mut self,
         place: Hpa,
@@ -216,6 +221,9 @@ impl ShadowTables {
             .filter(|_| spte.is_leaf(level))
             .map(|gfn| Gfn(gfn.0 & !(level.pages() - 1)));
         let old_gfn = page.leaf_gfn(index);
+        let before = page.entry(index);
+        let same_frame = spte.is_leaf(level) && before.is_leaf(level) && before.pfn() == spte.pfn();
+        let gfn = gfn.or(old_gfn.filter(|_| same_frame));
         let old = page.put(index, spte, gfn);
         let gfn = page.leaf_gfn(index);
         if old == spte && old_gfn == gfn {

@@ -2,7 +2,7 @@
 
 use events::{Gva, Hpa, Level, Pfn, Spte};
 
-use super::{ShadowPage, ShadowTables};
+use super::{ShadowPage, ShadowTables, VmReplay, pae};
 
 /// One entry on the way from a root to a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Step {
     pub index: u16,
     /// The entry.
     pub spte: Spte,
+    /// It stands in a PAE root, which is no shadow page.
+    pub is_pdpte: bool,
 }
 
 /// Where a walk ended.
@@ -68,6 +70,7 @@ impl ShadowTables {
                 spt: table.info.spt,
                 index,
                 spte,
+                is_pdpte: false,
             });
             if spte.is_leaf(level) {
                 let within = (gva.0 >> 12) & (level.pages() - 1);
@@ -93,26 +96,110 @@ impl ShadowTables {
     }
 }
 
-/// Roots, by address: pages of the highest level that nothing points to. The second number counts
-/// pages of lower levels that nothing points to: children of zapped tables, kept for reuse.
-pub fn roots(tables: &ShadowTables) -> (Vec<Hpa>, usize) {
-    let top = tables
-        .pages()
-        .map(|page| page.info.level)
-        .max()
-        .unwrap_or_default();
-    let free = |page: &&ShadowPage| tables.parents(page.info.spt).is_empty();
-    let mut roots = Vec::new();
-    let mut orphans = 0;
-    for page in tables.pages().filter(free) {
-        if page.info.level == top {
-            roots.push(page.info.spt);
-        } else {
-            orphans += 1;
-        }
+/// Where the tables of a VM begin, each list by address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// Shadow pages: those of the highest level that nothing points to.
+    pub shadow: Vec<Hpa>,
+    /// PAE roots, which are no shadow pages.
+    pub pae: Vec<Hpa>,
+    /// Pages of lower levels that nothing points to.
+    pub orphans: usize,
+}
+
+impl Roots {
+    /// Shadow pages first.
+    pub fn all(&self) -> Vec<Hpa> {
+        self.shadow.iter().chain(&self.pae).copied().collect()
     }
-    roots.sort();
-    (roots, orphans)
+}
+
+/// Levels that only 64-bit paging has: the lowest root of a shadow page.
+const LOWEST_ROOT: Level = Level(4);
+
+impl VmReplay {
+    /// Where the tables begin.
+    pub fn table_roots(&self) -> Roots {
+        let tables = self.tables();
+        let pae: Vec<Hpa> = self.pae_roots().map(|(root, _)| root).collect();
+        let mut below: Vec<Hpa> = self
+            .pae_roots()
+            .flat_map(|(_, tables)| tables.iter().flatten().copied())
+            .collect();
+        below.sort();
+        let top = tables.pages().map(|page| page.info.level).max();
+        // All tables of a VM that has run without 64-bit paging only are below PAE roots.
+        let top = top.filter(|top| pae.is_empty() || *top >= LOWEST_ROOT);
+        let mut roots = Roots {
+            pae,
+            ..Roots::default()
+        };
+        for page in tables.pages() {
+            let spt = page.info.spt;
+            if !tables.parents(spt).is_empty() || below.binary_search(&spt).is_ok() {
+                continue;
+            }
+            if Some(page.info.level) == top {
+                roots.shadow.push(spt);
+            } else {
+                roots.orphans += 1;
+            }
+        }
+        roots.shadow.sort();
+        roots
+    }
+
+    /// Translates `gva` from `root`, a shadow page or a PAE root.
+    pub fn walk(&self, root: Hpa, gva: Gva) -> Walk {
+        let Some(pdptes) = self.pdptes(root) else {
+            return self.tables().walk(root, gva);
+        };
+        let index = pae::index(gva.0);
+        let table = pdptes.get(usize::from(index)).copied().flatten();
+        let mut walk = Walk {
+            root,
+            steps: vec![Step {
+                level: pae::LEVEL,
+                spt: root.table(),
+                index,
+                spte: pae::pdpte(table),
+                is_pdpte: true,
+            }],
+            mapping: None,
+        };
+        if let Some(child) = self.pdpte_table(table) {
+            let below = self.tables().walk(child.info.spt, gva);
+            walk.steps.extend(below.steps);
+            walk.mapping = below.mapping;
+        }
+        walk
+    }
+
+    /// What `root`, a shadow page or a PAE root, maps.
+    pub fn ranges(&self, root: Hpa) -> Ranges {
+        let mut ranges = Ranges::default();
+        match self.pdptes(root) {
+            Some(pdptes) => {
+                for (number, table) in (0_u64..).zip(pdptes) {
+                    if let Some(page) = self.pdpte_table(*table) {
+                        ranges.visit(self.tables(), page, number << 30, pae::LEVEL);
+                    }
+                }
+            }
+            None => {
+                if let Some(page) = self.tables().page(root.table()) {
+                    ranges.visit(self.tables(), page, 0, page.info.level);
+                }
+            }
+        }
+        ranges
+    }
+
+    /// The shadow page that a PDPTE points to, if it is there and below.
+    pub fn pdpte_table(&self, table: Option<Hpa>) -> Option<&ShadowPage> {
+        let page = self.tables().page(table?)?;
+        (page.info.level < pae::LEVEL).then_some(page)
+    }
 }
 
 /// Adjoining leaves of one level with the same rights.
@@ -162,15 +249,6 @@ const MAX_RUNS: usize = 1 << 20;
 const RIGHTS: u64 = 1 << 1 | 1 << 2 | 1 << 9 | 1 << 10 | 1 << 63;
 
 impl Ranges {
-    /// Collects what `root` maps.
-    pub fn of(tables: &ShadowTables, root: Hpa) -> Self {
-        let mut ranges = Self::default();
-        if let Some(page) = tables.page(root.table()) {
-            ranges.visit(tables, page, 0, page.info.level);
-        }
-        ranges
-    }
-
     fn visit(&mut self, tables: &ShadowTables, page: &ShadowPage, base: u64, root: Level) {
         let level = page.info.level;
         if level.0 > 5 || level.0 == 0 {

@@ -2,7 +2,7 @@
 
 use events::{Class, VmId};
 use serde::Serialize;
-use trace::Trace;
+use trace::{ProbeState, Trace};
 
 use super::{
     ReportError,
@@ -11,9 +11,8 @@ use super::{
 use crate::{
     explain::{self, Selector},
     faults::Relation,
-    replay::{Ranges, roots},
     study::{Study, VmStudy},
-    summary::Summary,
+    summary::{self, Summary, VmSummary},
     text::{
         flags, plain,
         units::{bytes, count, duration, ns, page_size, percent, plural, signed},
@@ -83,6 +82,8 @@ pub struct Probe {
     pub attached: bool,
     /// What it shows, or why not.
     pub note: String,
+    /// Hooks that were tried and refused.
+    pub refused: String,
     /// Runs and time by the kernel's own measure, where known.
     pub cost: String,
 }
@@ -92,6 +93,10 @@ pub struct Probe {
 pub struct Section {
     /// Its name.
     pub title: String,
+    /// Its place on the page, within its trace.
+    pub id: String,
+    /// What changed beside the leaves of faults: what, how often.
+    pub changes: Vec<[String; 2]>,
     /// Cost by class: class, meaning, count, total, share, p50, p95, p99.
     pub classes: Vec<[String; 8]>,
     /// Range counts: class, counted, expected.
@@ -211,7 +216,9 @@ fn section(
     let numbers = summary.vms.iter().find(|numbers| numbers.vm == vm.0);
     let (ranges, ranges_more) = ranges(study, vm);
     Ok(Section {
-        title: format!("VM {}: {}", vm.0, plural(of.counts.faults(), "fault")),
+        title: numbers.map(summary::title).unwrap_or_default(),
+        id: format!("vm-{}", vm.0),
+        changes: numbers.map(changes).unwrap_or_default(),
         classes: classes(of),
         range: numbers
             .and_then(|vm| vm.range.as_ref())
@@ -255,6 +262,21 @@ fn section(
         ranges,
         ranges_more,
     })
+}
+
+/// What changed beside the leaves of faults.
+fn changes(vm: &VmSummary) -> Vec<[String; 2]> {
+    let entries = vm.entries.iter();
+    let entries = entries.map(|(cause, number)| (format!("entry: {cause}"), *number));
+    let writes = ("emulated store of the guest".to_owned(), vm.writes);
+    let host = vm.host.iter();
+    let host = host.map(|(event, number)| (format!("host: {event}"), *number));
+    entries
+        .chain([writes])
+        .chain(host)
+        .filter(|(_, number)| *number > 0)
+        .map(|(what, number)| [what, count(number)])
+        .collect()
 }
 
 fn classes(of: &VmStudy) -> Vec<[String; 8]> {
@@ -359,11 +381,10 @@ fn ranges(study: &Study, vm: VmId) -> (Vec<[String; 7]>, String) {
     let Some(replay) = study.replay.vm(vm) else {
         return (Vec::new(), String::new());
     };
-    let tables = replay.tables();
     let mut rows = Vec::new();
     let mut more = 0;
-    for root in roots(tables).0 {
-        for run in Ranges::of(tables, root).runs {
+    for root in replay.table_roots().all() {
+        for run in replay.ranges(root).runs {
             if rows.len() >= RANGES {
                 more += 1;
                 continue;
@@ -428,6 +449,22 @@ fn method(trace: &Trace) -> Vec<Pair> {
         .collect()
 }
 
+/// Hooks that were refused, together where the kernel said the same: `a, b: not permitted`. The
+/// note of a probe that is not there tells the first one's.
+fn refusals(probe: &ProbeState) -> String {
+    let mut said: Vec<(&str, Vec<&str>)> = Vec::new();
+    for one in probe.tried.iter().skip(usize::from(!probe.attached)) {
+        match said.iter_mut().find(|(why, _)| *why == one.refused) {
+            Some((_, hooks)) => hooks.push(&one.hook),
+            None => said.push((&one.refused, vec![&one.hook])),
+        }
+    }
+    let words = said
+        .iter()
+        .map(|(why, hooks)| format!("{}: {why}", hooks.join(", ")));
+    words.collect::<Vec<_>>().join("; ")
+}
+
 fn probes(trace: &Trace) -> Vec<Probe> {
     let meta = trace.meta();
     let programs = meta
@@ -445,6 +482,7 @@ fn probes(trace: &Trace) -> Vec<Probe> {
                 hook: plain(&probe.hook),
                 attached: probe.attached,
                 note: plain(&probe.note),
+                refused: plain(&refusals(probe)),
                 cost: cost.map_or_else(String::new, |cost| {
                     format!(
                         "{} x {}",

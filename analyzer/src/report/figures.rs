@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::ReportError;
 use crate::{
+    faults::FaultStep,
     figures::{absent, latency, steps},
     render,
     study::{Study, VmStudy},
@@ -84,11 +85,17 @@ fn step_figure(vm: &VmStudy, n: &str) -> Result<Figure, ReportError> {
             missing.join(", ")
         )
     };
+    let parts = bars.iter().flat_map(|bar| &bar.steps);
+    let part = if parts.into_iter().any(|(step, _)| *step == FaultStep::Hva) {
+        " hva is the host's part of the lookup, from HVA to frame; pfn is the rest of it."
+    } else {
+        ""
+    };
     Ok(Figure {
         title: "Where the time of a fault goes".to_owned(),
         svg: render::steps(&bars)?,
         caption: format!(
-            "{n}; the mean over all faults of a class, cut into the steps that the trace shows. The longest part is what to make cheaper.{missing}"
+            "{n}; the mean over all faults of a class, cut into the steps that the trace shows. The longest part is what to make cheaper.{part}{missing}"
         ),
     })
 }
@@ -102,15 +109,9 @@ fn last_pages(vm: &VmStudy) -> u64 {
 
 /// Stretches in which records are missing, seconds from the start.
 fn lost(study: &Study, vm: &VmStudy) -> Vec<(f64, f64)> {
-    let seconds = |from: u64, to: u64| (vm.timeline.seconds(from), vm.timeline.seconds(to));
-    let gaps = study
-        .gaps
-        .gaps()
-        .iter()
-        .map(|gap| seconds(gap.from_time.0, gap.to_time.0));
-    let losses = study
-        .losses
-        .iter()
-        .map(|row| seconds(row.from_ns.0, row.time_ns.0));
-    gaps.chain(losses).collect()
+    study
+        .lost_spans()
+        .into_iter()
+        .map(|[from, to]| (vm.timeline.seconds(from), vm.timeline.seconds(to)))
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! One reading of a trace, from which every command takes its numbers.
 
 mod ahead;
+mod known;
 mod vm;
 
 use std::{collections::BTreeMap, ops::ControlFlow};
@@ -11,6 +12,7 @@ use trace::{LossRow, Record, Trace, TraceError};
 use crate::replay::{Gaps, Replay, ReplayOptions};
 
 pub(crate) use ahead::read_ahead;
+pub use known::{KnownVm, about, known_vms, list};
 pub use vm::{Exactness, VmStudy};
 
 /// What went wrong while studying a trace.
@@ -21,30 +23,19 @@ pub enum StudyError {
     #[error("while computing the cost of each class: {0}")]
     Costs(#[from] polars::prelude::PolarsError),
     /// The VM asked for is not in the trace.
-    #[error("no VM {asked} in this trace; it has {}", vms(.known))]
+    #[error("no VM {asked} in this trace; it has {}", list(.known))]
     NoVm {
         /// The number asked for.
         asked: u16,
         /// Those that are there.
-        known: Vec<u16>,
+        known: Vec<KnownVm>,
     },
     /// A command for one VM, and no choice between several.
-    #[error("this trace has {}", vms(.known))]
+    #[error("which VM? this trace has {}", list(.known))]
     SeveralVms {
         /// Those that are there.
-        known: Vec<u16>,
+        known: Vec<KnownVm>,
     },
-}
-
-fn vms(known: &[u16]) -> String {
-    match known {
-        [] => "none".to_owned(),
-        [one] => format!("only VM {one}"),
-        several => {
-            let names: Vec<_> = several.iter().map(u16::to_string).collect();
-            format!("the VMs {}", names.join(", "))
-        }
-    }
 }
 
 /// Losses kept in full; one a second makes this 18 hours.
@@ -85,22 +76,14 @@ pub fn replay_options(trace: &Trace) -> ReplayOptions {
 }
 
 impl Study {
-    /// Reads the whole trace; `only` leaves the other VMs out. `progress` gets the number of
-    /// records read so far, now and then.
+    /// Reads the whole trace; `only` leaves the other VMs out, but not their place in the order of
+    /// all records: what is lost is lost to every VM. `progress` gets the number of records read so
+    /// far, now and then.
     pub fn of(
         trace: &Trace,
         only: Option<VmId>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, StudyError> {
-        let known = vm_numbers(trace);
-        if let Some(only) = only
-            && !known.contains(&only.0)
-        {
-            return Err(StudyError::NoVm {
-                asked: only.0,
-                known,
-            });
-        }
         let mut study = Self {
             vms: BTreeMap::new(),
             replay: Replay::new(replay_options(trace)),
@@ -135,7 +118,7 @@ impl Study {
             study.gaps.end(end.records, TimeNs(end.time_ns));
         }
         for (vm, of) in &mut study.vms {
-            of.finish(study.replay.vm(*vm))?;
+            of.finish(study.replay.vm(*vm), &trace.meta().probes)?;
         }
         Ok(study)
     }
@@ -143,12 +126,13 @@ impl Study {
     fn add(&mut self, trace: &Trace, only: Option<VmId>, record: &Record) {
         self.records += 1;
         if let Record::Loss(row) = record {
+            // Of whichever VM: a probe cannot tell, so its row names none in truth.
             if self.losses.len() < KEPT_LOSSES {
                 self.losses.push(row.clone());
             }
-        } else {
-            self.gaps.observe(record.seq(), record.time());
+            return;
         }
+        self.gaps.observe(record.seq(), record.time());
         if only.is_some_and(|only| only != record.vm()) {
             return;
         }
@@ -181,6 +165,14 @@ impl Study {
             *count = count.saturating_add(row.count);
         }
         lost
+    }
+
+    /// Stretches in which records are missing, of whichever VM, ns on the trace's clock.
+    pub fn lost_spans(&self) -> Vec<[u64; 2]> {
+        let gaps = self.gaps.gaps().iter();
+        let gaps = gaps.map(|gap| [gap.from_time.0, gap.to_time.0]);
+        let losses = self.losses.iter().map(|row| [row.from_ns.0, row.time_ns.0]);
+        gaps.chain(losses).collect()
     }
 
     /// Missing records between two others: what lies between cannot be vouched for.

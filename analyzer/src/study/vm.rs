@@ -1,7 +1,9 @@
 //! One VM in one reading of a trace.
 
-use events::{Class, Gva};
-use trace::{FaultRow, Meta, Record, VmMeta};
+use std::collections::BTreeSet;
+
+use events::{Class, Gva, VcpuId};
+use trace::{FaultRow, Meta, ProbeState, Record, VmMeta};
 
 use super::StudyError;
 use crate::{
@@ -25,6 +27,10 @@ struct Range {
 pub struct VmStudy {
     /// Its metadata; absent for a VM that only records name.
     pub meta: Option<VmMeta>,
+    /// Its vCPUs: those of the metadata, and those that came later.
+    pub vcpus: BTreeSet<u16>,
+    /// Time of its first and last record, ns; absent without any.
+    pub seen_ns: Option<[u64; 2]>,
     /// Records by what they say.
     pub counts: Counts,
     /// Cost of each class.
@@ -72,6 +78,8 @@ impl VmStudy {
             });
         Self {
             meta: vm.cloned(),
+            vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
+            seen_ns: None,
             counts: Counts::default(),
             costs: Vec::new(),
             phase_costs: Vec::new(),
@@ -89,6 +97,12 @@ impl VmStudy {
 
     pub(super) fn add(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.counts.add(record);
+        let time = record.time().0;
+        let [first, last] = self.seen_ns.unwrap_or([time; 2]);
+        self.seen_ns = Some([first.min(time), last.max(time)]);
+        if let Some(VcpuId(vcpu)) = vcpu(record) {
+            self.vcpus.insert(vcpu);
+        }
         match record {
             Record::Fault(row) => self.fault(row),
             Record::Mark(row) if row.keyframe.is_none() => {
@@ -99,6 +113,11 @@ impl VmStudy {
                 };
                 self.phase = self.timeline.phase(phase);
             }
+            Record::Write(_) => {
+                let shadowing = replay.is_some_and(VmReplay::may_shadow_tables);
+                self.counts.writes_while_shadowing += u64::from(shadowing);
+            }
+            Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
             Record::Keyframe(_) | Record::Loss(_) => return,
             _ => {}
         }
@@ -124,7 +143,11 @@ impl VmStudy {
         })
     }
 
-    pub(super) fn finish(&mut self, replay: Option<&VmReplay>) -> Result<(), StudyError> {
+    pub(super) fn finish(
+        &mut self,
+        replay: Option<&VmReplay>,
+        probes: &[ProbeState],
+    ) -> Result<(), StudyError> {
         self.costs = by_class(&self.columns)?;
         self.phase_costs = by_phase(&self.columns)?;
         if let Some(replay) = replay {
@@ -134,7 +157,7 @@ impl VmStudy {
         self.reconciliation = self
             .meta
             .as_ref()
-            .and_then(|meta| reconcile(&self.counts, meta));
+            .and_then(|meta| reconcile(&self.counts, meta, probes));
         Ok(())
     }
 
@@ -186,6 +209,9 @@ impl VmStudy {
     /// Phases with their number, length in ns (to the next mark or the end), and costs by class.
     pub fn phases(&self, end_ns: u64) -> Vec<PhaseSpan<'_>> {
         let marks = &self.timeline.phases;
+        if marks.is_empty() {
+            return Vec::new();
+        }
         let before = (0_u16, "(before the first mark)", self.timeline.start_ns());
         let named = (1_u16..)
             .zip(marks)
@@ -213,6 +239,20 @@ impl VmStudy {
             })
             .filter(|span| !span.costs.is_empty() || span.number > 0)
             .collect()
+    }
+}
+
+/// The vCPU of a record that one made.
+fn vcpu(record: &Record) -> Option<VcpuId> {
+    match record {
+        Record::Fault(row) => Some(row.vcpu),
+        Record::Root(row) => Some(row.vcpu),
+        Record::Write(row) => Some(row.vcpu),
+        Record::Entry(row) => row.vcpu,
+        Record::Page(row) => row.vcpu,
+        Record::Mark(row) => row.vcpu,
+        Record::Host(row) => row.vcpu,
+        Record::Keyframe(_) | Record::Loss(_) => None,
     }
 }
 

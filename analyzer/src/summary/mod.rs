@@ -2,19 +2,20 @@
 
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::Class;
 use serde::Serialize;
-use trace::Trace;
+use trace::{Trace, Tried};
 
 use crate::{
-    faults::{ClassCost, Reconciled},
+    faults::{ClassCost, FaultStep, Reconciled},
+    figures,
     replay::Drift,
     study::{Exactness, Study, VmStudy},
 };
 
-pub use text::text;
+pub use text::{text, title};
 
 /// What `summary --json` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -41,8 +42,26 @@ pub struct Summary {
     pub lost: Lost,
     /// Drift of all VMs together.
     pub drift: DriftSummary,
+    /// Probes of the plan that record nothing, and why.
+    pub absent: Vec<Absent>,
     /// Each VM.
     pub vms: Vec<VmSummary>,
+    /// The trace has more than one VM, shown or not.
+    #[serde(skip)]
+    pub several: bool,
+}
+
+/// A probe that records nothing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Absent {
+    /// What it would show.
+    pub name: String,
+    /// Its first choice of a hook.
+    pub hook: String,
+    /// Why it is not there.
+    pub why: String,
+    /// Every hook that was tried, and what the kernel said.
+    pub tried: Vec<Tried>,
 }
 
 /// What was lost.
@@ -78,10 +97,22 @@ pub struct VmSummary {
     pub vm: u16,
     /// Process of its VMM.
     pub pid: Option<u32>,
+    /// Ids of its vCPUs, those that came later included.
+    pub vcpus: BTreeSet<u16>,
+    /// Its first and last record, ns from the start of the trace; absent without any.
+    pub seen_ns: Option<[u64; 2]>,
     /// Faults.
     pub faults: u64,
     /// Cost by class.
     pub classes: BTreeMap<&'static str, ClassCost>,
+    /// Steps that no fault has a time for.
+    pub absent_steps: Vec<&'static str>,
+    /// Entries that changed beside the leaves of faults, by cause.
+    pub entries: BTreeMap<&'static str, u64>,
+    /// The guest's stores that KVM emulated.
+    pub writes: u64,
+    /// What the host did to ranges of the guest's frames.
+    pub host: BTreeMap<&'static str, u64>,
     /// Faults in the workload's range, counted and expected.
     pub range: Option<RangeSummary>,
     /// Faults by phase.
@@ -168,6 +199,8 @@ impl Summary {
             bytes_per_fault: (faults > 0).then(|| fault_bytes as f64 / faults as f64),
             lost: lost(study),
             drift: drift_summary(&drift, keyframes),
+            absent: absent(trace),
+            several: meta.vms.len().max(study.vms.len()) > 1,
             vms: study
                 .vms
                 .iter()
@@ -175,6 +208,18 @@ impl Summary {
                 .collect(),
         }
     }
+}
+
+fn absent(trace: &Trace) -> Vec<Absent> {
+    let probes = trace.meta().probes.iter().filter(|probe| !probe.attached);
+    probes
+        .map(|probe| Absent {
+            name: probe.name.clone(),
+            hook: probe.hook.clone(),
+            why: probe.note.clone(),
+            tried: probe.tried.clone(),
+        })
+        .collect()
 }
 
 fn lost(study: &Study) -> Lost {
@@ -225,11 +270,32 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
     VmSummary {
         vm,
         pid: of.meta.as_ref().map(|meta| meta.pid),
+        vcpus: of.vcpus.clone(),
+        seen_ns: of
+            .seen_ns
+            .map(|seen| seen.map(|ns| ns.saturating_sub(start))),
         faults: of.counts.faults(),
         classes: of
             .costs
             .iter()
             .map(|(class, cost)| (class.name(), cost.clone()))
+            .collect(),
+        absent_steps: figures::absent(&figures::steps(&of.costs))
+            .into_iter()
+            .map(FaultStep::name)
+            .collect(),
+        entries: of
+            .counts
+            .causes
+            .iter()
+            .map(|(cause, number)| (cause.name(), *number))
+            .collect(),
+        writes: of.counts.writes,
+        host: of
+            .counts
+            .host
+            .iter()
+            .map(|(event, number)| (event.name(), *number))
             .collect(),
         range: trace.meta().workload.as_ref().map(|workload| RangeSummary {
             gva: workload.range_gva,

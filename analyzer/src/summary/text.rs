@@ -1,11 +1,14 @@
 //! The summary as text.
 
-use super::{Summary, VmSummary};
+use std::collections::BTreeMap;
+
+use super::{Absent, Summary, VmSummary};
 use crate::{
     faults::Relation,
+    study::about,
     text::{
         Grid, plain,
-        units::{bytes, count, duration, ns, percent, plural, signed},
+        units::{bytes, count, duration, ns, percent, plural, signed, since},
     },
 };
 
@@ -32,23 +35,88 @@ pub fn text(summary: &Summary) -> String {
         bytes(summary.bytes),
     ));
     for vm in &summary.vms {
+        out.push_str(&format!("\n{}\n", title(vm)));
+        if summary.several {
+            out.push_str(&recorded(vm));
+        }
         vm_text(&mut out, vm);
     }
+    absent(&mut out, &summary.absent);
     out
 }
 
+/// Which VM it is.
+pub fn title(vm: &VmSummary) -> String {
+    let about = about(vm.pid, &vm.vcpus);
+    format!("VM {} ({about}): {}", vm.vm, plural(vm.faults, "fault"))
+}
+
+/// When it was seen, and how far its numbers can be trusted: VMs come and go.
+fn recorded(vm: &VmSummary) -> String {
+    let seen = match vm.seen_ns {
+        Some([from, to]) => format!("seen from {} to {}", since(from, 0), since(to, 0)),
+        None => "without any record".to_owned(),
+    };
+    format!(
+        "  {seen}; replay {} ({} compared); {} lost in the whole recording\n",
+        vm.replay,
+        plural(vm.drift.keyframes, "keyframe"),
+        plural(vm.lost.records, "record"),
+    )
+}
+
+/// Probes that record nothing, together where the reason is the same.
+fn absent(out: &mut String, absent: &[Absent]) {
+    if absent.is_empty() {
+        return;
+    }
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for probe in absent {
+        let why = reason(probe);
+        match reasons.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, probes)) => probes.push(&probe.name),
+            None => reasons.push((why, vec![&probe.name])),
+        }
+    }
+    let probes = plural(absent.len() as u64, "probe");
+    out.push_str(&format!("\nNot attached: {probes}\n"));
+    for (why, probes) in reasons {
+        out.push_str(&format!("  {}\n", plain(why)));
+        for line in wrapped(&probes) {
+            out.push_str(&format!("    {}\n", plain(&line)));
+        }
+    }
+}
+
+/// What the kernel said of the first choice, or the plan of a hook that it did not try. What the
+/// results lack stands behind the semicolon; it is in the report.
+fn reason(probe: &Absent) -> &str {
+    match probe.tried.first() {
+        Some(first) => &first.refused,
+        None => probe.why.split(';').next().unwrap_or_default(),
+    }
+}
+
+/// Names in lines.
+fn wrapped(names: &[&str]) -> Vec<String> {
+    const WIDTH: usize = 92;
+    let mut lines: Vec<String> = Vec::new();
+    for name in names {
+        match lines.last_mut() {
+            Some(line) if line.len() + name.len() + 2 <= WIDTH => {
+                line.push_str(", ");
+                line.push_str(name);
+            }
+            _ => lines.push((*name).to_owned()),
+        }
+    }
+    lines
+}
+
 fn vm_text(out: &mut String, vm: &VmSummary) {
-    let pid = vm
-        .pid
-        .map(|pid| format!(" (pid {pid})"))
-        .unwrap_or_default();
-    out.push_str(&format!(
-        "\nVM {}{pid}: {}\n",
-        vm.vm,
-        plural(vm.faults, "fault")
-    ));
     classes(out, vm);
     steps(out, vm);
+    changes(out, vm);
     range(out, vm);
     phases(out, vm);
     reconciliation(out, vm);
@@ -84,7 +152,7 @@ fn steps(out: &mut String, vm: &VmSummary) {
         for step in &cost.steps {
             grid.row([
                 (*name).to_owned(),
-                step.step.name().to_owned(),
+                step.step.label(),
                 count(step.count),
                 duration(step.total_ns as f64 / step.count.max(1) as f64),
                 ns(step.p50_ns),
@@ -94,6 +162,37 @@ fn steps(out: &mut String, vm: &VmSummary) {
     if !grid.is_empty() {
         out.push_str("\n  Steps that this trace shows\n");
         out.push_str(&grid.text(2));
+        if !vm.absent_steps.is_empty() {
+            let absent = vm.absent_steps.join(", ");
+            out.push_str(&format!("  absent from every fault: {absent}\n"));
+        }
+    }
+}
+
+/// What changed beside the leaves of faults.
+fn changes(out: &mut String, vm: &VmSummary) {
+    let words = |counts: &BTreeMap<&'static str, u64>| {
+        let words = counts
+            .iter()
+            .map(|(name, number)| format!("{name} {}", count(*number)));
+        words.collect::<Vec<_>>().join(", ")
+    };
+    let mut lines = Vec::new();
+    if !vm.entries.is_empty() {
+        let entries = words(&vm.entries);
+        lines.push(format!(
+            "Entries changed beside the leaves of faults: {entries}"
+        ));
+    }
+    if vm.writes > 0 {
+        let writes = count(vm.writes);
+        lines.push(format!("Emulated stores of the guest: {writes}"));
+    }
+    if !vm.host.is_empty() {
+        lines.push(format!("What the host did: {}", words(&vm.host)));
+    }
+    if !lines.is_empty() {
+        out.push_str(&format!("\n  {}\n", lines.join("\n  ")));
     }
 }
 

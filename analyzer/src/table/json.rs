@@ -3,7 +3,7 @@
 use events::Hpa;
 use serde_json::{Value, json as value};
 
-use super::{Snapshot, tree};
+use super::Snapshot;
 use crate::text::flags;
 
 /// Totals, the ranges of each of `roots`, and every page with its entries.
@@ -26,7 +26,7 @@ pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
     let roots: Vec<Value> = roots
         .iter()
         .map(|root| {
-            let ranges = tree::runs(snapshot, *root);
+            let ranges = snapshot.vm.ranges(*root);
             let runs: Vec<_> = ranges
                 .runs
                 .iter()
@@ -45,11 +45,12 @@ pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
                 .filter(|(_, current)| current.root.table() == *root)
                 .map(|(vcpu, current)| value!({"vcpu": vcpu.0, "cr3": current.cr3.0}))
                 .collect();
-            value!({"root": root.0, "vcpus": users, "cut": ranges.cut, "ranges": runs})
+            let pdptes = snapshot.vm.pdptes(*root).map(|pdptes| pdptes.map(|table| table.map(|table| table.0)));
+            value!({"root": root.0, "pdptes": pdptes, "vcpus": users, "cut": ranges.cut, "ranges": runs})
         })
         .collect();
     value!({
-        "seq": snapshot.seq.0, "time_ns": snapshot.time.0,
+        "seq": snapshot.seq.0, "time_ns": snapshot.time.0, "missing_records_since_keyframe": snapshot.missing,
         "totals": {
             "pages": totals.all_pages(), "pages_by_level": totals.pages, "leaves": totals.leaves,
             "links": totals.links, "unsync": totals.unsync,

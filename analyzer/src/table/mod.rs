@@ -12,7 +12,7 @@ use events::{Hpa, Seq, TimeNs, VmId};
 use trace::{Record, Trace, TraceError};
 
 use crate::{
-    replay::{Replay, VmReplay},
+    replay::{Gaps, Replay, VmReplay},
     study::{read_ahead, replay_options},
 };
 
@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub time: TimeNs,
     /// First time of the trace, ns.
     pub start_ns: u64,
+    /// Missing records since the tables were last known to be right, of whichever VM.
+    pub missing: u64,
 }
 
 /// What can go wrong while taking a snapshot.
@@ -72,6 +74,7 @@ pub fn snapshots(
     let mut now = Now {
         vm,
         replay: Replay::new(replay_options(trace)),
+        gaps: Gaps::default(),
         last: (Seq(0), TimeNs(span[0])),
         start_ns: span[0],
     };
@@ -121,20 +124,29 @@ pub fn snapshots(
 struct Now {
     vm: VmId,
     replay: Replay,
+    gaps: Gaps,
     last: (Seq, TimeNs),
     start_ns: u64,
 }
 
 impl Now {
     fn apply(&mut self, record: &Record) {
-        self.replay.apply(record);
+        if matches!(record, Record::Loss(_)) {
+            return;
+        }
+        self.gaps.observe(record.seq(), record.time());
         self.last = (record.seq(), record.time());
+        if record.vm() == self.vm {
+            self.replay.apply(record);
+        }
     }
 
     fn snapshot(&self) -> Snapshot {
         let vm = self.replay.vm(self.vm).cloned().unwrap_or_default();
         let (seq, time) = self.last;
+        let since = vm.last_keyframe().unwrap_or(Seq(0));
         Snapshot {
+            missing: self.gaps.missing_between(since, seq),
             vm,
             seq,
             time,
@@ -185,11 +197,16 @@ impl Watch<'_> {
 impl Snapshot {
     /// Roots to show: all, or the one asked for.
     pub fn roots(&self, only: Option<Hpa>) -> Result<Vec<Hpa>, TableError> {
-        let (roots, _) = crate::replay::roots(self.vm.tables());
+        let roots = self.vm.table_roots().all();
         match only {
             None => Ok(roots),
-            Some(root) if self.vm.tables().page(root).is_some() => Ok(vec![root]),
+            Some(root) if self.is_table(root) => Ok(vec![root]),
             Some(root) => Err(TableError::NoRoot { root, known: roots }),
         }
+    }
+
+    /// Whether `root` is a shadow page or a PAE root.
+    pub(super) fn is_table(&self, root: Hpa) -> bool {
+        self.vm.tables().page(root.table()).is_some() || self.vm.pdptes(root).is_some()
     }
 }

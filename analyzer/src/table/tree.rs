@@ -4,7 +4,7 @@ use events::{Gva, Hpa, Level};
 
 use super::Snapshot;
 use crate::{
-    replay::{Ranges, ShadowPage, ShadowTables, canonical},
+    replay::{Pdptes, ShadowPage, ShadowTables, canonical},
     text::{
         flags,
         units::{count, page_size, plural, since},
@@ -14,10 +14,10 @@ use crate::{
 /// Lines printed at most: a tree of shared tables repeats them under every parent.
 const MAX_LINES: usize = 20_000;
 
-/// One line on what there is.
+/// One line on what there is, and what must be said before it is believed.
 pub(super) fn head(snapshot: &Snapshot) -> String {
     let totals = snapshot.vm.tables().totals();
-    format!(
+    let mut out = format!(
         "at {} (seq {}): {}, {} leaves, {} links, {} unsync\n",
         since(snapshot.time.0, snapshot.start_ns),
         snapshot.seq.0,
@@ -25,8 +25,26 @@ pub(super) fn head(snapshot: &Snapshot) -> String {
         count(totals.leaves),
         count(totals.links),
         count(totals.unsync),
-    )
+    );
+    if snapshot.missing > 0 {
+        out.push_str(&format!(
+            "{} missing since the last keyframe, of whichever VM: these tables cannot be vouched for\n",
+            plural(snapshot.missing, "record")
+        ));
+    }
+    for (vcpu, current) in snapshot.vm.roots() {
+        if !snapshot.is_table(current.root) {
+            out.push_str(&format!(
+                "vCPU {} runs on root {}, no shadow page that a record made\n",
+                vcpu.0, current.root
+            ));
+        }
+    }
+    out
 }
+
+/// A PAE root in words.
+pub(super) const PAE_ROOT: &str = "PAE: four PDPTEs, no shadow page";
 
 /// Who runs on a root.
 pub(super) fn users(snapshot: &Snapshot, root: Hpa) -> String {
@@ -49,6 +67,12 @@ pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
     let tables = snapshot.vm.tables();
     let mut lines = Vec::new();
     for root in roots {
+        if let Some(pdptes) = snapshot.vm.pdptes(*root) {
+            let users = users(snapshot, *root);
+            lines.push(format!("root {root} {PAE_ROOT}: {users}"));
+            pae(snapshot, pdptes, &mut lines);
+            continue;
+        }
         let Some(page) = tables.page(*root) else {
             continue;
         };
@@ -59,7 +83,7 @@ pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
         ));
         visit(tables, page, 0, page.info.level, 1, &mut lines);
     }
-    let (_, orphans) = crate::replay::roots(tables);
+    let all = snapshot.vm.table_roots();
     let mut out = head(snapshot);
     if lines.len() >= MAX_LINES {
         lines.truncate(MAX_LINES);
@@ -72,13 +96,40 @@ pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
         out.push_str(&line);
         out.push('\n');
     }
-    if orphans > 0 {
-        let pages = plural(orphans as u64, "page");
-        out.push_str(&format!(
-            "{pages} below no root: kept by KVM for the day their guest table is used again\n"
-        ));
+    if all.orphans > 0 {
+        let pages = plural(all.orphans as u64, "page");
+        let why = if all.pae.is_empty() {
+            "kept by KVM for the day their guest table is used again"
+        } else {
+            "below a PDPTE that no record tells, or kept by KVM for later"
+        };
+        out.push_str(&format!("{pages} below no root: {why}\n"));
     }
     out
+}
+
+/// What stands below a PAE root.
+fn pae(snapshot: &Snapshot, pdptes: &Pdptes, lines: &mut Vec<String>) {
+    let tables = snapshot.vm.tables();
+    let root = Level(3);
+    if pdptes.iter().all(Option::is_none) {
+        lines.push("  no record tells what its PDPTEs point to".to_owned());
+    }
+    for (index, to) in (0_u64..).zip(pdptes) {
+        let Some(spt) = to else { continue };
+        let gva = index * (root.pages() << 12);
+        match snapshot.vm.pdpte_table(*to) {
+            Some(child) => {
+                let line = format!("  [{index:>3}] {} {}", Gva(gva), table(child));
+                lines.push(line);
+                visit(tables, child, gva, root, 2, lines);
+            }
+            None => lines.push(format!(
+                "  [{index:>3}] {} table {spt}, zapped since",
+                Gva(gva)
+            )),
+        }
+    }
 }
 
 fn visit(
@@ -185,7 +236,7 @@ fn leaves(
 pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
     let mut out = head(snapshot);
     for root in roots {
-        let walk = snapshot.vm.tables().walk(*root, gva);
+        let walk = snapshot.vm.walk(*root, gva);
         out.push_str(&format!("root {root}: {}\n", users(snapshot, *root)));
         for step in &walk.steps {
             out.push_str(&format!(
@@ -194,7 +245,7 @@ pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
                 step.spt,
                 step.index,
                 step.spte.0,
-                flags::spte(step.spte)
+                flags::step(step)
             ));
         }
         match walk.mapping {
@@ -211,9 +262,4 @@ pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
     }
     out.push_str(&format!("\n{}\n", flags::LEGEND));
     out
-}
-
-/// Runs of a root, for others in this module.
-pub(super) fn runs(snapshot: &Snapshot, root: Hpa) -> Ranges {
-    Ranges::of(snapshot.vm.tables(), root)
 }

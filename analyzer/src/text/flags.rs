@@ -2,6 +2,8 @@
 
 use events::{Gpte, Spte};
 
+use crate::replay::Step;
+
 /// Rights of a guest entry: `rwxuAD`, `-` where a bit is off, `absent` without P.
 pub fn gpte(entry: Gpte) -> String {
     if !entry.is_present() {
@@ -33,6 +35,14 @@ pub fn spte(entry: Spte) -> String {
         (entry.is_host_writable(), 'H'),
         (entry.is_mmu_writable(), 'M'),
     ])
+}
+
+/// Rights of an entry on the way of a walk; a PDPTE has none, and no bit 11 either.
+pub fn step(step: &Step) -> String {
+    if step.is_pdpte {
+        return "PDPTE".to_owned();
+    }
+    spte(step.spte)
 }
 
 /// Only the rights of a shadow leaf: `rwxu`.

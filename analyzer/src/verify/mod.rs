@@ -2,7 +2,7 @@
 
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Hpa, Seq, VmId};
 use serde::Serialize;
@@ -51,6 +51,12 @@ pub struct Unvouched {
 pub struct VmVerification {
     /// Its number.
     pub vm: u16,
+    /// Process of its VMM.
+    pub pid: Option<u32>,
+    /// Ids of its vCPUs, those that came later included.
+    pub vcpus: BTreeSet<u16>,
+    /// Records known to be missing; a missing record tells no VM, so this is the whole trace's.
+    pub lost: u64,
     /// Each keyframe.
     pub keyframes: Vec<KeyframeSummary>,
     /// Drift of all of them.
@@ -150,7 +156,7 @@ impl Verification {
             vms: study
                 .vms
                 .iter()
-                .map(|(vm, of)| vm_verification(*vm, of, start, &writers))
+                .map(|(vm, of)| vm_verification(*vm, of, study, &writers))
                 .collect(),
         })
     }
@@ -219,9 +225,13 @@ fn writers(trace: &Trace, study: &Study) -> Result<Writers, TraceError> {
     Ok(writers)
 }
 
-fn vm_verification(vm: VmId, of: &VmStudy, start: u64, writers: &Writers) -> VmVerification {
+fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, writers: &Writers) -> VmVerification {
+    let start = study.span_ns[0];
     VmVerification {
         vm: vm.0,
+        pid: of.meta.as_ref().map(|meta| meta.pid),
+        vcpus: of.vcpus.clone(),
+        lost: study.lost_records(),
         keyframes: of
             .checks
             .iter()

@@ -2,6 +2,7 @@
 
 use super::{KeyframeSummary, Verification, VmVerification};
 use crate::faults::Relation;
+use crate::study::about;
 use crate::text::{
     Grid,
     units::{count, plural, signed, since},
@@ -27,7 +28,8 @@ pub fn text(of: &Verification) -> String {
         more(&mut out, of.unvouched.len());
     }
     for vm in &of.vms {
-        out.push_str(&format!("\nVM {}\n", vm.vm));
+        let about = about(vm.pid, &vm.vcpus);
+        out.push_str(&format!("\nVM {} ({about})\n", vm.vm));
         keyframes(&mut out, vm);
         anomalies(&mut out, vm);
         faults(&mut out, vm);

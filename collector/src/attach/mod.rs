@@ -108,7 +108,7 @@ pub fn attach(order: &Order) -> Result<ExitCode, Failure> {
         return Err(recording::two_dimensional());
     }
     let kernel = load(order)?;
-    privileges::drop_root(privileges::WATCHING)?;
+    privileges::keep_only(privileges::WATCHING)?;
     let cancel = recording::cancel_on_signal()?;
 
     let meta = recording::start(&kernel, order.ring_bytes);

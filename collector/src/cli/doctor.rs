@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 
 use crate::{
-    doctor::{self, Report},
+    doctor::{self, Facts},
     failure::{Code, Failure},
 };
 
@@ -18,47 +18,29 @@ pub struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Print what was looked at instead of what it means, as JSON (for a bug report)
+    #[arg(long, conflicts_with = "json")]
+    facts: bool,
 }
 
 impl DoctorArgs {
     /// Prints the findings; exit code 3 if this host cannot do it.
     pub fn execute(self) -> Result<ExitCode, Failure> {
-        let report = doctor::examine();
+        let facts = Facts::look();
+        let report = doctor::judge(&facts);
         let mut out = io::stdout().lock();
-        let written = if self.json {
-            serde_json::to_writer_pretty(&mut out, &report)
-                .map_err(io::Error::from)
-                .and_then(|()| writeln!(out))
+        let written = if self.facts {
+            writeln!(out, "{}", serde_json::to_string_pretty(&facts)?)
+        } else if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&report)?)
         } else {
-            print(&mut out, &report)
+            doctor::print(&mut out, &report)
         };
-        written.map_err(anyhow::Error::from)?;
+        written?;
         Ok(if report.able {
             ExitCode::SUCCESS
         } else {
             ExitCode::from(Code::Host as u8)
         })
     }
-}
-
-fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    writeln!(out, "{}", report.verdict)?;
-    let mut section = "";
-    for finding in &report.findings {
-        if finding.section != section {
-            section = finding.section;
-            writeln!(out, "\n{section}")?;
-        }
-        writeln!(
-            out,
-            "  {:<7} {:<26} {}",
-            finding.state.word(),
-            finding.what,
-            finding.found
-        )?;
-        if let Some(remedy) = &finding.remedy {
-            writeln!(out, "  {:<7} {:<26} -> {remedy}", "", "")?;
-        }
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod attach;
 mod doctor;
+mod lab;
 mod list;
 mod run;
 mod workloads;
@@ -32,6 +33,11 @@ enum Command {
     List(list::ListArgs),
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
+    /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
+    Lab(lab::LabArgs),
+    /// The lab's own init
+    #[command(name = crate::lab::guest::SUBCOMMAND, hide = true)]
+    LabGuest,
     /// List the workloads, or describe one
     Workloads(workloads::WorkloadsArgs),
 }
@@ -53,6 +59,8 @@ impl Collector {
             Command::Attach(args) => args.execute(),
             Command::List(args) => args.execute(),
             Command::Run(args) => args.execute(),
+            Command::Lab(args) => args.execute(),
+            Command::LabGuest => crate::lab::guest::run(),
             Command::Workloads(args) => args.execute(),
         }
     }

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
+use workloads::Plan;
 
 use crate::{
     failure::Failure,
@@ -46,19 +47,12 @@ pub struct RunArgs {
 impl RunArgs {
     /// Runs and records.
     pub fn execute(self) -> Result<ExitCode, Failure> {
-        let workload = workloads::find(&self.workload)
-            .map_err(|error| Failure::usage(error).hint("`collector workloads` describes them"))?;
-        let plan = workload.plan(&self.params).map_err(|error| {
-            Failure::usage(error).hint(format!(
-                "`collector workloads {}` lists its parameters",
-                workload.name
-            ))
-        })?;
+        let plan = plan(&self.workload, &self.params)?;
         let order = Order {
             plan,
             output: self
                 .output
-                .unwrap_or_else(|| PathBuf::from(format!("{}.trace", workload.name))),
+                .unwrap_or_else(|| default_output(&self.workload)),
             keyframe_every: self.keyframe_every,
             timeout: self.timeout,
             ring_bytes: ring_bytes(self.ring_mib)?,
@@ -73,7 +67,22 @@ impl RunArgs {
     }
 }
 
-fn param(text: &str) -> Result<(String, String), String> {
+/// The workload of that name with these parameters.
+pub fn plan(name: &str, params: &[(String, String)]) -> Result<Plan, Failure> {
+    let workload = workloads::find(name)
+        .map_err(|error| Failure::usage(error).hint("`collector workloads` describes them"))?;
+    workload.plan(params).map_err(|error| {
+        Failure::usage(error).hint(format!("`collector workloads {name}` lists its parameters"))
+    })
+}
+
+/// Where a trace goes unless told otherwise.
+pub fn default_output(workload: &str) -> PathBuf {
+    PathBuf::from(format!("{workload}.trace"))
+}
+
+/// Two words around the first `=`.
+pub fn param(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),

@@ -3,14 +3,15 @@
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{Program, RawTracePoint},
+    programs::{Program, ProgramError, RawTracePoint},
 };
 use events::{Config, KeyframeCursor, Loss, Vcpu};
-use std::sync::Mutex;
-use trace::{ProbeState, ProgramCost};
+use std::{collections::BTreeSet, sync::Mutex};
+use trace::{ProbeState, ProgramCost, Tried};
 
 use super::{
-    plan::PLAN,
+    KernelTypes,
+    plan::{Attachment, Candidate, Hook, PLAN, Silent, Step},
     vms::VmMaps,
 };
 
@@ -64,6 +65,29 @@ pub struct Probes {
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
     pub(super) vms: VmMaps,
     pub(super) states: Vec<ProbeState>,
+    /// Programs that the kernel has accepted; one may be attached to several places.
+    loaded: BTreeSet<&'static str>,
+}
+
+/// What decides about a probe before the kernel is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Platform {
+    /// The hypervisor is KVM-PVM.
+    pub pvm: bool,
+    /// The kernel can put probes on functions.
+    pub kprobes: bool,
+}
+
+/// Takes a program off its place.
+type Detach = Box<dyn FnOnce(&mut Ebpf)>;
+
+/// The places of a candidate, in words.
+fn hooks(candidate: Candidate) -> String {
+    let names: Vec<_> = candidate
+        .iter()
+        .map(|attachment| attachment.hook.to_string())
+        .collect();
+    names.join(", ")
 }
 
 impl std::fmt::Debug for Probes {
@@ -92,40 +116,130 @@ impl Probes {
             vms: VmMaps::load(&mut ebpf)?,
             ebpf,
             states: Vec::new(),
+            loaded: BTreeSet::new(),
         };
         Ok((probes, ring))
     }
 
-    /// Attaches what the plan names and notes what became of each; fails if a required one is refused.
-    pub fn attach(&mut self) -> Result<(), LoadError> {
+    /// Attaches what the plan names, the best way that this kernel grants, and notes what became of
+    /// each; fails if a required step is refused.
+    pub fn attach(&mut self, types: &KernelTypes, platform: Platform) -> Result<(), LoadError> {
         let mut missing = Ok(());
-        for hook in PLAN {
-            let refused = self.attach_raw(hook.name).err();
-            if let (Ok(()), Some(why), true) = (&missing, &refused, hook.required) {
+        for step in PLAN {
+            let state = self.attach_step(step, types, platform);
+            if let (Ok(()), false, true) = (&missing, state.attached, step.required) {
                 missing = Err(LoadError::Refused {
-                    name: hook.name,
-                    why: why.clone(),
+                    name: step.name,
+                    why: state.note.clone(),
                 });
             }
-            self.states.push(ProbeState {
-                name: hook.name.to_owned(),
-                hook: format!("raw tracepoint {}", hook.name),
-                attached: refused.is_none(),
-                note: match refused {
-                    None => hook.shows.to_owned(),
-                    Some(why) => format!("{why}; {}", hook.without),
-                },
-            });
+            self.states.push(state);
         }
         missing
     }
 
-    /// The program and the tracepoint have the same name.
-    pub(super) fn attach_raw(&mut self, name: &'static str) -> Result<(), String> {
-        let program = raw_tracepoint(&mut self.ebpf, name).map_err(|error| error.to_string())?;
-        program.load().map_err(|error| chain(&error))?;
-        program.attach(name).map_err(|error| chain(&error))?;
+    pub(super) fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
+        let state = |hook: String, attached, note: String, tried| ProbeState {
+            name: step.name.to_owned(),
+            hook,
+            attached,
+            note,
+            tried,
+        };
+        let first = step
+            .candidates
+            .first()
+            .map_or_else(String::new, |all| hooks(all));
+        let mut tried = Vec::new();
+        for candidate in step.candidates {
+            if step.silent == Silent::OnPvm && platform.pvm {
+                tried.push(Tried {
+                    hook: hooks(candidate),
+                    refused: "KVM-PVM enters and leaves the guest without it".to_owned(),
+                });
+                continue;
+            }
+            match self.attach_all(candidate, types, platform) {
+                Ok(()) => return state(hooks(candidate), true, step.shows.to_owned(), tried),
+                Err(refused) => tried.push(Tried {
+                    hook: hooks(candidate),
+                    refused,
+                }),
+            }
+        }
+        let refusals: BTreeSet<_> = tried.iter().map(|tried| tried.refused.as_str()).collect();
+        let why = Vec::from_iter(refusals).join("; ");
+        let note = format!("{why}; {}", step.without);
+        state(first, false, note, tried)
+    }
+
+    /// All or none.
+    fn attach_all(
+        &mut self,
+        candidate: Candidate,
+        types: &KernelTypes,
+        platform: Platform,
+    ) -> Result<(), String> {
+        for attachment in candidate {
+            if matches!(attachment.hook, Hook::Entry(_) | Hook::Return(_)) && !platform.kprobes {
+                return Err(
+                    "this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned(),
+                );
+            }
+            attachment.fits(types)?;
+        }
+        let mut undo = Vec::new();
+        for attachment in candidate {
+            match self.attach_one(attachment) {
+                Ok(link) => undo.push(link),
+                Err(why) => {
+                    for detach in undo {
+                        detach(&mut self.ebpf);
+                    }
+                    return Err(why);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Attaches one program; what it answers with takes it off again.
+    fn attach_one(&mut self, attachment: &Attachment) -> Result<Detach, String> {
+        let name = attachment.program;
+        let fresh = !self.loaded.contains(name);
+        let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
+            (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
+                if fresh {
+                    program.load().map_err(|error| refusal(&error))?;
+                    self.loaded.insert(name);
+                }
+                let link = program
+                    .attach(tracepoint)
+                    .map_err(|error| refusal(&error))?;
+                Box::new(move |ebpf| {
+                    if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) {
+                        // Gone is what it shall be.
+                        let _ = program.detach(link);
+                    }
+                })
+            }
+            (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
+                if fresh {
+                    program.load().map_err(|error| refusal(&error))?;
+                    self.loaded.insert(name);
+                }
+                let link = program
+                    .attach(function, 0)
+                    .map_err(|error| refusal(&error))?;
+                Box::new(move |ebpf| {
+                    if let Some(Program::KProbe(program)) = ebpf.program_mut(name) {
+                        let _ = program.detach(link);
+                    }
+                })
+            }
+            _ => return Err(LoadError::Absent(name).to_string()),
+        };
+        Ok(detach)
     }
 
     /// What became of each probe.
@@ -135,13 +249,18 @@ impl Probes {
 
     /// The kernel's own measure of each program, where `kernel.bpf_stats_enabled` is on.
     pub fn costs(&self) -> Vec<ProgramCost> {
-        let info = |name: &str| self.ebpf.program(name)?.info().ok();
-        PLAN.iter()
-            .filter_map(|hook| {
-                let info = info(hook.name)?;
+        self.loaded
+            .iter()
+            .filter_map(|&name| {
+                let info = match self.ebpf.program(name)? {
+                    Program::RawTracePoint(program) => program.info(),
+                    Program::KProbe(program) => program.info(),
+                    _ => return None,
+                }
+                .ok()?;
                 let ns = u64::try_from(info.run_time().as_nanos()).ok()?;
                 let cost = ProgramCost {
-                    name: hook.name.to_owned(),
+                    name: name.to_owned(),
                     runs: info.run_count(),
                     ns,
                 };
@@ -203,8 +322,34 @@ fn raw_tracepoint<'a>(
     }
 }
 
+/// Longest refusal kept: the verifier writes a line for each instruction.
+const LONGEST_REFUSAL: usize = 600;
+
+/// Why the kernel refused a program, in words.
+fn refusal(error: &ProgramError) -> String {
+    let system = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
+        && error.call == "perf_event_open"
+    {
+        return "the function has no code of its own in this kernel".to_owned();
+    }
+    let text = chain(error);
+    // The verifier's verdict stands at the end.
+    match text.char_indices().rev().nth(LONGEST_REFUSAL) {
+        Some((from, _)) => {
+            let head = text.lines().next().unwrap_or_default();
+            let head: String = head.chars().take(LONGEST_REFUSAL / 2).collect();
+            format!("{head} ... {}", &text[from..])
+        }
+        None => text,
+    }
+}
+
 /// An error with its causes; aya keeps the verifier's words in the innermost.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

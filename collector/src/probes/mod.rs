@@ -21,10 +21,10 @@ mod requests;
 mod resolver;
 mod vms;
 
-pub use btf::{BtfError, KernelTypes, Resolved};
-pub use loader::{LoadError, Probes, Ring};
+pub use btf::{KernelTypes, Resolved};
+pub use loader::{LoadError, Platform, Probes, Ring};
 pub use log::{Printing, ProbeLog};
-pub use plan::{PLAN, UNSEEN};
+pub use plan::{PLAN, Step};
 pub use requests::RequestError;
 pub use resolver::{is_two_dimensional, page_offset};
 pub use vms::{CounterNames, Object};

@@ -1,98 +1,526 @@
-//! What is attached where.
+//! What is attached where: for each step of a fault and each kind of change, what could show it, the
+//! best first.
+//!
+//! A raw tracepoint that marks a moment exactly comes before a probe on the function around it: it
+//! costs a third. Functions are hooked for what no tracepoint tells. `mmu_set_spte` and `make_spte`
+//! are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` stand right before and
+//! behind them; nor is any clone with a suffix (`.isra.0`), whose arguments BTF does not describe.
 
-/// A program and the tracepoint it wants.
+use std::fmt;
+
+use super::KernelTypes;
+
+/// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hook {
-    /// Name of the program, which is also the tracepoint's.
+pub enum Hook {
+    /// A raw tracepoint.
+    Tracepoint(&'static str),
+    /// A function is called.
+    Entry(&'static str),
+    /// A function returns.
+    Return(&'static str),
+}
+
+impl fmt::Display for Hook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Hook::Tracepoint(name) => write!(f, "raw tracepoint {name}"),
+            Hook::Entry(name) => write!(f, "kprobe {name}"),
+            Hook::Return(name) => write!(f, "kretprobe {name}"),
+        }
+    }
+}
+
+/// A program and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the program.
+    pub program: &'static str,
+    /// Its place.
+    pub hook: Hook,
+    /// What it reads there, by position: of a function the parameters' names, `""` for one that it
+    /// does not look at; of a tracepoint only their number counts.
+    pub reads: &'static [&'static str],
+}
+
+impl Attachment {
+    /// Whether this kernel has the place, and has there what the program reads; else why not.
+    pub fn fits(&self, types: &KernelTypes) -> Result<(), String> {
+        match self.hook {
+            Hook::Tracepoint(name) => match types.tracepoint(name) {
+                None => Err("this kernel has no such tracepoint".to_owned()),
+                Some(arguments) if arguments < self.reads.len() => Err(format!(
+                    "the tracepoint has {arguments} arguments, {} are read",
+                    self.reads.len()
+                )),
+                Some(_) => Ok(()),
+            },
+            Hook::Entry(name) | Hook::Return(name) => {
+                let function = types
+                    .function(name)
+                    .ok_or("this kernel has no such function")?;
+                let moved = (0..).zip(self.reads).find(|(number, parameter)| {
+                    !parameter.is_empty() && function.argument(parameter) != Some(*number)
+                });
+                match moved {
+                    Some((number, parameter)) => Err(format!(
+                        "the function's argument {number} is not `{parameter}`"
+                    )),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// All that must be in place for a step to be seen one way.
+pub type Candidate = &'static [Attachment];
+
+/// Where kernels do not show a step although the hook is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silent {
+    /// It shows it wherever it is attached.
+    Nowhere,
+    /// KVM-PVM enters and leaves the guest without it.
+    OnPvm,
+}
+
+/// A step of a fault or a kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Name, after the kernel's.
     pub name: &'static str,
+    /// Ways to see it, the best first.
+    pub candidates: &'static [Candidate],
     /// Without it nothing useful is recorded.
     pub required: bool,
     /// What it shows.
     pub shows: &'static str,
     /// What the results lack without it.
     pub without: &'static str,
+    /// Columns of `faults` that only this step fills.
+    pub columns: &'static [&'static str],
+    /// Where it is of no use.
+    pub silent: Silent,
 }
 
-/// Every raw tracepoint program, in the order in which they are attached: what ends a fault
-/// before what begins one.
-pub const PLAN: &[Hook] = &[
-    Hook {
-        name: "kvm_mmu_prepare_zap_page",
+const fn tracepoint(name: &'static str, reads: &'static [&'static str]) -> Attachment {
+    Attachment {
+        program: name,
+        hook: Hook::Tracepoint(name),
+        reads,
+    }
+}
+
+const fn entry(
+    program: &'static str,
+    function: &'static str,
+    reads: &'static [&'static str],
+) -> Attachment {
+    Attachment {
+        program,
+        hook: Hook::Entry(function),
+        reads,
+    }
+}
+
+const fn ret(program: &'static str, function: &'static str) -> Attachment {
+    Attachment {
+        program,
+        hook: Hook::Return(function),
+        reads: &[],
+    }
+}
+
+const fn required(
+    name: &'static str,
+    candidates: &'static [Candidate],
+    shows: &'static str,
+    without: &'static str,
+) -> Step {
+    Step {
+        name,
+        candidates,
         required: true,
-        shows: "shadow pages zapped",
-        without: "replayed tables keep pages that are gone",
-    },
-    Hook {
-        name: "kvm_mmu_get_page",
-        required: true,
-        shows: "shadow pages created and reused; a link follows",
-        without: "no shadow tables can be rebuilt",
-    },
-    Hook {
-        name: "kvm_mmu_sync_page",
-        required: true,
-        shows: "unsync pages brought in line",
-        without: "replayed tables go stale at a TLB flush of the guest",
-    },
-    Hook {
-        name: "kvm_mmu_unsync_page",
-        required: true,
-        shows: "leaf tables that the guest may write; class unsync",
-        without: "unsync faults look like shadow faults",
-    },
-    Hook {
-        name: "kvm_mmu_set_spte",
-        required: true,
-        shows: "the leaf SPTE, its place and level; prefetched neighbours; end of a fault",
-        without: "no shadow entry is seen",
-    },
-    Hook {
-        name: "kvm_mmu_spte_requested",
-        required: true,
-        shows: "gfn, memslot, HVA and pfn; upper levels linked",
-        without: "no shadow fault is seen",
-    },
-    Hook {
-        name: "kvm_inj_exception",
+        shows,
+        without,
+        columns: &[],
+        silent: Silent::Nowhere,
+    }
+}
+
+const fn optional(
+    name: &'static str,
+    candidates: &'static [Candidate],
+    shows: &'static str,
+    without: &'static str,
+) -> Step {
+    Step {
         required: false,
-        shows: "the guest's own faults injected",
-        without: "a guest's own fault has no injection time and is recorded late",
-    },
-    Hook {
-        name: "kvm_mmu_walker_error",
-        required: true,
-        shows: "the guest's own tables refuse the access",
-        without: "the guest's own faults look retried",
-    },
-    Hook {
-        name: "kvm_mmu_paging_element",
-        required: true,
-        shows: "the guest entries walked, level by level; end of the walk",
-        without: "no fault has its guest entries",
-    },
-    Hook {
-        name: "kvm_userspace_exit",
-        required: false,
-        shows: "KVM_RUN returns: closes what is under way",
-        without: "a fault without a leaf SPTE may be recorded late",
-    },
-    Hook {
-        name: "kvm_mmu_pagetable_walk",
-        required: true,
-        shows: "begin of a fault: address and error code",
-        without: "no fault is seen",
-    },
+        ..required(name, candidates, shows, without)
+    }
+}
+
+/// Which thread runs which vCPU: asked only where the VMs are other processes'.
+pub const RUNNING: Step = required(
+    "running",
+    &[
+        &[entry(
+            "kvm_arch_vcpu_ioctl_run",
+            "kvm_arch_vcpu_ioctl_run",
+            &["vcpu"],
+        )],
+        &[tracepoint("sys_enter", &["regs", "id"])],
+    ],
+    "the thread that runs a vCPU, at every KVM_RUN",
+    "no thread of another process is known as a vCPU's",
+);
+
+impl Step {
+    const fn fills(self, columns: &'static [&'static str]) -> Self {
+        Self { columns, ..self }
+    }
+
+    const fn silent_on_pvm(self) -> Self {
+        Self {
+            silent: Silent::OnPvm,
+            ..self
+        }
+    }
+}
+
+/// The innermost cause of a change ends when its function returns; that is hooked first, so that no
+/// beginning stays without its end.
+const ENDS: &str = "cause_ends";
+
+/// Every step, in the order in which they are attached: what ends a fault before what begins one.
+pub const PLAN: &[Step] = &[
+    required(
+        "kvm_mmu_prepare_zap_page",
+        &[&[tracepoint("kvm_mmu_prepare_zap_page", &["sp"])]],
+        "shadow pages zapped",
+        "replayed tables keep pages that are gone",
+    ),
+    required(
+        "kvm_mmu_get_page",
+        &[&[tracepoint("kvm_mmu_get_page", &["sp", "created"])]],
+        "shadow pages created and reused; a link follows",
+        "no shadow tables can be rebuilt",
+    ),
+    required(
+        "kvm_mmu_sync_page",
+        &[&[tracepoint("kvm_mmu_sync_page", &["sp"])]],
+        "unsync pages brought in line",
+        "replayed tables go stale at a TLB flush of the guest",
+    ),
+    required(
+        "kvm_mmu_unsync_page",
+        &[&[tracepoint("kvm_mmu_unsync_page", &["sp"])]],
+        "leaf tables that the guest may write; class unsync",
+        "unsync faults look like shadow faults",
+    ),
+    optional(
+        "mark_mmio_spte",
+        &[&[tracepoint("mark_mmio_spte", &["sptep", "gfn", "spte"])]],
+        "markers for MMIO in the shadow tables",
+        "such markers are seen only in keyframes",
+    ),
+    optional(
+        "mmu_spte_update",
+        &[&[
+            entry("mmu_spte_update", "mmu_spte_update", &["sptep", "new_spte"]),
+            entry(
+                "mmu_spte_clear_track_bits",
+                "mmu_spte_clear_track_bits",
+                &["", "sptep"],
+            ),
+            entry("mmu_page_zap_pte", "mmu_page_zap_pte", &["", "", "spte"]),
+        ]],
+        "every SPTE that changes outside a fault: old value, new value",
+        "what the guest's stores, INVLPG, sync and the host change is seen only in keyframes",
+    ),
+    optional(
+        "kvm_mmu_track_write",
+        &[
+            &[
+                ret(ENDS, "kvm_mmu_track_write"),
+                entry(
+                    "guest_write_begins",
+                    "kvm_mmu_track_write",
+                    &["", "gpa", "new", "bytes"],
+                ),
+            ],
+            &[
+                ret(ENDS, "kvm_mmu_pte_write"),
+                entry(
+                    "guest_write_begins",
+                    "kvm_mmu_pte_write",
+                    &["", "gpa", "new", "bytes"],
+                ),
+            ],
+        ],
+        "the guest's stores to shadowed tables (kind writes)",
+        "an emulated store is seen as a fault, not what it stored",
+    ),
+    optional(
+        "__kvm_sync_page",
+        &[
+            &[
+                ret(ENDS, "__kvm_sync_page"),
+                entry("sync_begins", "__kvm_sync_page", &[]),
+            ],
+            &[
+                ret(ENDS, "paging64_sync_page"),
+                entry("sync_begins", "paging64_sync_page", &[]),
+                ret(ENDS, "paging32_sync_page"),
+                entry("sync_begins", "paging32_sync_page", &[]),
+            ],
+        ],
+        "changes made by a sync",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "__kvm_mmu_invalidate_addr",
+        &[
+            &[
+                ret(ENDS, "__kvm_mmu_invalidate_addr"),
+                entry("invlpg_begins", "__kvm_mmu_invalidate_addr", &[]),
+            ],
+            &[
+                ret(ENDS, "paging64_invlpg"),
+                entry("invlpg_begins", "paging64_invlpg", &[]),
+                ret(ENDS, "paging32_invlpg"),
+                entry("invlpg_begins", "paging32_invlpg", &[]),
+            ],
+        ],
+        "changes made by INVLPG and by injected faults",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "__kvm_mmu_get_shadow_page",
+        &[&[
+            ret(ENDS, "__kvm_mmu_get_shadow_page"),
+            entry("write_protect_begins", "__kvm_mmu_get_shadow_page", &[]),
+        ]],
+        "write access taken from a frame that becomes a table",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "kvm_unmap_gfn_range",
+        &[&[
+            ret(ENDS, "kvm_unmap_gfn_range"),
+            entry("unmap_begins", "kvm_unmap_gfn_range", &["kvm", "range"]),
+        ]],
+        "memory that the host takes away or moves (kind host)",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "kvm_mmu_slot_remove_write_access",
+        &[&[
+            ret(ENDS, "kvm_mmu_slot_remove_write_access"),
+            entry(
+                "dirty_start_begins",
+                "kvm_mmu_slot_remove_write_access",
+                &["kvm", "memslot"],
+            ),
+        ]],
+        "start of dirty logging (kind host)",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "kvm_arch_mmu_enable_log_dirty_pt_masked",
+        &[&[
+            ret(ENDS, "kvm_arch_mmu_enable_log_dirty_pt_masked"),
+            entry(
+                "dirty_clear_begins",
+                "kvm_arch_mmu_enable_log_dirty_pt_masked",
+                &["kvm", "slot", "gfn_offset", "mask"],
+            ),
+        ]],
+        "passes over the dirty log (kind host)",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "kvm_zap_gfn_range",
+        &[&[
+            ret(ENDS, "kvm_zap_gfn_range"),
+            entry(
+                "zap_range_begins",
+                "kvm_zap_gfn_range",
+                &["kvm", "gfn_start", "gfn_end"],
+            ),
+        ]],
+        "ranges of frames zapped (kind host)",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "kvm_arch_flush_shadow_memslot",
+        &[&[
+            ret(ENDS, "kvm_arch_flush_shadow_memslot"),
+            entry(
+                "flush_slot_begins",
+                "kvm_arch_flush_shadow_memslot",
+                &["kvm", "slot"],
+            ),
+        ]],
+        "memslots deleted or moved (kind host)",
+        "such changes have the cause `other`",
+    ),
+    optional(
+        "kvm_mmu_load",
+        &[&[
+            ret("root_changed", "kvm_mmu_load"),
+            ret("root_changed", "kvm_mmu_new_pgd"),
+        ]],
+        "the moment when a vCPU changes its root",
+        "a root is noticed at the first fault on it",
+    ),
+    required(
+        "kvm_mmu_set_spte",
+        &[&[tracepoint("kvm_mmu_set_spte", &["level", "gfn", "sptep"])]],
+        "the leaf SPTE, its place and level; prefetched neighbours; end of a fault",
+        "no shadow entry is seen",
+    ),
+    required(
+        "kvm_mmu_spte_requested",
+        &[&[tracepoint("kvm_mmu_spte_requested", &["fault"])]],
+        "gfn, memslot, HVA and pfn; upper levels linked",
+        "no shadow fault is seen",
+    ),
+    optional(
+        "kvm_mmu_faultin_pfn",
+        &[
+            &[ret("pfn_known", "kvm_mmu_faultin_pfn")],
+            &[ret("pfn_known", "kvm_faultin_pfn")],
+        ],
+        "HVA to HPA is known",
+        "pfn_tables_ns is what the two would split",
+    )
+    .fills(&["pfn_ns", "tables_ns"]),
+    optional(
+        "hva_to_pfn",
+        &[&[entry("hva_known", "hva_to_pfn", &[])]],
+        "GPA to HVA is known, the host's tables come next",
+        "the memslot's part is not told from the host's",
+    )
+    .fills(&["hva_ns"]),
+    optional(
+        "x86_emulate_instruction",
+        &[&[ret("emulated", "x86_emulate_instruction")]],
+        "the instruction is emulated",
+        "emulation counts as the way to re-entry",
+    )
+    .fills(&["emulate_ns"]),
+    optional(
+        "kvm_inj_exception",
+        &[&[tracepoint("kvm_inj_exception", &["vector"])]],
+        "the guest's own faults injected",
+        "a guest's own fault has no injection time and is recorded late",
+    )
+    .fills(&["inject_ns"]),
+    required(
+        "kvm_mmu_walker_error",
+        &[&[tracepoint("kvm_mmu_walker_error", &["pferr"])]],
+        "the guest's own tables refuse the access",
+        "the guest's own faults look retried",
+    ),
+    required(
+        "kvm_mmu_paging_element",
+        &[&[tracepoint("kvm_mmu_paging_element", &["pte", "level"])]],
+        "the guest entries walked, level by level; end of the walk",
+        "no fault has its guest entries",
+    ),
+    optional(
+        "kvm_userspace_exit",
+        &[&[tracepoint("kvm_userspace_exit", &[])]],
+        "KVM_RUN returns: closes what is under way",
+        "a fault without a leaf SPTE may be recorded late",
+    ),
+    required(
+        "kvm_mmu_pagetable_walk",
+        &[&[tracepoint("kvm_mmu_pagetable_walk", &["addr", "pferr"])]],
+        "begin of the walk: address and error code",
+        "no fault is seen",
+    ),
+    optional(
+        "kvm_mmu_page_fault",
+        &[&[
+            ret("fault_ends", "kvm_mmu_page_fault"),
+            entry(
+                "fault_begins",
+                "kvm_mmu_page_fault",
+                &["", "cr2_or_gpa", "error_code"],
+            ),
+        ]],
+        "KVM is called for a fault, and done with it",
+        "a fault begins with its walk, and one without a walk when its entry is asked for",
+    ),
+    optional(
+        "kvm_entry",
+        &[&[tracepoint("kvm_entry", &[])]],
+        "the guest runs again: end of the round trip",
+        "a fault ends with its last step in the MMU",
+    )
+    .fills(&["entry_ns"])
+    .silent_on_pvm(),
+    optional(
+        "kvm_exit",
+        &[&[tracepoint("kvm_exit", &[])]],
+        "the guest left: begin of the round trip",
+        "a fault begins when KVM's MMU is called for it",
+    )
+    .fills(&["exit_ns"])
+    .silent_on_pvm(),
 ];
 
-/// Steps of a fault that raw tracepoints alone do not show, with what would.
-pub const UNSEEN: &[(&str, &str)] = &[
-    (
-        "exit_ns",
-        "needs kvm_exit or kvm_page_fault to fire for guest faults",
-    ),
-    (
-        "pfn_ns, tables_ns",
-        "needs a probe on kvm_faultin_pfn or kvm_mmu_faultin_pfn; their sum is pfn_tables_ns",
-    ),
-    ("entry_ns", "needs kvm_entry to fire on re-entry"),
-];
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use std::path::Path;
+
+    use super::{super::KernelTypes, PLAN};
+
+    /// Which way each kernel's BTF allows, for every step that has a choice or lacks one somewhere.
+    #[test]
+    fn each_kernel_has_its_way() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/probes/btf/fixtures");
+        let mut table = String::new();
+        for kernel in ["6.1", "6.12", "6.18-pvm", "7.2", "7.3"] {
+            let types = KernelTypes::from_folder(&fixtures.join(kernel)).expect("an extract");
+            table += &format!("{kernel}\n");
+            for step in PLAN {
+                let fits = step.candidates.iter().position(|candidate| {
+                    candidate
+                        .iter()
+                        .all(|attachment| attachment.fits(&types).is_ok())
+                });
+                let hook = |number: usize| step.candidates[number].last().map(|last| last.hook);
+                match fits {
+                    Some(0) if step.candidates.len() == 1 => {}
+                    Some(number) => {
+                        let hook = hook(number).expect("a hook");
+                        table += &format!("  {:<28} {hook}\n", step.name);
+                    }
+                    None => {
+                        let why = step.candidates[0]
+                            .iter()
+                            .find_map(|one| one.fits(&types).err());
+                        table += &format!("  {:<28} {}\n", step.name, why.expect("a reason"));
+                    }
+                }
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
+
+    #[test]
+    fn every_step_has_a_name_of_its_own_and_a_candidate() {
+        let names: BTreeSet<_> = PLAN.iter().map(|step| step.name).collect();
+        assert_eq!(names.len(), PLAN.len());
+        for step in PLAN {
+            assert!(!step.candidates.is_empty(), "{}", step.name);
+            assert!(step.candidates.iter().all(|all| !all.is_empty()));
+        }
+    }
+}

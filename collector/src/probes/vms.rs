@@ -9,14 +9,13 @@ use std::{
 use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData},
-    programs::{KProbe, Program},
 };
 use events::{COUNTER_WORDS, CounterWords, Identity, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
-use trace::ProbeState;
 
 use super::{
-    KernelTypes, LoadError, Probes, RequestError,
-    loader::{self, Plain, chain},
+    KernelTypes, LoadError, Platform, Probes, RequestError,
+    loader::{self, Plain},
+    plan::RUNNING,
     requests::{lock, number},
 };
 
@@ -57,8 +56,11 @@ impl CounterNames {
     /// From the kernel's types; empty where they do not tell.
     pub fn of(types: &KernelTypes) -> Self {
         Self {
-            vm: Block::new(types.counters("kvm")),
-            vcpu: Block::new(types.counters("kvm_vcpu")),
+            vm: Block::new(types.offset("kvm", "stat"), types.counters("kvm_vm_stat")),
+            vcpu: Block::new(
+                types.offset("kvm_vcpu", "stat"),
+                types.counters("kvm_vcpu_stat"),
+            ),
         }
     }
 
@@ -69,16 +71,16 @@ impl CounterNames {
 }
 
 impl Block {
-    fn new(counters: Vec<(String, u32)>) -> Self {
-        let start = counters.iter().map(|(_, at)| *at).min().unwrap_or(0);
+    /// `counters` lie in a struct at `start`.
+    fn new(start: Option<u32>, counters: Vec<(String, u32)>) -> Self {
         let names: Vec<_> = counters
             .into_iter()
-            .map(|(name, at)| (name, ((at - start) / 8) as usize))
-            .filter(|(_, word)| *word < COUNTER_WORDS)
+            .map(|(name, at)| (name, (at / 8) as usize))
+            .filter(|(_, word)| start.is_some() && *word < COUNTER_WORDS)
             .collect();
         let words = names.iter().map(|(_, word)| word + 1).max().unwrap_or(0);
         Self {
-            start,
+            start: start.unwrap_or_default(),
             bytes: 8 * words as u32,
             names,
         }
@@ -116,28 +118,21 @@ impl VmMaps {
 impl Probes {
     /// Attaches what tells which thread runs which vCPU; only threads of VMs that are then
     /// followed are recorded.
-    pub fn attach_running(&mut self) -> Result<(), LoadError> {
-        const KPROBE: &str = "kvm_arch_vcpu_ioctl_run";
-        const SYSCALL: &str = "sys_enter";
-        let (name, hook, refused) = match attach_kprobe(&mut self.ebpf, KPROBE) {
-            Ok(()) => (KPROBE, format!("kprobe {KPROBE}"), None),
-            Err(why) => (SYSCALL, format!("raw tracepoint {SYSCALL}"), Some(why)),
+    pub fn attach_running(
+        &mut self,
+        types: &KernelTypes,
+        platform: Platform,
+    ) -> Result<(), LoadError> {
+        let state = self.attach_step(&RUNNING, types, platform);
+        let attached = match state.attached {
+            true => Ok(()),
+            false => Err(LoadError::Refused {
+                name: RUNNING.name,
+                why: state.note.clone(),
+            }),
         };
-        if refused.is_some() {
-            self.attach_raw(SYSCALL)
-                .map_err(|why| LoadError::Refused { name: SYSCALL, why })?;
-        }
-        let note = "which thread runs which vCPU, asked at every KVM_RUN";
-        self.states.push(ProbeState {
-            name: name.to_owned(),
-            hook,
-            attached: true,
-            note: match refused {
-                None => note.to_owned(),
-                Some(why) => format!("{note}; kprobe {KPROBE}: {why}"),
-            },
-        });
-        Ok(())
+        self.states.push(state);
+        attached
     }
 
     /// Whose descriptor of this process it is; a traced VM's vCPU is remembered.
@@ -275,28 +270,17 @@ impl Probes {
     }
 }
 
-fn attach_kprobe(ebpf: &mut Ebpf, function: &'static str) -> Result<(), String> {
-    let program: &mut KProbe = match ebpf.program_mut(function) {
-        Some(Program::KProbe(program)) => program,
-        _ => return Err(LoadError::Absent(function).to_string()),
-    };
-    program.load().map_err(|error| chain(&error))?;
-    program
-        .attach(function, 0)
-        .map_err(|error| chain(&error))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::Block;
 
     #[test]
     fn a_block_spans_its_counters() {
-        let counters = [("b", 48), ("a", 40), ("far", 40 + 8 * 256)];
-        let block = Block::new(counters.map(|(name, at)| (name.to_owned(), at)).into());
+        let counters = [("b", 8), ("a", 0), ("far", 8 * 256)];
+        let counters = counters.map(|(name, at)| (name.to_owned(), at));
+        let block = Block::new(Some(40), counters.to_vec());
         assert_eq!((block.start, block.bytes), (40, 16));
         assert_eq!(block.names.len(), 2);
-        assert_eq!(Block::new(Vec::new()).bytes, 0);
+        assert_eq!(Block::new(None, counters.to_vec()).bytes, 0);
     }
 }

@@ -2,10 +2,13 @@
 
 use bytemuck::AnyBitPattern;
 use events::{
-    COLLECTOR_MARK_BASE, Cause, Class, Entry, Fault, Header, KeyframePage, Level, Mark, Moment,
-    NO_VCPU, NOT_SEEN, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId,
+    COLLECTOR_MARK_BASE, Cause, Class, Entry, Fault, Header, Host, HostEvent, KeyframePage, Level,
+    Mark, Moment, NO_VCPU, NOT_SEEN, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte,
+    VcpuId, Write,
 };
-use trace::{Batch, EntryRow, FaultRow, KeyframeRow, MarkRow, PageRow, RootRow, Slot};
+use trace::{
+    Batch, EntryRow, FaultRow, HostRow, KeyframeRow, MarkRow, PageRow, RootRow, Slot, WriteRow,
+};
 
 /// Bytes that the probes never write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +52,8 @@ pub fn decode(
         RecordKind::Page => batch.pages.push(page(&read(kind, bytes)?, layout)?),
         RecordKind::Root => batch.roots.push(root(&read(kind, bytes)?)),
         RecordKind::Mark => batch.marks.push(mark(&read(kind, bytes)?, mark_name)),
+        RecordKind::Write => batch.writes.push(write(&read(kind, bytes)?)),
+        RecordKind::Host => batch.host.push(host(&read(kind, bytes)?)?),
         RecordKind::KeyframePage => keyframe(&read(kind, bytes)?, layout, &mut batch.keyframes),
     }
     Ok(())
@@ -75,6 +80,12 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
     // A phase lasts from one moment seen to another; without either there is none.
     let phase = |from: Moment, to: Moment| moment(to)?.checked_sub(moment(from)?);
     let pfn_known = moment(Moment::PfnKnown).is_some();
+    // The last moment seen before another.
+    let before = |end: Moment| {
+        let end = moment(end)?;
+        fault.moments.iter().copied().filter(|&ns| ns < end).max()
+    };
+    let last_step = |end: Moment| moment(end)?.checked_sub(before(end)?);
     Ok(FaultRow {
         seq: fault.header.seq,
         time_ns: fault.header.time,
@@ -112,6 +123,7 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         exit_ns: phase(Moment::Exit, Moment::WalkBegin),
         walk_ns: phase(Moment::WalkBegin, Moment::WalkEnd),
         pfn_ns: phase(Moment::WalkEnd, Moment::PfnKnown),
+        hva_ns: phase(Moment::HvaKnown, Moment::PfnKnown),
         tables_ns: phase(Moment::PfnKnown, Moment::TablesReady),
         pfn_tables_ns: if pfn_known {
             None
@@ -120,8 +132,8 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         },
         write_ns: phase(Moment::TablesReady, Moment::Written),
         inject_ns: phase(Moment::WalkEnd, Moment::Injected),
-        entry_ns: phase(Moment::Written, Moment::Entry)
-            .or_else(|| phase(Moment::Injected, Moment::Entry)),
+        emulate_ns: last_step(Moment::Emulated),
+        entry_ns: last_step(Moment::Entry),
     })
 }
 
@@ -136,8 +148,35 @@ fn entry(entry: &Entry) -> Result<EntryRow, DecodeError> {
         cause,
         sptep: entry.sptep,
         spte: entry.spte,
+        old: (entry.known & Entry::OLD != 0).then_some(entry.old),
         level: Level(entry.level),
-        gfn: (cause != Cause::Link).then_some(entry.gfn),
+        gfn: (entry.known & Entry::GFN != 0).then_some(entry.gfn),
+    })
+}
+
+fn write(write: &Write) -> WriteRow {
+    WriteRow {
+        seq: write.header.seq,
+        time_ns: write.header.time,
+        vm: write.header.vm,
+        vcpu: write.header.vcpu,
+        gpa: write.gpa,
+        bytes: write.bytes,
+        value: write.value,
+    }
+}
+
+fn host(host: &Host) -> Result<HostRow, DecodeError> {
+    Ok(HostRow {
+        seq: host.header.seq,
+        time_ns: host.header.time,
+        vm: host.header.vm,
+        vcpu: vcpu(&host.header),
+        event: HostEvent::from_raw(host.event)
+            .ok_or(DecodeError::Number(host.event, RecordKind::Host))?,
+        slot: (host.slot != Host::NO_SLOT).then_some(Slot(host.slot)),
+        gfn: host.gfn,
+        pages: host.pages,
     })
 }
 
@@ -224,7 +263,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_rows_or_an_error(
-            kind in 0u16..9,
+            kind in 0u16..11,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..5000),
             layout in any::<[u8; 8]>(),
         ) {
@@ -236,10 +275,11 @@ mod tests {
         }
 
         #[test]
-        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..7, fill in any::<u8>(), seq in any::<u64>()) {
+        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..9, fill in any::<u8>(), seq in any::<u64>()) {
             let lengths = [
                 size_of::<Fault>(), size_of::<Entry>(), size_of::<Page>(),
                 size_of::<Root>(), size_of::<Mark>(), size_of::<KeyframePage>(),
+                size_of::<Write>(), size_of::<Host>(),
             ];
             let mut bytes = vec![fill; lengths[usize::from(kind) - 1]];
             bytes[..8].copy_from_slice(&seq.to_ne_bytes());

@@ -21,6 +21,8 @@ pub struct Kernel {
     pub probes: Probes,
     /// Their records.
     pub ring: Ring,
+    /// The kernel's types.
+    types: KernelTypes,
     /// Where the kernel's fields are.
     pub resolved: Resolved,
     /// Where KVM's counters are.
@@ -60,6 +62,7 @@ impl Kernel {
         Ok(Self {
             probes,
             ring,
+            types,
             resolved,
             counters,
             logger,
@@ -68,12 +71,15 @@ impl Kernel {
 
     /// Attaches the probes of the plan.
     pub fn attach(&mut self) -> Result<(), Failure> {
-        self.probes.attach().map_err(cannot)
+        let platform = host::platform();
+        self.probes.attach(&self.types, platform).map_err(cannot)
     }
 
     /// Attaches what follows the vCPUs of other processes.
     pub fn attach_running(&mut self) -> Result<(), Failure> {
-        self.probes.attach_running().map_err(cannot)
+        let platform = host::platform();
+        let attached = self.probes.attach_running(&self.types, platform);
+        attached.map_err(cannot)
     }
 }
 
@@ -95,6 +101,6 @@ pub fn check_root() -> Result<(), Failure> {
 
 /// There are no shadow tables.
 pub fn two_dimensional() -> Failure {
-    let command = host::shadow_paging_command().unwrap_or("turn EPT or NPT off");
+    let command = host::shadow_paging_command(host::vendor_module().unwrap_or_default());
     Failure::host(RequestError::TwoDimensional).hint(format!("with no VM running: {command}"))
 }

@@ -24,7 +24,6 @@ use std::{
 
 use anyhow::Context as _;
 use events::{VcpuId, VmId};
-use rustix::thread::CapabilitySet;
 use workloads::Plan;
 
 use crate::{
@@ -70,7 +69,7 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
         kernel,
         mut meta,
     } = setup::prepare(order)?;
-    privileges::drop_root(CapabilitySet::empty())?;
+    privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
 
     let recording = Recording::start(
@@ -113,7 +112,7 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
 /// Runs without probes and trace.
 pub fn untraced(order: &Order) -> Result<ExitCode, Failure> {
     let vmm = Vmm::new(&order.plan).map_err(setup::vm_failed)?;
-    privileges::drop_root(CapabilitySet::empty())?;
+    privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
     let mut vmm = vmm.confined();
     let ran = on_vcpu_thread(&mut vmm, &mut NoHooks, order.timeout, &cancel);

@@ -1,8 +1,8 @@
 //! How one value of a record becomes one cell of a column, and back.
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gpte, Gva, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte, TimeNs,
-    VcpuId, VmId,
+    Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte,
+    TimeNs, VcpuId, VmId,
 };
 use polars::prelude::*;
 
@@ -139,5 +139,6 @@ name_cell! {
     Class, Class::name, Class::from_name;
     Cause, Cause::name, Cause::from_name;
     PageEvent, PageEvent::name, PageEvent::from_name;
+    HostEvent, HostEvent::name, HostEvent::from_name;
     String, |cell| cell, |cell| (cell.len() <= LONGEST_NAME).then(|| cell.to_owned());
 }

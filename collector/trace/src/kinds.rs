@@ -3,8 +3,8 @@
 //! Names are never reused or changed; new columns are nullable.
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gpte, Gva, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte, TimeNs,
-    VcpuId, VmId,
+    Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte,
+    TimeNs, VcpuId, VmId,
 };
 
 use crate::table::table;
@@ -74,6 +74,8 @@ table! {
         walk_ns: Option<u32>,
         /// End of the walk to HVA and frame known, ns; null without a probe on the lookup.
         pfn_ns: Option<u32>,
+        /// Of pfn_ns, the part after the HVA was known: the host's own tables, ns.
+        hva_ns: Option<u32>,
         /// Frame known to upper levels linked, ns; null where pfn_ns is.
         tables_ns: Option<u32>,
         /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be told apart.
@@ -82,6 +84,8 @@ table! {
         write_ns: Option<u32>,
         /// End of the walk to injection of the guest's own fault, ns.
         inject_ns: Option<u32>,
+        /// Last step before to the end of the instruction's emulation, ns; null where none was emulated or it is not seen.
+        emulate_ns: Option<u32>,
         /// Last step to re-entry, ns; null where entries are not seen.
         entry_ns: Option<u32>,
     }
@@ -98,15 +102,18 @@ table! {
         vm: VmId,
         /// vCPU on whose thread it happened.
         vcpu: Option<VcpuId>,
-        /// Why: link, prefetch, other, or reread (read after a fault was given up).
+        /// Why: link, prefetch, other, reread (read after a fault was given up), guest_write, sync,
+        /// invlpg, host_unmap, dirty_log, write_protect, fault, memslot, mmio.
         cause: Cause,
         /// Where the entry stands, host-physical.
         sptep: Hpa,
         /// Its new value.
         spte: Spte,
+        /// Its value before; null where it was not read.
+        old: Option<Spte>,
         /// Level of the table that holds it.
         level: Level,
-        /// Guest frame that a leaf maps; null for a link.
+        /// Guest frame that a leaf maps; null for a link, and where it is not told.
         gfn: Option<Gfn>,
     }
 }
@@ -217,6 +224,49 @@ table! {
 }
 
 table! {
+    /// A store of the guest's to a page table that is shadowed, emulated by KVM. Stores to unsync
+    /// tables are not seen by anybody.
+    WriteRow in "writes" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When, before it takes effect on the shadow tables, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU id within the VM.
+        vcpu: VcpuId,
+        /// Where it went.
+        gpa: Gpa,
+        /// How many bytes were stored.
+        bytes: u32,
+        /// The first eight of them as a little-endian number, zero beyond `bytes`.
+        value: u64,
+    }
+}
+
+table! {
+    /// Something the host did to a range of the guest's frames, before it takes effect.
+    HostRow in "host" {
+        /// Place in the order of all records.
+        seq: Seq,
+        /// When, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU on whose thread it happened; null for other threads.
+        vcpu: Option<VcpuId>,
+        /// What: unmap, dirty_start, dirty_clear, zap_range, flush_slot.
+        event: HostEvent,
+        /// Memslot; null where the frames are meant whatever their slot.
+        slot: Option<Slot>,
+        /// First frame.
+        gfn: Gfn,
+        /// Number of frames.
+        pages: u64,
+    }
+}
+
+table! {
     /// Records that could not be kept.
     LossRow in "losses" {
         /// The sequence number that the next record would have got when the loss was read.
@@ -227,7 +277,7 @@ table! {
         vm: VmId,
         /// Always null: counted for all vCPUs together.
         vcpu: Option<VcpuId>,
-        /// Which probe lost them: fault, entry, page, root, mark, keyframe, page_map, read.
+        /// Which probe lost them: fault, entry, page, root, mark, keyframe, page_map, read, write, host.
         probe: String,
         /// How many.
         count: u64,
@@ -251,6 +301,10 @@ pub struct Batch {
     pub marks: Vec<MarkRow>,
     /// Kind `keyframes`.
     pub keyframes: Vec<KeyframeRow>,
+    /// Kind `writes`.
+    pub writes: Vec<WriteRow>,
+    /// Kind `host`.
+    pub host: Vec<HostRow>,
     /// Kind `losses`.
     pub losses: Vec<LossRow>,
 }
@@ -264,6 +318,8 @@ impl Batch {
             + self.roots.len()
             + self.marks.len()
             + self.keyframes.len()
+            + self.writes.len()
+            + self.host.len()
             + self.losses.len()
     }
 }

@@ -7,7 +7,7 @@
 //! * `segments.jsonl`: one line for each segment, [`Segment`], appended before the
 //!   segment gets its name. It carries the segment's length and CRC-32.
 //! * one folder a kind (`faults`, `entries`, `pages`, `roots`, `marks`, `keyframes`,
-//!   `losses`) with Parquet segments `000001.parquet`, ... A number stands for one
+//!   `writes`, `host`, `losses`) with Parquet segments `000001.parquet`, ... A number stands for one
 //!   stretch of time in every kind; a kind with nothing to say in it has no file.
 //!
 //! A segment is written under a temporary name, synced and renamed, so a reader
@@ -26,10 +26,13 @@ mod writer;
 
 pub use cell::Cell;
 pub use error::TraceError;
-pub use kinds::{Batch, EntryRow, FaultRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Slot};
+pub use kinds::{
+    Batch, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Slot,
+    WriteRow,
+};
 pub use meta::{
-    Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Tool, VmMeta,
-    WorkloadMeta,
+    Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Tool, Tried,
+    VmMeta, WorkloadMeta,
 };
 pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};

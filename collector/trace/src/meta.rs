@@ -87,14 +87,27 @@ pub struct Host {
 /// One probe of the plan.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ProbeState {
-    /// Name of the program.
+    /// Name of the step or change that it shows.
     pub name: String,
-    /// What it hooks, e.g. `raw tracepoint kvm_mmu_set_spte`.
+    /// What it hooks, e.g. `raw tracepoint kvm_mmu_set_spte`; of one that is not there, the first
+    /// choice.
     pub hook: String,
     /// Whether it records.
     pub attached: bool,
     /// What it shows, or why it is not there.
     pub note: String,
+    /// What was tried before and refused.
+    #[serde(default)]
+    pub tried: Vec<Tried>,
+}
+
+/// A hook that this kernel does not grant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// The hook, e.g. `kretprobe kvm_mmu_faultin_pfn`.
+    pub hook: String,
+    /// What the kernel said.
+    pub refused: String,
 }
 
 /// A traced VM.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use events::{Gfn, Hpa, Level, Role, Seq, Spte, TimeNs, VmId};
 
 use crate::{
-    EntryRow, FaultRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment, Trace,
-    TraceError, stream::Stream,
+    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment,
+    Trace, TraceError, WriteRow, stream::Stream,
 };
 
 /// A record of any kind.
@@ -28,6 +28,10 @@ pub enum Record {
     Mark(MarkRow),
     /// From `keyframes`, one page.
     Keyframe(KeyframePage),
+    /// From `writes`.
+    Write(WriteRow),
+    /// From `host`.
+    Host(HostRow),
     /// From `losses`.
     Loss(LossRow),
 }
@@ -71,6 +75,8 @@ impl Record {
             Record::Root(row) => row.seq,
             Record::Mark(row) => row.seq,
             Record::Keyframe(page) => page.seq,
+            Record::Write(row) => row.seq,
+            Record::Host(row) => row.seq,
             Record::Loss(row) => row.seq,
         }
     }
@@ -84,6 +90,8 @@ impl Record {
             Record::Root(row) => row.time_ns,
             Record::Mark(row) => row.time_ns,
             Record::Keyframe(page) => page.time,
+            Record::Write(row) => row.time_ns,
+            Record::Host(row) => row.time_ns,
             Record::Loss(row) => row.time_ns,
         }
     }
@@ -97,6 +105,8 @@ impl Record {
             Record::Root(row) => row.vm,
             Record::Mark(row) => row.vm,
             Record::Keyframe(page) => page.vm,
+            Record::Write(row) => row.vm,
+            Record::Host(row) => row.vm,
             Record::Loss(row) => row.vm,
         }
     }
@@ -119,6 +129,8 @@ pub struct Records<'a> {
     roots: Stream<RootRow>,
     marks: Stream<MarkRow>,
     keyframes: Stream<KeyframeRow>,
+    writes: Stream<WriteRow>,
+    host: Stream<HostRow>,
     losses: Stream<LossRow>,
     ended: bool,
 }
@@ -139,6 +151,8 @@ impl<'a> Records<'a> {
             roots: Stream::default(),
             marks: Stream::default(),
             keyframes: Stream::default(),
+            writes: Stream::default(),
+            host: Stream::default(),
             losses: Stream::default(),
             ended: false,
         }
@@ -169,6 +183,8 @@ impl<'a> Records<'a> {
         self.marks.load(trace, segment(MarkRow::KIND), until)?;
         self.keyframes
             .load(trace, segment(KeyframeRow::KIND), until)?;
+        self.writes.load(trace, segment(WriteRow::KIND), until)?;
+        self.host.load(trace, segment(HostRow::KIND), until)?;
         self.losses.load(trace, segment(LossRow::KIND), until)?;
         Ok(segments.is_some() || until.is_some())
     }
@@ -182,6 +198,8 @@ impl<'a> Records<'a> {
             self.roots.peek()?,
             self.marks.peek()?,
             self.keyframes.peek()?,
+            self.writes.peek()?,
+            self.host.peek()?,
             self.losses.peek()?,
         ];
         let lowest = (0..)
@@ -195,7 +213,9 @@ impl<'a> Records<'a> {
             Some(3) => self.roots.next().map(Record::Root),
             Some(4) => self.marks.next().map(Record::Mark),
             Some(5) => self.page()?.map(Record::Keyframe),
-            Some(6) => self.losses.next().map(Record::Loss),
+            Some(6) => self.writes.next().map(Record::Write),
+            Some(7) => self.host.next().map(Record::Host),
+            Some(8) => self.losses.next().map(Record::Loss),
             _ => None,
         })
     }

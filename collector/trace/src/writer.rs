@@ -105,6 +105,8 @@ impl TraceWriter {
         self.write_kind(number, &batch.roots)?;
         self.write_kind(number, &batch.marks)?;
         self.write_kind(number, &batch.keyframes)?;
+        self.write_kind(number, &batch.writes)?;
+        self.write_kind(number, &batch.host)?;
         self.write_kind(number, &batch.losses)
     }
 

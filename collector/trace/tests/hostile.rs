@@ -16,6 +16,7 @@ fn entry(seq: u64) -> EntryRow {
         cause: Cause::Link,
         sptep: Hpa(0x1000 + 8 * seq),
         spte: Spte(0x2827),
+        old: seq.is_multiple_of(3).then_some(Spte(seq)),
         level: Level(2),
         gfn: seq.is_multiple_of(2).then_some(Gfn(seq)),
     }

@@ -77,6 +77,7 @@ offsets! {
     need slot_base_gfn "kvm_memory_slot" "base_gfn";
     need slot_userspace_addr "kvm_memory_slot" "userspace_addr";
     need slot_id "kvm_memory_slot" "id";
+    need slot_npages "kvm_memory_slot" "npages";
     need kvm_active_mmu_pages "kvm" "arch.active_mmu_pages";
     need task_files "task_struct" "files";
     need files_fdt "files_struct" "fdt";

@@ -74,22 +74,27 @@ pub enum Moment {
     WalkBegin = 1,
     /// The last guest entry was read (`kvm_mmu_paging_element`), or the walk failed.
     WalkEnd = 2,
+    /// GPA to HVA is known (`hva_to_pfn` is called).
+    HvaKnown = 3,
     /// HVA to HPA is known (`kvm_mmu_faultin_pfn` returned).
-    PfnKnown = 3,
+    PfnKnown = 4,
     /// The upper levels of the shadow table are linked (`kvm_mmu_spte_requested`).
-    TablesReady = 4,
+    TablesReady = 5,
     /// The leaf SPTE is stored (`kvm_mmu_set_spte`).
-    Written = 5,
+    Written = 6,
+    /// The instruction is emulated (`x86_emulate_instruction` returned).
+    Emulated = 7,
     /// The guest's own fault is about to be injected (`kvm_inj_exception`).
-    Injected = 6,
+    Injected = 8,
     /// The guest runs again (`kvm_entry`).
-    Entry = 7,
+    Entry = 9,
 }
 
 /// Number of [`Moment`]s.
-pub const MOMENTS: usize = 8;
-/// A moment that this platform does not show, or that did not happen.
-pub const NOT_SEEN: u32 = u32::MAX;
+pub const MOMENTS: usize = 10;
+/// A moment that this platform does not show, or that did not happen. Not `u32::MAX`: see the
+/// probes' `build.rs`.
+pub const NOT_SEEN: u32 = i32::MAX as u32;
 
 /// A fault from its first moment to its outcome. Fields that do not apply are zero
 /// and named so by `known`.

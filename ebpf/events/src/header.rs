@@ -64,6 +64,10 @@ pub enum RecordKind {
     Mark = 5,
     /// [`crate::KeyframePage`]
     KeyframePage = 6,
+    /// [`crate::Write`]
+    Write = 7,
+    /// [`crate::Host`]
+    Host = 8,
 }
 
 impl RecordKind {
@@ -76,6 +80,8 @@ impl RecordKind {
             4 => Self::Root,
             5 => Self::Mark,
             6 => Self::KeyframePage,
+            7 => Self::Write,
+            8 => Self::Host,
             _ => return None,
         })
     }

@@ -22,11 +22,15 @@ pub enum Probe {
     PageMap = 6,
     /// A read of kernel memory failed: the record lacks the field or was not made.
     Read = 7,
+    /// A guest's store found no room.
+    Write = 8,
+    /// A host's event found no room.
+    Host = 9,
 }
 
 impl Probe {
     /// Every probe, in the order of their numbers.
-    pub const ALL: [Probe; 8] = [
+    pub const ALL: [Probe; 10] = [
         Probe::Fault,
         Probe::Entry,
         Probe::Page,
@@ -35,6 +39,8 @@ impl Probe {
         Probe::Keyframe,
         Probe::PageMap,
         Probe::Read,
+        Probe::Write,
+        Probe::Host,
     ];
 
     /// Its name in traces.
@@ -48,6 +54,8 @@ impl Probe {
             Probe::Keyframe => "keyframe",
             Probe::PageMap => "page_map",
             Probe::Read => "read",
+            Probe::Write => "write",
+            Probe::Host => "host",
         }
     }
 }

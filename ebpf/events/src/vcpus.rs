@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Gfn, Gpa, Gpte, Gva, Hpa, Hva, Pfn, VcpuId, VmId};
+use crate::{Fault, VcpuId, VmId};
 
 /// The start of `kvm_vcpu.stat.pf_*`, in the kernel's order. KVM counts `taken` before it walks
 /// the guest's tables and one of the others when the fault is dealt with, so they tell a fault's
@@ -23,7 +23,7 @@ pub struct Outcomes {
 }
 
 /// Value of the map of vCPUs, keyed by thread id. User space may only read it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Vcpu {
     /// Kernel address of `struct kvm_vcpu`.
@@ -34,59 +34,31 @@ pub struct Vcpu {
     pub vcpu: VcpuId,
     /// How far the fault has come: one of the constants of this type.
     pub step: u8,
-    /// Bit `level - 1` is set if `gptes[level - 1]` was read in this walk.
-    pub gpte_levels: u8,
+    /// The fault's outcome is known and `fault` is whole but for later moments.
+    pub decided: u8,
     /// A shadow page was looked up since upper entries were last recorded.
     pub linking: u8,
     /// A leaf table went unsync in this fault.
     pub unsync: u8,
     /// KVM's counters when the fault began; see [`Outcomes`].
     pub outcomes: Outcomes,
-    /// Start of the walk, ns.
-    pub begin: u64,
-    /// Address of the walk.
-    pub gva: Gva,
-    /// Guest entries read.
-    pub gptes: [Gpte; 5],
-    /// Frame that the guest's tables name.
-    pub gfn: Gfn,
-    /// First byte of that frame in the VMM.
-    pub hva: Hva,
-    /// Frame that backs it, or KVM's error value.
-    pub pfn: Pfn,
-    /// Guest root when last recorded.
-    pub cr3: Gpa,
-    /// Shadow root when last recorded.
-    pub root: Hpa,
-    /// The guest's instruction pointer when the roots were read; see `has_rip`.
-    pub rip: Gva,
-    /// Error code of the walk.
-    pub error_code: u32,
-    /// Start of the walk to its end, ns.
-    pub walk_end: u32,
-    /// Start of the walk to upper levels linked, ns.
-    pub tables_ready: u32,
-    /// Memslot id.
-    pub slot: u16,
-    /// The frame has a memslot.
-    pub has_slot: u8,
+    /// When the guest left, ns; 0 once that is used, and where exits are not seen.
+    pub exit: u64,
     /// Level of the shadow root.
     pub root_level: u8,
-    /// Shadow pages created since the walk began.
-    pub created: u8,
-    /// Shadow pages found since the walk began.
-    pub reused: u8,
-    /// Shadow pages zapped since the walk began.
-    pub zapped: u8,
-    /// `rip` is the vCPU's own, not left over from an earlier exit.
-    pub has_rip: u8,
+    /// This kernel announces re-entries, so a record waits for the fault's.
+    pub entries_seen: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 6],
+    /// The record, as far as it is known. Its roots outlive it: they are those last recorded.
+    pub fault: Fault,
 }
 
 impl Vcpu {
     /// Nothing under way.
     pub const IDLE: u8 = 0;
+    /// KVM was called to deal with a fault (`kvm_mmu_page_fault`).
+    pub const CALLED: u8 = 6;
     /// Guest entries are being read.
     pub const WALKING: u8 = 1;
     /// Its walk is over and nothing has come of it yet; other walks are the emulator's.
@@ -95,8 +67,8 @@ impl Vcpu {
     pub const REFUSED: u8 = 2;
     /// Upper levels are linked; the leaf comes next.
     pub const REQUESTED: u8 = 3;
-    /// The leaf is stored and the record made; neighbours may follow.
+    /// The leaf is stored; neighbours may follow.
     pub const MAPPED: u8 = 4;
 }
 
-const _: () = assert!(size_of::<Vcpu>() == 184);
+const _: () = assert!(size_of::<Vcpu>() == 72 + size_of::<Fault>());

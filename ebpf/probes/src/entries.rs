@@ -1,34 +1,61 @@
 //! SPTEs that change beside the leaf of a fault.
+//!
+//! Three functions make every change that no tracepoint announces: `mmu_spte_update`,
+//! `mmu_spte_clear_track_bits` and, for entries that are no leaves, `mmu_page_zap_pte`. Who called
+//! them is the cause (see `causes`).
 
-use events::{Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Root, Spte, Vcpu};
+use aya_ebpf::{
+    macros::{kprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext},
+};
+use events::{Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Spte, Vcpu, VcpuId, VmId};
 
 use crate::{
-    kernel::{Window, config, direct_map, now, offset, read, role_level},
+    causes,
+    kernel::{direct_map, now, physical, read},
+    pages,
     ring::{lose, reserve, submit},
+    vcpus,
 };
 
-/// `VCPU_REGS_RIP`.
-const RIP: u32 = 16;
-/// Bit of `VCPU_REGS_RIP` in `regs_avail`: VMX reads RIP only when KVM asks for it.
-const RIP_AVAILABLE: u32 = 1 << RIP;
+/// A cleared entry. Kernels since 6.10 leave bit 63 behind (`SHADOW_NONPRESENT_VALUE`), which says
+/// no more.
+const EMPTY: Spte = Spte(0);
 
-/// Records one changed entry.
+/// One changed entry.
+pub struct Change {
+    pub cause: Cause,
+    pub sptep: Hpa,
+    pub spte: Spte,
+    pub old: Option<Spte>,
+    pub level: u8,
+    pub gfn: Option<Gfn>,
+}
+
+/// Records it.
 #[inline(always)]
-pub fn record(vcpu: &Vcpu, cause: Cause, sptep: Hpa, spte: Spte, level: u8, gfn: Gfn) {
-    let Some(mut entry) =
-        reserve::<Entry>(RecordKind::Entry, Probe::Entry, vcpu.vm, vcpu.vcpu, now())
-    else {
+pub fn record(vm: VmId, vcpu: VcpuId, change: Change) {
+    let Some(mut entry) = reserve::<Entry>(RecordKind::Entry, Probe::Entry, vm, vcpu, now()) else {
         return;
     };
     let record = entry.as_mut_ptr();
+    let mut known = 0;
+    if change.old.is_some() {
+        known |= Entry::OLD;
+    }
+    if change.gfn.is_some() {
+        known |= Entry::GFN;
+    }
     // SAFETY: reserved room for one record.
     unsafe {
-        (*record).sptep = sptep;
-        (*record).spte = spte;
-        (*record).gfn = gfn;
-        (*record).level = level;
-        (*record).cause = cause as u8;
-        (*record).reserved = [0; 6];
+        (*record).sptep = change.sptep;
+        (*record).spte = change.spte;
+        (*record).old = change.old.unwrap_or_default();
+        (*record).gfn = change.gfn.unwrap_or_default();
+        (*record).level = change.level;
+        (*record).cause = change.cause as u8;
+        (*record).known = known;
+        (*record).reserved = [0; 5];
     }
     submit(entry);
 }
@@ -36,23 +63,24 @@ pub fn record(vcpu: &Vcpu, cause: Cause, sptep: Hpa, spte: Spte, level: u8, gfn:
 /// Linking a child table has no tracepoint, but follows a page that was looked up: then, under
 /// `mmu_lock`, the path from the root to `gva` is read and its upper entries are recorded.
 #[inline(always)]
-pub fn record_links(vcpu: &mut Vcpu, gva: Gva) {
+pub fn record_links(vcpu: &mut Vcpu) {
     if vcpu.linking != 0 {
         vcpu.linking = 0;
-        walk(vcpu, gva, true);
+        walk(vcpu, true);
     }
 }
 
-/// Records the leaf entry of `gva` as it is now, if there is a table for it.
+/// Records the leaf entry of the fault's address as it is now, if there is a table for it.
 #[inline(always)]
-pub fn reread_leaf(vcpu: &Vcpu, gva: Gva) {
-    walk(vcpu, gva, false);
+pub fn reread_leaf(vcpu: &Vcpu) {
+    walk(vcpu, false);
 }
 
-/// The path of `gva`: its upper entries are recorded, or the leaf at its end.
+/// The path of the fault's address: its upper entries are recorded, or the leaf at its end.
 #[inline(always)]
-fn walk(vcpu: &Vcpu, gva: Gva, links: bool) {
-    let mut table = vcpu.root;
+fn walk(vcpu: &Vcpu, links: bool) {
+    let gva: Gva = vcpu.fault.gva;
+    let mut table = vcpu.fault.root;
     let mut level = vcpu.root_level;
     // From level 5 down to 1.
     for _ in 0..5 {
@@ -64,17 +92,28 @@ fn walk(vcpu: &Vcpu, gva: Gva, links: bool) {
             lose(Probe::Read);
             break;
         };
-        let end = level == 1 || !spte.is_shadow_present() || spte.is_leaf(Level(level));
+        // `mmu->pae_root` is no shadow page: its four entries have a P bit and nothing else of an SPTE.
+        let pae_root = level == 3 && vcpu.root_level == 3;
+        let end = if pae_root {
+            spte.0 & 1 == 0
+        } else {
+            level == 1 || !spte.is_shadow_present() || spte.is_leaf(Level(level))
+        };
+        let mut change = Change {
+            cause: Cause::Link,
+            sptep,
+            spte,
+            old: None,
+            level,
+            gfn: None,
+        };
         match (links, end) {
-            (true, false) => record(vcpu, Cause::Link, sptep, spte, level, Gfn(0)),
-            (false, true) => record(
-                vcpu,
-                Cause::Reread,
-                sptep,
-                spte,
-                level,
-                vcpu.gptes[0].gpa().gfn(),
-            ),
+            (true, false) if !pae_root => record(vcpu.vm, vcpu.vcpu, change),
+            (false, true) if !pae_root => {
+                change.cause = Cause::Reread;
+                change.gfn = Some(vcpu.fault.gptes[0].gpa().gfn());
+                record(vcpu.vm, vcpu.vcpu, change);
+            }
             _ => {}
         }
         if end {
@@ -85,43 +124,102 @@ fn walk(vcpu: &Vcpu, gva: Gva, links: bool) {
     }
 }
 
-/// Reads RIP and the roots in use, and records the roots if they are not those of the last fault.
+/// A change at `sptep`, if its page belongs to a traced VM and is not being zapped: what becomes of
+/// the entries of a zapped page is known without a record of each.
 #[inline(always)]
-pub fn update_root(vcpu: &mut Vcpu) -> Option<()> {
-    // RIP is the last of the registers; the marks of which are valid and CR3 follow closely.
-    let keeps_rip = config!(keeps_rip) != 0;
-    let rip = offset!(vcpu_regs).wrapping_add(8 * RIP);
-    let from = if keeps_rip { rip } else { offset!(vcpu_cr3) };
-    let arch = Window::<48>::read(vcpu.vcpu_ptr, from)?;
-    let cr3: u64 = arch.get(offset!(vcpu_cr3))?;
-    vcpu.has_rip = 0;
-    if keeps_rip && arch.get::<u32>(offset!(vcpu_regs_avail))? & RIP_AVAILABLE != 0 {
-        vcpu.rip = Gva(arch.get(rip)?);
-        vcpu.has_rip = 1;
-    }
-    let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
-    let mmu = Window::<32>::read(mmu, offset!(mmu_root_hpa))?;
-    let root: u64 = mmu.get(offset!(mmu_root_hpa))?;
-    if cr3 == vcpu.cr3.0 && root == vcpu.root.0 {
-        return Some(());
-    }
-    let role: u32 = mmu.get(offset!(mmu_root_role))?;
-    vcpu.cr3.0 = cr3;
-    vcpu.root.0 = root;
-    vcpu.root_level = role_level(role);
-    // Without room it is counted as lost, and the roots are known all the same.
-    let Some(mut entry) = reserve::<Root>(RecordKind::Root, Probe::Root, vcpu.vm, vcpu.vcpu, now())
-    else {
-        return Some(());
+fn changed(sptep: u64, new: impl FnOnce(Spte, Level) -> Option<Spte>) {
+    let Some(table) = pages::find(sptep & !0xfff) else {
+        return;
     };
-    let record = entry.as_mut_ptr();
-    // SAFETY: reserved room for one record.
-    unsafe {
-        (*record).cr3 = vcpu.cr3;
-        (*record).root = vcpu.root;
-        (*record).level = vcpu.root_level;
-        (*record).reserved = [0; 7];
+    let Some(old) = read::<u64>(sptep, 0).map(Spte) else {
+        lose(Probe::Read);
+        return;
+    };
+    let Some(spte) = new(old, Level(table.level)) else {
+        return;
+    };
+    if spte == old || (spte.is_empty() && old.is_empty()) {
+        return;
     }
-    submit(entry);
-    Some(())
+    let (by, mapping) = match vcpus::current() {
+        Some(vcpu) if vcpu.vm == table.vm => (
+            vcpu.vcpu,
+            vcpu.step == Vcpu::REQUESTED || vcpu.step == Vcpu::MAPPED,
+        ),
+        _ => (events::NO_VCPU, false),
+    };
+    let change = Change {
+        cause: causes::current().unwrap_or(if mapping { Cause::Fault } else { Cause::Other }),
+        sptep: physical(sptep),
+        spte,
+        old: Some(old),
+        level: table.level,
+        gfn: None,
+    };
+    record(table.vm, by, change);
+}
+
+// mmu_spte_update(u64 *sptep, u64 new_spte), under mmu_lock, before the store.
+#[kprobe]
+pub fn mmu_spte_update(ctx: ProbeContext) -> u32 {
+    let (Some(sptep), Some(new)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else {
+        return 0;
+    };
+    // The leaf of a fault and its neighbours have their own tracepoint, which follows.
+    if let Some(vcpu) = vcpus::current()
+        && (vcpu.step == Vcpu::REQUESTED || vcpu.step == Vcpu::MAPPED)
+        && causes::current().is_none()
+    {
+        return 0;
+    }
+    changed(sptep, |_, _| Some(Spte(new)));
+    0
+}
+
+// mmu_spte_clear_track_bits(struct kvm *kvm, u64 *sptep), under mmu_lock, before the store.
+#[kprobe]
+pub fn mmu_spte_clear_track_bits(ctx: ProbeContext) -> u32 {
+    if let Some(sptep) = ctx.arg::<u64>(1) {
+        changed(sptep, |_, _| Some(EMPTY));
+    }
+    0
+}
+
+// mmu_page_zap_pte(struct kvm *kvm, struct kvm_mmu_page *sp, u64 *spte, struct list_head *invalid_list),
+// under mmu_lock, before the entry goes. A leaf goes through mmu_spte_clear_track_bits.
+#[kprobe]
+pub fn mmu_page_zap_pte(ctx: ProbeContext) -> u32 {
+    if let Some(sptep) = ctx.arg::<u64>(2) {
+        changed(sptep, |old, level| {
+            let goes = !old.is_leaf(level) && !old.is_empty();
+            goes.then_some(EMPTY)
+        });
+    }
+    0
+}
+
+// TP_PROTO(u64 *sptep, gfn_t gfn, u64 spte), under mmu_lock, before the store.
+#[raw_tracepoint]
+pub fn mark_mmio_spte(ctx: RawTracePointContext) {
+    let sptep: u64 = ctx.arg(0);
+    let Some(table) = pages::find(sptep & !0xfff) else {
+        return;
+    };
+    let by = match vcpus::current() {
+        Some(vcpu) if vcpu.vm == table.vm => {
+            // An upper level may have been linked for it.
+            record_links(vcpu);
+            vcpu.vcpu
+        }
+        _ => events::NO_VCPU,
+    };
+    let change = Change {
+        cause: Cause::Mmio,
+        sptep: physical(sptep),
+        spte: Spte(ctx.arg(2)),
+        old: None,
+        level: table.level,
+        gfn: Some(Gfn(ctx.arg(1))),
+    };
+    record(table.vm, by, change);
 }

@@ -3,7 +3,8 @@
 //! A walk of the guest's tables begins every fault, and is also what the emulator does for each
 //! guest instruction it carries out: so a walk only leaves a few words in the vCPU's scratch, and
 //! becomes a record when it ends in a leaf SPTE, in an injected #PF, or when one of KVM's counters
-//! tells its outcome.
+//! tells its outcome. The record takes its number at that moment; where this kernel announces
+//! re-entries it is sent with the fault's, so that it holds the whole round trip.
 
 use aya_ebpf::{
     macros::{map, raw_tracepoint},
@@ -12,15 +13,15 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use events::{
-    Cause, Class, ERROR_PFN_MASK, Fault, Gfn, Gpte, Gva, Hpa, Hva, MOMENTS, Moment, NO_SLOT_PFN,
-    NOT_SEEN, Outcomes, Pfn, Probe, RecordKind, Spte, Vcpu,
+    Cause, Class, ERROR_PFN_MASK, Fault, Gfn, Gpte, Gva, Hva, MOMENTS, Moment, NO_SLOT_PFN,
+    NOT_SEEN, Outcomes, Pfn, Probe, RecordKind, Spte, TimeNs, Vcpu,
 };
 
 use crate::{
-    entries,
+    entries::{self, Change},
     kernel::{Window, config, now, offset, physical, read},
-    ring::{lose, reserve, submit},
-    vcpus,
+    ring::{lose, next_seq, place, submit},
+    roots, vcpus,
 };
 
 /// x86's #PF.
@@ -28,6 +29,8 @@ const PAGE_FAULT_VECTOR: u32 = 14;
 
 /// `PFERR_WRITE_MASK`.
 const WRITE: u32 = 1 << 1;
+/// `PFERR_RSVD_MASK`: the entry is a marker for MMIO, KVM emulates without a look at the tables.
+const RESERVED: u32 = 1 << 3;
 
 /// Whether the walk under way on this CPU is a fault's: the emulator reads guest entries by the
 /// million, and this turns them away before the thread is looked up. A walk that changes CPU in
@@ -76,25 +79,40 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
         }
         return;
     }
-    close(vcpu, &outcomes);
+    let walk_begins = now();
+    if vcpu.step == Vcpu::CALLED {
+        vcpu.fault.error_code = error_code;
+    } else {
+        close(vcpu, &outcomes);
+        emit(vcpu);
+        begin(vcpu, walk_begins, Gva(ctx.arg(0)), error_code);
+    }
     vcpu.outcomes = outcomes;
-    begin(vcpu, Gva(ctx.arg(0)), error_code);
+    vcpu.step = Vcpu::WALKING;
+    vcpu.fault.moments[Moment::WalkBegin as usize] = until(vcpu, walk_begins);
     set_walk(READING);
 }
 
-/// A new fault.
+/// A new fault, from the moment when the guest left, where that is seen.
 #[inline(always)]
-fn begin(vcpu: &mut Vcpu, gva: Gva, error_code: u32) {
-    vcpu.begin = now();
-    vcpu.gva = gva;
-    vcpu.error_code = error_code;
-    vcpu.step = Vcpu::WALKING;
-    vcpu.gpte_levels = 0;
-    vcpu.walk_end = NOT_SEEN;
+pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: u32) {
+    let fault = &mut vcpu.fault;
+    fault.moments = [NOT_SEEN; MOMENTS];
+    if vcpu.exit != 0 {
+        fault.header.time = TimeNs(vcpu.exit);
+        fault.moments[Moment::Exit as usize] = 0;
+        vcpu.exit = 0;
+    } else {
+        fault.header.time = TimeNs(now);
+    }
+    fault.gva = gva;
+    fault.error_code = error_code;
+    fault.gpte_levels = 0;
+    fault.known = 0;
+    fault.created = 0;
+    fault.reused = 0;
+    fault.zapped = 0;
     vcpu.unsync = 0;
-    vcpu.created = 0;
-    vcpu.reused = 0;
-    vcpu.zapped = 0;
 }
 
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
@@ -113,12 +131,12 @@ pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
         return;
     }
     let index = (level - 1) as usize;
-    if let Some(place) = vcpu.gptes.get_mut(index) {
+    if let Some(place) = vcpu.fault.gptes.get_mut(index) {
         *place = gpte;
     }
-    vcpu.gpte_levels |= 1 << index;
+    vcpu.fault.gpte_levels |= 1 << index;
     if level == 1 || !gpte.is_present() || (level <= 3 && gpte.is_large()) {
-        vcpu.walk_end = since(vcpu);
+        vcpu.fault.moments[Moment::WalkEnd as usize] = since(vcpu);
         set_walk(READ);
     }
 }
@@ -133,8 +151,8 @@ pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::WALKING {
         vcpu.step = Vcpu::REFUSED;
-        vcpu.error_code = ctx.arg::<u64>(0) as u32;
-        vcpu.walk_end = since(vcpu);
+        vcpu.fault.error_code = ctx.arg::<u64>(0) as u32;
+        vcpu.fault.moments[Moment::WalkEnd as usize] = since(vcpu);
     }
 }
 
@@ -143,11 +161,12 @@ pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
 pub fn kvm_inj_exception(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::REFUSED && ctx.arg::<u64>(0) as u32 == PAGE_FAULT_VECTOR {
-        if entries::update_root(vcpu).is_none() {
+        if roots::update(vcpu).is_none() {
             lose(Probe::Read);
         }
-        let injected = since(vcpu);
-        record(vcpu, Class::Guest, 0, None, injected);
+        vcpu.fault.moments[Moment::Injected as usize] = since(vcpu);
+        decided(vcpu, Class::Guest);
+        vcpu.step = Vcpu::IDLE;
     }
 }
 
@@ -170,18 +189,19 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
     // From addr to pfn.
     let fault = Window::<64>::read(fault, offset!(fault_addr))?;
     let gva = Gva(fault.get(offset!(fault_addr))?);
-    let walked = vcpu.step == Vcpu::WALKING || vcpu.step == Vcpu::WALKED;
-    if !walked || gva != vcpu.gva {
+    let begun = matches!(vcpu.step, Vcpu::CALLED | Vcpu::WALKING | Vcpu::WALKED);
+    if !begun || gva != vcpu.fault.gva {
         // No walk led here: a guest without paging, or a frame that the host brought in late
         // (async page fault). All that is known of it begins now.
-        begin(vcpu, gva, fault.get(offset!(fault_error_code))?);
+        emit(vcpu);
+        begin(vcpu, now(), gva, fault.get(offset!(fault_error_code))?);
     }
-    vcpu.tables_ready = since(vcpu);
+    vcpu.fault.moments[Moment::TablesReady as usize] = since(vcpu);
     let gfn: u64 = fault.get(offset!(fault_gfn))?;
     let pfn: u64 = fault.get(offset!(fault_pfn))?;
     let slot: u64 = fault.get(offset!(fault_slot))?;
-    vcpu.gfn = Gfn(gfn);
-    vcpu.has_slot = 0;
+    vcpu.fault.gfn = Gfn(gfn);
+    vcpu.fault.known = Fault::MAPPING;
     if slot != 0 && pfn & (NO_SLOT_PFN | ERROR_PFN_MASK) == 0 {
         // From base_gfn to id.
         let slot = Window::<88>::read(slot, offset!(slot_base_gfn))?;
@@ -190,14 +210,14 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
         // The kernel aligns the frame down to the level it wants to map.
         let level: u8 = fault.get(offset!(fault_goal_level))?;
         let within = gfn & (events::Level(level).pages() - 1);
-        vcpu.slot = slot.get(offset!(slot_id))?;
-        vcpu.hva = Hva(address.wrapping_add(gfn.wrapping_sub(base) << 12));
-        vcpu.pfn = Pfn(pfn | within);
-        vcpu.has_slot = 1;
+        vcpu.fault.slot = slot.get(offset!(slot_id))?;
+        vcpu.fault.hva = Hva(address.wrapping_add(gfn.wrapping_sub(base) << 12));
+        vcpu.fault.pfn = Pfn(pfn | within);
+        vcpu.fault.known |= Fault::SLOT;
     }
     vcpu.step = Vcpu::REQUESTED;
-    entries::update_root(vcpu)?;
-    entries::record_links(vcpu, vcpu.gva);
+    roots::update(vcpu)?;
+    entries::record_links(vcpu);
     Some(())
 }
 
@@ -214,31 +234,37 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
     let sptep = physical(place);
     if vcpu.step == Vcpu::REQUESTED {
         // A direct page may have been linked since the request (guest huge, host small).
-        entries::record_links(vcpu, vcpu.gva);
+        entries::record_links(vcpu);
+        vcpu.fault.sptep = sptep;
+        vcpu.fault.spte = spte;
+        vcpu.fault.level = level;
+        vcpu.fault.known |= Fault::LEAF;
+        vcpu.fault.moments[Moment::Written as usize] = since(vcpu);
         let class = if vcpu.unsync != 0 {
             Class::Unsync
-        } else if vcpu.error_code & WRITE != 0 && !spte.is_writable() {
+        } else if vcpu.fault.error_code & WRITE != 0 && !spte.is_writable() {
             // The leaf must stay read-only: KVM emulates the store.
             Class::WriteProtected
         } else {
             Class::Shadow
         };
-        record(
-            vcpu,
-            class,
-            Fault::MAPPING,
-            Some(Leaf { sptep, spte, level }),
-            NOT_SEEN,
-        );
+        decided(vcpu, class);
         vcpu.step = Vcpu::MAPPED;
         return;
     }
-    let cause = if vcpu.step == Vcpu::MAPPED {
-        Cause::Prefetch
-    } else {
-        Cause::Other
+    let change = Change {
+        cause: if vcpu.step == Vcpu::MAPPED {
+            Cause::Prefetch
+        } else {
+            Cause::Other
+        },
+        sptep,
+        spte,
+        old: None,
+        level,
+        gfn: Some(Gfn(ctx.arg(1))),
     };
-    entries::record(vcpu, cause, sptep, spte, level, Gfn(ctx.arg(1)));
+    entries::record(vcpu.vm, vcpu.vcpu, change);
 }
 
 // TP_PROTO(u32 reason, int errno): KVM_RUN returns, so nothing is under way any more.
@@ -249,36 +275,36 @@ pub fn kvm_userspace_exit(_: RawTracePointContext) {
         Some(outcomes) => close(vcpu, &outcomes),
         None => lose(Probe::Read),
     }
+    emit(vcpu);
 }
 
 /// Ends a fault whose outcome no tracepoint told, by the counter that moved since it began.
 #[inline(always)]
-fn close(vcpu: &mut Vcpu, now: &Outcomes) {
+pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     let step = vcpu.step;
+    vcpu.step = Vcpu::IDLE;
     if step == Vcpu::IDLE || step == Vcpu::MAPPED {
-        vcpu.step = Vcpu::IDLE;
         return;
     }
     let requested = step == Vcpu::REQUESTED;
-    if !requested && entries::update_root(vcpu).is_none() {
+    if !requested && roots::update(vcpu).is_none() {
         lose(Probe::Read);
     }
     // A fetch that is given up may have linked tables already.
-    entries::record_links(vcpu, vcpu.gva);
-    let mut known = if requested { Fault::MAPPING } else { 0 };
+    entries::record_links(vcpu);
     let class = if step == Vcpu::REFUSED {
         Class::Guest
-    } else if requested && vcpu.has_slot == 0 {
+    } else if requested && vcpu.fault.known & Fault::SLOT == 0 {
         Class::Mmio
-    } else if now.emulate != vcpu.outcomes.emulate {
+    } else if now.emulate != vcpu.outcomes.emulate
+        || (step == Vcpu::CALLED && vcpu.fault.error_code & RESERVED != 0)
+    {
         // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one; it remembers
         // the page (`vcpu_cache_mmio_info`).
         match (requested, mmio_frame(vcpu)) {
             (false, Some(gfn)) => {
-                vcpu.gfn = gfn;
-                vcpu.has_slot = 0;
-                vcpu.tables_ready = NOT_SEEN;
-                known = Fault::MAPPING;
+                vcpu.fault.gfn = gfn;
+                vcpu.fault.known |= Fault::MAPPING;
                 Class::Mmio
             }
             _ => Class::WriteProtected,
@@ -290,9 +316,9 @@ fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     } else {
         Class::Retried
     };
-    record(vcpu, class, known, None, NOT_SEEN);
+    decided(vcpu, class);
     if matches!(class, Class::Retried) {
-        entries::reread_leaf(vcpu, vcpu.gva);
+        entries::reread_leaf(vcpu);
     }
 }
 
@@ -300,17 +326,23 @@ fn close(vcpu: &mut Vcpu, now: &Outcomes) {
 #[inline(always)]
 fn mmio_frame(vcpu: &Vcpu) -> Option<Gfn> {
     let page: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmio_gva))?;
-    if page != vcpu.gva.0 & !0xfff {
+    if page != vcpu.fault.gva.0 & !0xfff {
         return None;
     }
     read(vcpu.vcpu_ptr, offset!(vcpu_mmio_gfn)).map(Gfn)
 }
 
-/// ns since the walk began.
+/// ns since the fault's first moment.
 #[inline(always)]
-fn since(vcpu: &Vcpu) -> u32 {
-    let ns = now().saturating_sub(vcpu.begin);
-    // Longer than four seconds is said as four seconds: `NOT_SEEN` is the next number.
+pub fn since(vcpu: &Vcpu) -> u32 {
+    until(vcpu, now())
+}
+
+/// ns from the fault's first moment to `moment`.
+#[inline(always)]
+fn until(vcpu: &Vcpu, moment: u64) -> u32 {
+    let ns = moment.saturating_sub(vcpu.fault.header.time.0);
+    // Longer than two seconds is said as two seconds: `NOT_SEEN` is the next number.
     if ns < u64::from(NOT_SEEN) {
         ns as u32
     } else {
@@ -318,72 +350,48 @@ fn since(vcpu: &Vcpu) -> u32 {
     }
 }
 
-struct Leaf {
-    sptep: Hpa,
-    spte: Spte,
-    level: u8,
+/// A fault is under way, or its record waits for re-entry.
+#[inline(always)]
+pub fn is_open(vcpu: &Vcpu) -> bool {
+    vcpu.step != Vcpu::IDLE || vcpu.decided != 0
 }
 
+/// The outcome is known: the record gets its place in the order of all, and is sent unless the
+/// fault's re-entry will be seen.
 #[inline(always)]
-fn record(vcpu: &mut Vcpu, class: Class, mut known: u8, leaf: Option<Leaf>, injected: u32) {
-    vcpu.step = Vcpu::IDLE;
-    let Some(mut entry) = reserve::<Fault>(
+fn decided(vcpu: &mut Vcpu, class: Class) {
+    vcpu.fault.class = class as u8;
+    vcpu.fault.header.seq = next_seq();
+    vcpu.decided = 1;
+    if vcpu.entries_seen == 0 {
+        emit(vcpu);
+    }
+}
+
+/// Sends the record of a decided fault.
+#[inline(always)]
+pub fn emit(vcpu: &mut Vcpu) {
+    if vcpu.decided == 0 {
+        return;
+    }
+    vcpu.decided = 0;
+    let header = vcpu.fault.header;
+    let Some(mut entry) = place::<Fault>(
+        header.seq,
         RecordKind::Fault,
-        Probe::Fault,
         vcpu.vm,
         vcpu.vcpu,
-        vcpu.begin,
+        header.time.0,
     ) else {
+        lose(Probe::Fault);
         return;
     };
     let record = entry.as_mut_ptr();
-    let mut moments = [NOT_SEEN; MOMENTS];
-    moments[Moment::WalkBegin as usize] = 0;
-    moments[Moment::WalkEnd as usize] = vcpu.walk_end;
-    moments[Moment::Injected as usize] = injected;
-    // SAFETY: reserved room for one record.
+    // SAFETY: reserved room for one record, whose header is written already.
     unsafe {
-        (*record).gva = vcpu.gva;
-        (*record).cr3 = vcpu.cr3;
-        (*record).root = vcpu.root;
-        (*record).rip = vcpu.rip;
-        if vcpu.has_rip != 0 {
-            known |= Fault::RIP;
-        }
-        (*record).gptes = vcpu.gptes;
-        (*record).gfn = vcpu.gfn;
-        (*record).hva = vcpu.hva;
-        (*record).pfn = vcpu.pfn;
-        (*record).slot = vcpu.slot;
-        if known & Fault::MAPPING != 0 {
-            moments[Moment::TablesReady as usize] = vcpu.tables_ready;
-            if vcpu.has_slot != 0 {
-                known |= Fault::SLOT;
-            }
-        }
-        match leaf {
-            Some(leaf) => {
-                known |= Fault::LEAF;
-                (*record).sptep = leaf.sptep;
-                (*record).spte = leaf.spte;
-                (*record).level = leaf.level;
-                moments[Moment::Written as usize] = since(vcpu);
-            }
-            None => {
-                (*record).sptep = Hpa(0);
-                (*record).spte = Spte(0);
-                (*record).level = 0;
-            }
-        }
-        (*record).moments = moments;
-        (*record).error_code = vcpu.error_code;
-        (*record).gpte_levels = vcpu.gpte_levels;
-        (*record).class = class as u8;
-        (*record).known = known;
-        (*record).created = vcpu.created;
-        (*record).reused = vcpu.reused;
-        (*record).zapped = vcpu.zapped;
-        (*record).reserved = [0; 3];
+        let header = (*record).header;
+        *record = vcpu.fault;
+        (*record).header = header;
     }
     submit(entry);
 }

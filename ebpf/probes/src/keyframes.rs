@@ -67,7 +67,6 @@ pub fn keyframe(ctx: RawTracePointContext) {
         match copy(sp, vm, number) {
             Some(()) => {
                 cursor.pages += 1;
-                pages::remember(sp, vm);
             }
             None => {
                 cursor.lost += 1;
@@ -98,6 +97,8 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     if spt & 0xfff != 0 || !(1..=5).contains(&role_level(role)) {
         return None;
     }
+    // Before it is copied: a page without room is still followed.
+    pages::remember(spt, vm, role_level(role));
     let mut entry = try_reserve::<KeyframePage>(RecordKind::KeyframePage, vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record; the helper checks the address it reads.

@@ -9,22 +9,47 @@ use aya_log_ebpf::debug;
 use events::{Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, VcpuId, VmId};
 
 use crate::{
-    kernel::{now, offset, physical, read},
+    kernel::{now, offset, physical, read, role_level},
     ring::{lose, reserve, submit},
     vcpus,
 };
 
-/// Shadow pages of traced VMs, keyed by `struct kvm_mmu_page`: the struct names no VM, and a
-/// zap may come from a thread that is no vCPU's.
+/// Shadow pages of traced VMs that are not zapped, keyed by the kernel address of their entries
+/// (`sp->spt`): neither page nor entry names its VM, and a change may come from a thread that is no
+/// vCPU's.
 #[map]
-static PAGES: HashMap<u64, VmId> = HashMap::with_max_entries(1 << 16, vcpus::USER_READS);
+static PAGES: HashMap<u64, Table> = HashMap::with_max_entries(1 << 16, vcpus::USER_READS);
 
-/// Remembers whose page this is.
+/// What is known of a shadow page by its address.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct Table {
+    /// Whose it is.
+    pub vm: VmId,
+    /// Its level.
+    pub level: u8,
+    /// Zero.
+    pub reserved: u8,
+}
+
+/// Remembers the page whose entries are at `spt`.
 #[inline(always)]
-pub fn remember(sp: u64, vm: VmId) {
-    if PAGES.insert(sp, vm, 0).is_err() {
+pub fn remember(spt: u64, vm: VmId, level: u8) {
+    let table = Table {
+        vm,
+        level,
+        reserved: 0,
+    };
+    if PAGES.insert(spt, table, 0).is_err() {
         lose(Probe::PageMap);
     }
+}
+
+/// The page whose entries are at `spt`, if it is a traced VM's and not zapped.
+#[inline(always)]
+pub fn find(spt: u64) -> Option<Table> {
+    // SAFETY: the value is copied at once.
+    unsafe { PAGES.get(spt) }.copied()
 }
 
 // TP_PROTO(struct kvm_mmu_page *sp, bool created), under mmu_lock, before the page is linked.
@@ -36,12 +61,15 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     let created = ctx.arg::<u64>(1) & 0xff != 0;
     vcpu.linking = 1;
     if created {
-        vcpu.created = vcpu.created.saturating_add(1);
-        remember(sp, vcpu.vm);
+        vcpu.fault.created = vcpu.fault.created.saturating_add(1);
+        match (read(sp, offset!(sp_spt)), read(sp, offset!(sp_role))) {
+            (Some(spt), Some(role)) => remember(spt, vcpu.vm, role_level(role)),
+            _ => lose(Probe::Read),
+        }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Born);
         debug!(&ctx, "vm {}: shadow page {:x} is new", vcpu.vm.0, sp);
     } else {
-        vcpu.reused = vcpu.reused.saturating_add(1);
+        vcpu.fault.reused = vcpu.fault.reused.saturating_add(1);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }
 }
@@ -67,14 +95,17 @@ pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     let sp: u64 = ctx.arg(0);
-    // SAFETY: the value is copied at once.
-    let Some(&vm) = (unsafe { PAGES.get(sp) }) else {
+    let Some(spt) = read::<u64>(sp, offset!(sp_spt)) else {
+        lose(Probe::Read);
+        return;
+    };
+    let Some(Table { vm, .. }) = find(spt) else {
         return;
     };
     // A root in use is zapped again when its last user lets go: both times count for KVM. One that
     // is gone from the map already is no fault.
     if read::<u32>(sp, offset!(sp_root_count)) == Some(0) {
-        let _ = PAGES.remove(sp);
+        let _ = PAGES.remove(spt);
     }
     if vcpus::kvm(vm).is_none() {
         // The last user of a VM that is not traced any more.
@@ -83,7 +114,7 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     // The thread may be another VM's vCPU that takes pages back for the host.
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == vm => {
-            vcpu.zapped = vcpu.zapped.saturating_add(1);
+            vcpu.fault.zapped = vcpu.fault.zapped.saturating_add(1);
             vcpu.vcpu
         }
         _ => NO_VCPU,

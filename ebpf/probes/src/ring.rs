@@ -24,7 +24,7 @@ static LOSSES: PerCpuArray<Loss> = PerCpuArray::with_max_entries(Probe::ALL.len(
 
 /// Takes the next sequence number.
 #[inline(always)]
-fn next_seq() -> Seq {
+pub fn next_seq() -> Seq {
     match SEQ.get_ptr_mut(0) {
         // SAFETY: a map value outlives the program run and is aligned; all users are atomic.
         // `AtomicU64::fetch_add` is not there on this target, which has no compare-and-swap in
@@ -76,7 +76,18 @@ pub fn try_reserve<T: 'static>(
     vcpu: VcpuId,
     time: u64,
 ) -> Option<RingBufEntry<T>> {
-    let seq = next_seq();
+    place(next_seq(), kind, vm, vcpu, time)
+}
+
+/// As [`try_reserve`], for a number that was taken before.
+#[inline(always)]
+pub fn place<T: 'static>(
+    seq: Seq,
+    kind: RecordKind,
+    vm: VmId,
+    vcpu: VcpuId,
+    time: u64,
+) -> Option<RingBufEntry<T>> {
     let mut entry = RING.reserve::<T>(0)?;
     let header = Header {
         seq,

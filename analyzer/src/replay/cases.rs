@@ -1,0 +1,244 @@
+//! Replay of short stories whose end is known.
+
+use events::{
+    Cause, Gfn, Gpa, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs, VcpuId, VmId,
+};
+use trace::{EntryRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+
+use super::{AnomalyKind, KeyframeUse, Replay, ReplayOptions, VmReplay};
+
+const VM: VmId = VmId(0);
+const PRESENT: u64 = 1 << 11;
+const EMPTY: Spte = Spte(1 << 63);
+
+/// Records in the order in which they are added.
+#[derive(Default)]
+struct Story(Vec<Record>);
+
+impl Story {
+    fn seq(&self) -> Seq {
+        Seq(self.0.len() as u64)
+    }
+
+    fn page(mut self, event: PageEvent, spt: u64, level: u8, gfn: u64) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Page(PageRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            event,
+            spt: Hpa(spt),
+            gfn: Gfn(gfn),
+            role: Role(u32::from(level)),
+            level: Level(level),
+            direct: 0,
+            unsync: 0,
+        }));
+        self
+    }
+
+    fn entry(mut self, cause: Cause, place: u64, level: u8, old: Option<u64>, new: u64) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Entry(EntryRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            cause,
+            sptep: Hpa(place),
+            spte: Spte(new),
+            old: old.map(Spte),
+            level: Level(level),
+            gfn: None,
+        }));
+        self
+    }
+
+    fn copy(mut self, keyframe: u32, spt: u64, level: u8, entries: &[(u16, u64)]) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Keyframe(KeyframePage {
+            seq,
+            time: TimeNs(seq.0),
+            vm: VM,
+            keyframe,
+            spt: Hpa(spt),
+            gfn: Gfn(1),
+            role: Role(u32::from(level)),
+            level: Level(level),
+            direct: false,
+            unsync: false,
+            root_count: 0,
+            entries: entries
+                .iter()
+                .map(|(at, spte)| (*at, Spte(*spte)))
+                .collect(),
+        }));
+        self
+    }
+
+    fn mark(mut self, keyframe: u32, pages: u32) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Mark(MarkRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            name: "keyframe".to_owned(),
+            guest_tsc: None,
+            keyframe: Some(keyframe),
+            pages: Some(pages),
+        }));
+        self
+    }
+
+    fn root(mut self, root: u64, level: u8) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Root(RootRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: VcpuId(0),
+            cr3: Gpa(0),
+            root: Hpa(root),
+            level: Level(level),
+        }));
+        self
+    }
+
+    fn replay(&self, from_birth: bool) -> VmReplay {
+        let mut replay = Replay::new(ReplayOptions {
+            role: RoleLayout::default(),
+            from_birth,
+        });
+        self.0.iter().for_each(|record| replay.apply(record));
+        replay.vm(VM).cloned().unwrap_or_default()
+    }
+}
+
+fn kinds(vm: &VmReplay) -> Vec<AnomalyKind> {
+    vm.anomalies().counts().keys().copied().collect()
+}
+
+/// The VM goes on while its first keyframe is copied: what is recorded between a page's copy and
+/// the mark holds.
+#[test]
+fn a_vm_in_mid_life_begins_with_its_first_keyframe() {
+    let vm = Story::default()
+        .entry(
+            Cause::Other,
+            0x5008,
+            1,
+            Some(PRESENT | 0x9000),
+            PRESENT | 0x9000,
+        )
+        .page(PageEvent::Zapped, 0x7000, 1, 3)
+        .copy(0, 0x4000, 2, &[(0, PRESENT | 0x5000)])
+        .copy(
+            0,
+            0x5000,
+            1,
+            &[(1, PRESENT | 0x9000), (2, PRESENT | 0xa000)],
+        )
+        .copy(0, 0x6000, 1, &[(0, PRESENT | 0xb000)])
+        .entry(Cause::HostUnmap, 0x5008, 1, Some(PRESENT | 0x9000), EMPTY.0)
+        .page(PageEvent::Zapped, 0x6000, 1, 1)
+        .mark(0, 3)
+        .copy(1, 0x4000, 2, &[(0, PRESENT | 0x5000)])
+        .copy(1, 0x5000, 1, &[(2, PRESENT | 0xa000)])
+        .mark(1, 2)
+        .replay(false);
+    assert_eq!(kinds(&vm), []);
+    let used: Vec<_> = vm.checks().iter().map(|check| check.used).collect();
+    assert_eq!(used, [KeyframeUse::Set, KeyframeUse::Verified]);
+    assert!(vm.checks().iter().all(|check| check.drift.is_exact()));
+}
+
+/// Without its first keyframe nothing is known of a VM, so nothing can be impossible.
+#[test]
+fn before_the_first_keyframe_an_unknown_page_is_no_anomaly() {
+    let story = Story::default()
+        .entry(Cause::Other, 0x5008, 1, None, PRESENT | 0x9000)
+        .page(PageEvent::Sync, 0x7000, 1, 3);
+    assert_eq!(kinds(&story.replay(false)), []);
+    let known = [AnomalyKind::EntryInUnknownPage, AnomalyKind::UnknownPage];
+    assert_eq!(kinds(&story.replay(true)), known);
+}
+
+/// An emulated store clears the link; the child lives on, without a parent, and is linked again.
+#[test]
+fn a_cleared_link_leaves_the_child_without_a_parent() {
+    let link = PRESENT | 0x5027;
+    let story = Story::default()
+        .page(PageEvent::Born, 0x4000, 2, 1)
+        .page(PageEvent::Born, 0x5000, 1, 2)
+        .entry(Cause::Link, 0x4010, 2, Some(0), link)
+        .entry(Cause::GuestWrite, 0x4010, 2, Some(link), EMPTY.0);
+    let vm = story.replay(true);
+    assert_eq!(kinds(&vm), []);
+    assert_eq!(vm.tables().parents(Hpa(0x5000)), []);
+    assert_eq!(vm.tables().totals().links, 0);
+    let story = story
+        .page(PageEvent::Reused, 0x5000, 1, 2)
+        .entry(Cause::Link, 0x4018, 2, Some(EMPTY.0), link)
+        .page(PageEvent::Zapped, 0x5000, 1, 2);
+    let vm = story.replay(true);
+    assert_eq!(kinds(&vm), []);
+    assert_eq!(vm.tables().entry(Hpa(0x4018)), Some(Spte(0)));
+}
+
+/// A leaf that loses only a right keeps the frame that another record told.
+#[test]
+fn the_value_before_is_checked_beyond_accessed_and_dirty() {
+    let leaf = PRESENT | 1 << 10 | 0x9003;
+    let accessed = leaf | 0x60;
+    let story = |old: u64, new: u64| {
+        Story::default()
+            .page(PageEvent::Born, 0x5000, 1, 2)
+            .entry(Cause::Other, 0x5000, 1, Some(EMPTY.0), leaf)
+            .entry(Cause::DirtyLog, 0x5000, 1, Some(old), new)
+            .replay(true)
+    };
+    assert_eq!(kinds(&story(accessed, accessed & !2)), []);
+    let unseen = story(PRESENT | 0xa003, EMPTY.0);
+    assert_eq!(kinds(&unseen), [AnomalyKind::OtherOld]);
+    assert_eq!(unseen.anomalies().first()[0].seq, Seq(2));
+    assert_eq!(unseen.tables().entry(Hpa(0x5000)), Some(EMPTY));
+}
+
+/// A rule of replay may do what a record then tells once more: making a page protects its frame.
+#[test]
+fn a_change_that_a_rule_foresaw_is_no_anomaly() {
+    let leaf = PRESENT | 1 << 10 | 0x9003;
+    let protected = leaf & !(1 << 10 | 2);
+    let vm = Story::default()
+        .page(PageEvent::Born, 0x5000, 1, 2)
+        .entry(Cause::Other, 0x5000, 1, None, protected)
+        .entry(Cause::WriteProtect, 0x5000, 1, Some(leaf), protected)
+        .replay(true);
+    assert_eq!(kinds(&vm), []);
+}
+
+/// A guest without paging runs on four PDPTEs that no shadow page holds.
+#[test]
+fn a_pae_root_is_walked_and_is_no_page() {
+    let vm = Story::default()
+        .root(0x3000, 3)
+        .page(PageEvent::Born, 0x4000, 2, 0)
+        .entry(Cause::Reread, 0x3018, 3, None, 0x4001)
+        .page(PageEvent::Born, 0x5000, 1, 0)
+        .entry(Cause::Link, 0x4000, 2, None, PRESENT | 0x5027)
+        .entry(Cause::Other, 0x5008, 1, None, PRESENT | 0x9003)
+        .replay(true);
+    assert_eq!(kinds(&vm), []);
+    let roots = vm.table_roots();
+    assert_eq!((roots.shadow, roots.pae), (vec![], vec![Hpa(0x3000)]));
+    assert_eq!(roots.orphans, 0);
+    let walk = vm.walk(Hpa(0x3000), Gva(0xc000_1234));
+    let levels: Vec<_> = walk.steps.iter().map(|step| step.level.0).collect();
+    assert_eq!(levels, [3, 2, 1]);
+    assert_eq!(walk.mapping.map(|mapping| mapping.pfn.0), Some(9));
+    assert_eq!(vm.walk(Hpa(0x3000), Gva(0x1000)).steps.len(), 1);
+    let run = vm.ranges(Hpa(0x3000)).runs[0];
+    assert_eq!((run.gva, run.entries), (Gva(0xc000_1000), 1));
+}

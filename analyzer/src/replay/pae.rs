@@ -1,0 +1,80 @@
+//! Roots of level 3: four entries that no shadow page holds.
+//!
+//! A guest without paging, or with 32-bit paging, runs on `mmu->pae_root` (`mmu_alloc_direct_roots`
+//! and `mmu_alloc_shadow_roots`, arch/x86/kvm/mmu/mmu.c): a page of its own for each vCPU, with four
+//! PDPTEs that have no bit 11, each pointing to a shadow page of level 2. Where no record tells a
+//! PDPTE, a fault's leaf does: KVM reached it from there.
+
+use std::collections::BTreeMap;
+
+use events::{Hpa, Level, Spte};
+use trace::EntryRow;
+
+/// Level of such a root.
+pub(super) const LEVEL: Level = Level(3);
+/// Kept at most: KVM has at most 4096 vCPUs, each with one. Bounds a hostile trace.
+const MAX_ROOTS: usize = 4096;
+/// The P bit of a PDPTE.
+const PRESENT: u64 = 1;
+
+/// The tables that the PDPTEs of a PAE root point to, as far as they are known.
+pub type Pdptes = [Option<Hpa>; 4];
+
+/// Which PDPTE translates an address.
+pub(super) const fn index(gva: u64) -> u16 {
+    (gva >> 30 & 3) as u16
+}
+
+/// A PDPTE as KVM writes it, but for the bit of memory encryption.
+pub(super) fn pdpte(table: Option<Hpa>) -> Spte {
+    table.map_or(Spte(0), |table| Spte(table.0 | PRESENT))
+}
+
+/// The PAE roots of a VM.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PaeRoots(BTreeMap<Hpa, Pdptes>);
+
+impl PaeRoots {
+    /// A vCPU runs on it.
+    pub(super) fn seen(&mut self, root: Hpa) {
+        if self.0.len() < MAX_ROOTS {
+            self.0.entry(root.table()).or_default();
+        }
+    }
+
+    /// Takes an entry whose table no record made, if it can only be a PDPTE.
+    pub(super) fn take(&mut self, row: &EntryRow) -> bool {
+        let root = row.sptep.table();
+        let bare = !row.spte.is_shadow_present() && row.spte.0 & PRESENT != 0;
+        if row.level != LEVEL || !(bare || self.0.contains_key(&root)) {
+            return false;
+        }
+        self.seen(root);
+        let table = bare.then(|| row.spte.child());
+        self.set(root, row.sptep.index(), table);
+        true
+    }
+
+    /// A PDPTE points there, if the root is one of these.
+    pub(super) fn set(&mut self, root: Hpa, index: u16, table: Option<Hpa>) {
+        let tables = self.0.get_mut(&root.table());
+        if let Some(slot) = tables.and_then(|tables| tables.get_mut(usize::from(index))) {
+            *slot = table;
+        }
+    }
+
+    /// The page was given to something else.
+    pub(super) fn forget(&mut self, root: Hpa) {
+        self.0.remove(&root);
+    }
+
+    /// One of them.
+    pub(super) fn get(&self, root: Hpa) -> Option<&Pdptes> {
+        self.0.get(&root.table())
+    }
+
+    /// All, by address.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Hpa, &Pdptes)> {
+        self.0.iter().map(|(root, tables)| (*root, tables))
+    }
+}

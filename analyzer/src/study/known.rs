@@ -1,0 +1,99 @@
+//! Which VMs a trace has, for those who must choose one.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use trace::{FaultRow, Row as _, Trace, TraceError};
+
+use crate::text::units::{count, plural};
+
+/// A VM and what tells it from others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownVm {
+    /// Its number.
+    pub vm: u16,
+    /// Process of its VMM; unknown for a VM that only records name.
+    pub pid: Option<u32>,
+    /// Ids of its vCPUs.
+    pub vcpus: BTreeSet<u16>,
+    /// Faults.
+    pub faults: u64,
+}
+
+/// VMs listed in a message.
+const LISTED: usize = 16;
+
+/// The VMs of the metadata, and those that only faults name. Reads two columns of all faults.
+pub fn known_vms(trace: &Trace) -> Result<Vec<KnownVm>, TraceError> {
+    let mut known: BTreeMap<u16, KnownVm> = BTreeMap::new();
+    for meta in &trace.meta().vms {
+        known.insert(
+            meta.vm,
+            KnownVm {
+                vm: meta.vm,
+                pid: Some(meta.pid),
+                vcpus: meta.vcpus.iter().copied().collect(),
+                faults: 0,
+            },
+        );
+    }
+    let frame = trace.frame::<FaultRow>(Some(&["vm", "vcpu"]))?;
+    let column = |name: &str| {
+        let column = frame.column(name).and_then(|column| column.u16());
+        column.map_err(|error| TraceError::Column {
+            path: trace.path().join(FaultRow::KIND),
+            column: name.to_owned(),
+            why: error.to_string(),
+        })
+    };
+    for (vm, vcpu) in column("vm")?.iter().zip(column("vcpu")?.iter()) {
+        let Some(vm) = vm else { continue };
+        let of = known.entry(vm).or_default();
+        of.vm = vm;
+        of.faults += 1;
+        of.vcpus.extend(vcpu);
+    }
+    Ok(known.into_values().collect())
+}
+
+/// The VMs in words.
+pub fn list(known: &[KnownVm]) -> String {
+    match known {
+        [] => "none".to_owned(),
+        [one] => format!("only VM {}", one.vm),
+        several => {
+            let mut words: Vec<_> = several.iter().take(LISTED).map(describe).collect();
+            if several.len() > LISTED {
+                words.push(format!("{} more", count((several.len() - LISTED) as u64)));
+            }
+            format!("{} VMs: {}", count(several.len() as u64), words.join("; "))
+        }
+    }
+}
+
+fn describe(vm: &KnownVm) -> String {
+    let faults = plural(vm.faults, "fault");
+    format!("{} ({}, {faults})", vm.vm, about(vm.pid, &vm.vcpus))
+}
+
+/// What tells a VM from others: `pid 4711, vCPUs 0 to 3`.
+pub fn about(pid: Option<u32>, vcpus: &BTreeSet<u16>) -> String {
+    match pid {
+        Some(pid) => format!("pid {pid}, {}", self::vcpus(vcpus)),
+        None => self::vcpus(vcpus),
+    }
+}
+
+/// `vCPU 0`, `vCPUs 0 to 3`, `vCPUs 0, 2`.
+fn vcpus(ids: &BTreeSet<u16>) -> String {
+    let words: Vec<_> = ids.iter().map(u16::to_string).collect();
+    match (words.as_slice(), ids.first(), ids.last()) {
+        ([], ..) => "no vCPU".to_owned(),
+        ([one], ..) => format!("vCPU {one}"),
+        (_, Some(first), Some(last))
+            if words.len() > 2 && usize::from(last - first) + 1 == words.len() =>
+        {
+            format!("vCPUs {first} to {last}")
+        }
+        _ => format!("vCPUs {}", words.join(", ")),
+    }
+}

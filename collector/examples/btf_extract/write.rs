@@ -1,0 +1,112 @@
+//! The kept types as BTF again.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    entry::{Entry, Kind},
+    keep::Need,
+    kernel::{HEADER, Kernel, Place},
+};
+
+/// File name and bytes of each section.
+pub fn sections(
+    kernel: &Kernel,
+    kept: &BTreeMap<Place, Need>,
+) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let ids = numbered(kept);
+    let mut base = Strings::default();
+    base.offset("");
+    let mut written = Vec::new();
+    for (index, section) in kernel.sections.iter().enumerate() {
+        let mut strings = base.clone();
+        let mut types = Vec::new();
+        for (&place, &need) in kept.range((index, 0)..=(index, u32::MAX)) {
+            let entry = kernel.entry(place)?;
+            let mut entry = match (entry.kind(), need) {
+                (Kind::Struct, Need::Name) => entry.forward(),
+                (Kind::Struct, Need::Size) => entry.opaque(),
+                _ => entry.clone(),
+            };
+            for name in entry.names() {
+                *name = strings.offset(kernel.name(index, *name)?);
+            }
+            for id in entry.ids() {
+                if *id != 0 {
+                    *id = *ids
+                        .get(&kernel.place(index, *id))
+                        .context("a type that is referred to was not kept")?;
+                }
+            }
+            types.push(entry);
+        }
+        let from = if index == 0 { 0 } else { base.bytes.len() };
+        written.push((section.name, bytes(&types, &strings.bytes[from..])));
+        if index == 0 {
+            base = strings;
+        }
+    }
+    Ok(written)
+}
+
+/// New ids without gaps; each module goes on from vmlinux.
+fn numbered(kept: &BTreeMap<Place, Need>) -> HashMap<Place, u32> {
+    let mut next = BTreeMap::new();
+    let base = kept.range(..(1, 0)).count() as u32;
+    kept.keys()
+        .map(|&place| {
+            let id = next
+                .entry(place.0)
+                .or_insert(if place.0 == 0 { 0 } else { base });
+            *id += 1;
+            (place, *id)
+        })
+        .collect()
+}
+
+/// Names, each once.
+#[derive(Clone, Default)]
+struct Strings {
+    bytes: Vec<u8>,
+    offsets: HashMap<String, u32>,
+}
+
+impl Strings {
+    fn offset(&mut self, name: &str) -> u32 {
+        if let Some(&offset) = self.offsets.get(name) {
+            return offset;
+        }
+        let offset = self.bytes.len() as u32;
+        self.bytes.extend(name.bytes().chain([0]));
+        self.offsets.insert(name.to_owned(), offset);
+        offset
+    }
+}
+
+fn bytes(types: &[Entry], strings: &[u8]) -> Vec<u8> {
+    let types: Vec<u32> = types
+        .iter()
+        .flat_map(|entry| {
+            [entry.name, entry.info, entry.size_or_type]
+                .into_iter()
+                .chain(entry.rest.iter().copied())
+        })
+        .collect();
+    let type_length = types.len() as u32 * 4;
+    let header = [
+        0x0001_eb9f,
+        HEADER as u32,
+        0,
+        type_length,
+        type_length,
+        strings.len() as u32,
+    ];
+    let mut bytes: Vec<u8> = header
+        .iter()
+        .chain(&types)
+        .flat_map(|word| word.to_le_bytes())
+        .collect();
+    bytes.extend(strings);
+    bytes
+}

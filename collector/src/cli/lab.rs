@@ -1,0 +1,147 @@
+//! `collector lab`.
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::anyhow;
+use clap::Args;
+
+use super::run::{default_output, param, plan, seconds};
+use crate::{
+    failure::Failure,
+    lab::{self, Order, Output},
+};
+
+/// Arguments of `lab`.
+#[derive(Debug, Args)]
+pub struct LabArgs {
+    /// Name of the workload (see `collector workloads`)
+    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    workload: Option<String>,
+    /// Where to write the trace, a folder that is not there yet [default: WORKLOAD.trace]; of a
+    /// COMMAND, what it leaves in its working folder
+    #[arg(short, long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Parameter of the workload, NAME=VALUE; may be given several times
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param, conflicts_with = "command")]
+    params: Vec<(String, String)>,
+    /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "command")]
+    keyframe_every: Option<Duration>,
+    /// A folder with an unpacked kernel package, or a kernel's image [default: the newest installed]
+    #[arg(long, value_name = "DIR")]
+    kernel: Option<PathBuf>,
+    /// Where the kernel's modules are, if not in the same folder
+    #[arg(long, value_name = "DIR")]
+    modules: Option<PathBuf>,
+    /// Parameter of a module of the lab's kernel, e.g. kvm.mmio_caching=0 (kvm_amd.npt=0 is given always)
+    #[arg(long = "module-param", value_name = "MODULE.NAME=VALUE", value_parser = module_param)]
+    module_params: Vec<(String, String)>,
+    /// CPUs of the lab
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    cpus: u16,
+    /// Memory of the lab, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..))]
+    memory: u32,
+    /// The QEMU to use [default: qemu-system-x86_64 in PATH]
+    #[arg(long, value_name = "PROGRAM")]
+    qemu: Option<PathBuf>,
+    /// End the lab if it is not done after SECONDS
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    timeout: Duration,
+    /// Also count KVM's events with tracefs, which shares nothing with the probes, into FILE
+    #[arg(long, value_name = "FILE", hide = true, requires = "output")]
+    observer: Option<PathBuf>,
+    /// Also print the lab's console
+    #[arg(short, long)]
+    verbose: bool,
+    /// Print the outcome as JSON
+    #[arg(long, conflicts_with = "command")]
+    json: bool,
+    /// A command of the collector to run in the lab instead, e.g. `collector lab -- doctor`
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+impl LabArgs {
+    /// Boots the lab and runs.
+    pub fn execute(self) -> Result<ExitCode, Failure> {
+        let (command, output) = match &self.workload {
+            Some(name) => self.workload_command(name)?,
+            None => {
+                let output = self.output.clone().map(|outside| Output {
+                    inside: PathBuf::new(),
+                    outside,
+                });
+                (self.command.clone(), output)
+            }
+        };
+        lab::run(&Order {
+            command,
+            output,
+            observer: self.observer,
+            qemu: self.qemu,
+            kernel: self.kernel,
+            modules: self.modules,
+            parameters: self.module_params,
+            cpus: self.cpus,
+            memory_mib: self.memory,
+            timeout: self.timeout,
+            verbose: self.verbose,
+        })
+    }
+
+    /// `collector run`, as it would be typed on a host that can do it.
+    fn workload_command(&self, name: &str) -> Result<(Vec<String>, Option<Output>), Failure> {
+        // Not after half a minute, inside.
+        plan(name, &self.params)?;
+        let path = self.output.clone().unwrap_or_else(|| default_output(name));
+        let text = path.to_str().ok_or_else(|| {
+            Failure::usage(anyhow!(
+                "the output's name is not UTF-8: {}",
+                path.display()
+            ))
+        })?;
+        let mut command = ["run", name, "-o", text].map(str::to_owned).to_vec();
+        for (name, value) in &self.params {
+            command.extend(["--param".to_owned(), format!("{name}={value}")]);
+        }
+        if let Some(every) = self.keyframe_every {
+            command.extend([
+                "--keyframe-every".to_owned(),
+                every.as_secs_f64().to_string(),
+            ]);
+        }
+        if self.json {
+            command.push("--json".to_owned());
+        }
+        let output = Output {
+            inside: path.clone(),
+            outside: path,
+        };
+        Ok((command, Some(output)))
+    }
+}
+
+/// `kvm_amd.npt=0` is the parameter `npt=0` of `kvm_amd`.
+fn module_param(text: &str) -> Result<(String, String), String> {
+    let (module, parameter) = text.split_once('.').ok_or("expected MODULE.NAME=VALUE")?;
+    param(parameter).map_err(|_| "expected MODULE.NAME=VALUE")?;
+    if module.is_empty() || text.contains(char::is_whitespace) {
+        return Err("expected MODULE.NAME=VALUE".to_owned());
+    }
+    Ok((module.replace('-', "_"), parameter.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_parameter_names_its_module() {
+        let pair = |module: &str, parameter: &str| Ok((module.to_owned(), parameter.to_owned()));
+        assert_eq!(module_param("kvm-amd.npt=1"), pair("kvm_amd", "npt=1"));
+        for bad in ["npt=1", "kvm_amd.npt", ".npt=1", "kvm_amd.=1", "a.b=c d"] {
+            assert!(module_param(bad).is_err(), "{bad}");
+        }
+    }
+}

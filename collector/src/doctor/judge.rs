@@ -1,0 +1,224 @@
+//! From facts to findings.
+
+use trace::ProbeState;
+
+use super::{
+    Finding, Report, Section, State,
+    facts::{Access, Facts, Trial, Types},
+};
+use crate::{
+    host::{self, Paging},
+    probes::{PLAN, Step},
+};
+
+/// What the facts mean.
+pub fn judge(facts: &Facts) -> Report {
+    let mut findings = vec![kvm(facts), paging(facts), root(facts)];
+    findings.extend(capabilities(facts));
+    findings.push(lockdown(facts));
+    findings.extend(types(&facts.types));
+    let steps: Vec<_> = PLAN.iter().map(|step| probe(step, facts)).collect();
+    let columns: Vec<_> = PLAN
+        .iter()
+        .zip(&steps)
+        .filter(|(step, finding)| finding.state == State::Absent && !step.columns.is_empty())
+        .map(|(step, _)| {
+            let columns = step.columns.join(", ");
+            finding(Section::Columns, columns, State::Absent, step.without)
+        })
+        .collect();
+    findings.extend(steps);
+    findings.extend(columns);
+
+    let missing: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.state == State::Missing)
+        .map(|finding| finding.what.as_str())
+        .collect();
+    let untried = findings
+        .iter()
+        .any(|finding| finding.state == State::Untried);
+    let able = missing.is_empty();
+    let verdict = if !able {
+        format!(
+            "This host cannot record the shadow MMU as it is: {}",
+            missing.join(", ")
+        )
+    } else if untried {
+        "Nothing stands in the way so far, but not all was tried: sudo collector doctor".to_owned()
+    } else {
+        "This host can record the shadow MMU: sudo collector run demand".to_owned()
+    };
+    Report {
+        able,
+        verdict,
+        findings,
+    }
+}
+
+fn finding(
+    section: Section,
+    what: impl Into<String>,
+    state: State,
+    found: impl Into<String>,
+) -> Finding {
+    Finding {
+        section,
+        what: what.into(),
+        state,
+        found: found.into(),
+        hook: None,
+        tried: Vec::new(),
+        remedy: None,
+    }
+}
+
+impl Finding {
+    fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+fn kvm(facts: &Facts) -> Finding {
+    const WHAT: &str = "/dev/kvm";
+    match &facts.kvm {
+        Access::Open => finding(Section::Host, WHAT, State::Ok, "can be opened"),
+        Access::Denied => finding(
+            Section::Host,
+            WHAT,
+            State::Untried,
+            "is there, but not for this user",
+        )
+        .remedy("run with sudo"),
+        Access::Missing(why) => finding(Section::Host, WHAT, State::Missing, why).remedy(
+            "sudo modprobe kvm_intel ept=0, or sudo modprobe kvm_amd npt=0; in a VM, enable nested \
+             virtualization; without KVM: collector lab demand",
+        ),
+    }
+}
+
+fn paging(facts: &Facts) -> Finding {
+    const WHAT: &str = "shadow paging";
+    let module = facts.hypervisor.as_deref().unwrap_or("no vendor module");
+    match facts.paging {
+        Paging::Shadow => finding(
+            Section::Host,
+            WHAT,
+            State::Ok,
+            format!("{module}: every VM is shadowed"),
+        ),
+        Paging::TwoDimensional => {
+            let found = format!("{module} uses two-dimensional paging (EPT or NPT)");
+            let command = host::shadow_paging_command(module);
+            finding(Section::Host, WHAT, State::Missing, found)
+                .remedy(format!("with no VM running: {command}"))
+        }
+        Paging::None => finding(Section::Host, WHAT, State::Missing, module)
+            .remedy("load kvm_intel with ept=0 or kvm_amd with npt=0"),
+    }
+}
+
+fn root(facts: &Facts) -> Finding {
+    if facts.root {
+        let found = "given up once the probes are attached";
+        finding(Section::Host, "root", State::Ok, found)
+    } else {
+        let found = "the probes were not tried on the kernel";
+        finding(Section::Host, "root", State::Untried, found).remedy("sudo collector doctor")
+    }
+}
+
+fn capabilities(facts: &Facts) -> Option<Finding> {
+    const WHAT: &str = "capabilities";
+    if !facts.root {
+        return None;
+    }
+    Some(if facts.lacking.is_empty() {
+        finding(Section::Host, WHAT, State::Ok, "all that are needed")
+    } else {
+        let found = format!("root lacks {}", facts.lacking.join(", "));
+        finding(Section::Host, WHAT, State::Missing, found)
+            .remedy("run outside the container, or give it these capabilities")
+    })
+}
+
+fn lockdown(facts: &Facts) -> Finding {
+    const WHAT: &str = "lockdown";
+    match facts.lockdown.as_str() {
+        "confidentiality" => finding(
+            Section::Host,
+            WHAT,
+            State::Missing,
+            "confidentiality: programs may not read kernel memory",
+        )
+        .remedy("boot with lockdown=integrity or less"),
+        "unknown" => finding(
+            Section::Host,
+            WHAT,
+            State::Ok,
+            "not told (securityfs is not mounted)",
+        ),
+        mode => finding(Section::Host, WHAT, State::Ok, mode),
+    }
+}
+
+fn types(types: &Result<Types, String>) -> Vec<Finding> {
+    let remedy =
+        "a kernel with CONFIG_DEBUG_INFO_BTF and CONFIG_DEBUG_INFO_BTF_MODULES, and KVM loaded";
+    let types = match types {
+        Ok(types) => types,
+        Err(why) => {
+            return vec![finding(Section::Types, "BTF", State::Missing, why).remedy(remedy)];
+        }
+    };
+    let fields = match &types.fields {
+        Ok([there, all]) => finding(
+            Section::Types,
+            "fields",
+            State::Ok,
+            format!("{there} of {all} are there"),
+        ),
+        Err(why) => finding(Section::Types, "fields", State::Missing, why).remedy(remedy),
+    };
+    let parts = types.parts.join(", ");
+    vec![finding(Section::Types, "BTF", State::Ok, parts), fields]
+}
+
+fn probe(step: &Step, facts: &Facts) -> Finding {
+    let bad = if step.required {
+        State::Missing
+    } else {
+        State::Absent
+    };
+    let absent = || finding(Section::Probes, step.name, bad, step.without);
+    match &facts.trial {
+        Trial::Untried => finding(Section::Probes, step.name, State::Untried, step.shows),
+        Trial::Failed(why) => absent().remedy(why),
+        Trial::Done(states) => match states.iter().find(|state| state.name == step.name) {
+            Some(state) if state.attached => Finding {
+                hook: Some(state.hook.clone()),
+                tried: state.tried.clone(),
+                ..finding(Section::Probes, step.name, State::Ok, step.shows)
+            },
+            Some(state) => Finding {
+                tried: state.tried.clone(),
+                remedy: remedy(state, facts),
+                ..absent()
+            },
+            None => absent(),
+        },
+    }
+}
+
+/// What would bring a refused probe, where something would.
+fn remedy(state: &ProbeState, facts: &Facts) -> Option<String> {
+    let refused = |what: &str| state.tried.iter().any(|tried| tried.refused.contains(what));
+    if refused("CONFIG_KPROBE_EVENTS") {
+        Some("a kernel with CONFIG_KPROBE_EVENTS".to_owned())
+    } else if refused("Operation not permitted") && facts.lockdown != "none" {
+        Some(format!("boot without lockdown (it is {})", facts.lockdown))
+    } else {
+        None
+    }
+}

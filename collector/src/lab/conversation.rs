@@ -1,0 +1,230 @@
+//! What is heard from the lab. The lab runs a kernel and a guest that are not trusted: any bytes
+//! give a result or an error, and nothing is written outside of the folder given.
+
+use std::{
+    io::{self, BufRead, Read as _},
+    path::Path,
+};
+
+use super::job::{MESSAGE_BYTES, Message, Stage, Trouble};
+
+/// Why what was heard makes no sense.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversationError {
+    /// The stream broke, or what came could not be passed on.
+    #[error("while listening to the lab")]
+    Io(#[from] io::Error),
+    /// Not from our init.
+    #[error("the lab said something that is no message: {text}")]
+    Message {
+        /// The beginning of it.
+        text: String,
+    },
+    /// The results came without anybody having asked for them.
+    #[error("the lab sent results, but none were asked for")]
+    Unasked,
+    /// The archive.
+    #[error("while unpacking what the lab sent")]
+    Archive(#[source] io::Error),
+    /// Something in the archive that has no place in it.
+    #[error("the lab's archive has {what} at {path:?}")]
+    Entry {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        path: String,
+    },
+}
+
+/// Who wants to know while it happens.
+pub trait Listener {
+    /// Another stage begins.
+    fn stage(&mut self, stage: Stage);
+    /// The command's standard output.
+    fn stdout(&mut self, text: &str) -> io::Result<()>;
+    /// The command's standard error.
+    fn stderr(&mut self, text: &str) -> io::Result<()>;
+}
+
+/// What was heard up to the end.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The stage in which it ended.
+    pub stage: Stage,
+    /// The command's exit code.
+    pub ended: Option<u8>,
+    /// Why the lab gave up.
+    pub failed: Option<Trouble>,
+}
+
+/// Listens until the lab is silent; results go to the folder.
+pub fn listen(
+    mut from: impl BufRead,
+    to: &mut impl Listener,
+    results: Option<&Path>,
+) -> Result<Heard, ConversationError> {
+    let mut heard = Heard {
+        stage: Stage::Boot,
+        ended: None,
+        failed: None,
+    };
+    while let Some(message) = next(&mut from)? {
+        match message {
+            Message::Stage(stage) => {
+                heard.stage = stage;
+                to.stage(stage);
+            }
+            Message::Stdout(text) => to.stdout(&text)?,
+            Message::Stderr(text) => to.stderr(&text)?,
+            Message::Ended(code) => heard.ended = Some(code),
+            Message::Failed(trouble) => heard.failed = Some(trouble),
+            Message::Results => {
+                let folder = results.ok_or(ConversationError::Unasked)?;
+                unpack(&mut from, folder)?;
+                // The machine goes off by itself: until then it is listened to.
+                io::copy(&mut from, &mut io::sink())?;
+                break;
+            }
+        }
+    }
+    Ok(heard)
+}
+
+/// The next message; nothing at the end of the stream.
+fn next(from: &mut impl BufRead) -> Result<Option<Message>, ConversationError> {
+    let mut line = Vec::new();
+    from.by_ref()
+        .take(MESSAGE_BYTES)
+        .read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(&line).map_err(|_| ConversationError::Message {
+        text: String::from_utf8_lossy(&line).chars().take(80).collect(),
+    })?;
+    Ok(Some(message))
+}
+
+fn unpack(from: impl io::Read, folder: &Path) -> Result<(), ConversationError> {
+    let mut archive = tar::Archive::new(from);
+    for entry in archive.entries().map_err(ConversationError::Archive)? {
+        let mut entry = entry.map_err(ConversationError::Archive)?;
+        let refused = |what, entry: &tar::Entry<'_, _>| ConversationError::Entry {
+            what,
+            path: String::from_utf8_lossy(&entry.path_bytes()).into_owned(),
+        };
+        match entry.header().entry_type() {
+            tar::EntryType::Regular | tar::EntryType::Directory => {}
+            // A link could lead the next entry out of the folder.
+            _ => return Err(refused("something other than a file or a folder", &entry)),
+        }
+        if !entry
+            .unpack_in(folder)
+            .map_err(ConversationError::Archive)?
+        {
+            return Err(refused("a path that leads outside", &entry));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Said(String);
+
+    impl Listener for Said {
+        fn stage(&mut self, stage: Stage) {
+            self.0 += &format!("[{stage:?}]");
+        }
+        fn stdout(&mut self, text: &str) -> io::Result<()> {
+            self.0 += text;
+            Ok(())
+        }
+        fn stderr(&mut self, text: &str) -> io::Result<()> {
+            self.0 += &format!("({text})");
+            Ok(())
+        }
+    }
+
+    fn stream(messages: &[Message]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for message in messages {
+            serde_json::to_writer(&mut bytes, message).expect("a message");
+            bytes.push(b'\n');
+        }
+        bytes
+    }
+
+    fn archive(name: &str, kind: tar::EntryType) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        // Written raw: the builder itself refuses such names.
+        header.as_gnu_mut().expect("gnu").name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_entry_type(kind);
+        header.set_mode(0o600);
+        header.set_size(3);
+        header.set_cksum();
+        let mut builder = tar::Builder::new(Vec::new());
+        builder
+            .append(&header, b"abc".as_slice())
+            .expect("an entry");
+        builder.into_inner().expect("an archive")
+    }
+
+    #[test]
+    fn everything_is_passed_on_in_order() {
+        let mut bytes = stream(&[
+            Message::Stage(Stage::Command),
+            Message::Stdout("out\n".to_owned()),
+            Message::Stderr("err".to_owned()),
+            Message::Ended(3),
+            Message::Results,
+        ]);
+        bytes.extend(archive("output/x", tar::EntryType::Regular));
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut said = Said::default();
+        let heard = listen(bytes.as_slice(), &mut said, Some(folder.path())).expect("sense");
+        assert_eq!(said.0, "[Command]out\n(err)");
+        assert_eq!((heard.stage, heard.ended), (Stage::Command, Some(3)));
+        let file = std::fs::read(folder.path().join("output/x")).expect("unpacked");
+        assert_eq!(file, b"abc");
+    }
+
+    #[test]
+    fn an_archive_stays_in_its_folder() {
+        let cases = [
+            ("../x", tar::EntryType::Regular, "outside"),
+            ("a/../../x", tar::EntryType::Regular, "outside"),
+            ("x", tar::EntryType::Symlink, "other than"),
+            ("x", tar::EntryType::Char, "other than"),
+        ];
+        for (name, kind, word) in cases {
+            let root = tempfile::tempdir().expect("a folder");
+            let folder = root.path().join("in");
+            std::fs::create_dir(&folder).expect("a folder");
+            let mut bytes = stream(&[Message::Results]);
+            bytes.extend(archive(name, kind));
+            let error =
+                listen(bytes.as_slice(), &mut Said::default(), Some(&folder)).expect_err("refused");
+            assert!(error.to_string().contains(word), "{name}: {error}");
+            assert!(!root.path().join("x").exists(), "{name}");
+        }
+        let bytes = stream(&[Message::Results]);
+        assert!(listen(bytes.as_slice(), &mut Said::default(), None).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..2000), results: bool) {
+            let folder = tempfile::tempdir().expect("a folder");
+            let mut stream = if results { stream(&[Message::Results]) } else { Vec::new() };
+            stream.extend(bytes);
+            // An error or a result: both are fine, a panic is not.
+            let _ = listen(stream.as_slice(), &mut Said::default(), Some(folder.path()));
+        }
+    }
+}

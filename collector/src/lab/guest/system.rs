@@ -1,0 +1,65 @@
+//! What an init does: mounts, modules, power.
+
+use std::{ffi::CString, fs, fs::File, io};
+
+use anyhow::Context as _;
+use rustix::system::{RebootCommand, finit_module, reboot};
+
+use crate::lab::job::{MODULES, Module};
+
+/// Kind and place of each file system, parents first.
+const MOUNTS: &[(&str, &str)] = &[
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("debugfs", "/sys/kernel/debug"),
+    ("tracefs", "/sys/kernel/tracing"),
+    ("securityfs", "/sys/kernel/security"),
+];
+
+/// Mounts what the collector reads.
+pub fn mount_all() -> anyhow::Result<()> {
+    for (kind, place) in MOUNTS {
+        fs::create_dir_all(place).with_context(|| format!("while making {place}"))?;
+        mount(kind, place).with_context(|| format!("while mounting {kind} at {place}"))?;
+    }
+    Ok(())
+}
+
+fn mount(kind: &str, place: &str) -> io::Result<()> {
+    let (kind, place) = (CString::new(kind)?, CString::new(place)?);
+    // SAFETY: three strings that end, and no data.
+    let result = unsafe {
+        libc::mount(
+            kind.as_ptr(),
+            place.as_ptr(),
+            kind.as_ptr(),
+            0,
+            std::ptr::null(),
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Loads a module that was packed.
+pub fn load(module: &Module) -> anyhow::Result<()> {
+    let path = format!("{MODULES}/{}.ko", module.name);
+    let loading = || format!("while loading {path} {}", module.parameters);
+    let file = File::open(&path).with_context(loading)?;
+    let parameters = CString::new(module.parameters.as_str())?;
+    finit_module(&file, &parameters, 0).with_context(loading)
+}
+
+/// Switches the machine off; returns only if that failed.
+pub fn power_off() -> io::Error {
+    rustix::fs::sync();
+    match reboot(RebootCommand::PowerOff) {
+        Ok(()) => io::Error::other("the machine stays on"),
+        Err(error) => error.into(),
+    }
+}

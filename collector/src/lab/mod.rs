@@ -1,0 +1,396 @@
+//! `collector lab`: a stock distribution kernel in QEMU with KVM's shadow MMU, and this same
+//! program as its init. Needs no root, no KVM and no special machine.
+//!
+//! ```text
+//! mod          the order of things on this side
+//! kernel       which image, which modules' folder
+//! modules      module files, in load order
+//! initramfs    what is packed
+//! machine      QEMU
+//! watch        the time limit, Ctrl-C
+//! job          what both sides know
+//! conversation what is heard from the other side
+//! guest        the other side: PID 1 of the lab
+//! ```
+
+mod conversation;
+pub mod guest;
+mod initramfs;
+mod job;
+mod kernel;
+mod machine;
+mod modules;
+mod watch;
+
+use std::{
+    fs::{self, File},
+    io::{self, BufReader, BufWriter, Write as _},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context as _, anyhow};
+use indicatif::{ProgressBar, ProgressStyle};
+use tempfile::TempDir;
+
+use crate::{failure::Failure, privileges, recording};
+use conversation::{Heard, Listener};
+use initramfs::Initramfs;
+use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
+use kernel::{Kernel, KernelError};
+use machine::{Machine, MachineError, Parts};
+use modules::{Loadable, ModuleError, Tree};
+use watch::{Stopped, Watch};
+
+/// The way out.
+const PORT_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
+/// QEMU emulates AMD's SVM, not Intel's VMX.
+const KVM_MODULES: &[&str] = &["kvm_amd"];
+/// The parameter without which nothing would be shadowed; the user's own come after it.
+const SHADOW: (&str, &str) = ("kvm_amd", "npt=0");
+
+/// What to do in the lab.
+#[derive(Debug)]
+pub struct Order {
+    /// Arguments of the collector inside.
+    pub command: Vec<String>,
+    /// What is brought out: its path inside, and where it goes.
+    pub output: Option<Output>,
+    /// Where counts of an independent observer go.
+    pub observer: Option<PathBuf>,
+    /// QEMU, if not the one in PATH.
+    pub qemu: Option<PathBuf>,
+    /// Where the kernel is, if not an installed one.
+    pub kernel: Option<PathBuf>,
+    /// Where its modules are, if not with it.
+    pub modules: Option<PathBuf>,
+    /// Parameters of modules: name of the module, `name=value`.
+    pub parameters: Vec<(String, String)>,
+    /// CPUs of the lab.
+    pub cpus: u16,
+    /// Memory of the lab.
+    pub memory_mib: u32,
+    /// Longest time in all.
+    pub timeout: Duration,
+    /// Print the console.
+    pub verbose: bool,
+}
+
+/// What is brought out.
+#[derive(Debug)]
+pub struct Output {
+    /// In the lab.
+    pub inside: PathBuf,
+    /// Here; not there yet.
+    pub outside: PathBuf,
+}
+
+/// Boots, runs, and brings the results out.
+pub fn run(order: &Order) -> Result<ExitCode, Failure> {
+    let outputs = order.output.iter().map(|output| &output.outside);
+    for output in outputs.chain(&order.observer) {
+        recording::check_output(output)?;
+    }
+    let qemu = match &order.qemu {
+        Some(path) => path.clone(),
+        None => machine::find().map_err(no_qemu)?,
+    };
+    let root = order.kernel.as_deref().unwrap_or(Path::new("/"));
+    let kernel = Kernel::find(root, order.modules.as_deref()).map_err(no_kernel)?;
+    let modules = Modules::of(&kernel).map_err(|error| {
+        Failure::host(error).hint("a distribution's own kernel has them; --kernel takes one")
+    })?;
+    // Some distributions let only root read it, so that is done before root is given up.
+    let image = fs::read(&kernel.image)
+        .with_context(|| format!("while reading {}", kernel.image.display()))?;
+    if privileges::is_root() {
+        privileges::drop_root()?;
+    }
+
+    let results = results(order)?;
+    let folder = tempfile::Builder::new()
+        .prefix("shadowscope-lab-")
+        .tempdir()
+        .context("while making a folder for the lab")?;
+    let (image_path, initramfs) = (
+        folder.path().join("kernel"),
+        folder.path().join("initramfs"),
+    );
+    fs::write(&image_path, image).context("while copying the kernel")?;
+    pack(order, &modules, &initramfs)?;
+
+    let mut screen = Screen::new(&kernel.release, &order.command);
+    let show = screen.console(order.verbose);
+    let command_line = command_line(order);
+    let parts = Parts {
+        qemu: &qemu,
+        kernel: &image_path,
+        initramfs: &initramfs,
+        command_line: &command_line,
+        cpus: order.cpus,
+        memory_mib: order.memory_mib,
+    };
+    let (mut machine, stream) = Machine::start(&parts, show)?;
+    let watch = Watch::start(machine.pid(), order.timeout).context("while watching the lab")?;
+    let heard = conversation::listen(
+        BufReader::new(stream),
+        &mut screen,
+        results.as_ref().map(TempDir::path),
+    );
+    if heard.is_err() {
+        // What it has to say is of no use any more.
+        machine.kill();
+    }
+    let tail = machine.wait().context("while waiting for QEMU")?;
+    let stopped = watch.finish();
+    screen.finish();
+
+    let code = verdict(order, &qemu, heard?, stopped, &tail)?;
+    if let (Some(output), Some(results)) = (&order.output, &results) {
+        bring_out(&results.path().join(OUTPUT), &output.outside)?;
+    }
+    if let (Some(observer), Some(results)) = (&order.observer, &results) {
+        bring_out(&results.path().join(OBSERVED), observer)?;
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// The modules of one kernel that the lab loads.
+struct Modules {
+    port: Vec<Loadable>,
+    kvm: Vec<Loadable>,
+}
+
+impl Modules {
+    fn of(kernel: &Kernel) -> Result<Self, ModuleError> {
+        let tree = Tree::open(&kernel.modules)?;
+        let port = tree.closure(PORT_MODULES)?;
+        let mut kvm = tree.closure(KVM_MODULES)?;
+        kvm.retain(|module| !port.contains(module));
+        Ok(Self { port, kvm })
+    }
+}
+
+/// A folder beside the output, so that what is unpacked there can be renamed.
+fn results(order: &Order) -> Result<Option<TempDir>, Failure> {
+    let Some(output) = order.output.as_ref() else {
+        return Ok(None);
+    };
+    let parent = match output.outside.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let folder = tempfile::Builder::new()
+        .prefix(".shadowscope-lab-")
+        .tempdir_in(parent)
+        .with_context(|| format!("while making a folder in {}", parent.display()))?;
+    Ok(Some(folder))
+}
+
+/// What was not there inside is not made outside.
+fn bring_out(from: &Path, to: &Path) -> Result<(), Failure> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::failed(
+            anyhow!(error).context(format!("while making {}", to.display())),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn pack(order: &Order, modules: &Modules, to: &Path) -> Result<(), Failure> {
+    let file = File::create(to).context("while making the lab's initramfs")?;
+    let mut archive = Initramfs::new(BufWriter::with_capacity(1 << 20, file))?;
+    archive.file("/init", Path::new("/proc/self/exe"))?;
+    archive.folder(job::WORK)?;
+    for module in modules.port.iter().chain(&modules.kvm) {
+        let name = format!("{}/{}.ko", job::MODULES, module.name);
+        archive.bytes(&name, &module.elf)?;
+    }
+    let parameters = parameters(order);
+    let with_parameters = |modules: &[Loadable]| {
+        let module = |module: &Loadable| Module {
+            name: module.name.clone(),
+            parameters: parameters
+                .iter()
+                .filter(|(name, _)| *name == module.name)
+                .map(|(_, parameter)| parameter.as_str())
+                .collect::<Vec<_>>()
+                .join(" "),
+        };
+        modules.iter().map(module).collect()
+    };
+    let job = Job {
+        port_modules: with_parameters(&modules.port),
+        kvm_modules: with_parameters(&modules.kvm),
+        // Otherwise nothing is shadowed, so there is nothing that the emulator could get wrong.
+        shadow: !parameters
+            .iter()
+            .any(|(name, value)| *name == SHADOW.0 && value == "npt=1"),
+        command: order.command.clone(),
+        output: order.output.as_ref().map(|output| output.inside.clone()),
+        observe: order.observer.is_some(),
+    };
+    archive.bytes(job::JOB, &serde_json::to_vec(&job)?)?;
+    Ok(archive.finish()?)
+}
+
+/// Ours, then the user's: the kernel takes the last of several.
+fn parameters(order: &Order) -> Vec<(String, String)> {
+    let ours = (SHADOW.0.to_owned(), SHADOW.1.to_owned());
+    [ours].into_iter().chain(order.parameters.clone()).collect()
+}
+
+fn command_line(order: &Order) -> String {
+    let mut line = "console=ttyS0 panic=-1".to_owned();
+    if !order.verbose {
+        line += " quiet";
+    }
+    // For a KVM that is built in; a module gets them when it is loaded.
+    for (module, parameter) in parameters(order) {
+        line += &format!(" {module}.{parameter}");
+    }
+    line + " -- " + guest::SUBCOMMAND
+}
+
+fn no_qemu(error: MachineError) -> Failure {
+    Failure::host(error)
+        .hint("sudo apt-get install --no-install-recommends qemu-system-x86; or --qemu PATH")
+}
+
+fn no_kernel(error: KernelError) -> Failure {
+    let unreadable = error.unreadable();
+    let hint = if unreadable.is_empty() {
+        "sudo apt-get install linux-image-amd64 (Debian) or linux-image-generic (Ubuntu); or, without \
+         installing it: apt-get download a linux-image package, dpkg -x it into a folder, --kernel FOLDER"
+            .to_owned()
+    } else {
+        let paths: Vec<_> = unreadable
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        format!("sudo chmod a+r {}; or run this with sudo", paths.join(" "))
+    };
+    Failure::host(error).hint(hint)
+}
+
+/// The command's exit code, or why there is none.
+fn verdict(
+    order: &Order,
+    qemu: &Path,
+    heard: Heard,
+    stopped: Option<Stopped>,
+    tail: &[String],
+) -> Result<u8, Failure> {
+    let (stage, console) = (doing(heard.stage), console(tail));
+    match (heard.failed, heard.ended, stopped) {
+        (Some(Trouble::Emulator(what)), ..) => Err(wrong_emulator(qemu, &what)),
+        (Some(Trouble::Other(what)), ..) => Err(Failure::failed(anyhow!("in the lab: {what}"))),
+        (None, _, Some(Stopped::Interrupted)) => {
+            Err(Failure::failed(anyhow!("interrupted while {stage}")))
+        }
+        (None, _, Some(Stopped::Late)) => Err(Failure::failed(anyhow!(
+            "the lab was not done after {} s, while {stage}{console}",
+            order.timeout.as_secs_f64()
+        ))
+        .hint("--timeout gives it longer; -v shows its console")),
+        (None, Some(code), None) => Ok(code),
+        (None, None, None) if heard.stage == Stage::SelfTest => Err(wrong_emulator(
+            qemu,
+            &format!("the lab's machine stopped while {stage}{console}"),
+        )),
+        (None, None, None) => Err(Failure::failed(anyhow!(
+            "the lab's machine stopped while {stage}{console}"
+        ))
+        .hint("-v shows its whole console; --memory gives it more memory")),
+    }
+}
+
+fn wrong_emulator(qemu: &Path, what: &str) -> Failure {
+    let version = machine::version(qemu);
+    Failure::host(anyhow!(
+        "this QEMU gets shadow paging wrong ({version}): {what}"
+    ))
+    .hint(
+        "nothing was recorded; QEMU 7.2, as in Debian 12, is known to be right: --qemu PATH takes another one",
+    )
+}
+
+fn console(tail: &[String]) -> String {
+    if tail.is_empty() {
+        "; its console is empty".to_owned()
+    } else {
+        format!("; the end of its console:\n  {}", tail.join("\n  "))
+    }
+}
+
+fn doing(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Boot => "starting",
+        Stage::Modules => "loading KVM",
+        Stage::SelfTest => "testing the emulator",
+        Stage::Command => "running the command",
+        Stage::Results => "sending the results",
+    }
+}
+
+/// What the person who waits can see.
+struct Screen {
+    bar: ProgressBar,
+    kernel: String,
+    command: String,
+}
+
+impl Screen {
+    fn new(kernel: &str, command: &[String]) -> Self {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::default_spinner());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        let mut screen = Self {
+            bar,
+            kernel: kernel.to_owned(),
+            command: command.join(" "),
+        };
+        screen.stage(Stage::Boot);
+        screen
+    }
+
+    /// Prints the lab's console, if that is wanted.
+    fn console(&self, wanted: bool) -> impl Fn(&str) + Clone + Send + 'static {
+        let bar = self.bar.clone();
+        move |line| {
+            if wanted {
+                bar.suspend(|| eprintln!("lab: {line}"));
+            }
+        }
+    }
+
+    fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Listener for Screen {
+    fn stage(&mut self, stage: Stage) {
+        let what = match stage {
+            Stage::Boot => format!("Linux {}", self.kernel),
+            Stage::Command => format!("collector {}", self.command),
+            _ => String::new(),
+        };
+        self.bar
+            .set_message(format!("lab: {} {what}", doing(stage)));
+    }
+
+    fn stdout(&mut self, text: &str) -> io::Result<()> {
+        self.bar.suspend(|| {
+            let mut out = io::stdout().lock();
+            out.write_all(text.as_bytes())?;
+            out.flush()
+        })
+    }
+
+    fn stderr(&mut self, text: &str) -> io::Result<()> {
+        self.bar
+            .suspend(|| io::stderr().lock().write_all(text.as_bytes()))
+    }
+}

@@ -1,0 +1,96 @@
+//! What a thread is doing to the shadow tables, so that each changed entry has its cause.
+//!
+//! The functions nest (a lookup may sync a page), so each thread has a small stack of causes.
+
+use aya_ebpf::{
+    helpers::bpf_get_current_pid_tgid,
+    macros::{kprobe, kretprobe, map},
+    maps::LruHashMap,
+    programs::{ProbeContext, RetProbeContext},
+};
+use events::Cause;
+
+/// Keyed by thread id: causes, a byte each, the innermost lowest. A return that the kernel did not
+/// report (`nmissed`) leaves one behind until the thread's next fault; it decides no value.
+#[map]
+static DOING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+
+#[inline(always)]
+fn thread() -> u32 {
+    bpf_get_current_pid_tgid() as u32
+}
+
+/// The thread begins to do this.
+#[inline(always)]
+pub fn enter(cause: Cause) {
+    let thread = thread();
+    match DOING.get_ptr_mut(thread) {
+        // SAFETY: only this thread uses its value.
+        Some(stack) => unsafe { *stack = *stack << 8 | cause as u64 },
+        // A full map evicts its oldest: then a change has the cause `other`.
+        None => {
+            let _ = DOING.insert(thread, cause as u64, 0);
+        }
+    }
+}
+
+/// What the thread is doing, if it is one of these things.
+#[inline(always)]
+pub fn current() -> Option<Cause> {
+    // SAFETY: the value is copied at once.
+    let stack = unsafe { DOING.get(thread()) }.copied()?;
+    // The innermost is one of those that `enter` put there, each compared by its number.
+    let innermost = stack as u8;
+    [
+        Cause::GuestWrite,
+        Cause::Sync,
+        Cause::Invlpg,
+        Cause::HostUnmap,
+        Cause::DirtyLog,
+        Cause::WriteProtect,
+        Cause::Memslot,
+    ]
+    .into_iter()
+    .find(|cause| *cause as u8 == innermost)
+}
+
+/// Nothing is under way on this thread.
+#[inline(always)]
+pub fn clear() {
+    if let Some(stack) = DOING.get_ptr_mut(thread()) {
+        // SAFETY: only this thread uses its value.
+        unsafe { *stack = 0 };
+    }
+}
+
+// Return of each function that another program of this kind hooks.
+#[kretprobe]
+pub fn cause_ends(_: RetProbeContext) -> u32 {
+    if let Some(stack) = DOING.get_ptr_mut(thread()) {
+        // SAFETY: only this thread uses its value.
+        unsafe { *stack >>= 8 };
+    }
+    0
+}
+
+// __kvm_sync_page(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp), Linux 6.1:
+// paging64_sync_page and paging32_sync_page, same arguments.
+#[kprobe]
+pub fn sync_begins(_: ProbeContext) -> u32 {
+    enter(Cause::Sync);
+    0
+}
+
+// __kvm_mmu_invalidate_addr(struct kvm_vcpu *vcpu, ...), Linux 6.1: paging64_invlpg and paging32_invlpg.
+#[kprobe]
+pub fn invlpg_begins(_: ProbeContext) -> u32 {
+    enter(Cause::Invlpg);
+    0
+}
+
+// __kvm_mmu_get_shadow_page(struct kvm *kvm, ...): takes write access to the frame that becomes a table.
+#[kprobe]
+pub fn write_protect_begins(_: ProbeContext) -> u32 {
+    enter(Cause::WriteProtect);
+    0
+}

@@ -1,0 +1,69 @@
+//! Which tables a vCPU runs on.
+
+use aya_ebpf::{macros::kretprobe, programs::RetProbeContext};
+use events::{Gpa, Gva, Hpa, Probe, RecordKind, Root, Vcpu};
+
+use crate::{
+    kernel::{Window, config, now, offset, read, role_level},
+    ring::{lose, reserve, submit},
+    vcpus,
+};
+
+/// `VCPU_REGS_RIP`.
+const RIP: u32 = 16;
+/// Bit of `VCPU_REGS_RIP` in `regs_avail`: VMX reads RIP only when KVM asks for it.
+const RIP_AVAILABLE: u32 = 1 << RIP;
+/// `INVALID_PAGE`: no root is loaded.
+const NO_ROOT: u64 = u64::MAX;
+
+/// Reads RIP and the roots in use, and records the roots if they are not those last recorded.
+#[inline(always)]
+pub fn update(vcpu: &mut Vcpu) -> Option<()> {
+    // RIP is the last of the registers; the marks of which are valid and CR3 follow closely.
+    let keeps_rip = config!(keeps_rip) != 0;
+    let rip = offset!(vcpu_regs).wrapping_add(8 * RIP);
+    let from = if keeps_rip { rip } else { offset!(vcpu_cr3) };
+    let arch = Window::<48>::read(vcpu.vcpu_ptr, from)?;
+    let cr3: u64 = arch.get(offset!(vcpu_cr3))?;
+    vcpu.fault.known &= !events::Fault::RIP;
+    if keeps_rip && arch.get::<u32>(offset!(vcpu_regs_avail))? & RIP_AVAILABLE != 0 {
+        vcpu.fault.rip = Gva(arch.get(rip)?);
+        vcpu.fault.known |= events::Fault::RIP;
+    }
+    let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
+    let mmu = Window::<32>::read(mmu, offset!(mmu_root_hpa))?;
+    let root: u64 = mmu.get(offset!(mmu_root_hpa))?;
+    if root == NO_ROOT || (cr3 == vcpu.fault.cr3.0 && root == vcpu.fault.root.0) {
+        return Some(());
+    }
+    let role: u32 = mmu.get(offset!(mmu_root_role))?;
+    vcpu.fault.cr3 = Gpa(cr3);
+    vcpu.fault.root = Hpa(root);
+    vcpu.root_level = role_level(role);
+    // Without room it is counted as lost, and the roots are known all the same.
+    let Some(mut entry) = reserve::<Root>(RecordKind::Root, Probe::Root, vcpu.vm, vcpu.vcpu, now())
+    else {
+        return Some(());
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: reserved room for one record.
+    unsafe {
+        (*record).cr3 = vcpu.fault.cr3;
+        (*record).root = vcpu.fault.root;
+        (*record).level = vcpu.root_level;
+        (*record).reserved = [0; 7];
+    }
+    submit(entry);
+    Some(())
+}
+
+// kvm_mmu_load(struct kvm_vcpu *vcpu) and kvm_mmu_new_pgd(struct kvm_vcpu *vcpu, gpa_t new_pgd), done.
+#[kretprobe]
+pub fn root_changed(_: RetProbeContext) -> u32 {
+    if let Some(vcpu) = vcpus::current()
+        && update(vcpu).is_none()
+    {
+        lose(Probe::Read);
+    }
+    0
+}

@@ -1,0 +1,128 @@
+//! When a fault comes how far, where functions may be hooked.
+
+use aya_ebpf::{
+    macros::{kprobe, kretprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext, RetProbeContext},
+};
+use events::{Gva, Moment, Outcomes, Probe, Vcpu};
+
+use crate::{
+    causes,
+    faults::{self, begin, close, emit, since},
+    kernel::{now, offset, read},
+    ring::lose,
+    vcpus,
+};
+
+/// Notes the moment, the first time that it comes in this fault.
+#[inline(always)]
+fn note(vcpu: &mut Vcpu, moment: Moment) {
+    if vcpu.fault.moments[moment as usize] == events::NOT_SEEN {
+        vcpu.fault.moments[moment as usize] = since(vcpu);
+    }
+}
+
+/// A fault whose frame is being looked up.
+#[inline(always)]
+fn looking_up() -> Option<&'static mut Vcpu> {
+    let vcpu = vcpus::current()?;
+    matches!(vcpu.step, Vcpu::CALLED | Vcpu::WALKING | Vcpu::WALKED).then_some(vcpu)
+}
+
+// TP_PROTO(struct kvm_vcpu *vcpu, u32 isa): the guest left.
+#[raw_tracepoint]
+pub fn kvm_exit(_: RawTracePointContext) {
+    if let Some(vcpu) = vcpus::current() {
+        vcpu.exit = now();
+    }
+}
+
+// TP_PROTO(struct kvm_vcpu *vcpu, bool force_immediate_exit): the guest runs again.
+#[raw_tracepoint]
+pub fn kvm_entry(_: RawTracePointContext) {
+    let Some(vcpu) = vcpus::current() else { return };
+    vcpu.entries_seen = 1;
+    vcpu.exit = 0;
+    if vcpu.step == Vcpu::IDLE && vcpu.decided == 0 {
+        return;
+    }
+    decide(vcpu);
+    note(vcpu, Moment::Entry);
+    emit(vcpu);
+    vcpu.step = Vcpu::IDLE;
+}
+
+#[inline(always)]
+fn decide(vcpu: &mut Vcpu) {
+    match read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
+        Some(outcomes) => close(vcpu, &outcomes),
+        None => lose(Probe::Read),
+    }
+}
+
+// kvm_mmu_page_fault(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, u64 error_code, void *insn, int insn_len)
+#[kprobe]
+pub fn fault_begins(ctx: ProbeContext) -> u32 {
+    let Some(vcpu) = vcpus::current() else {
+        return 0;
+    };
+    let (Some(gva), Some(error_code)) = (ctx.arg::<u64>(1), ctx.arg::<u64>(2)) else {
+        return 0;
+    };
+    causes::clear();
+    let Some(outcomes) = read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
+        lose(Probe::Read);
+        return 0;
+    };
+    close(vcpu, &outcomes);
+    emit(vcpu);
+    vcpu.outcomes = outcomes;
+    begin(vcpu, now(), Gva(gva), error_code as u32);
+    vcpu.step = Vcpu::CALLED;
+    0
+}
+
+// Return of kvm_mmu_page_fault. The guest's own fault is decided when it is injected.
+#[kretprobe]
+pub fn fault_ends(_: RetProbeContext) -> u32 {
+    if let Some(vcpu) = vcpus::current()
+        && vcpu.step != Vcpu::REFUSED
+    {
+        decide(vcpu);
+        if vcpu.entries_seen == 0 {
+            emit(vcpu);
+        }
+    }
+    0
+}
+
+// hva_to_pfn(...): the memslot gave the HVA.
+#[kprobe]
+pub fn hva_known(_: ProbeContext) -> u32 {
+    if let Some(vcpu) = looking_up() {
+        note(vcpu, Moment::HvaKnown);
+    }
+    0
+}
+
+// Return of kvm_mmu_faultin_pfn(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, unsigned int access),
+// up to Linux 6.12 kvm_faultin_pfn.
+#[kretprobe]
+pub fn pfn_known(_: RetProbeContext) -> u32 {
+    if let Some(vcpu) = looking_up() {
+        // A lookup that could not sleep is taken again: the last return counts.
+        vcpu.fault.moments[Moment::PfnKnown as usize] = since(vcpu);
+    }
+    0
+}
+
+// Return of x86_emulate_instruction(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, ...).
+#[kretprobe]
+pub fn emulated(_: RetProbeContext) -> u32 {
+    if let Some(vcpu) = vcpus::current()
+        && faults::is_open(vcpu)
+    {
+        note(vcpu, Moment::Emulated);
+    }
+    0
+}
