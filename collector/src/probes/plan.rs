@@ -161,6 +161,21 @@ const fn optional(
     }
 }
 
+/// Which thread runs which vCPU: asked only where the VMs are other processes'.
+pub const RUNNING: Step = required(
+    "running",
+    &[
+        &[entry(
+            "kvm_arch_vcpu_ioctl_run",
+            "kvm_arch_vcpu_ioctl_run",
+            &["vcpu"],
+        )],
+        &[tracepoint("sys_enter", &["regs", "id"])],
+    ],
+    "the thread that runs a vCPU, at every KVM_RUN",
+    "no thread of another process is known as a vCPU's",
+);
+
 impl Step {
     const fn fills(self, columns: &'static [&'static str]) -> Self {
         Self { columns, ..self }
