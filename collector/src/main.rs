@@ -1,5 +1,6 @@
 //! Records what the shadow MMU of a traced VM does.
 
+mod attach;
 mod cli;
 mod doctor;
 mod failure;
@@ -9,8 +10,10 @@ mod lab;
 mod privileges;
 mod probes;
 mod record;
+mod recording;
 mod run;
 mod vmm;
+mod vms;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,10 @@
 //! Giving up root once the probes are attached and the VM is made.
 //!
 //! Neither running a vCPU nor reading the ring asks for a capability: the open file descriptors
-//! carry the right.
+//! carry the right. Stopping another process's threads for a keyframe, and finding VMs that appear
+//! later, do: so `attach` keeps two of them, for its main thread alone.
 
-use std::{env, io};
+use std::{env, io, thread};
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -20,27 +21,60 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// What watching other processes takes: to stop their threads and to copy their descriptors, and to
+/// list the descriptors of other users' processes.
+pub const WATCHING: CapabilitySet =
+    CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+
 /// Becomes the user who called `sudo`, if there is one, and gives up every capability, for good. To
 /// be called before any thread starts: capabilities belong to threads.
 pub fn drop_root() -> Result<(), PrivilegeError> {
+    keep_only(CapabilitySet::empty())
+}
+
+/// As [`drop_root`], but the calling thread keeps `kept`.
+pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     let user = invoking_user(|name| env::var(name).ok())?;
     drop_bounding_set()?;
-    if let Some((uid, gid)) = user {
-        become_user(uid, gid)?;
-    }
-    let none = CapabilitySets {
-        effective: CapabilitySet::empty(),
-        permitted: CapabilitySet::empty(),
-        inheritable: CapabilitySet::empty(),
-    };
     let failed = |doing| {
         move |error: rustix::io::Errno| PrivilegeError {
             doing,
             source: error.into(),
         }
     };
-    rustix::thread::set_capabilities(None, none).map_err(failed("capset"))?;
+    if let Some((uid, gid)) = user {
+        // Else the change of user would take every capability.
+        rustix::thread::set_keep_capabilities(true).map_err(failed("keep_caps"))?;
+        become_user(uid, gid)?;
+        rustix::thread::set_keep_capabilities(false).map_err(failed("keep_caps"))?;
+    }
+    set_capabilities(kept)?;
     rustix::thread::set_no_new_privs(true).map_err(failed("no_new_privs"))
+}
+
+/// Does `work` on a thread without capabilities; threads that it starts have none either.
+pub fn without<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, PrivilegeError> {
+    thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            set_capabilities(CapabilitySet::empty())?;
+            Ok(work())
+        });
+        working
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn set_capabilities(kept: CapabilitySet) -> Result<(), PrivilegeError> {
+    let sets = CapabilitySets {
+        effective: kept,
+        permitted: kept,
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, sets).map_err(|error| PrivilegeError {
+        doing: "capset",
+        source: error.into(),
+    })
 }
 
 /// What no program started from here could regain.

@@ -1,7 +1,9 @@
 //! The command line.
 
+mod attach;
 mod doctor;
 mod lab;
+mod list;
 mod run;
 mod workloads;
 
@@ -25,6 +27,10 @@ pub struct Collector {
 enum Command {
     /// Say whether this host can do it, what will be seen, what not, and why
     Doctor(doctor::DoctorArgs),
+    /// Record VMs that other processes run already (needs root)
+    Attach(attach::AttachArgs),
+    /// List the VMs that run now (needs root)
+    List(list::ListArgs),
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
     /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
@@ -50,6 +56,8 @@ impl Collector {
     pub fn execute(self) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Doctor(args) => args.execute(),
+            Command::Attach(args) => args.execute(),
+            Command::List(args) => args.execute(),
             Command::Run(args) => args.execute(),
             Command::Lab(args) => args.execute(),
             Command::LabGuest => crate::lab::guest::run(),

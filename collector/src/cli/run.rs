@@ -10,6 +10,9 @@ use crate::{
     run::{self, Order},
 };
 
+/// Size of the ring buffer, unless said otherwise.
+pub const RING_MIB: u32 = 32;
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -28,7 +31,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
     /// Size of the ring buffer between kernel and collector, MiB, a power of two
-    #[arg(long, value_name = "MIB", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
     /// Run the workload without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every"])]
@@ -45,10 +48,6 @@ impl RunArgs {
     /// Runs and records.
     pub fn execute(self) -> Result<ExitCode, Failure> {
         let plan = plan(&self.workload, &self.params)?;
-        if !self.ring_mib.is_power_of_two() {
-            let error = anyhow::anyhow!("--ring-mib {} is not a power of two", self.ring_mib);
-            return Err(Failure::usage(error));
-        }
         let order = Order {
             plan,
             output: self
@@ -56,7 +55,7 @@ impl RunArgs {
                 .unwrap_or_else(|| default_output(&self.workload)),
             keyframe_every: self.keyframe_every,
             timeout: self.timeout,
-            ring_bytes: self.ring_mib << 20,
+            ring_bytes: ring_bytes(self.ring_mib)?,
             verbose: self.verbose,
             json: self.json,
         };
@@ -88,6 +87,15 @@ pub fn param(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("expected NAME=VALUE".to_owned()),
     }
+}
+
+/// The kernel wants a power of two.
+pub fn ring_bytes(mib: u32) -> Result<u32, Failure> {
+    if mib.is_power_of_two() {
+        return Ok(mib << 20);
+    }
+    let error = anyhow::anyhow!("--ring-mib {mib} is not a power of two");
+    Err(Failure::usage(error))
 }
 
 /// A time above zero, fractions allowed.

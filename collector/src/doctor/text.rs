@@ -51,7 +51,9 @@ pub fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
 
 fn line(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     let word = finding.state.word();
-    writeln!(out, "  {word:<7} {:<40} {}", finding.what, finding.found)?;
+    let place = finding.hook.as_ref().map(|hook| format!(" [{hook}]"));
+    let found = format!("{}{}", finding.found, place.unwrap_or_default());
+    writeln!(out, "  {word:<7} {:<40} {found}", finding.what)?;
     match (&finding.remedy, finding.section) {
         // Said once for all probes with the same refusal.
         (Some(_), Section::Probes) | (None, _) => Ok(()),

@@ -34,7 +34,7 @@ use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
-use crate::{failure::Failure, privileges, run};
+use crate::{failure::Failure, privileges, recording};
 use conversation::{Heard, Listener};
 use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
@@ -90,7 +90,7 @@ pub struct Output {
 pub fn run(order: &Order) -> Result<ExitCode, Failure> {
     let outputs = order.output.iter().map(|output| &output.outside);
     for output in outputs.chain(&order.observer) {
-        run::check_output(output)?;
+        recording::check_output(output)?;
     }
     let qemu = match &order.qemu {
         Some(path) => path.clone(),

@@ -12,6 +12,7 @@ use trace::{ProbeState, ProgramCost, Tried};
 use super::{
     KernelTypes,
     plan::{Attachment, Candidate, Hook, PLAN, Silent, Step},
+    vms::VmMaps,
 };
 
 /// The compiled probes. Aligned, since the object is parsed in place.
@@ -62,7 +63,8 @@ pub struct Probes {
     pub(super) cursor: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
-    states: Vec<ProbeState>,
+    pub(super) vms: VmMaps,
+    pub(super) states: Vec<ProbeState>,
     /// Programs that the kernel has accepted; one may be attached to several places.
     loaded: BTreeSet<&'static str>,
 }
@@ -111,6 +113,7 @@ impl Probes {
             cursor: Mutex::new(take(&mut ebpf, "CURSOR")?),
             seq: take(&mut ebpf, "SEQ")?,
             losses: take(&mut ebpf, "LOSSES")?,
+            vms: VmMaps::load(&mut ebpf)?,
             ebpf,
             states: Vec::new(),
             loaded: BTreeSet::new(),
@@ -135,7 +138,7 @@ impl Probes {
         missing
     }
 
-    fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
+    pub(super) fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
         let state = |hook: String, attached, note: String, tried| ProbeState {
             name: step.name.to_owned(),
             hook,

@@ -161,6 +161,21 @@ const fn optional(
     }
 }
 
+/// Which thread runs which vCPU: asked only where the VMs are other processes'.
+pub const RUNNING: Step = required(
+    "running",
+    &[
+        &[entry(
+            "kvm_arch_vcpu_ioctl_run",
+            "kvm_arch_vcpu_ioctl_run",
+            &["vcpu"],
+        )],
+        &[tracepoint("sys_enter", &["regs", "id"])],
+    ],
+    "the thread that runs a vCPU, at every KVM_RUN",
+    "no thread of another process is known as a vCPU's",
+);
+
 impl Step {
     const fn fills(self, columns: &'static [&'static str]) -> Self {
         Self { columns, ..self }
@@ -462,7 +477,42 @@ pub const PLAN: &[Step] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::PLAN;
+    use std::path::Path;
+
+    use super::{super::KernelTypes, PLAN};
+
+    /// Which way each kernel's BTF allows, for every step that has a choice or lacks one somewhere.
+    #[test]
+    fn each_kernel_has_its_way() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/probes/btf/fixtures");
+        let mut table = String::new();
+        for kernel in ["6.1", "6.12", "6.18-pvm", "7.2", "7.3"] {
+            let types = KernelTypes::from_folder(&fixtures.join(kernel)).expect("an extract");
+            table += &format!("{kernel}\n");
+            for step in PLAN {
+                let fits = step.candidates.iter().position(|candidate| {
+                    candidate
+                        .iter()
+                        .all(|attachment| attachment.fits(&types).is_ok())
+                });
+                let hook = |number: usize| step.candidates[number].last().map(|last| last.hook);
+                match fits {
+                    Some(0) if step.candidates.len() == 1 => {}
+                    Some(number) => {
+                        let hook = hook(number).expect("a hook");
+                        table += &format!("  {:<28} {hook}\n", step.name);
+                    }
+                    None => {
+                        let why = step.candidates[0]
+                            .iter()
+                            .find_map(|one| one.fits(&types).err());
+                        table += &format!("  {:<28} {}\n", step.name, why.expect("a reason"));
+                    }
+                }
+            }
+        }
+        insta::assert_snapshot!(table);
+    }
 
     #[test]
     fn every_step_has_a_name_of_its_own_and_a_candidate() {

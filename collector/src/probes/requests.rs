@@ -50,6 +50,9 @@ pub enum RequestError {
     /// The VM is not shadowed.
     #[error("this VM uses two-dimensional paging (EPT or NPT): there are no shadow tables")]
     TwoDimensional,
+    /// It has a number already.
+    #[error("this VM is traced already, as VM {}", .0.0)]
+    Followed(VmId),
     /// The probes could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -65,7 +68,7 @@ pub enum RequestError {
 
 impl Probes {
     /// Its result is in a map: aya's macro makes every raw tracepoint program return 0.
-    fn run(&self, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
+    pub(super) fn run(&self, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
         run(&self.ebpf, name, args)
     }
 
@@ -228,6 +231,6 @@ pub(super) fn number(descriptor: RawFd) -> Result<u64, RequestError> {
 }
 
 /// A thread that panicked in here leaves plain numbers behind, which are still right.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -27,13 +27,11 @@ struct Resolver {
     answer: Array<MapData, u64>,
 }
 
-/// The start of the kernel's direct map, found from a vCPU of this process. Refuses a VM that is
-/// not shadowed.
+/// The start of the kernel's direct map, found from a vCPU of this process.
 pub fn page_offset(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<u64, RequestError> {
     let config = &resolved.config;
     let mut resolver = Resolver::load(config)?;
     let vcpu_ptr = resolver.ask([number(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
-    resolver.refuse_two_dimensional(resolved, vcpu_ptr)?;
     let run = resolver.read(vcpu_ptr, config.offsets.vcpu_run)?;
     let physical = run_page(vcpu).map_err(|error: io::Error| {
         RequestError::DirectMap(format!("the kvm_run page: {error}"))
@@ -43,6 +41,20 @@ pub fn page_offset(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<u64, Req
             "kvm_run at {run:#x} cannot be the page at {physical:#x}"
         ))
     })
+}
+
+/// Whether a vCPU of this process, whose guest has paging on, has a direct root: then the hardware
+/// does the translation. (Without paging a shadow root is direct too.)
+pub fn is_two_dimensional(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<bool, RequestError> {
+    let Some([bit, _]) = resolved.role.get("direct") else {
+        return Ok(false);
+    };
+    let mut resolver = Resolver::load(&resolved.config)?;
+    let vcpu_ptr = resolver.ask([number(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
+    let mmu = resolver.read(vcpu_ptr, resolved.config.offsets.vcpu_mmu)?;
+    // The word behind is read along, and is not looked at.
+    let role = resolver.read(mmu, resolved.config.offsets.mmu_root_role)?;
+    Ok(role >> bit & 1 != 0)
 }
 
 impl Resolver {
@@ -72,24 +84,5 @@ impl Resolver {
     /// Eight bytes of a kernel struct.
     fn read(&mut self, base: u64, offset: u32) -> Result<u64, RequestError> {
         self.ask([0, base + u64::from(offset), 0, 0, 0])
-    }
-
-    /// With the guest's paging on, a direct root means that the hardware does the translation.
-    fn refuse_two_dimensional(
-        &mut self,
-        resolved: &Resolved,
-        vcpu_ptr: u64,
-    ) -> Result<(), RequestError> {
-        let Some([bit, _]) = resolved.role.get("direct") else {
-            return Ok(());
-        };
-        let mmu = self.read(vcpu_ptr, resolved.config.offsets.vcpu_mmu)?;
-        // The word behind is read along, and is not looked at.
-        let role = self.read(mmu, resolved.config.offsets.mmu_root_role)?;
-        if role >> bit & 1 != 0 {
-            Err(RequestError::TwoDimensional)
-        } else {
-            Ok(())
-        }
     }
 }

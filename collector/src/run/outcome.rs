@@ -3,7 +3,6 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    sync::atomic::Ordering,
 };
 
 use serde_json::json;
@@ -11,45 +10,31 @@ use serde_json::json;
 use super::Order;
 use crate::{
     failure::Failure,
-    record::Progress,
+    recording::Recorded,
     vmm::{GuestResult, VmmError},
 };
 
 /// A run that ended, one way or another.
 pub struct Outcome {
     recorded: Option<Recorded>,
+    /// What went wrong with the recording itself.
+    error: Option<anyhow::Error>,
     ran: Result<GuestResult, VmmError>,
     /// Frequency of the marks' clock.
     tsc_khz: Option<u32>,
 }
 
-struct Recorded {
-    faults: u64,
-    records: u64,
-    lost: u64,
-    bytes: u64,
-    /// What went wrong with the recording itself.
-    error: Option<anyhow::Error>,
-}
-
 impl Outcome {
     /// With a trace.
     pub fn traced(
-        progress: &Progress,
-        lost: u64,
+        recorded: Recorded,
         error: Option<anyhow::Error>,
         ran: Result<GuestResult, VmmError>,
         tsc_khz: Option<u32>,
     ) -> Self {
-        let recorded = Recorded {
-            faults: progress.faults.load(Ordering::Relaxed),
-            records: progress.records.load(Ordering::Relaxed),
-            lost,
-            bytes: progress.bytes.load(Ordering::Relaxed),
-            error,
-        };
         Self {
             recorded: Some(recorded),
+            error,
             ran,
             tsc_khz,
         }
@@ -59,20 +44,17 @@ impl Outcome {
     pub fn untraced(ran: Result<GuestResult, VmmError>, tsc_khz: Option<u32>) -> Self {
         Self {
             recorded: None,
+            error: None,
             ran,
             tsc_khz,
         }
     }
 
     /// Prints it, and gives the exit code.
-    pub fn report(mut self, order: &Order) -> Result<ExitCode, Failure> {
+    pub fn report(self, order: &Order) -> Result<ExitCode, Failure> {
         let trace = order.output.display();
-        let recording = self
-            .recorded
-            .as_mut()
-            .and_then(|recorded| recorded.error.take());
         let hint = format!("{trace} holds what happened up to there");
-        let result = match (self.ran, recording) {
+        let result = match (self.ran, self.error) {
             (Ok(result), None) => result,
             // The guest was stopped because nothing more could be kept.
             (Ok(_) | Err(VmmError::Cancelled), Some(error)) => {

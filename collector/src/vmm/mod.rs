@@ -57,6 +57,17 @@ pub struct Memslot {
     pub hva: u64,
 }
 
+/// A VM with one vCPU and no memory, which never runs: something of KVM's to look at.
+///
+/// # Errors
+/// As [`Vmm::new`].
+pub fn spare() -> Result<(VmFd, VcpuFd), VmmError> {
+    let kvm = Kvm::new().map_err(VmmError::no_kvm)?;
+    let vm = kvm.create_vm().map_err(VmmError::CreateVm)?;
+    let vcpu = vm.create_vcpu(0).map_err(VmmError::CreateVcpu)?;
+    Ok((vm, vcpu))
+}
+
 /// A virtual machine with one workload loaded, ready to run once.
 ///
 /// It has one memslot, of ordinary 4 KiB pages that nobody has touched yet (no huge

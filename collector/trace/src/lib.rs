@@ -38,4 +38,4 @@ pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};
 pub use segments::Segment;
 pub use table::{ColumnInfo, Row};
-pub use writer::TraceWriter;
+pub use writer::{MetaFile, TraceWriter};

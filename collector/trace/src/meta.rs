@@ -117,10 +117,22 @@ pub struct VmMeta {
     pub vm: u16,
     /// Process of the VMM.
     pub pid: u32,
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
     /// Ids of its vCPUs.
     pub vcpus: Vec<u16>,
     /// Its memory, from the start unless `from_ns` says later.
     pub memslots: Vec<Memslot>,
+    /// When tracing it began, on the trace's clock, ns.
+    #[serde(default)]
+    pub from_ns: u64,
+    /// When it ended, if it ended before the recording did.
+    #[serde(default)]
+    pub until_ns: Option<u64>,
+    /// Why it ended, if it did.
+    #[serde(default)]
+    pub ended: Option<String>,
     /// KVM's counters when tracing began.
     pub counters_before: Counters,
     /// KVM's counters when it ended; null in a trace that was cut.
@@ -142,7 +154,7 @@ pub struct Memslot {
     pub from_ns: u64,
 }
 
-/// KVM's own counters (`KVM_GET_STATS_FD`), by the kernel's names.
+/// KVM's own counters, named as `KVM_GET_STATS_FD` names them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counters {
     /// Of the VM.

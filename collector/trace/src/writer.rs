@@ -11,6 +11,24 @@ use polars::prelude::*;
 
 use crate::{Batch, Meta, Row, Segment, TraceError, segments::SEGMENTS};
 
+/// The `meta.json` of an open trace: what is known of a recording changes while it grows.
+#[derive(Clone, Debug)]
+pub struct MetaFile {
+    folder: PathBuf,
+}
+
+impl MetaFile {
+    /// Replaces it.
+    pub fn write(&self, meta: &Meta) -> Result<(), TraceError> {
+        let path = self.folder.join("meta.json");
+        let text = serde_json::to_vec_pretty(meta).map_err(|source| TraceError::Meta {
+            path: path.clone(),
+            source,
+        })?;
+        write_file(&path, &text)
+    }
+}
+
 /// An open trace that grows by segments.
 #[derive(Debug)]
 pub struct TraceWriter {
@@ -49,7 +67,7 @@ impl TraceWriter {
             segments: 0,
             rows: 0,
         };
-        writer.write_meta(meta)?;
+        writer.meta_file().write(meta)?;
         sync_folder(path.parent().unwrap_or(path))?;
         Ok(writer)
     }
@@ -92,14 +110,11 @@ impl TraceWriter {
         self.write_kind(number, &batch.losses)
     }
 
-    /// Replaces `meta.json`.
-    pub fn write_meta(&self, meta: &Meta) -> Result<(), TraceError> {
-        let path = self.path.join("meta.json");
-        let text = serde_json::to_vec_pretty(meta).map_err(|source| TraceError::Meta {
-            path: path.clone(),
-            source,
-        })?;
-        self.write_file(&path, &text)
+    /// Its `meta.json`.
+    pub fn meta_file(&self) -> MetaFile {
+        MetaFile {
+            folder: self.path.clone(),
+        }
     }
 
     fn write_kind<R: Row>(&mut self, number: u32, rows: &[R]) -> Result<(), TraceError> {
@@ -146,25 +161,25 @@ impl TraceWriter {
         self.list
             .sync_data()
             .map_err(TraceError::io("syncing", &list))?;
-        self.write_file(&path, &bytes)?;
+        write_file(&path, &bytes)?;
         self.bytes += segment.bytes;
         self.segments += 1;
         self.rows += segment.rows;
         Ok(())
     }
+}
 
-    /// Temporary name, sync, rename, sync of the folder. What fails leaves nothing behind.
-    fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
-        let temporary = path.with_extension("tmp");
-        let written = write_new(&temporary, bytes)
-            .and_then(|()| fs::rename(&temporary, path).map_err(TraceError::io("naming", path)));
-        if written.is_err() {
-            // It may not even be there; the first error is the one to report.
-            let _ = fs::remove_file(&temporary);
-            return written;
-        }
-        sync_folder(path.parent().unwrap_or(&self.path))
+/// Temporary name, sync, rename, sync of the folder. What fails leaves nothing behind.
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
+    let temporary = path.with_extension("tmp");
+    let written = write_new(&temporary, bytes)
+        .and_then(|()| fs::rename(&temporary, path).map_err(TraceError::io("naming", path)));
+    if written.is_err() {
+        // It may not even be there; the first error is the one to report.
+        let _ = fs::remove_file(&temporary);
+        return written;
     }
+    sync_folder(path.parent().unwrap_or(path))
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), TraceError> {

@@ -63,7 +63,7 @@ fn write(folder: &TempDir) -> (TraceWriter, Meta) {
 fn complete() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let (writer, meta) = write(&folder);
-    writer.write_meta(&meta).expect("metadata");
+    writer.meta_file().write(&meta).expect("metadata");
     folder
 }
 

@@ -87,6 +87,9 @@ offsets! {
     find range_slot "kvm_gfn_range" "slot";
     find range_start "kvm_gfn_range" "start";
     find range_end "kvm_gfn_range" "end";
+    find kvm_used_mmu_pages "kvm" "arch.n_used_mmu_pages" "up to Linux 6.18";
+    find regs_di "pt_regs" "di" "first argument of a system call";
+    find regs_si "pt_regs" "si" "second";
 }
 
 /// Everything that the probes must be told about the kernel they run on.
@@ -106,6 +109,10 @@ pub struct Config {
     /// `PFERR_*` bits that the walk of every fault has: U where KVM emulates the guest's kernel
     /// (PVM), so that the emulator's walks, millions a second, are told at once; else none.
     pub walk_bits: u32,
+    /// KVM's counters of a VM: offset in `struct kvm`, bytes.
+    pub vm_counters: [u32; 2],
+    /// KVM's counters of a vCPU: offset in `struct kvm_vcpu`, bytes.
+    pub vcpu_counters: [u32; 2],
 }
 
 impl Config {

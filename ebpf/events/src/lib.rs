@@ -19,6 +19,7 @@ mod pages;
 mod roots;
 mod spte;
 mod vcpus;
+mod vms;
 mod writes;
 
 pub use address::{ERROR_PFN_MASK, Gfn, Gpa, Gpte, Gva, Hpa, Hva, NO_SLOT_PFN, Pfn, Spte};
@@ -34,4 +35,5 @@ pub use pages::{Page, PageEvent, Role, RoleLayout};
 pub use roots::Root;
 pub use spte::Level;
 pub use vcpus::{Outcomes, Vcpu};
+pub use vms::{COUNTER_WORDS, CounterWords, Identity, NO_VM, VcpuKey};
 pub use writes::Write;

@@ -18,7 +18,7 @@ pub enum Probe {
     Mark = 4,
     /// A keyframe's page found no room.
     Keyframe = 5,
-    /// The map of traced shadow pages was full: its later events are not attributed.
+    /// A map of what is traced (shadow pages, vCPUs) was full: later events are not attributed.
     PageMap = 6,
     /// A read of kernel memory failed: the record lacks the field or was not made.
     Read = 7,

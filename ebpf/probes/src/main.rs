@@ -1,5 +1,6 @@
 //! The kernel side: programs on tracepoints and functions that follow the shadow MMU of traced VMs,
-//! and programs that user space runs itself (`enrol`, `resolve`, `mark`, `keyframe`).
+//! and programs that user space runs itself (`enrol`, `resolve`, `mark`, `keyframe`, and those in
+//! `vms` and `counters`).
 //!
 //! One file for each kind of record. `vcpus` holds what is known of a fault under way,
 //! `ring` is the one way out, `kernel` the one way to read the kernel's structs.
@@ -9,6 +10,7 @@
 #![feature(core_intrinsics)]
 
 mod causes;
+mod counters;
 mod entries;
 mod faults;
 mod host;
@@ -18,8 +20,10 @@ mod marks;
 mod pages;
 mod ring;
 mod roots;
+mod running;
 mod steps;
 mod vcpus;
+mod vms;
 mod writes;
 
 /// The kernel grants the helpers used here to programs under a licence compatible with its own.

@@ -102,8 +102,15 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     let Some(Table { vm, .. }) = find(spt) else {
         return;
     };
-    // A root in use is zapped twice, so a page that is gone already is no fault.
-    let _ = PAGES.remove(spt);
+    // A root in use is zapped again when its last user lets go: both times count for KVM. One that
+    // is gone from the map already is no fault.
+    if read::<u32>(sp, offset!(sp_root_count)) == Some(0) {
+        let _ = PAGES.remove(spt);
+    }
+    if vcpus::kvm(vm).is_none() {
+        // The last user of a VM that is not traced any more.
+        return;
+    }
     // The thread may be another VM's vCPU that takes pages back for the host.
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == vm => {

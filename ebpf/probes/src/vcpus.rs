@@ -9,7 +9,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use bytemuck::Zeroable as _;
-use events::{Probe, Vcpu, VcpuId, VmId};
+use events::{Outcomes, Probe, Vcpu, VcpuId, VcpuKey, VmId};
 
 use crate::{
     kernel::{offset, read},
@@ -30,6 +30,10 @@ static VMS: HashMap<VmId, u64> = HashMap::with_max_entries(1024, USER_READS);
 /// The same, the other way round.
 #[map]
 static TRACED: HashMap<u64, VmId> = HashMap::with_max_entries(1024, USER_READS);
+
+/// `struct kvm_vcpu` of each vCPU of a traced VM that was seen so far.
+#[map]
+static VCPU_STRUCTS: HashMap<VcpuKey, u64> = HashMap::with_max_entries(1024, USER_READS);
 
 /// Answer of [`resolve`].
 #[map]
@@ -58,6 +62,95 @@ pub fn traced(kvm: u64) -> Option<VmId> {
     unsafe { TRACED.get(kvm) }.copied()
 }
 
+/// From now on `kvm` is VM `vm`.
+#[inline(always)]
+pub fn trace(vm: VmId, kvm: u64) -> bool {
+    VMS.insert(vm, kvm, 0).is_ok() && TRACED.insert(kvm, vm, 0).is_ok()
+}
+
+/// `struct kvm_vcpu` of a vCPU that was seen.
+#[inline(always)]
+pub fn vcpu_struct(key: VcpuKey) -> Option<u64> {
+    // SAFETY: the value is copied at once.
+    unsafe { VCPU_STRUCTS.get(key) }.copied()
+}
+
+/// Remembers `struct kvm_vcpu` of a traced VM's vCPU.
+#[inline(always)]
+pub fn remember(key: VcpuKey, vcpu_ptr: u64) {
+    if VCPU_STRUCTS.insert(key, vcpu_ptr, 0).is_err() {
+        lose(Probe::PageMap);
+    }
+}
+
+/// The calling thread is about to run this vCPU: from now on its events are the vCPU's, if the VM
+/// is traced, and nobody's, if it is not.
+#[inline(always)]
+pub fn runs(vcpu_ptr: u64) {
+    let known = current();
+    if let Some(vcpu) = &known
+        && vcpu.vcpu_ptr == vcpu_ptr
+        && vcpu.step != Vcpu::IDLE
+    {
+        return;
+    }
+    let Some(kvm) = read::<u64>(vcpu_ptr, offset!(vcpu_kvm)) else {
+        return;
+    };
+    let Some(vm) = traced(kvm) else {
+        if known.is_some() {
+            // The thread, or its number, was another vCPU's before. Gone already is as well.
+            let _ = VCPUS.remove(bpf_get_current_pid_tgid() as u32);
+        }
+        return;
+    };
+    // Between two KVM_RUNs nothing is under way, and faults that another thread took meanwhile are
+    // no news: else the emulator's first walk would pass for one.
+    let (Some(outcomes), Some(id)) = (
+        read::<Outcomes>(vcpu_ptr, offset!(vcpu_pf_taken)),
+        read::<u32>(vcpu_ptr, offset!(vcpu_id)),
+    ) else {
+        lose(Probe::Read);
+        return;
+    };
+    if let Some(vcpu) = known
+        && vcpu.vcpu_ptr == vcpu_ptr
+    {
+        vcpu.outcomes = outcomes;
+        return;
+    }
+    let vcpu = VcpuId(id as u16);
+    let entry = Vcpu {
+        vcpu_ptr,
+        vm,
+        vcpu,
+        outcomes,
+        ..Vcpu::zeroed()
+    };
+    remember(VcpuKey { vm, vcpu }, vcpu_ptr);
+    if VCPUS
+        .insert(bpf_get_current_pid_tgid() as u32, entry, 0)
+        .is_err()
+    {
+        lose(Probe::PageMap);
+    }
+}
+
+/// Stops tracing a VM, of which `thread` ran a vCPU and `vcpu` is one.
+#[inline(always)]
+pub fn forget(vm: VmId, thread: u32, vcpu: VcpuId) {
+    // Each may be gone already: user space calls for every thread and every vCPU.
+    if let Some(kvm) = kvm(vm) {
+        let _ = TRACED.remove(kvm);
+        let _ = VMS.remove(vm);
+    }
+    let _ = VCPU_STRUCTS.remove(VcpuKey { vm, vcpu });
+    // SAFETY: the number is copied at once.
+    if unsafe { VCPUS.get(thread) }.is_some_and(|entry| entry.vm == vm) {
+        let _ = VCPUS.remove(thread);
+    }
+}
+
 /// Run by user space on the vCPU's own thread: from now on records what the thread does as vCPU
 /// `arg(3)` of VM `arg(2)`, whose file descriptors are `arg(0)` (VM) and `arg(1)` (vCPU). The
 /// thread's id is taken here, since user space may know another one (PID namespaces).
@@ -76,9 +169,7 @@ pub fn enrol(ctx: RawTracePointContext) {
         ..Vcpu::zeroed()
     };
     let thread = bpf_get_current_pid_tgid() as u32;
-    let entered = VMS.insert(vm, kvm, 0).is_ok()
-        && TRACED.insert(kvm, vm, 0).is_ok()
-        && VCPUS.insert(thread, entry, 0).is_ok();
+    let entered = trace(vm, kvm) && VCPUS.insert(thread, entry, 0).is_ok();
     debug!(
         &ctx,
         "vm {} vcpu {} is thread {}: {}", vm.0, vcpu.0, thread, entered as u32
@@ -102,8 +193,9 @@ pub fn resolve(ctx: RawTracePointContext) {
     }
 }
 
+/// `struct file.private_data` of the calling process's file descriptor.
 #[inline(always)]
-fn private_data(descriptor: u64) -> Option<u64> {
+pub fn private_data(descriptor: u64) -> Option<u64> {
     // SAFETY: the helper takes nothing and cannot fail.
     let task = unsafe { bpf_get_current_task() };
     let files: u64 = read(task, offset!(task_files))?;

@@ -124,7 +124,7 @@ impl Maker {
             for (vm, guest) in meta.vms.iter_mut().zip(&self.guests) {
                 vm.counters_after = Some(guest.counters(counters));
             }
-            writer.write_meta(&meta)?;
+            writer.meta_file().write(&meta)?;
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ const OUTCOME: &str = "RET_PF_";
 /// What the probes need to know, and what to write into the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// For the probes; `page_offset` and `walk_bits` are still 0.
+    /// For the probes; what is no field is still 0.
     pub config: Config,
     /// Every field looked up, with its byte offset.
     pub offsets: BTreeMap<String, Option<u32>>,
@@ -64,12 +64,11 @@ impl KernelTypes {
         }
         self.counters_of_a_fault(&offsets, &mut found)?;
         let config = Config {
-            page_offset: [0; 2],
             offsets,
             keeps_rip: u32::from(self.keeps_rip(&offsets)),
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
-            walk_bits: 0,
+            ..Config::EMPTY
         };
         Ok(Resolved {
             config,

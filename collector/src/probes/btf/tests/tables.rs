@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{KERNELS, Row, kernel, lines, rows};
-use crate::probes::btf::{Function, KernelTypes};
+use crate::probes::btf::{KernelTypes, function::Function};
 
 /// Every cell of the table is what `find` finds; also that it finds nothing.
 fn agrees(table: &str, find: impl Fn(&KernelTypes, &str) -> Option<String>) {

@@ -1,0 +1,146 @@
+//! A VMM that shares no code with the collector's: something foreign for `collector attach`.
+//!
+//! Its guests start at CPL 3 in long mode and touch page after page of a range that nobody has
+//! touched, so that each page is one shadow fault; after every `--chunk` pages they write to a port.
+//! VM `v` works at GVA `(v + 1) << 39`, its vCPU `c` from `c << 30` on. When all is touched, the guests
+//! go on over the same pages, without faults, until the process is killed.
+//!
+//! It says `ready` when every VM and the vCPUs that are not late are there, waits for a line, and says
+//! `touched` when all pages are.
+
+mod guest;
+
+use std::{
+    io::{self, BufRead as _},
+    sync::{Arc, Barrier},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
+
+use guest::{Guest, Work};
+
+/// Runs guests that touch memory.
+#[derive(Clone, Debug, Parser)]
+struct Args {
+    /// VMs in this one process
+    #[arg(long, default_value_t = 1)]
+    vms: u64,
+    /// vCPUs of each VM
+    #[arg(long, default_value_t = 1)]
+    vcpus: u64,
+    /// Pages that each vCPU touches
+    #[arg(long, default_value_t = 4096)]
+    pages: u64,
+    /// Pages between two writes to the port
+    #[arg(long, default_value_t = 64)]
+    chunk: u64,
+    /// Pause after each write to the port, milliseconds
+    #[arg(long, default_value_t = 0)]
+    pause_ms: u64,
+    /// Make and start all vCPUs but the first of each VM so much later, milliseconds
+    #[arg(long, default_value_t = 0)]
+    late_ms: u64,
+    /// Change the thread that runs a vCPU after so many writes to the port; 0: never
+    #[arg(long, default_value_t = 0)]
+    move_after: u64,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let kvm = Kvm::new().context("while opening /dev/kvm")?;
+    let touched = Arc::new(Barrier::new((args.vms * args.vcpus + 1) as usize));
+    let mut guests = Vec::new();
+    for vm in 0..args.vms {
+        let guest = Guest::new(&kvm, vm, args.vcpus, args.pages)?;
+        guests.push((guest.vcpu(&kvm, 0)?, guest));
+    }
+    println!("ready");
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+
+    let late = Duration::from_millis(args.late_ms);
+    for (first, guest) in guests {
+        let (args, kvm, touched) = (args.clone(), Kvm::new()?, Arc::clone(&touched));
+        start(first, guest.work(0, &args), Arc::clone(&touched));
+        thread::spawn(move || -> anyhow::Result<()> {
+            thread::sleep(late);
+            for vcpu in 1..args.vcpus {
+                let fd = guest.vcpu(&kvm, vcpu)?;
+                start(fd, guest.work(vcpu, &args), Arc::clone(&touched));
+            }
+            // The VM lives as long as the process.
+            std::mem::forget(guest);
+            Ok(())
+        });
+    }
+    touched.wait();
+    println!("touched");
+    loop {
+        thread::park();
+    }
+}
+
+impl Guest {
+    fn work(&self, vcpu: u64, args: &Args) -> Work {
+        Work {
+            start: self.range(vcpu),
+            rounds: args.pages / args.chunk,
+            chunk: args.chunk,
+            pause: Duration::from_millis(args.pause_ms),
+            move_after: args.move_after,
+        }
+    }
+}
+
+fn start(mut vcpu: VcpuFd, work: Work, touched: Arc<Barrier>) {
+    thread::spawn(move || {
+        let mut done = 0;
+        loop {
+            // A thread for a stretch of rounds, if the vCPU is to change threads.
+            let ran = thread::scope(|scope| {
+                scope
+                    .spawn(|| stretch(&mut vcpu, work, &mut done, &touched))
+                    .join()
+            });
+            match ran {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    eprintln!("error: {error:#}");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+    });
+}
+
+/// Runs until it is another thread's turn.
+fn stretch(vcpu: &mut VcpuFd, work: Work, done: &mut u64, touched: &Barrier) -> anyhow::Result<()> {
+    if *done == 0 {
+        work.enter(vcpu)?;
+    }
+    loop {
+        match vcpu.run() {
+            Ok(VcpuExit::IoOut(guest::PORT, _)) => {}
+            Ok(exit) => bail!("the guest stopped: {exit:?}"),
+            // Somebody looks at the thread (`ptrace`), or stops and continues it.
+            Err(error) if error.errno() == libc::EINTR => continue,
+            Err(error) => return Err(error).context("KVM_RUN"),
+        }
+        *done += 1;
+        if *done == work.rounds {
+            touched.wait();
+        }
+        if *done % work.rounds == 0 {
+            work.again(vcpu)?;
+        }
+        thread::sleep(work.pause);
+        if work.move_after != 0 && *done % work.move_after == 0 {
+            return Ok(());
+        }
+    }
+}

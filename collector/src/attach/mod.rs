@@ -1,0 +1,211 @@
+//! `collector attach`: VMs that other processes run, recorded until they end or we are told to stop.
+//!
+//! ```text
+//! mod      the order of things: host, probes, root given up, trace, VMs, last words
+//! watch    VMs taken in as they appear, and let go when they end
+//! traced   one VM: its first and last keyframe and counters
+//! list     VMs that run now (`collector list`)
+//! outcome  what is said at the end
+//! ```
+
+pub mod list;
+mod outcome;
+mod traced;
+mod watch;
+
+use std::{
+    os::fd::{AsRawFd as _, BorrowedFd},
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    failure::Failure,
+    host::{self, Paging},
+    privileges,
+    recording::{self, Kernel, Recording},
+    vmm, vms,
+};
+use watch::Watch;
+
+/// How soon an order to stop is followed.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Whose VMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Those of one process.
+    Process(u32),
+    /// All of this machine, also those that appear later.
+    All,
+}
+
+impl Target {
+    /// How often to look for VMs that came and went. One process is looked through quickly.
+    fn look_every(self) -> Duration {
+        match self {
+            Target::Process(_) => Duration::from_millis(200),
+            Target::All => Duration::from_secs(1),
+        }
+    }
+}
+
+/// What to record and how.
+#[derive(Debug)]
+pub struct Order {
+    /// Whose VMs.
+    pub target: Target,
+    /// Folder of the trace.
+    pub output: PathBuf,
+    /// Keyframes in between.
+    pub keyframe_every: Option<Duration>,
+    /// How long; `None`: until the VMs end, or a signal.
+    pub time: Option<Duration>,
+    /// Size of the ring buffer.
+    pub ring_bytes: u32,
+    /// Print the probes' log.
+    pub verbose: bool,
+    /// Print the outcome as JSON.
+    pub json: bool,
+}
+
+/// Why a recording ended in good order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// Every VM of the process has ended.
+    Done,
+    /// The time is over.
+    Time,
+    /// Ctrl-C or SIGTERM, or the recorder failed and says why itself.
+    Interrupted,
+}
+
+impl Reason {
+    /// Its name in `meta.json`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Done => "done",
+            Reason::Time => "time",
+            Reason::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Records.
+pub fn attach(order: &Order) -> Result<ExitCode, Failure> {
+    recording::check_output(&order.output)?;
+    recording::check_root()?;
+    if let Target::Process(pid) = order.target {
+        check_process(pid)?;
+    }
+    if host::paging() == Paging::TwoDimensional {
+        return Err(recording::two_dimensional());
+    }
+    let kernel = load(order)?;
+    privileges::keep_only(privileges::WATCHING)?;
+    let cancel = recording::cancel_on_signal()?;
+
+    let meta = recording::start(&kernel, order.ring_bytes);
+    let names = kernel.counters.clone();
+    let recording = Recording::start(
+        kernel,
+        &order.output,
+        &meta,
+        |number| format!("phase-{number}"),
+        &cancel,
+        order.json,
+    )?;
+    let begin = Instant::now();
+    let mut watch = Watch::new(&recording, names, order.target, meta);
+    let watched = until_the_end(&mut watch, order, &cancel);
+    let elapsed = begin.elapsed();
+    // Whatever went wrong: what was taken in gets its last words.
+    let (meta, closed) = watch.finish();
+    let reason = match &watched {
+        Ok(reason) => reason.name().to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    let vms = meta.vms.clone();
+    let (recorded, written) = recording.finish(meta, reason);
+    let reason = match (watched, written.and(closed)) {
+        (Ok(reason), Ok(())) => reason,
+        (Ok(_), Err(error)) => return Err(cut_short(order, error)),
+        (Err(error), also) => return Err(cut_short(order, error).also(also.err())),
+    };
+    outcome::report(order, reason, elapsed, &vms, recorded)
+}
+
+fn cut_short(order: &Order, error: anyhow::Error) -> Failure {
+    let trace = order.output.display();
+    Failure::failed(error).hint(format!("{trace} holds what happened up to there"))
+}
+
+/// Before anything is loaded: a process that has a VM.
+fn check_process(pid: u32) -> Result<(), Failure> {
+    let holder = vms::of(pid).map_err(Failure::failed)?;
+    if holder.has_vcpus() {
+        return Ok(());
+    }
+    let what = match holder.descriptors.is_empty() {
+        true => "has no VM",
+        false => "has a VM, but no vCPU yet",
+    };
+    let error = anyhow::anyhow!("process {pid} ({}) {what}", holder.name);
+    Err(Failure::failed(error).hint(
+        "`collector list` shows the VMs that run now; `collector attach --all` waits for others",
+    ))
+}
+
+/// Everything that needs root.
+fn load(order: &Order) -> Result<Kernel, Failure> {
+    let types = Kernel::types()?;
+    let (_vm, spare) = vmm::spare().map_err(recording::cannot)?;
+    // SAFETY: open until the end of this function.
+    let vcpu = unsafe { BorrowedFd::borrow_raw(spare.as_raw_fd()) };
+    let mut kernel = Kernel::load(types, vcpu, order.ring_bytes, order.verbose)?;
+    kernel.attach()?;
+    kernel.attach_running()?;
+    Ok(kernel)
+}
+
+fn until_the_end(
+    watch: &mut Watch<'_>,
+    order: &Order,
+    cancel: &Arc<AtomicBool>,
+) -> anyhow::Result<Reason> {
+    let begin = Instant::now();
+    let mut look = begin;
+    let mut keyframe = order.keyframe_every.map(|every| begin + every);
+    loop {
+        let now = Instant::now();
+        if now >= look {
+            watch.look()?;
+            look = Instant::now() + order.target.look_every();
+        }
+        if cancel.load(Ordering::Acquire) {
+            return Ok(Reason::Interrupted);
+        }
+        if order.time.is_some_and(|time| begin.elapsed() >= time) {
+            return Ok(Reason::Time);
+        }
+        if order.target != Target::All && watch.running() == 0 {
+            return Ok(Reason::Done);
+        }
+        if let (Some(every), Some(due)) = (order.keyframe_every, keyframe)
+            && now >= due
+        {
+            watch.keyframes()?;
+            keyframe = Some(Instant::now() + every);
+        }
+        let end = order.time.map(|time| begin + time);
+        let next = [Some(look), keyframe, end].into_iter().flatten().min();
+        let pause = next.map_or(POLL, |next| next.saturating_duration_since(Instant::now()));
+        thread::sleep(pause.min(POLL));
+    }
+}

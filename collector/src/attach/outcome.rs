@@ -1,0 +1,86 @@
+//! What is said at the end.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde_json::json;
+use trace::VmMeta;
+
+use super::{Order, Reason};
+use crate::{failure::Failure, recording::Recorded};
+
+/// Prints what was recorded.
+pub fn report(
+    order: &Order,
+    reason: Reason,
+    elapsed: Duration,
+    vms: &[VmMeta],
+    recorded: Recorded,
+) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    let written = if order.json {
+        let vms: Vec<_> = vms
+            .iter()
+            .map(|vm| {
+                json!({
+                    "vm": vm.vm,
+                    "pid": vm.pid,
+                    "name": vm.name,
+                    "vcpus": vm.vcpus,
+                    "ended": vm.ended,
+                })
+            })
+            .collect();
+        let outcome = json!({
+            "trace": order.output,
+            "reason": reason.name(),
+            "elapsed_ns": u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+            "vms": vms,
+            "faults": recorded.faults,
+            "records": recorded.records,
+            "lost": recorded.lost,
+            "bytes": recorded.bytes,
+        });
+        writeln!(out, "{outcome:#}")
+    } else {
+        text(&mut out, order, elapsed, vms, recorded)
+    };
+    written.map_err(anyhow::Error::from)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(
+    out: &mut impl Write,
+    order: &Order,
+    elapsed: Duration,
+    vms: &[VmMeta],
+    recorded: Recorded,
+) -> io::Result<()> {
+    if vms.is_empty() {
+        writeln!(out, "no VM ran in {:.1} s", elapsed.as_secs_f64())?;
+    }
+    for vm in vms {
+        let ended = vm.ended.as_deref().unwrap_or("runs on");
+        writeln!(
+            out,
+            "VM {}: {} (process {}), vCPUs: {}; {ended}",
+            vm.vm,
+            vm.name,
+            vm.pid,
+            vm.vcpus.len(),
+        )?;
+    }
+    let trace = order.output.display();
+    writeln!(
+        out,
+        "{trace}: {:.1} s, {} faults, {} records, {} lost, {} KiB\nnext: analyzer summary {trace}",
+        elapsed.as_secs_f64(),
+        recorded.faults,
+        recorded.records,
+        recorded.lost,
+        recorded.bytes >> 10,
+    )
+}

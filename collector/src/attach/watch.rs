@@ -1,0 +1,266 @@
+//! The VMs that are traced: taken in as they appear, let go when they end.
+
+use std::{
+    collections::BTreeSet,
+    os::fd::AsFd as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use events::VmId;
+use trace::{Meta, VmMeta};
+
+use super::{Target, traced::TracedVm};
+use crate::{
+    probes::{CounterNames, Probes, RequestError},
+    recording::Recording,
+    vms::{self, End, Found, FreezeError, Holder, HolderError},
+};
+
+/// VMs of the target.
+pub struct Watch<'a> {
+    recording: &'a Recording,
+    names: CounterNames,
+    target: Target,
+    running: Vec<TracedVm>,
+    meta: Meta,
+    next: u16,
+    /// Processes of which was said that they cannot be traced.
+    skipped: BTreeSet<u32>,
+}
+
+impl<'a> Watch<'a> {
+    /// Nothing is taken in yet.
+    pub fn new(
+        recording: &'a Recording,
+        names: CounterNames,
+        target: Target,
+        meta: Meta,
+    ) -> Self {
+        Self {
+            recording,
+            names,
+            target,
+            running: Vec::new(),
+            meta,
+            next: 0,
+            skipped: BTreeSet::new(),
+        }
+    }
+
+    /// VMs that are traced now.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Lets go of VMs that have ended, and takes in those that are new.
+    pub fn look(&mut self) -> anyhow::Result<()> {
+        let holders = match self.target {
+            Target::All => vms::all().context("while looking for VMs in /proc")?,
+            Target::Process(pid) => match vms::of(pid) {
+                Ok(holder) => vec![holder],
+                Err(HolderError::None(_)) => Vec::new(),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        let found = vms::among(&holders, &self.recording.probes)?;
+        let changed = self.let_go(&holders, &found)? | self.take_in(&holders, found)?;
+        if changed {
+            self.write_meta()?;
+        }
+        Ok(())
+    }
+
+    /// Copies the tables of every VM, process by process.
+    pub fn keyframes(&mut self) -> anyhow::Result<()> {
+        for process in self.processes() {
+            let vms = &mut self.running;
+            let taken = vms::while_stopped(process.pid, || -> Result<(), RequestError> {
+                vms.iter_mut()
+                    .filter(|vm| vm.process.pid == process.pid)
+                    .try_for_each(TracedVm::keyframe)
+            });
+            match taken {
+                Ok(taken) => taken?,
+                // The next look finds out.
+                Err(FreezeError::Ended) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Last words of every VM; they run on.
+    pub fn finish(mut self) -> (Meta, anyhow::Result<()>) {
+        let mut result = Ok(());
+        for process in self.processes() {
+            let (vms, others) = std::mem::take(&mut self.running)
+                .into_iter()
+                .partition::<Vec<_>, _>(|vm| vm.process.pid == process.pid);
+            self.running = others;
+            result = result.and(self.last_words(&process, vms));
+        }
+        (self.meta, result)
+    }
+
+    /// Of the VMs of a process that lives, if it does.
+    fn last_words(&mut self, process: &Holder, mut vms: Vec<TracedVm>) -> anyhow::Result<()> {
+        let (probes, names) = (&self.recording.probes, &self.names);
+        let mut end = |ended: Option<&str>| {
+            vms.iter_mut()
+                .map(|vm| vm.end(ended, probes, names))
+                .fold(Ok(()), anyhow::Result::and)
+        };
+        let stopped = match process.end() {
+            End::NotYet => vms::while_stopped(process.pid, || end(None)),
+            End::UnderWay | End::Over => Err(FreezeError::Ended),
+        };
+        let result = match stopped {
+            Ok(ended) => ended,
+            Err(FreezeError::Ended) => {
+                // Its tables go with its memory.
+                process.wait(PATIENCE);
+                end(Some(ENDED))
+            }
+            Err(error) => {
+                let stopped: anyhow::Result<()> = Err(error.into());
+                stopped
+                    .context("while stopping the VM for the last keyframe")
+                    .and(end(None))
+            }
+        };
+        vms.into_iter().for_each(|vm| self.note(vm.meta));
+        result
+    }
+
+    fn processes(&self) -> Vec<Arc<Holder>> {
+        let mut processes: Vec<_> = self
+            .running
+            .iter()
+            .map(|vm| Arc::clone(&vm.process))
+            .collect();
+        processes.sort_by_key(|process| process.number());
+        processes.dedup_by_key(|process| process.number());
+        processes
+    }
+
+    fn let_go(&mut self, holders: &[Holder], found: &Found) -> anyhow::Result<bool> {
+        let denied = |vm: &TracedVm| {
+            let mut denied = found.denied.iter();
+            denied.any(|(index, _)| {
+                let holder = holders.get(*index);
+                holder.is_some_and(|holder| holder.pid == vm.process.pid)
+            })
+        };
+        let lives = |vm: &TracedVm| {
+            found.vms.iter().any(|found| found.vm == Some(vm.vm()))
+                || denied(vm)
+                || vm.process.end() == End::UnderWay
+        };
+        let (running, ended) = std::mem::take(&mut self.running)
+            .into_iter()
+            .partition::<Vec<_>, _>(lives);
+        self.running = running;
+        let changed = !ended.is_empty();
+        let mut result = Ok(());
+        for mut vm in ended {
+            let why = match vm.process.end() {
+                End::NotYet => "closed by its process",
+                End::UnderWay | End::Over => ENDED,
+            };
+            result = result.and(vm.end(Some(why), &self.recording.probes, &self.names));
+            self.note(vm.meta);
+        }
+        result.map(|()| changed)
+    }
+
+    fn take_in(&mut self, holders: &[Holder], found: Found) -> anyhow::Result<bool> {
+        for (index, error) in found.denied {
+            if let Some(holder) = holders.get(index) {
+                self.refuse(holder.number(), &holder.name, error.into())?;
+            }
+        }
+        let new: BTreeSet<usize> = found
+            .vms
+            .iter()
+            .filter(|found| found.vm.is_none())
+            .map(|found| found.holder)
+            .collect();
+        let mut changed = false;
+        for (index, holder) in holders.iter().enumerate() {
+            if !new.contains(&index) {
+                continue;
+            }
+            let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
+            let begun = vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
+            match begun {
+                Ok(begun) => {
+                    let begun = begun?;
+                    self.next = self.next.saturating_add(begun.len() as u16);
+                    self.meta.vms.extend(begun.iter().map(|vm| vm.meta.clone()));
+                    changed |= !begun.is_empty();
+                    self.running.extend(begun);
+                }
+                Err(FreezeError::Ended) => {}
+                Err(error) => self.refuse(holder.number(), &holder.name, error.into())?,
+            }
+        }
+        Ok(changed)
+    }
+
+    /// With `--pid` that is the end; with `--all` it is said, once.
+    fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
+        if self.target != Target::All {
+            return Err(error);
+        }
+        if self.skipped.insert(pid) {
+            eprintln!("skipped: process {pid} ({name}): {error:#}");
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, meta: VmMeta) {
+        if let Some(noted) = self.meta.vms.iter_mut().find(|vm| vm.vm == meta.vm) {
+            *noted = meta;
+        }
+    }
+
+    fn write_meta(&self) -> anyhow::Result<()> {
+        Ok(self.recording.meta_file.write(&self.meta)?)
+    }
+}
+
+/// Why a VM ended, when its process did.
+const ENDED: &str = "its process ended";
+/// How long the end of a process may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Follows every VM of a process that stands still, from `next` on. It is looked through again: it may
+/// have changed until it stood still.
+fn begin(
+    pid: u32,
+    next: u16,
+    probes: &Arc<Probes>,
+    names: &CounterNames,
+) -> anyhow::Result<Vec<TracedVm>> {
+    let holders = [vms::of(pid)?];
+    let new: Vec<_> = vms::among(&holders, probes)?
+        .vms
+        .into_iter()
+        .filter(|found| found.vm.is_none())
+        .collect();
+    for (number, found) in (next..).zip(&new) {
+        probes.follow(found.kept.as_fd(), found.object, VmId(number))?;
+    }
+    // Now the probes know whose vCPUs these are, and remember them.
+    vms::among(&holders, probes)?;
+    let [process] = holders.map(Arc::new);
+    (next..)
+        .zip(new)
+        .map(|(number, found)| {
+            let process = Arc::clone(&process);
+            Ok(TracedVm::begin(VmId(number), process, found.kept, probes, names)?)
+        })
+        .collect()
+}

@@ -1,0 +1,286 @@
+//! Requests about VMs that other processes run, and the program that follows their vCPUs.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsRawFd as _, BorrowedFd},
+    sync::Mutex,
+};
+
+use aya::{
+    Ebpf,
+    maps::{Array, HashMap, MapData},
+};
+use events::{COUNTER_WORDS, CounterWords, Identity, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
+
+use super::{
+    KernelTypes, LoadError, Platform, Probes, RequestError,
+    loader::{self, Plain},
+    plan::RUNNING,
+    requests::{lock, number},
+};
+
+/// What a file descriptor stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// `anon_inode:kvm-vm`
+    Vm,
+    /// `anon_inode:kvm-vcpu:N`
+    Vcpu,
+}
+
+impl Object {
+    fn argument(self) -> u64 {
+        match self {
+            Object::Vm => 0,
+            Object::Vcpu => 1,
+        }
+    }
+}
+
+/// Where KVM's counters of VMs and of vCPUs are, by the names that `KVM_GET_STATS_FD` gives.
+#[derive(Clone, Debug)]
+pub struct CounterNames {
+    vm: Block,
+    vcpu: Block,
+}
+
+/// Counters of one struct: offset of the first byte, length, and names with their words.
+#[derive(Clone, Debug)]
+struct Block {
+    start: u32,
+    bytes: u32,
+    names: Vec<(String, usize)>,
+}
+
+impl CounterNames {
+    /// From the kernel's types; empty where they do not tell.
+    pub fn of(types: &KernelTypes) -> Self {
+        Self {
+            vm: Block::new(types.offset("kvm", "stat"), types.counters("kvm_vm_stat")),
+            vcpu: Block::new(
+                types.offset("kvm_vcpu", "stat"),
+                types.counters("kvm_vcpu_stat"),
+            ),
+        }
+    }
+
+    /// Offset and bytes, for the probes: of a VM, of a vCPU.
+    pub fn places(&self) -> [[u32; 2]; 2] {
+        [&self.vm, &self.vcpu].map(|block| [block.start, block.bytes])
+    }
+}
+
+impl Block {
+    /// `counters` lie in a struct at `start`.
+    fn new(start: Option<u32>, counters: Vec<(String, u32)>) -> Self {
+        let names: Vec<_> = counters
+            .into_iter()
+            .map(|(name, at)| (name, (at / 8) as usize))
+            .filter(|(_, word)| start.is_some() && *word < COUNTER_WORDS)
+            .collect();
+        let words = names.iter().map(|(_, word)| word + 1).max().unwrap_or(0);
+        Self {
+            start: start.unwrap_or_default(),
+            bytes: 8 * words as u32,
+            names,
+        }
+    }
+}
+
+/// KVM's counters of one VM or vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CounterValues {
+    /// By the kernel's names.
+    pub by_name: BTreeMap<String, u64>,
+    /// Shadow pages in use; 0 for a vCPU.
+    pub shadow_pages: u64,
+}
+
+/// Maps behind the requests about VMs.
+pub struct VmMaps {
+    identity: Mutex<Array<MapData, Plain<Identity>>>,
+    counters: Mutex<Array<MapData, Plain<CounterWords>>>,
+    seen: HashMap<MapData, Plain<VcpuKey>, u64>,
+}
+
+impl VmMaps {
+    /// Loads the programs that answer.
+    pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
+        loader::load(ebpf, &["identify", "follow", "forget", "counters"])?;
+        Ok(Self {
+            identity: Mutex::new(loader::take(ebpf, "IDENTITY")?),
+            counters: Mutex::new(loader::take(ebpf, "COUNTERS")?),
+            seen: loader::take(ebpf, "VCPU_STRUCTS")?,
+        })
+    }
+}
+
+impl Probes {
+    /// Attaches what tells which thread runs which vCPU; only threads of VMs that are then
+    /// followed are recorded.
+    pub fn attach_running(
+        &mut self,
+        types: &KernelTypes,
+        platform: Platform,
+    ) -> Result<(), LoadError> {
+        let state = self.attach_step(&RUNNING, types, platform);
+        let attached = match state.attached {
+            true => Ok(()),
+            false => Err(LoadError::Refused {
+                name: RUNNING.name,
+                why: state.note.clone(),
+            }),
+        };
+        self.states.push(state);
+        attached
+    }
+
+    /// Whose descriptor of this process it is; a traced VM's vCPU is remembered.
+    pub fn identify(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        object: Object,
+    ) -> Result<Identity, RequestError> {
+        let identity = lock(&self.vms.identity);
+        self.run(
+            "identify",
+            [
+                number(descriptor.as_raw_fd())?,
+                object.argument(),
+                0,
+                0,
+                0,
+            ],
+        )?;
+        let Plain(found) = identity.get(&0, 0).map_err(|source| RequestError::Map {
+            name: "IDENTITY",
+            source,
+        })?;
+        match found.kvm {
+            0 => Err(RequestError::Empty("identify")),
+            _ => Ok(found),
+        }
+    }
+
+    /// Traces the VM behind a descriptor of this process from now on. The descriptor must stay open
+    /// until [`Probes::forget`]: it keeps the kernel's structs of the VM.
+    pub fn follow(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        object: Object,
+        vm: VmId,
+    ) -> Result<(), RequestError> {
+        self.run(
+            "follow",
+            [
+                number(descriptor.as_raw_fd())?,
+                object.argument(),
+                u64::from(vm.0),
+                0,
+                0,
+            ],
+        )?;
+        match self.identify(descriptor, object)?.vm {
+            found if found == vm => Ok(()),
+            NO_VM => Err(RequestError::Empty("follow")),
+            other => Err(RequestError::Followed(other)),
+        }
+    }
+
+    /// vCPUs of a followed VM that were seen so far.
+    pub fn seen_vcpus(&self, vm: VmId) -> Result<Vec<VcpuId>, RequestError> {
+        let mut vcpus = Vec::new();
+        for key in self.vms.seen.keys() {
+            let Plain(key) = key.map_err(|source| RequestError::Map {
+                name: "VCPU_STRUCTS",
+                source,
+            })?;
+            if key.vm == vm {
+                vcpus.push(key.vcpu);
+            }
+        }
+        vcpus.sort_unstable();
+        vcpus.dedup();
+        Ok(vcpus)
+    }
+
+    /// KVM's own counters of a followed VM, or of one of its vCPUs.
+    pub fn counters(
+        &self,
+        names: &CounterNames,
+        vm: VmId,
+        vcpu: Option<VcpuId>,
+    ) -> Result<CounterValues, RequestError> {
+        let cell = lock(&self.vms.counters);
+        let id = vcpu.unwrap_or(NO_VCPU);
+        self.run("counters", [u64::from(vm.0), u64::from(id.0), 0, 0, 0])?;
+        let Plain(found) = cell.get(&0, 0).map_err(|source| RequestError::Map {
+            name: "COUNTERS",
+            source,
+        })?;
+        if found.read == 0 {
+            return Err(RequestError::Empty("counters"));
+        }
+        let block = if vcpu.is_some() {
+            &names.vcpu
+        } else {
+            &names.vm
+        };
+        let by_name: BTreeMap<_, _> = block
+            .names
+            .iter()
+            .map(|(name, word)| (name.clone(), found.words[*word]))
+            .collect();
+        // Linux 7.2 counts them with the others.
+        let shadow_pages = by_name
+            .get("mmu_shadow_pages")
+            .copied()
+            .unwrap_or(found.used_mmu_pages);
+        Ok(CounterValues {
+            by_name,
+            shadow_pages,
+        })
+    }
+
+    /// Does not trace the VM any more; its descriptor may be closed then.
+    pub fn forget(&self, vm: VmId) -> Result<(), RequestError> {
+        let mut threads = Vec::new();
+        for entry in &self.vcpus {
+            let (thread, Plain(vcpu)) = entry.map_err(|source| RequestError::Map {
+                name: "VCPUS",
+                source,
+            })?;
+            if vcpu.vm == vm {
+                threads.push(thread);
+            }
+        }
+        let forget = |thread: u32, vcpu: VcpuId| {
+            let args = [u64::from(vm.0), thread.into(), vcpu.0.into(), 0, 0];
+            self.run("forget", args)
+        };
+        // The VM first: after that no thread is entered.
+        forget(0, NO_VCPU)?;
+        for vcpu in self.seen_vcpus(vm)? {
+            forget(0, vcpu)?;
+        }
+        for thread in threads {
+            forget(thread, NO_VCPU)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Block;
+
+    #[test]
+    fn a_block_spans_its_counters() {
+        let counters = [("b", 8), ("a", 0), ("far", 8 * 256)];
+        let counters = counters.map(|(name, at)| (name.to_owned(), at));
+        let block = Block::new(Some(40), counters.to_vec());
+        assert_eq!((block.start, block.bytes), (40, 16));
+        assert_eq!(block.names.len(), 2);
+        assert_eq!(Block::new(None, counters.to_vec()).bytes, 0);
+    }
+}

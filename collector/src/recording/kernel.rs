@@ -1,0 +1,106 @@
+//! The kernel side of a recording. Everything here needs root.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::anyhow;
+
+use crate::{
+    failure::Failure,
+    host, privileges,
+    probes::{
+        self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring,
+    },
+};
+
+/// `PFERR_USER_MASK`: the access came from CPL 3.
+const PFERR_USER: u32 = 1 << 2;
+
+/// Loaded probes, and what was learned on the way.
+pub struct Kernel {
+    /// The probes.
+    pub probes: Probes,
+    /// Their records.
+    pub ring: Ring,
+    /// The kernel's types.
+    types: KernelTypes,
+    /// Where the kernel's fields are.
+    pub resolved: Resolved,
+    /// Where KVM's counters are.
+    pub counters: CounterNames,
+    /// What the probes have to say, with `-v`.
+    pub logger: Option<ProbeLog>,
+}
+
+impl Kernel {
+    /// The kernel's types.
+    pub fn types() -> Result<(KernelTypes, Resolved), Failure> {
+        let types = KernelTypes::running().map_err(cannot)?;
+        let resolved = types.resolve().map_err(cannot)?;
+        Ok((types, resolved))
+    }
+
+    /// Loads the probes; `vcpu` is one of this process, from which the start of the kernel's direct
+    /// map is found.
+    pub fn load(
+        (types, resolved): (KernelTypes, Resolved),
+        vcpu: BorrowedFd<'_>,
+        ring_bytes: u32,
+        verbose: bool,
+    ) -> Result<Self, Failure> {
+        let page_offset = probes::page_offset(&resolved, vcpu).map_err(cannot)?;
+        let counters = CounterNames::of(&types);
+        let mut config = resolved.config;
+        config.page_offset = [page_offset as u32, (page_offset >> 32) as u32];
+        [config.vm_counters, config.vcpu_counters] = counters.places();
+        config.walk_bits = if host::emulates_guest_kernel() {
+            PFERR_USER
+        } else {
+            0
+        };
+        let (mut probes, ring) = Probes::load(&config, ring_bytes, verbose).map_err(cannot)?;
+        let logger = verbose.then(|| ProbeLog::new(&mut probes)).transpose()?;
+        Ok(Self {
+            probes,
+            ring,
+            types,
+            resolved,
+            counters,
+            logger,
+        })
+    }
+
+    /// Attaches the probes of the plan.
+    pub fn attach(&mut self) -> Result<(), Failure> {
+        let platform = host::platform();
+        self.probes.attach(&self.types, platform).map_err(cannot)
+    }
+
+    /// Attaches what follows the vCPUs of other processes.
+    pub fn attach_running(&mut self) -> Result<(), Failure> {
+        let platform = host::platform();
+        let attached = self.probes.attach_running(&self.types, platform);
+        attached.map_err(cannot)
+    }
+}
+
+/// This host cannot do it.
+pub fn cannot(error: impl Into<anyhow::Error>) -> Failure {
+    Failure::host(error).hint("`collector doctor` says more")
+}
+
+/// Loading probes needs root.
+pub fn check_root() -> Result<(), Failure> {
+    if privileges::is_root() {
+        return Ok(());
+    }
+    Err(
+        Failure::host(anyhow!("loading probes and opening /dev/kvm needs root"))
+            .hint("run it with sudo"),
+    )
+}
+
+/// There are no shadow tables.
+pub fn two_dimensional() -> Failure {
+    let command = host::shadow_paging_command(host::vendor_module().unwrap_or_default());
+    Failure::host(RequestError::TwoDimensional).hint(format!("with no VM running: {command}"))
+}

@@ -1,0 +1,70 @@
+//! What every `meta.json` says.
+
+use std::{env, time::SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+use trace::{End, Meta, ProgramCost, SCHEMA_VERSION, Tool, TraceWriter};
+
+use super::Kernel;
+use crate::host;
+
+/// At the start; what is recorded comes on top.
+pub fn start(kernel: &Kernel, ring_bytes: u32) -> Meta {
+    Meta {
+        schema: SCHEMA_VERSION,
+        tool: Tool {
+            name: env!("CARGO_PKG_NAME").to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        command: command(),
+        started_unix_s: SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |time| time.as_secs()),
+        started_ns: now_ns(),
+        clock: "CLOCK_MONOTONIC".to_owned(),
+        complete: false,
+        host: host::facts(),
+        probes: kernel.probes.states().to_vec(),
+        offsets: kernel.resolved.offsets.clone(),
+        role: kernel.resolved.role.clone(),
+        vms: Vec::new(),
+        workload: None,
+        ring_bytes: u64::from(ring_bytes),
+        end: None,
+    }
+}
+
+/// After everything is written.
+pub fn end(
+    reason: String,
+    records: events::Seq,
+    trace: &TraceWriter,
+    programs: Vec<ProgramCost>,
+) -> End {
+    End {
+        time_ns: now_ns(),
+        reason,
+        records: records.0,
+        segments: trace.segments(),
+        rows: trace.rows(),
+        programs,
+    }
+}
+
+/// The command line, the program by its name alone.
+fn command() -> Vec<String> {
+    let mut words: Vec<String> = env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    if let Some(program) = words.first_mut() {
+        *program = env!("CARGO_PKG_NAME").to_owned();
+    }
+    words
+}
+
+/// Now on the trace's clock.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    // Neither part of the monotonic clock is negative.
+    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}

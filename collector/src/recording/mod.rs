@@ -1,0 +1,169 @@
+//! A recording under way, whatever is recorded.
+//!
+//! ```text
+//! mod       from attached probes to a trace with its last words
+//! kernel    the kernel side: types resolved, probes loaded and attached (needs root)
+//! metadata  what every `meta.json` says
+//! bar       progress on a terminal
+//! ```
+
+mod bar;
+mod kernel;
+mod metadata;
+
+use std::{
+    io::ErrorKind,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use anyhow::Context as _;
+use trace::{Meta, MetaFile, TraceError, TraceWriter};
+
+use crate::{failure::Failure, privileges, probes::Probes, record::Recorder};
+use bar::Bar;
+
+pub use kernel::{Kernel, cannot, check_root, two_dimensional};
+pub use metadata::{now_ns, start};
+
+/// Probes whose records go to a trace.
+pub struct Recording {
+    /// To make requests.
+    pub probes: Arc<Probes>,
+    /// To say what is known so far.
+    pub meta_file: MetaFile,
+    recorder: Recorder,
+    log: Option<crate::probes::Printing>,
+    bar: Bar,
+}
+
+/// What became of the records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Recorded {
+    /// Faults among them.
+    pub faults: u64,
+    /// Records decoded.
+    pub records: u64,
+    /// Records lost.
+    pub lost: u64,
+    /// Bytes of segments on disk.
+    pub bytes: u64,
+}
+
+impl Recording {
+    /// Makes the trace and records into it from now on. `failed` is set when nothing more can be
+    /// kept; `quiet` shows no progress.
+    pub fn start(
+        kernel: Kernel,
+        output: &Path,
+        meta: &Meta,
+        mark_name: fn(u32) -> String,
+        failed: &Arc<AtomicBool>,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        let trace = TraceWriter::create(output, meta).map_err(cannot_create)?;
+        let meta_file = trace.meta_file();
+        let Kernel {
+            probes,
+            ring,
+            logger,
+            ..
+        } = kernel;
+        let probes = Arc::new(probes);
+        // Threads have the capabilities of the one that starts them: these need none.
+        let (recorder, log) = privileges::without(|| {
+            let recorder = Recorder::start(
+                ring,
+                Arc::clone(&probes),
+                trace,
+                meta.role_layout(),
+                mark_name,
+                Arc::clone(failed),
+            )
+            .context("while starting the recorder")?;
+            let log = logger.map(|logger| logger.start()).transpose()?;
+            anyhow::Ok((recorder, log))
+        })??;
+        let bar = Bar::start(Arc::clone(recorder.progress()), quiet);
+        Ok(Self {
+            probes,
+            meta_file,
+            recorder,
+            log,
+            bar,
+        })
+    }
+
+    /// Writes what is still in the ring, and the trace's last words.
+    pub fn finish(self, mut meta: Meta, reason: String) -> (Recorded, anyhow::Result<()>) {
+        let Self {
+            probes,
+            meta_file,
+            recorder,
+            log,
+            bar,
+        } = self;
+        bar.finish();
+        let progress = Arc::clone(recorder.progress());
+        let trace = recorder.finish();
+        drop(log);
+        let finished = trace.map_err(anyhow::Error::from).and_then(|trace| {
+            meta.complete = true;
+            meta.end = Some(metadata::end(
+                reason,
+                probes.next_seq()?,
+                &trace,
+                probes.costs(),
+            ));
+            Ok(meta_file.write(&meta)?)
+        });
+        let lost = probes
+            .losses()
+            .map(|losses| losses.iter().map(|(_, loss)| loss.count).sum());
+        let recorded = Recorded {
+            faults: progress.faults.load(Ordering::Relaxed),
+            records: progress.records.load(Ordering::Relaxed),
+            lost: *lost.as_ref().unwrap_or(&0),
+            bytes: progress.bytes.load(Ordering::Relaxed),
+        };
+        (
+            recorded,
+            finished.and(lost.map(|_| ()).map_err(anyhow::Error::from)),
+        )
+    }
+}
+
+/// Before anything else, since it costs nothing to ask.
+pub fn check_output(output: &Path) -> Result<(), Failure> {
+    if output.symlink_metadata().is_ok() {
+        return Err(Failure::failed(TraceError::Exists {
+            path: output.to_owned(),
+        }));
+    }
+    Ok(())
+}
+
+/// Ctrl-C and SIGTERM end what is recorded, not the collector: the trace gets its last words.
+pub fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancel);
+    ctrlc::set_handler(move || flag.store(true, Ordering::Release))
+        .context("while watching for Ctrl-C")?;
+    Ok(cancel)
+}
+
+/// The trace's folder could not be made.
+fn cannot_create(error: TraceError) -> Failure {
+    let denied = matches!(&error, TraceError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let failure = Failure::failed(error);
+    if !denied {
+        return failure;
+    }
+    let user = rustix::process::geteuid();
+    failure.hint(format!(
+        "root is given up by now: the trace is made by uid {user} without privileges, so choose a place where that user may write"
+    ))
+}

@@ -1,0 +1,47 @@
+//! What the collector learns about VMs that other processes run.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{VcpuId, VmId};
+
+/// The `vm` of a VM that is not traced.
+pub const NO_VM: VmId = VmId(u16::MAX);
+
+/// A vCPU among those of all traced VMs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
+#[repr(C)]
+pub struct VcpuKey {
+    /// See [`VmId`].
+    pub vm: VmId,
+    /// See [`VcpuId`].
+    pub vcpu: VcpuId,
+}
+
+/// What is behind a file descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct Identity {
+    /// Kernel address of `struct kvm`, the same for all descriptors of a VM; 0: it could not be read.
+    pub kvm: u64,
+    /// The VM's number; [`NO_VM`] if it is not traced.
+    pub vm: VmId,
+    /// Of a vCPU's descriptor, its id; [`crate::NO_VCPU`] for a VM's.
+    pub vcpu: VcpuId,
+    /// Zero.
+    pub reserved: [u8; 4],
+}
+
+/// Most 64-bit words of a `struct kvm_vcpu_stat`; Linux 6.18 has 140.
+pub const COUNTER_WORDS: usize = 256;
+
+/// KVM's counters of a VM or a vCPU (`kvm.stat`, `kvm_vcpu.stat`).
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct CounterWords {
+    /// 1: the rest was read.
+    pub read: u64,
+    /// `kvm.arch.n_used_mmu_pages`, of a VM and where this kernel has it.
+    pub used_mmu_pages: u64,
+    /// The struct, word by word; the collector knows the names.
+    pub words: [u64; COUNTER_WORDS],
+}
