@@ -284,7 +284,7 @@ fn a_report_has_a_part_for_each_vm() {
     let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
     assert_eq!(html.matches("<section id=").count(), 2);
     assert_eq!(html.matches("<svg").count(), 12);
-    assert!(html.contains("VM 1 (pid 4711, vCPU 0): "));
+    assert!(html.contains("VM 1 (made-up, pid 4711, vCPU 0): "));
     demo.text(&["report", "demo.trace", "--vm", "1", "-o", "page.html"], 0);
     let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
     assert_eq!(html.matches("<section id=").count(), 1);

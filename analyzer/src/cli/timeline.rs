@@ -8,7 +8,6 @@ use serde_json::json;
 use super::{Failure, Source, output, source};
 use crate::{
     figures::{Bin, Timeline},
-    study::about,
     text::{Grid, plain, units::count},
     verdict,
 };
@@ -54,8 +53,7 @@ impl TimelineArgs {
         let spans = study.lost_spans();
         let mut between = "";
         for (vm, of) in &study.vms {
-            let about = about(of.meta.as_ref().map(|meta| meta.pid), &of.vcpus);
-            text.push_str(&format!("{between}VM {} ({about})\n", vm.0));
+            text.push_str(&format!("{between}VM {} ({})\n", vm.0, of.about()));
             text.push_str(&self::text(&of.timeline, usize::from(self.lines), &spans));
             between = "\n";
         }

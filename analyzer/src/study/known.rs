@@ -4,14 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use trace::{FaultRow, Row as _, Trace, TraceError};
 
-use crate::text::units::{count, plural};
+use crate::text::{
+    plain,
+    units::{count, plural},
+};
 
 /// A VM and what tells it from others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownVm {
     /// Its number.
     pub vm: u16,
-    /// Process of its VMM; unknown for a VM that only records name.
+    /// Name of its VMM's process; empty where unknown.
+    pub name: String,
+    /// That process; unknown for a VM that only records name.
     pub pid: Option<u32>,
     /// Ids of its vCPUs.
     pub vcpus: BTreeSet<u16>,
@@ -30,6 +35,7 @@ pub fn known_vms(trace: &Trace) -> Result<Vec<KnownVm>, TraceError> {
             meta.vm,
             KnownVm {
                 vm: meta.vm,
+                name: meta.name.clone(),
                 pid: Some(meta.pid),
                 vcpus: meta.vcpus.iter().copied().collect(),
                 faults: 0,
@@ -72,15 +78,16 @@ pub fn list(known: &[KnownVm]) -> String {
 
 fn describe(vm: &KnownVm) -> String {
     let faults = plural(vm.faults, "fault");
-    format!("{} ({}, {faults})", vm.vm, about(vm.pid, &vm.vcpus))
+    let about = about(&vm.name, vm.pid, &vm.vcpus);
+    format!("{} ({about}, {faults})", vm.vm)
 }
 
-/// What tells a VM from others: `pid 4711, vCPUs 0 to 3`.
-pub fn about(pid: Option<u32>, vcpus: &BTreeSet<u16>) -> String {
-    match pid {
-        Some(pid) => format!("pid {pid}, {}", self::vcpus(vcpus)),
-        None => self::vcpus(vcpus),
-    }
+/// What tells a VM from others: `qemu-system-x86, pid 4711, vCPUs 0 to 3`.
+pub fn about(name: &str, pid: Option<u32>, vcpus: &BTreeSet<u16>) -> String {
+    let name = (!name.is_empty()).then(|| plain(name));
+    let pid = pid.map(|pid| format!("pid {pid}"));
+    let words = [name, pid, Some(self::vcpus(vcpus))];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// `vCPU 0`, `vCPUs 0 to 3`, `vCPUs 0, 2`.

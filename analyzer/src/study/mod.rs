@@ -12,7 +12,7 @@ use trace::{LossRow, Record, Trace, TraceError};
 use crate::replay::{Gaps, Replay, ReplayOptions};
 
 pub(crate) use ahead::read_ahead;
-pub use known::{KnownVm, about, known_vms, list};
+pub use known::{KnownVm, known_vms, list};
 pub use vm::{Exactness, VmStudy};
 
 /// What went wrong while studying a trace.

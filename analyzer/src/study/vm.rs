@@ -206,6 +206,13 @@ impl VmStudy {
             .map_or(0, |(_, cost)| cost.in_range)
     }
 
+    /// What tells it from other VMs.
+    pub fn about(&self) -> String {
+        let name = self.meta.as_ref().map_or("", |meta| &meta.name);
+        let pid = self.meta.as_ref().map(|meta| meta.pid);
+        super::known::about(name, pid, &self.vcpus)
+    }
+
     /// Phases with their number, length in ns (to the next mark or the end), and costs by class.
     pub fn phases(&self, end_ns: u64) -> Vec<PhaseSpan<'_>> {
         let marks = &self.timeline.phases;

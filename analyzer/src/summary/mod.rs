@@ -95,8 +95,15 @@ pub struct DriftSummary {
 pub struct VmSummary {
     /// Its number.
     pub vm: u16,
-    /// Process of its VMM.
+    /// Name of its VMM's process; empty where unknown.
+    pub name: String,
+    /// That process.
     pub pid: Option<u32>,
+    /// Why it ended before the recording did, if it did.
+    pub ended: Option<String>,
+    /// What tells it from other VMs, in words.
+    #[serde(skip)]
+    pub about: String,
     /// Ids of its vCPUs, those that came later included.
     pub vcpus: BTreeSet<u16>,
     /// Its first and last record, ns from the start of the trace; absent without any.
@@ -269,7 +276,14 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
     });
     VmSummary {
         vm,
+        name: of
+            .meta
+            .as_ref()
+            .map(|meta| meta.name.clone())
+            .unwrap_or_default(),
         pid: of.meta.as_ref().map(|meta| meta.pid),
+        ended: of.meta.as_ref().and_then(|meta| meta.ended.clone()),
+        about: of.about(),
         vcpus: of.vcpus.clone(),
         seen_ns: of
             .seen_ns

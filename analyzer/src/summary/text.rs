@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::{Absent, Summary, VmSummary};
 use crate::{
     faults::Relation,
-    study::about,
     text::{
         Grid, plain,
         units::{bytes, count, duration, ns, percent, plural, signed, since},
@@ -46,8 +45,8 @@ pub fn text(summary: &Summary) -> String {
 
 /// Which VM it is.
 pub fn title(vm: &VmSummary) -> String {
-    let about = about(vm.pid, &vm.vcpus);
-    format!("VM {} ({about}): {}", vm.vm, plural(vm.faults, "fault"))
+    let faults = plural(vm.faults, "fault");
+    format!("VM {} ({}): {faults}", vm.vm, vm.about)
 }
 
 /// When it was seen, and how far its numbers can be trusted: VMs come and go.
@@ -56,8 +55,12 @@ pub fn recorded(vm: &VmSummary) -> String {
         Some([from, to]) => format!("seen from {} to {}", since(from, 0), since(to, 0)),
         None => "without any record".to_owned(),
     };
+    let ended = match &vm.ended {
+        Some(why) => format!("; ended: {}", plain(why)),
+        None => String::new(),
+    };
     format!(
-        "{seen}; replay {} ({} compared); {} lost in the whole recording",
+        "{seen}{ended}; replay {} ({} compared); {} lost in the whole recording",
         vm.replay,
         plural(vm.drift.keyframes, "keyframe"),
         plural(vm.lost.records, "record"),

@@ -51,8 +51,15 @@ pub struct Unvouched {
 pub struct VmVerification {
     /// Its number.
     pub vm: u16,
-    /// Process of its VMM.
+    /// Name of its VMM's process; empty where unknown.
+    pub name: String,
+    /// That process.
     pub pid: Option<u32>,
+    /// Why it ended before the recording did, if it did.
+    pub ended: Option<String>,
+    /// What tells it from other VMs, in words.
+    #[serde(skip)]
+    pub about: String,
     /// Ids of its vCPUs, those that came later included.
     pub vcpus: BTreeSet<u16>,
     /// Records known to be missing; a missing record tells no VM, so this is the whole trace's.
@@ -229,7 +236,14 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, writers: &Writers) -> 
     let start = study.span_ns[0];
     VmVerification {
         vm: vm.0,
+        name: of
+            .meta
+            .as_ref()
+            .map(|meta| meta.name.clone())
+            .unwrap_or_default(),
         pid: of.meta.as_ref().map(|meta| meta.pid),
+        ended: of.meta.as_ref().and_then(|meta| meta.ended.clone()),
+        about: of.about(),
         vcpus: of.vcpus.clone(),
         lost: study.lost_records(),
         keyframes: of

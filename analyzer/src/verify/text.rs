@@ -2,9 +2,8 @@
 
 use super::{KeyframeSummary, Verification, VmVerification};
 use crate::faults::Relation;
-use crate::study::about;
 use crate::text::{
-    Grid,
+    Grid, plain,
     units::{count, plural, signed, since},
 };
 
@@ -28,8 +27,11 @@ pub fn text(of: &Verification) -> String {
         more(&mut out, of.unvouched.len());
     }
     for vm in &of.vms {
-        let about = about(vm.pid, &vm.vcpus);
-        out.push_str(&format!("\nVM {} ({about})\n", vm.vm));
+        let ended = match &vm.ended {
+            Some(why) => format!(": ended, {}", plain(why)),
+            None => String::new(),
+        };
+        out.push_str(&format!("\nVM {} ({}){ended}\n", vm.vm, vm.about));
         keyframes(&mut out, vm);
         anomalies(&mut out, vm);
         faults(&mut out, vm);

@@ -1,11 +1,6 @@
 //! The VMs that are traced: taken in as they appear, let go when they end.
 
-use std::{
-    collections::BTreeSet,
-    os::fd::AsFd as _,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use events::VmId;
@@ -32,12 +27,7 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Nothing is taken in yet.
-    pub fn new(
-        recording: &'a Recording,
-        names: CounterNames,
-        target: Target,
-        meta: Meta,
-    ) -> Self {
+    pub fn new(recording: &'a Recording, names: CounterNames, target: Target, meta: Meta) -> Self {
         Self {
             recording,
             names,
@@ -193,7 +183,8 @@ impl<'a> Watch<'a> {
                 continue;
             }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
-            let begun = vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
+            let begun =
+                vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
             match begun {
                 Ok(begun) => {
                     let begun = begun?;
@@ -260,7 +251,13 @@ fn begin(
         .zip(new)
         .map(|(number, found)| {
             let process = Arc::clone(&process);
-            Ok(TracedVm::begin(VmId(number), process, found.kept, probes, names)?)
+            Ok(TracedVm::begin(
+                VmId(number),
+                process,
+                found.kept,
+                probes,
+                names,
+            )?)
         })
         .collect()
 }

@@ -138,7 +138,12 @@ impl Probes {
         missing
     }
 
-    pub(super) fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
+    pub(super) fn attach_step(
+        &mut self,
+        step: &Step,
+        types: &KernelTypes,
+        platform: Platform,
+    ) -> ProbeState {
         let state = |hook: String, attached, note: String, tried| ProbeState {
             name: step.name.to_owned(),
             hook,

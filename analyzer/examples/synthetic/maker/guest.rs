@@ -537,6 +537,10 @@ impl Guest {
         VmMeta {
             vm: self.vm.0,
             pid: self.pid,
+            name: "made-up".to_owned(),
+            from_ns: 0,
+            until_ns: None,
+            ended: None,
             vcpus: vec![0],
             memslots: vec![Memslot {
                 slot: 0,

@@ -80,6 +80,8 @@ pub struct Maker {
     shape: Shape,
     tape: Tape,
     guests: Vec<Guest>,
+    /// When the second VM ended.
+    second_ended: Option<u64>,
 }
 
 impl Maker {
@@ -95,6 +97,7 @@ impl Maker {
             shape,
             tape: Tape::new(),
             guests,
+            second_ended: None,
         }
     }
 
@@ -123,6 +126,10 @@ impl Maker {
             let counters = self.counters();
             for (vm, guest) in meta.vms.iter_mut().zip(&self.guests) {
                 vm.counters_after = Some(guest.counters(counters));
+                if vm.vm == 1 {
+                    vm.until_ns = self.second_ended;
+                    vm.ended = Some("its process ended".to_owned());
+                }
             }
             writer.meta_file().write(&meta)?;
         }
@@ -209,6 +216,7 @@ impl Maker {
             }
         }
         second.keyframe(tape, 1);
+        self.second_ended = Some(tape.time);
         first.vcpu.0 = 0;
         first.store(tape, 0, 0x4_0067);
         first.store(tape, 0, 0x10_0067);
