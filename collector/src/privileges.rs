@@ -23,8 +23,7 @@ pub fn is_root() -> bool {
 
 /// What watching other processes takes: to stop their threads and to copy their descriptors, and to
 /// list the descriptors of other users' processes.
-pub const WATCHING: CapabilitySet =
-    CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
+pub const WATCHING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Becomes the user who called `sudo`, if there is one, and gives up every capability, for good. To
 /// be called before any thread starts: capabilities belong to threads.

@@ -97,9 +97,8 @@ impl TracedVm {
     /// started from zero.
     fn count(&mut self, probes: &Probes, names: &CounterNames) -> Result<(), RequestError> {
         let after = vcpu_counters(probes, names, self.vm())?;
-        let zeros = |values: &BTreeMap<String, u64>| {
-            values.keys().map(|name| (name.clone(), 0)).collect()
-        };
+        let zeros =
+            |values: &BTreeMap<String, u64>| values.keys().map(|name| (name.clone(), 0)).collect();
         let before = after
             .iter()
             .map(|(vcpu, values)| match self.before.remove(vcpu) {

@@ -1,11 +1,6 @@
 //! The VMs that are traced: taken in as they appear, let go when they end.
 
-use std::{
-    collections::BTreeSet,
-    os::fd::AsFd as _,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use events::VmId;
@@ -32,12 +27,7 @@ pub struct Watch<'a> {
 
 impl<'a> Watch<'a> {
     /// Nothing is taken in yet.
-    pub fn new(
-        recording: &'a Recording,
-        names: CounterNames,
-        target: Target,
-        meta: Meta,
-    ) -> Self {
+    pub fn new(recording: &'a Recording, names: CounterNames, target: Target, meta: Meta) -> Self {
         Self {
             recording,
             names,
@@ -85,7 +75,7 @@ impl<'a> Watch<'a> {
                 Ok(taken) => taken?,
                 // The next look finds out.
                 Err(FreezeError::Ended) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => self.refuse(process.number(), &process.name, error.into())?,
             }
         }
         Ok(())
@@ -189,11 +179,12 @@ impl<'a> Watch<'a> {
             .collect();
         let mut changed = false;
         for (index, holder) in holders.iter().enumerate() {
-            if !new.contains(&index) {
+            if !new.contains(&index) || self.skipped.contains(&holder.number()) {
                 continue;
             }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
-            let begun = vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
+            let begun =
+                vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
             match begun {
                 Ok(begun) => {
                     let begun = begun?;
@@ -209,7 +200,8 @@ impl<'a> Watch<'a> {
         Ok(changed)
     }
 
-    /// With `--pid` that is the end; with `--all` it is said, once.
+    /// A process that cannot be stopped or looked at: with `--pid` that is the end; with `--all` it is
+    /// said, once.
     fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
         if self.target != Target::All {
             return Err(error);
@@ -260,7 +252,13 @@ fn begin(
         .zip(new)
         .map(|(number, found)| {
             let process = Arc::clone(&process);
-            Ok(TracedVm::begin(VmId(number), process, found.kept, probes, names)?)
+            Ok(TracedVm::begin(
+                VmId(number),
+                process,
+                found.kept,
+                probes,
+                names,
+            )?)
         })
         .collect()
 }

@@ -144,13 +144,7 @@ impl Probes {
         let identity = lock(&self.vms.identity);
         self.run(
             "identify",
-            [
-                number(descriptor.as_raw_fd())?,
-                object.argument(),
-                0,
-                0,
-                0,
-            ],
+            [number(descriptor.as_raw_fd())?, object.argument(), 0, 0, 0],
         )?;
         let Plain(found) = identity.get(&0, 0).map_err(|source| RequestError::Map {
             name: "IDENTITY",

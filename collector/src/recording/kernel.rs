@@ -7,9 +7,7 @@ use anyhow::anyhow;
 use crate::{
     failure::Failure,
     host, privileges,
-    probes::{
-        self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring,
-    },
+    probes::{self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring},
 };
 
 /// `PFERR_USER_MASK`: the access came from CPL 3.

@@ -30,7 +30,9 @@ pub enum FreezeError {
     #[error("the process has ended")]
     Ended,
     /// Another tracer has it.
-    #[error("thread {thread} is traced by process {tracer} already (a debugger, or another collector)")]
+    #[error(
+        "thread {thread} is traced by process {tracer} already (a debugger, or another collector)"
+    )]
     Traced {
         /// The thread.
         thread: pid_t,
@@ -123,8 +125,7 @@ fn stop(process: pid_t) -> Result<BTreeSet<pid_t>, FreezeError> {
 }
 
 fn threads(process: pid_t) -> Result<Vec<pid_t>, FreezeError> {
-    let entries = fs::read_dir(format!("/proc/{process}/task"))
-        .map_err(|_| FreezeError::Ended)?;
+    let entries = fs::read_dir(format!("/proc/{process}/task")).map_err(|_| FreezeError::Ended)?;
     Ok(entries
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

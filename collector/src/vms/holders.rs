@@ -155,7 +155,8 @@ pub fn of(pid: u32) -> Result<Holder, HolderError> {
             continue;
         };
         let descriptor = link.file_name().to_str().and_then(|name| name.parse().ok());
-        if let (Some(descriptor), Some(object)) = (descriptor, object(target.as_os_str().to_str())) {
+        if let (Some(descriptor), Some(object)) = (descriptor, object(target.as_os_str().to_str()))
+        {
             holder.descriptors.push((descriptor, object));
         }
     }
