@@ -103,13 +103,14 @@ fn kvm_two_vms_of_a_foreign_vmm_are_kept_apart_and_counted_as_tracefs_does() {
 fn kvm_a_guest_taken_in_mid_run_is_exact_with_vcpus_that_come_later_and_change_threads() {
     let folder = folder();
     let trace = folder.path().join("a.trace");
-    let args = "--vms 2 --vcpus 3 --pages 8192 --pause-ms 2 --late-ms 1000 --move-after 16";
+    let args = "--vms 2 --vcpus 3 --pages 32768 --pause-ms 20 --late --move-after 16";
     let mut vmm = Vmm::small(&Vec::from_iter(args.split(' ')));
     vmm.go();
     let pid = vmm.pid().to_string();
     let mut attached = Attached::start(&trace, &["--pid", &pid, "--keyframe-every", "0.25"]);
     attached.until_traced(&[vmm.pid()]);
-    vmm.expect("touched");
+    vmm.go();
+    thread::sleep(Duration::from_secs(2));
     let outcome = attached.stop();
     assert_eq!(outcome["lost"], 0);
     for vm in of_process(&outcome, vmm.pid()) {
