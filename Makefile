@@ -2,11 +2,12 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench
+.PHONY: help setup build demo test test-kernels lint bench
 
 help:
 	@echo "make demo   set up, run a guest, trace it, write report.html"
 	@echo "make test   set up, pass the tests"
+	@echo "make test-kernels   the lab's tests on each kernel that can be downloaded"
 	@echo "make lint   formatting and clippy, warnings are errors"
 	@echo "make bench  cost of tracing, bytes a fault, speed of replay"
 
@@ -23,6 +24,9 @@ demo: build
 
 test: setup
 	@.ci/test
+
+test-kernels: setup
+	@.ci/test-kernels
 
 lint: setup
 	$(CARGO) fmt --all --check

@@ -6,7 +6,8 @@ use events::{Cause, Class, Gpa, Gva, Hpa, Level, Seq, VcpuId, VmId};
 use trace::{EntryRow, FaultRow, PageRow, Record, Trace};
 
 use super::{
-    ExplainError, Explanation, Followed, PageChange, Store, guest_walk,
+    ExplainError, Explanation, Followed, PageChange, Store,
+    guest::{self, guest_walk},
     stores::{Late, Stores},
 };
 use crate::{
@@ -173,7 +174,7 @@ impl Finder {
         let replay = self.replay.vm(self.vm);
         let since = replay.and_then(|vm| vm.last_keyframe()).unwrap_or(Seq(0));
         let mut shadows_of_frame = Vec::new();
-        if let (Some(replay), Some(gfn)) = (replay, fault.gpa.map(Gpa::gfn)) {
+        if let (Some(replay), Some(gfn)) = (replay, guest::gpa(&fault).map(Gpa::gfn)) {
             let shadows = replay
                 .tables()
                 .pages()

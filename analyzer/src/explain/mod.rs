@@ -1,10 +1,11 @@
 //! One fault, told as the five steps from a guest address to a shadow entry.
 
 mod find;
+mod guest;
 mod stores;
 mod text;
 
-use events::{Class, Gpa, Gpte, Gva, Hpa, Level, PageEvent, Spte};
+use events::{Class, Gpa, Gva, Hpa, Level, PageEvent, Spte};
 use serde::Serialize;
 use trace::{EntryRow, FaultRow, TraceError, VmMeta};
 
@@ -14,6 +15,7 @@ use crate::{
 };
 
 pub use find::{Selector, find};
+pub use guest::GuestStep;
 pub use stores::{Cleared, Store};
 pub use text::{meaning, text};
 
@@ -111,66 +113,15 @@ pub enum Followed {
     },
 }
 
-/// One guest entry of the walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestStep {
-    /// Level of the guest table.
-    pub level: Level,
-    /// GPA of the table: from CR3 or the entry above.
-    pub table: Option<u64>,
-    /// Which entry.
-    pub index: u16,
-    /// The entry.
-    pub gpte: Gpte,
-}
-
-impl GuestStep {
-    /// Where the entry stands.
-    pub fn place(&self) -> Option<Gpa> {
-        Some(Gpa(self.table? + 8 * u64::from(self.index)))
-    }
-}
-
-/// The guest entries of a fault that were recorded, from the highest level down.
-fn guest_walk(row: &FaultRow) -> Vec<GuestStep> {
-    let gptes = [
-        (5, row.gpte5),
-        (4, row.gpte4),
-        (3, row.gpte3),
-        (2, row.gpte2),
-        (1, row.gpte1),
-    ];
-    /// CR3 without PCID and flags.
-    const CR3_TABLE: u64 = ((1 << 52) - 1) & !0xfff;
-    let mut table = Some(row.cr3.0 & CR3_TABLE);
-    let mut steps = Vec::new();
-    let mut above: Option<u8> = None;
-    for (level, gpte) in gptes {
-        let Some(gpte) = gpte else { continue };
-        let level = Level(level);
-        let Some(index) = level.index(row.gva) else {
-            continue;
-        };
-        // A level that was not recorded breaks the chain.
-        if above.is_some_and(|above| above != level.0 + 1) {
-            table = None;
-        }
-        steps.push(GuestStep {
-            level,
-            table,
-            index,
-            gpte,
-        });
-        table = gpte.is_present().then_some(gpte.gpa().0);
-        above = Some(level.0);
-    }
-    steps
-}
-
 impl Explanation {
     /// The guest entries that were recorded, from the highest level down.
     pub fn guest_walk(&self) -> Vec<GuestStep> {
-        guest_walk(&self.fault)
+        guest::guest_walk(&self.fault)
+    }
+
+    /// Where the access goes: as KVM found it, or as the guest's entries say.
+    pub fn gpa(&self) -> Option<Gpa> {
+        guest::gpa(&self.fault)
     }
 
     /// HVA by the memslot: slot's HVA plus the offset of the GPA.
@@ -199,7 +150,7 @@ impl Explanation {
             .iter()
             .map(|step| {
                 serde_json::json!({
-                    "level": step.level.0, "table_gpa": step.table, "index": step.index, "gpte": step.gpte.0,
+                    "level": step.level.0, "table_gpa": step.table.map(|table| table.0), "index": step.index, "gpte": step.gpte.0,
                 })
             })
             .collect();
@@ -234,7 +185,7 @@ impl Explanation {
             "fault": self.index, "seq": row.seq.0, "time_ns": row.time_ns.0, "vm": row.vm.0, "vcpu": row.vcpu.0,
             "class": row.class.name(), "gva": row.gva.0, "error_code": row.error_code, "cr3": row.cr3.0,
             "root": row.root.0, "rip": row.rip.map(|rip| rip.0), "total_ns": row.total_ns, "steps": times,
-            "guest_walk": guest, "gpa": row.gpa.map(|gpa| gpa.0),
+            "guest_walk": guest, "gpa": self.gpa().map(|gpa| gpa.0),
             "slot": self.hva_by_slot().map(|(slot, hva)| serde_json::json!({
                 "slot": slot.slot, "gpa": slot.gpa, "hva": slot.hva, "bytes": slot.bytes, "hva_by_slot": hva,
             })),

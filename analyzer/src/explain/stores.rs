@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use events::{Cause, Gpa, Hpa, Level, Seq, Spte, TimeNs, VcpuId};
 use trace::{EntryRow, FaultRow, Record, WriteRow};
 
+use super::guest;
+
 /// A store that KVM emulated, because the table is write-protected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Store {
@@ -53,6 +55,11 @@ impl Store {
         }
     }
 
+    fn covers(&self, gpa: Gpa) -> bool {
+        let offset = gpa.0.checked_sub(self.gpa.0);
+        offset.is_some_and(|offset| offset < u64::from(self.bytes))
+    }
+
     /// Adds an entry that this store cleared.
     fn clear(&mut self, row: &EntryRow) {
         if self.cleared.len() < MAX_CLEARED {
@@ -69,7 +76,7 @@ impl Store {
     fn is_of(&self, fault: &FaultRow) -> bool {
         self.vcpu == fault.vcpu
             && self.time >= fault.time_ns
-            && fault.gpa.map(Gpa::gfn) == Some(self.gpa.gfn())
+            && guest::gpa(fault).map(Gpa::gfn) == Some(self.gpa.gfn())
     }
 
     /// As JSON.
@@ -133,8 +140,10 @@ impl Stores {
 
     fn write(&mut self, row: &WriteRow) {
         let key = entry_of(row.gpa);
-        let before = self.latest.get(&key).map(|store| store.value);
-        if before.is_some() || self.latest.len() < MAX_PLACES {
+        let known = self.latest.get(&key);
+        let same = known.filter(|store| (store.gpa, store.bytes) == (row.gpa, row.bytes));
+        let before = same.map(|store| store.value);
+        if known.is_some() || self.latest.len() < MAX_PLACES {
             self.latest.insert(key, Store::new(row, before));
             self.open.insert(row.vcpu, key);
         }
@@ -149,14 +158,15 @@ impl Stores {
         }
         if row.spte.is_shadow_present() {
             self.emptied.remove(&row.sptep);
-        } else if self.emptied.len() < MAX_PLACES {
+        } else if row.old.is_none_or(Spte::is_shadow_present) && self.emptied.len() < MAX_PLACES {
             self.emptied.insert(row.sptep, row.clone());
         }
     }
 
     /// The latest store to the guest entry at an address.
     pub(super) fn at(&self, gpa: Gpa) -> Option<&Store> {
-        self.latest.get(&entry_of(gpa))
+        let store = self.latest.get(&entry_of(gpa));
+        store.filter(|store| store.covers(gpa))
     }
 
     /// The store that a fault is about.

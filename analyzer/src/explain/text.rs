@@ -107,7 +107,7 @@ fn guest_table(of: &Explanation) -> Vec<String> {
     for step in &steps {
         let table = step
             .table
-            .map(|table| format!("{table:#x}"))
+            .map(|table| table.to_string())
             .unwrap_or_else(|| "?".to_owned());
         lines.push(format!(
             "   {} {table:>10}[{:>3}] {:#018x} {}",
@@ -119,11 +119,11 @@ fn guest_table(of: &Explanation) -> Vec<String> {
     }
     if let Some(last) = steps
         .last()
-        .filter(|step| step.level.0 > 1 && step.gpte.is_present() && step.gpte.is_large())
+        .filter(|step| step.level.0 > 1 && step.is_leaf())
     {
-        lines.push(format!("   a {} page", page_size(last.level.pages())));
+        lines.push(format!("   a {} page", page_size(last.pages())));
     }
-    match of.fault.gpa {
+    match of.gpa() {
         Some(gpa) => lines.push(format!("   gpa {gpa} (gfn {})", gpa.gfn())),
         None if of.fault.class == Class::Guest => {
             lines.push(format!("   {}", refused(of)));
@@ -199,7 +199,7 @@ fn not_reached(of: &Explanation, lacks: &str) -> &'static str {
 fn slot(out: &mut String, of: &Explanation) {
     out.push_str("2  The memslot: GPA -> HVA\n");
     let row = &of.fault;
-    let Some(gpa) = row.gpa else {
+    let Some(gpa) = of.gpa() else {
         out.push_str(not_reached(of, "GPA"));
         return;
     };
@@ -248,7 +248,7 @@ fn host(out: &mut String, of: &Explanation) {
             pfn.hpa()
         )),
         (None, Some(pfn)) => out.push_str(&format!("   frame {pfn} (hpa {})\n", pfn.hpa())),
-        (_, None) if of.fault.gpa.is_none() => out.push_str(not_reached(of, "HVA")),
+        (_, None) if of.gpa().is_none() => out.push_str(not_reached(of, "HVA")),
         (_, None) => out.push_str("   not recorded for this fault\n"),
     }
 }
@@ -324,7 +324,7 @@ fn unwritten(class: Class) -> &'static str {
 /// The guest's own entry: who changes it, and what KVM does about it.
 fn guests_entry(out: &mut String, of: &Explanation) {
     let row = &of.fault;
-    let Some(gpa) = row.gpa else { return };
+    let Some(gpa) = of.gpa() else { return };
     for (spt, level, unsync) in &of.shadows_of_frame {
         let entry = (gpa.0 & 0xfff) / 8;
         let state = if *unsync { "unsync" } else { "write-protected" };

@@ -20,7 +20,15 @@ impl Story {
         Seq(self.0.len() as u64)
     }
 
-    fn page(mut self, event: PageEvent, spt: u64, level: u8, gfn: u64) -> Self {
+    fn page(self, event: PageEvent, spt: u64, level: u8, gfn: u64) -> Self {
+        self.any_page(event, spt, level, gfn, 0)
+    }
+
+    fn direct(self, spt: u64, level: u8, gfn: u64) -> Self {
+        self.any_page(PageEvent::Born, spt, level, gfn, 1)
+    }
+
+    fn any_page(mut self, event: PageEvent, spt: u64, level: u8, gfn: u64, direct: u8) -> Self {
         let seq = self.seq();
         self.0.push(Record::Page(PageRow {
             seq,
@@ -32,7 +40,7 @@ impl Story {
             gfn: Gfn(gfn),
             role: Role(u32::from(level)),
             level: Level(level),
-            direct: 0,
+            direct,
             unsync: 0,
         }));
         self
@@ -108,7 +116,10 @@ impl Story {
 
     fn replay(&self, from_birth: bool) -> VmReplay {
         let mut replay = Replay::new(ReplayOptions {
-            role: RoleLayout::default(),
+            role: RoleLayout {
+                invalid: [8, 1],
+                ..RoleLayout::default()
+            },
             from_birth,
         });
         self.0.iter().for_each(|record| replay.apply(record));
@@ -241,4 +252,34 @@ fn a_pae_root_is_walked_and_is_no_page() {
     assert_eq!(vm.walk(Hpa(0x3000), Gva(0x1000)).steps.len(), 1);
     let run = vm.ranges(Hpa(0x3000)).runs[0];
     assert_eq!((run.gva, run.entries), (Gva(0xc000_1000), 1));
+}
+
+/// Without its root, a table of a guest without paging still says where it stands.
+#[test]
+fn a_direct_table_without_its_pae_root_is_read_by_its_frame() {
+    let vm = Story::default()
+        .direct(0x4000, 2, 0x4_0000)
+        .entry(Cause::Other, 0x4010, 2, None, PRESENT | 1 << 7 | 0x20_0003)
+        .replay(true);
+    assert_eq!(vm.table_roots().shadow, [Hpa(0x4000)]);
+    let mapped = |gva| {
+        vm.walk(Hpa(0x4000), Gva(gva))
+            .mapping
+            .map(|mapping| mapping.pfn.0)
+    };
+    assert_eq!(mapped(0x4040_1000), Some(0x201));
+    assert_eq!(mapped(0x40_1000), None);
+    assert_eq!(vm.ranges(Hpa(0x4000)).runs[0].gva, Gva(0x4040_0000));
+}
+
+/// A root that was zapped before the recording began is zapped once more when it is let go.
+#[test]
+fn the_second_zap_of_a_root_in_use_is_no_anomaly() {
+    let mut story = Story::default().mark(0, 0);
+    let seq = story.seq();
+    story = story.page(PageEvent::Zapped, 0x4000, 4, 1);
+    if let Some(Record::Page(row)) = story.0.get_mut(seq.0 as usize) {
+        row.role = Role(1 << 8);
+    }
+    assert_eq!(kinds(&story.replay(false)), []);
 }

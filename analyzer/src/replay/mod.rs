@@ -22,6 +22,8 @@ mod apart;
 mod cases;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+pub(crate) use model::blank_fault;
 
 use std::collections::BTreeMap;
 
@@ -35,7 +37,7 @@ pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals};
 pub use vm::{CurrentRoot, VmReplay};
-pub use walk::{Mapping, Ranges, Roots, Run, Step, Walk, canonical};
+pub use walk::{LOWEST_ROOT, Mapping, Ranges, Roots, Run, Step, Walk, canonical, first_gva};
 
 /// What replay must know of a recording beside its records.
 #[derive(Clone, Copy, Debug, Default)]

@@ -231,8 +231,8 @@ impl VmReplay {
                 unknown.or_else(|| synced.then_some(AnomalyKind::SyncOfSynced))
             }
             PageEvent::Zapped => {
-                let twice =
-                    self.tables.is_retired(row.spt) && row.role.is_invalid(&self.options.role);
+                // A root in use is zapped once more when it is let go, and says so.
+                let twice = row.role.is_invalid(&self.options.role);
                 let zapped = self.tables.zap(row.spt);
                 (!zapped && !twice).then_some(AnomalyKind::UnknownPage)
             }

@@ -99,7 +99,8 @@ impl ShadowTables {
 /// Where the tables of a VM begin, each list by address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
-    /// Shadow pages: those of the highest level that nothing points to.
+    /// Shadow pages: those of the highest level that nothing points to. Below level 4 they are no
+    /// roots: they stand below PAE roots that no record tells.
     pub shadow: Vec<Hpa>,
     /// PAE roots, which are no shadow pages.
     pub pae: Vec<Hpa>,
@@ -114,8 +115,8 @@ impl Roots {
     }
 }
 
-/// Levels that only 64-bit paging has: the lowest root of a shadow page.
-const LOWEST_ROOT: Level = Level(4);
+/// The lowest level of a root that is a shadow page: 64-bit paging.
+pub const LOWEST_ROOT: Level = Level(4);
 
 impl VmReplay {
     /// Where the tables begin.
@@ -152,6 +153,14 @@ impl VmReplay {
     /// Translates `gva` from `root`, a shadow page or a PAE root.
     pub fn walk(&self, root: Hpa, gva: Gva) -> Walk {
         let Some(pdptes) = self.pdptes(root) else {
+            let page = self.tables().page(root.table());
+            if page.is_some_and(|page| !spans(page, gva)) {
+                return Walk {
+                    root,
+                    steps: Vec::new(),
+                    mapping: None,
+                };
+            }
             return self.tables().walk(root, gva);
         };
         let index = pae::index(gva.0);
@@ -188,7 +197,7 @@ impl VmReplay {
             }
             None => {
                 if let Some(page) = self.tables().page(root.table()) {
-                    ranges.visit(self.tables(), page, 0, page.info.level);
+                    ranges.visit(self.tables(), page, first_gva(page), page.info.level);
                 }
             }
         }
@@ -200,6 +209,26 @@ impl VmReplay {
         let page = self.tables().page(table?)?;
         (page.info.level < pae::LEVEL).then_some(page)
     }
+}
+
+/// The first address that a page translates by itself: of a direct page below level 4, which
+/// a guest without paging runs on, that of its frame.
+pub fn first_gva(page: &ShadowPage) -> u64 {
+    match page.info.direct && page.info.level < LOWEST_ROOT {
+        true => page.info.gfn.0 << 12,
+        false => 0,
+    }
+}
+
+/// Whether an address can be translated from this page on.
+fn spans(page: &ShadowPage, gva: Gva) -> bool {
+    let level = page.info.level;
+    if !page.info.direct || level >= LOWEST_ROOT {
+        return true;
+    }
+    // A page has 512 entries.
+    let bytes = level.pages() << 21;
+    gva.0.wrapping_sub(first_gva(page)) < bytes
 }
 
 /// Adjoining leaves of one level with the same rights.

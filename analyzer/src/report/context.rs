@@ -95,6 +95,8 @@ pub struct Section {
     pub title: String,
     /// Its place on the page, within its trace.
     pub id: String,
+    /// When it was seen and how far it can be trusted; empty where it is the trace's only VM.
+    pub about: String,
     /// What changed beside the leaves of faults: what, how often.
     pub changes: Vec<[String; 2]>,
     /// Cost by class: class, meaning, count, total, share, p50, p95, p99.
@@ -153,6 +155,7 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
         };
         format!("workload {}{params}; ", workload.name)
     });
+    let found = || format!("{} found running; ", plural(study.vms.len() as u64, "VM"));
     let mut quality: Vec<_> = verdict::quality(study)
         .into_iter()
         .map(|line| Statement {
@@ -169,7 +172,7 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
         name: plain(&name),
         about: plain(&format!(
             "{}{} in {}, {} on disk{each}",
-            workload.unwrap_or_default(),
+            workload.unwrap_or_else(found),
             plural(study.records, "record"),
             ns(summary.span_ns),
             bytes(summary.bytes),
@@ -218,6 +221,10 @@ fn section(
     Ok(Section {
         title: numbers.map(summary::title).unwrap_or_default(),
         id: format!("vm-{}", vm.0),
+        about: numbers
+            .filter(|_| summary.several)
+            .map(summary::recorded)
+            .unwrap_or_default(),
         changes: numbers.map(changes).unwrap_or_default(),
         classes: classes(of),
         range: numbers

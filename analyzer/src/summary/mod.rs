@@ -15,7 +15,7 @@ use crate::{
     study::{Exactness, Study, VmStudy},
 };
 
-pub use text::{text, title};
+pub use text::{recorded, text, title};
 
 /// What `summary --json` prints.
 #[derive(Clone, Debug, Serialize)]

@@ -18,17 +18,16 @@ const PHASES: usize = 40;
 /// The summary for a terminal, without the verdict lines that go above it.
 pub fn text(summary: &Summary) -> String {
     let mut out = String::new();
-    let workload = summary
-        .workload
-        .as_deref()
-        .map(|name| format!("{}, ", plain(name)))
-        .unwrap_or_default();
+    let what = match &summary.workload {
+        Some(name) => plain(name),
+        None => format!("{} found running", plural(summary.vms.len() as u64, "VM")),
+    };
     let size = summary
         .bytes_per_fault
         .map(|each| format!(" ({each:.1} bytes a fault)"))
         .unwrap_or_default();
     out.push_str(&format!(
-        "{}: {workload}{} in {}, {} on disk{size}\n",
+        "{}: {what}, {} in {}, {} on disk{size}\n",
         plain(&summary.trace),
         plural(summary.records, "record"),
         ns(summary.span_ns),
@@ -37,7 +36,7 @@ pub fn text(summary: &Summary) -> String {
     for vm in &summary.vms {
         out.push_str(&format!("\n{}\n", title(vm)));
         if summary.several {
-            out.push_str(&recorded(vm));
+            out.push_str(&format!("  {}\n", recorded(vm)));
         }
         vm_text(&mut out, vm);
     }
@@ -52,13 +51,13 @@ pub fn title(vm: &VmSummary) -> String {
 }
 
 /// When it was seen, and how far its numbers can be trusted: VMs come and go.
-fn recorded(vm: &VmSummary) -> String {
+pub fn recorded(vm: &VmSummary) -> String {
     let seen = match vm.seen_ns {
         Some([from, to]) => format!("seen from {} to {}", since(from, 0), since(to, 0)),
         None => "without any record".to_owned(),
     };
     format!(
-        "  {seen}; replay {} ({} compared); {} lost in the whole recording\n",
+        "{seen}; replay {} ({} compared); {} lost in the whole recording",
         vm.replay,
         plural(vm.drift.keyframes, "keyframe"),
         plural(vm.lost.records, "record"),

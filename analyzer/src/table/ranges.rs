@@ -13,12 +13,7 @@ pub fn ranges(snapshot: &Snapshot, roots: &[Hpa]) -> String {
     let mut out = tree::head(snapshot);
     for root in roots {
         let ranges = snapshot.vm.ranges(*root);
-        let kind = match snapshot.vm.pdptes(*root) {
-            Some(_) => format!(" {}", tree::PAE_ROOT),
-            None => String::new(),
-        };
-        let users = tree::users(snapshot, *root);
-        out.push_str(&format!("root {root}{kind}: {users}\n"));
+        out.push_str(&format!("{}\n", tree::title(snapshot, *root)));
         let mut grid = Grid::new(&["from", "to", ">leaves", "size", "rights", "frames"]);
         for run in &ranges.runs {
             let frames = if run.entries == 1 {

@@ -4,7 +4,7 @@ use events::{Gva, Hpa, Level};
 
 use super::Snapshot;
 use crate::{
-    replay::{Pdptes, ShadowPage, ShadowTables, canonical},
+    replay::{LOWEST_ROOT, Pdptes, ShadowPage, ShadowTables, canonical, first_gva},
     text::{
         flags,
         units::{count, page_size, plural, since},
@@ -44,10 +44,10 @@ pub(super) fn head(snapshot: &Snapshot) -> String {
 }
 
 /// A PAE root in words.
-pub(super) const PAE_ROOT: &str = "PAE: four PDPTEs, no shadow page";
+const PAE_ROOT: &str = "PAE: four PDPTEs, no shadow page";
 
 /// Who runs on a root.
-pub(super) fn users(snapshot: &Snapshot, root: Hpa) -> String {
+fn users(snapshot: &Snapshot, root: Hpa) -> String {
     let users: Vec<_> = snapshot
         .vm
         .roots()
@@ -62,26 +62,53 @@ pub(super) fn users(snapshot: &Snapshot, root: Hpa) -> String {
     }
 }
 
+/// What a table is that others begin with, and who uses it.
+pub(super) fn title(snapshot: &Snapshot, root: Hpa) -> String {
+    if snapshot.vm.pdptes(root).is_some() {
+        return format!("root {root} {PAE_ROOT}: {}", users(snapshot, root));
+    }
+    match snapshot.vm.tables().page(root.table()) {
+        Some(page) if page.info.level < LOWEST_ROOT => {
+            let counted = match page.info.direct {
+                true => "",
+                false => "; its addresses count from its own beginning",
+            };
+            format!(
+                "{}, below a PAE root that no record tells{counted}",
+                table(page)
+            )
+        }
+        Some(page) => format!(
+            "root {root} level {}: {}",
+            page.info.level,
+            users(snapshot, root)
+        ),
+        None => format!("root {root}: {}", users(snapshot, root)),
+    }
+}
+
 /// The tree of each of `roots`.
 pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
     let tables = snapshot.vm.tables();
     let mut lines = Vec::new();
     for root in roots {
         if let Some(pdptes) = snapshot.vm.pdptes(*root) {
-            let users = users(snapshot, *root);
-            lines.push(format!("root {root} {PAE_ROOT}: {users}"));
+            lines.push(title(snapshot, *root));
             pae(snapshot, pdptes, &mut lines);
             continue;
         }
         let Some(page) = tables.page(*root) else {
             continue;
         };
-        lines.push(format!(
-            "root {root} level {}: {}",
+        lines.push(title(snapshot, *root));
+        visit(
+            tables,
+            page,
+            first_gva(page),
             page.info.level,
-            users(snapshot, *root)
-        ));
-        visit(tables, page, 0, page.info.level, 1, &mut lines);
+            1,
+            &mut lines,
+        );
     }
     let all = snapshot.vm.table_roots();
     let mut out = head(snapshot);
@@ -237,7 +264,7 @@ pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
     let mut out = head(snapshot);
     for root in roots {
         let walk = snapshot.vm.walk(*root, gva);
-        out.push_str(&format!("root {root}: {}\n", users(snapshot, *root)));
+        out.push_str(&format!("{}\n", title(snapshot, *root)));
         for step in &walk.steps {
             out.push_str(&format!(
                 "  level {} {}[{:>3}] {:#018x} {}\n",

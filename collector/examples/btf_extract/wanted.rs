@@ -59,7 +59,7 @@ impl Wanted {
                     }
                 }
                 let entry = &mut kernel.sections[section].types[index];
-                entry.info = entry.info & !0xffff | rest.len() as u32 / 3;
+                entry.info = (entry.info & !0xffff) | (rest.len() as u32 / 3);
                 entry.rest = rest;
             }
         }

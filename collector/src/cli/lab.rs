@@ -3,30 +3,49 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::run::{default_output, param, plan, seconds};
 use crate::{
     failure::Failure,
-    lab::{self, Order, Output},
+    lab::{self, Order, Output, Work},
 };
+
+/// A guest that is not one of the workloads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guest {
+    /// The lab's own kernel once more, with busybox
+    Linux,
+}
 
 /// Arguments of `lab`.
 #[derive(Debug, Args)]
 pub struct LabArgs {
     /// Name of the workload (see `collector workloads`)
-    #[arg(required_unless_present = "command", conflicts_with = "command")]
+    #[arg(required_unless_present_any = ["guest", "command"], conflicts_with_all = ["guest", "command"])]
     workload: Option<String>,
-    /// Where to write the trace, a folder that is not there yet [default: WORKLOAD.trace]; of a
-    /// COMMAND, what it leaves in its working folder
+    /// Run this guest instead of a workload, on QEMU, recorded by `attach`
+    #[arg(long, value_enum, conflicts_with = "command")]
+    guest: Option<Guest>,
+    /// CPUs of that guest
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest", value_parser = clap::value_parser!(u16).range(1..=8))]
+    guest_cpus: u16,
+    /// Memory of that guest, MiB
+    #[arg(long, value_name = "MIB", default_value_t = 256, requires = "guest", value_parser = clap::value_parser!(u32).range(128..))]
+    guest_memory: u32,
+    /// Where to write the trace, a folder that is not there yet [default: WORKLOAD.trace or
+    /// GUEST.trace]; of a COMMAND, what it leaves in its working folder
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Parameter of the workload, NAME=VALUE; may be given several times
-    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param, conflicts_with = "command")]
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param, conflicts_with_all = ["guest", "command"])]
     params: Vec<(String, String)>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "command")]
     keyframe_every: Option<Duration>,
+    /// Run without probes and without a trace, for comparison
+    #[arg(long, conflicts_with_all = ["output", "keyframe_every", "command"])]
+    untraced: bool,
     /// A folder with an unpacked kernel package, or a kernel's image [default: the newest installed]
     #[arg(long, value_name = "DIR")]
     kernel: Option<PathBuf>,
@@ -40,7 +59,7 @@ pub struct LabArgs {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     cpus: u16,
     /// Memory of the lab, MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(256..))]
+    #[arg(long, value_name = "MIB", default_value_t = 1536, value_parser = clap::value_parser!(u32).range(256..))]
     memory: u32,
     /// The QEMU to use [default: qemu-system-x86_64 in PATH]
     #[arg(long, value_name = "PROGRAM")]
@@ -65,18 +84,19 @@ pub struct LabArgs {
 impl LabArgs {
     /// Boots the lab and runs.
     pub fn execute(self) -> Result<ExitCode, Failure> {
-        let (command, output) = match &self.workload {
-            Some(name) => self.workload_command(name)?,
-            None => {
+        let (work, output) = match (&self.workload, self.guest) {
+            (Some(name), _) => self.workload(name)?,
+            (None, Some(guest)) => self.guest(guest)?,
+            (None, None) => {
                 let output = self.output.clone().map(|outside| Output {
                     inside: PathBuf::new(),
                     outside,
                 });
-                (self.command.clone(), output)
+                (Work::Command(self.command.clone()), output)
             }
         };
         lab::run(&Order {
-            command,
+            work,
             output,
             observer: self.observer,
             qemu: self.qemu,
@@ -91,34 +111,57 @@ impl LabArgs {
     }
 
     /// `collector run`, as it would be typed on a host that can do it.
-    fn workload_command(&self, name: &str) -> Result<(Vec<String>, Option<Output>), Failure> {
+    fn workload(&self, name: &str) -> Result<(Work, Option<Output>), Failure> {
         // Not after half a minute, inside.
         plan(name, &self.params)?;
+        let (mut words, output) = self.recorded(&["run", name], name)?;
+        for (name, value) in &self.params {
+            words.extend(["--param".to_owned(), format!("{name}={value}")]);
+        }
+        Ok((Work::Command(words), output))
+    }
+
+    /// `collector attach`, on a host that runs the guest.
+    fn guest(&self, guest: Guest) -> Result<(Work, Option<Output>), Failure> {
+        let Guest::Linux = guest;
+        let (words, output) = self.recorded(&["attach"], "linux")?;
+        let work = Work::Linux {
+            cpus: self.guest_cpus,
+            memory_mib: self.guest_memory,
+            attach: (!self.untraced).then_some(words),
+        };
+        Ok((work, output))
+    }
+
+    /// The command's words and its output, with the options that `run` and `attach` share.
+    fn recorded(
+        &self,
+        command: &[&str],
+        name: &str,
+    ) -> Result<(Vec<String>, Option<Output>), Failure> {
+        let mut words: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+        if self.json {
+            words.push("--json".to_owned());
+        }
+        if self.untraced {
+            words.push("--untraced".to_owned());
+            return Ok((words, None));
+        }
         let path = self.output.clone().unwrap_or_else(|| default_output(name));
         let text = path.to_str().ok_or_else(|| {
-            Failure::usage(anyhow!(
-                "the output's name is not UTF-8: {}",
-                path.display()
-            ))
+            let name = path.display();
+            Failure::usage(anyhow!("the output's name is not UTF-8: {name}"))
         })?;
-        let mut command = ["run", name, "-o", text].map(str::to_owned).to_vec();
-        for (name, value) in &self.params {
-            command.extend(["--param".to_owned(), format!("{name}={value}")]);
-        }
+        words.extend(["-o", text].map(str::to_owned));
         if let Some(every) = self.keyframe_every {
-            command.extend([
-                "--keyframe-every".to_owned(),
-                every.as_secs_f64().to_string(),
-            ]);
-        }
-        if self.json {
-            command.push("--json".to_owned());
+            let seconds = every.as_secs_f64().to_string();
+            words.extend(["--keyframe-every".to_owned(), seconds]);
         }
         let output = Output {
             inside: path.clone(),
             outside: path,
         };
-        Ok((command, Some(output)))
+        Ok((words, Some(output)))
     }
 }
 

@@ -58,13 +58,22 @@ impl<W: Write> Initramfs<W> {
 
     /// A file made here.
     pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
+        self.made_here(name, bytes, 0o644)
+    }
+
+    fn made_here(&mut self, name: &str, bytes: &[u8], mode: u32) -> Result<(), PackError> {
         let size = u32::try_from(bytes.len()).map_err(|_| too_large())?;
         self.folders_of(name)?;
-        let entry = self.entry(name, ModeFileType::Regular, 0o644);
+        let entry = self.entry(name, ModeFileType::Regular, mode);
         self.write(entry, bytes, size)
     }
 
-    /// A file of this machine, with its permissions for everybody.
+    /// A program made here.
+    pub fn program(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
+        self.made_here(name, bytes, 0o755)
+    }
+
+    /// A file of this machine, that everybody may read and run.
     pub fn file(&mut self, name: &str, path: &Path) -> Result<(), PackError> {
         let failed = |source| PackError::File {
             path: path.to_owned(),

@@ -19,6 +19,13 @@ pub const OUTPUT: &str = "output";
 /// The independent counts are called so in the archive.
 pub const OBSERVED: &str = "observer.json";
 
+/// The Linux guest's kernel in the lab.
+pub const GUEST_KERNEL: &str = "/guest/kernel";
+/// Its initramfs.
+pub const GUEST_INITRAMFS: &str = "/guest/initramfs";
+/// What it says before it powers off.
+pub const GUEST_DONE: &str = "shadowscope: all work is done";
+
 /// What the lab's init has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
@@ -28,13 +35,37 @@ pub struct Job {
     pub kvm_modules: Vec<Module>,
     /// KVM must shadow, and the emulator must get that right, before anything is recorded.
     pub shadow: bool,
-    /// Arguments of this same program.
-    pub command: Vec<String>,
+    /// What runs.
+    pub work: Work,
     /// What is brought out, if it is there in the end. The path is the one outside, so that what
     /// the command prints is true there too.
     pub output: Option<PathBuf>,
     /// Count KVM's events independently of the probes while the command runs.
     pub observe: bool,
+}
+
+/// What runs in the lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// This same program with these arguments.
+    Command(Vec<String>),
+    /// A Linux guest.
+    Linux(Linux),
+}
+
+/// A Linux guest on QEMU, as it was packed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Linux {
+    /// QEMU.
+    pub qemu: PathBuf,
+    /// Where its libraries are.
+    pub library_path: String,
+    /// CPUs of the guest.
+    pub cpus: u16,
+    /// Memory of the guest.
+    pub memory_mib: u32,
+    /// Arguments of this same program that record it, its process aside; nothing: it runs unrecorded.
+    pub attach: Option<Vec<String>>,
 }
 
 /// A kernel module, packed as `NAME.ko`.

@@ -6,6 +6,7 @@
 //! kernel       which image, which modules' folder
 //! modules      module files, in load order
 //! initramfs    what is packed
+//! linux        what a Linux guest needs on top of it
 //! machine      QEMU
 //! watch        the time limit, Ctrl-C
 //! job          what both sides know
@@ -18,6 +19,7 @@ pub mod guest;
 mod initramfs;
 mod job;
 mod kernel;
+mod linux;
 mod machine;
 mod modules;
 mod watch;
@@ -39,6 +41,7 @@ use conversation::{Heard, Listener};
 use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
 use kernel::{Kernel, KernelError};
+use linux::{LinuxError, LinuxGuest};
 use machine::{Machine, MachineError, Parts};
 use modules::{Loadable, ModuleError, Tree};
 use watch::{Stopped, Watch};
@@ -53,8 +56,8 @@ const SHADOW: (&str, &str) = ("kvm_amd", "npt=0");
 /// What to do in the lab.
 #[derive(Debug)]
 pub struct Order {
-    /// Arguments of the collector inside.
-    pub command: Vec<String>,
+    /// What runs inside.
+    pub work: Work,
     /// What is brought out: its path inside, and where it goes.
     pub output: Option<Output>,
     /// Where counts of an independent observer go.
@@ -75,6 +78,22 @@ pub struct Order {
     pub timeout: Duration,
     /// Print the console.
     pub verbose: bool,
+}
+
+/// What runs.
+#[derive(Debug)]
+pub enum Work {
+    /// The collector with these arguments.
+    Command(Vec<String>),
+    /// A Linux guest.
+    Linux {
+        /// CPUs of the guest.
+        cpus: u16,
+        /// Memory of the guest.
+        memory_mib: u32,
+        /// Arguments of the collector that record it, if it is recorded.
+        attach: Option<Vec<String>>,
+    },
 }
 
 /// What is brought out.
@@ -118,9 +137,9 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
         folder.path().join("initramfs"),
     );
     fs::write(&image_path, image).context("while copying the kernel")?;
-    pack(order, &modules, &initramfs)?;
+    pack(order, &modules, &qemu, &image_path, &initramfs)?;
 
-    let mut screen = Screen::new(&kernel.release, &order.command);
+    let mut screen = Screen::new(&kernel.release, &order.work);
     let show = screen.console(order.verbose);
     let command_line = command_line(order);
     let parts = Parts {
@@ -198,7 +217,13 @@ fn bring_out(from: &Path, to: &Path) -> Result<(), Failure> {
     }
 }
 
-fn pack(order: &Order, modules: &Modules, to: &Path) -> Result<(), Failure> {
+fn pack(
+    order: &Order,
+    modules: &Modules,
+    qemu: &Path,
+    image: &Path,
+    to: &Path,
+) -> Result<(), Failure> {
     let file = File::create(to).context("while making the lab's initramfs")?;
     let mut archive = Initramfs::new(BufWriter::with_capacity(1 << 20, file))?;
     archive.file("/init", Path::new("/proc/self/exe"))?;
@@ -207,6 +232,24 @@ fn pack(order: &Order, modules: &Modules, to: &Path) -> Result<(), Failure> {
         let name = format!("{}/{}.ko", job::MODULES, module.name);
         archive.bytes(&name, &module.elf)?;
     }
+    let work = match &order.work {
+        Work::Command(words) => job::Work::Command(words.clone()),
+        Work::Linux {
+            cpus,
+            memory_mib,
+            attach,
+        } => {
+            let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
+            guest.pack(&mut archive, image, *cpus)?;
+            job::Work::Linux(job::Linux {
+                library_path: guest.library_path(),
+                qemu: guest.qemu,
+                cpus: *cpus,
+                memory_mib: *memory_mib,
+                attach: attach.clone(),
+            })
+        }
+    };
     let parameters = parameters(order);
     let with_parameters = |modules: &[Loadable]| {
         let module = |module: &Loadable| Module {
@@ -227,7 +270,7 @@ fn pack(order: &Order, modules: &Modules, to: &Path) -> Result<(), Failure> {
         shadow: !parameters
             .iter()
             .any(|(name, value)| *name == SHADOW.0 && value == "npt=1"),
-        command: order.command.clone(),
+        work,
         output: order.output.as_ref().map(|output| output.inside.clone()),
         observe: order.observer.is_some(),
     };
@@ -274,6 +317,17 @@ fn no_kernel(error: KernelError) -> Failure {
     Failure::host(error).hint(hint)
 }
 
+fn no_linux(error: LinuxError) -> Failure {
+    let hint = match error {
+        LinuxError::Busybox => "sudo apt-get install --no-install-recommends busybox-static",
+        _ => {
+            "a Linux guest wants QEMU as the distribution installs it: \
+              sudo apt-get install --no-install-recommends qemu-system-x86"
+        }
+    };
+    Failure::host(error).hint(hint)
+}
+
 /// The command's exit code, or why there is none.
 fn verdict(
     order: &Order,
@@ -285,7 +339,9 @@ fn verdict(
     let (stage, console) = (doing(heard.stage), console(tail));
     match (heard.failed, heard.ended, stopped) {
         (Some(Trouble::Emulator(what)), ..) => Err(wrong_emulator(qemu, &what)),
-        (Some(Trouble::Other(what)), ..) => Err(Failure::failed(anyhow!("in the lab: {what}"))),
+        (Some(Trouble::Other(what)), ..) => {
+            Err(Failure::failed(anyhow!("in the lab: {what}")).hint("-v shows its console"))
+        }
         (None, _, Some(Stopped::Interrupted)) => {
             Err(Failure::failed(anyhow!("interrupted while {stage}")))
         }
@@ -329,7 +385,7 @@ fn doing(stage: Stage) -> &'static str {
         Stage::Boot => "starting",
         Stage::Modules => "loading KVM",
         Stage::SelfTest => "testing the emulator",
-        Stage::Command => "running the command",
+        Stage::Command => "running",
         Stage::Results => "sending the results",
     }
 }
@@ -338,18 +394,21 @@ fn doing(stage: Stage) -> &'static str {
 struct Screen {
     bar: ProgressBar,
     kernel: String,
-    command: String,
+    work: String,
 }
 
 impl Screen {
-    fn new(kernel: &str, command: &[String]) -> Self {
+    fn new(kernel: &str, work: &Work) -> Self {
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::default_spinner());
         bar.enable_steady_tick(Duration::from_millis(100));
         let mut screen = Self {
             bar,
             kernel: kernel.to_owned(),
-            command: command.join(" "),
+            work: match work {
+                Work::Command(words) => format!("collector {}", words.join(" ")),
+                Work::Linux { .. } => "a Linux guest".to_owned(),
+            },
         };
         screen.stage(Stage::Boot);
         screen
@@ -374,7 +433,7 @@ impl Listener for Screen {
     fn stage(&mut self, stage: Stage) {
         let what = match stage {
             Stage::Boot => format!("Linux {}", self.kernel),
-            Stage::Command => format!("collector {}", self.command),
+            Stage::Command => self.work.clone(),
             _ => String::new(),
         };
         self.bar

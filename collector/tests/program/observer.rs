@@ -48,12 +48,13 @@ impl Instance {
 
     /// Events of one process. The kernel's own filter by process lets others through around a
     /// switch of tasks, so each line is asked whose it is.
-    pub fn count(&self, event: &str, process: u32) -> usize {
+    pub fn count(&self, event: &str, process: u32) -> u64 {
         let text = fs::read_to_string(self.0.join("trace")).expect("the buffer");
         let (event, process) = (format!(" {event}: "), format!("({process:>7})"));
-        text.lines()
-            .filter(|line| line.contains(&event) && line.contains(&process))
-            .count()
+        let lines = text.lines();
+        lines.fold(0, |count, line| {
+            count + u64::from(line.contains(&event) && line.contains(&process))
+        })
     }
 
     pub fn overruns(&self) -> u64 {
@@ -133,11 +134,20 @@ fn kvm_tracefs_counts_the_same_in_the_same_run() {
 /// What the trace has of each event.
 #[derive(Debug, Default)]
 pub struct Counted {
-    process: u32,
-    pub requested: usize,
-    refused: usize,
-    pub stored: usize,
-    pub got: usize,
+    /// The collector's own process.
+    pub process: u32,
+    /// Faults.
+    pub faults: u64,
+    /// `kvm_mmu_spte_requested`.
+    pub requested: u64,
+    /// `kvm_mmu_walker_error`.
+    pub refused: u64,
+    /// `kvm_mmu_set_spte`.
+    pub stored: u64,
+    /// `kvm_mmu_get_page`.
+    pub got: u64,
+    /// `kvm_mmu_prepare_zap_page`. The last ones come when the VM is closed and are not recorded.
+    pub zapped: u64,
 }
 
 impl Counted {
@@ -148,15 +158,19 @@ impl Counted {
         for record in trace.records() {
             match record.expect("a whole trace") {
                 Record::Fault(fault) => {
-                    counted.requested += usize::from(fault.gpa.is_some());
-                    counted.refused += usize::from(fault.class == Class::Guest);
-                    counted.stored += usize::from(fault.spte.is_some());
+                    counted.faults += 1;
+                    counted.requested += u64::from(fault.gpa.is_some());
+                    counted.refused += u64::from(fault.class == Class::Guest);
+                    counted.stored += u64::from(fault.spte.is_some());
                 }
-                Record::Entry(entry) => counted.stored += usize::from(entry.cause != Cause::Link),
+                Record::Entry(entry) => {
+                    let stored = matches!(entry.cause, Cause::Prefetch | Cause::Other);
+                    counted.stored += u64::from(stored);
+                }
                 Record::Page(page) => match page.event {
                     PageEvent::Born | PageEvent::Reused => counted.got += 1,
-                    // Zaps are not compared: the last ones come when the VM is closed.
-                    PageEvent::Zapped | PageEvent::Unsync | PageEvent::Sync => {}
+                    PageEvent::Zapped => counted.zapped += 1,
+                    PageEvent::Unsync | PageEvent::Sync => {}
                 },
                 _ => {}
             }

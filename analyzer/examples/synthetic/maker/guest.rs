@@ -235,7 +235,7 @@ impl Guest {
     }
 
     fn gpte(&self, gfn: Gfn) -> Option<Gpte> {
-        (self.paging == Paging::Long).then(|| Gpte(gfn.0 << 12 | 0x67))
+        (self.paging == Paging::Long).then_some(Gpte(gfn.0 << 12 | 0x67))
     }
 
     /// A fault of which only the address is known.
@@ -445,7 +445,6 @@ impl Guest {
             time_ns: events::TimeNs(began),
             class: Class::WriteProtected,
             error_code: 3,
-            gpa: Some(gpa),
             gpte1: self.gpte(gpa.gfn()),
             walk_ns: Some(350),
             emulate_ns: Some(900),

@@ -3,11 +3,12 @@
 use std::{
     io::{BufRead as _, BufReader, Read},
     os::unix::process::ExitStatusExt as _,
-    process::{Command, ExitStatus, Stdio},
-    thread,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::{self, JoinHandle},
 };
 
 use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::port::Port;
 use crate::lab::job::{Message, WORK};
@@ -26,23 +27,53 @@ pub fn collector(words: &[impl AsRef<std::ffi::OsStr>]) -> Command {
 
 /// Runs it to the end; its exit code.
 pub fn run(words: &[String], port: &Port) -> anyhow::Result<u8> {
+    start(words, port)?.wait()
+}
+
+/// A command that runs.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    readers: Vec<JoinHandle<anyhow::Result<()>>>,
+}
+
+/// Starts it.
+pub fn start(words: &[String], port: &Port) -> anyhow::Result<Running> {
     let mut child = collector(words)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("while starting the command")?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    thread::scope(|scope| {
-        let stdout = scope.spawn(|| pass_on(stdout, port, Message::Stdout));
-        let stderr = scope.spawn(|| pass_on(stderr, port, Message::Stderr));
-        for thread in [stdout, stderr] {
-            thread
+    let (here, there) = (port.clone(), port.clone());
+    let readers = vec![
+        thread::spawn(move || pass_on(stdout, &here, Message::Stdout)),
+        thread::spawn(move || pass_on(stderr, &there, Message::Stderr)),
+    ];
+    Ok(Running { child, readers })
+}
+
+impl Running {
+    /// Asks it to end.
+    pub fn terminate(&self) -> anyhow::Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("while ending the command")
+    }
+
+    /// Whether it has.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Waits until it has; its exit code.
+    pub fn wait(mut self) -> anyhow::Result<u8> {
+        for reader in self.readers {
+            reader
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         }
-        anyhow::Ok(())
-    })?;
-    Ok(code(child.wait()?))
+        Ok(code(self.child.wait()?))
+    }
 }
 
 fn pass_on(

@@ -6,12 +6,16 @@
 //! port      messages to the other side
 //! self_test does this emulator get shadow paging right
 //! command   the collector's own command
+//! linux     or a Linux guest, recorded by the collector's own command
+//! qmp       what is said to that guest's QEMU
 //! observer  counts that the probes have no part in
 //! ```
 
 mod command;
+mod linux;
 mod observer;
 mod port;
+mod qmp;
 mod self_test;
 mod system;
 
@@ -23,7 +27,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 
-use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WORK};
+use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WORK, Work};
 use crate::failure::Failure;
 use observer::Observer;
 use port::Port;
@@ -96,7 +100,10 @@ fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
     }
     let observer = job.observe.then(Observer::start).transpose()?;
     port.stage(Stage::Command)?;
-    let code = command::run(&job.command, port)?;
+    let code = match &job.work {
+        Work::Command(words) => command::run(words, port)?,
+        Work::Linux(guest) => linux::run(guest, output.as_deref(), port)?,
+    };
     let observed = observer.map(Observer::finish).transpose()?;
     port.send(&Message::Ended(code))?;
 

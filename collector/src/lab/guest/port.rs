@@ -4,7 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{BufWriter, Write as _},
     path::PathBuf,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -20,9 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The largest write that virtio_console passes on in one piece.
 const PIECE: usize = 32 << 10;
 
-/// Our port.
-#[derive(Debug)]
-pub struct Port(Mutex<File>);
+/// Our port; clones share it.
+#[derive(Clone, Debug)]
+pub struct Port(Arc<Mutex<File>>);
 
 impl Port {
     /// Waits for it to appear.
@@ -34,7 +34,7 @@ impl Port {
                     .write(true)
                     .open(&path)
                     .with_context(|| format!("while opening {}", path.display()))?;
-                return Ok(Self(Mutex::new(file)));
+                return Ok(Self(Arc::new(Mutex::new(file))));
             }
             if begin.elapsed() > PATIENCE {
                 bail!("no port is called {PORT} in {PORTS}");

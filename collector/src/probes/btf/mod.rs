@@ -24,7 +24,7 @@ use std::{
 use btf_rs::{Btf, Type};
 
 mod error;
-mod function;
+pub mod function;
 mod member;
 mod resolve;
 #[cfg(test)]
@@ -119,6 +119,7 @@ impl KernelTypes {
     }
 
     /// Value of an enumerator.
+    #[allow(dead_code, reason = "for the plan of the function probes")]
     pub fn enumerator(&self, name: &str) -> Option<i64> {
         self.enumerators().get(name).copied()
     }

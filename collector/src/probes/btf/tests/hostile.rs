@@ -1,4 +1,5 @@
-//! Any bytes give types or an error: never a panic, never a search without end.
+//! Any bytes give types or an error: never a panic, never a search without end. btf-rs checks every
+//! length and id before it uses it; these tests hold it to that, too.
 
 use std::fs;
 

@@ -1,0 +1,175 @@
+//! The lab's Linux guest: QEMU on the lab's KVM, recorded by `attach` from before its first
+//! instruction until it has powered off.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+
+use super::{
+    command::{self, Running},
+    port::Port,
+    qmp::Qmp,
+};
+use crate::lab::job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL, Linux};
+
+/// How long `attach` may take to find the VM.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often it is looked at meanwhile.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs the guest, recorded to `output` if that is wanted; the exit code of `attach`.
+pub fn run(linux: &Linux, output: Option<&Path>, port: &Port) -> anyhow::Result<u8> {
+    let mut vmm = Vmm::start(linux)?;
+    let recording = match &linux.attach {
+        None => None,
+        Some(words) => match attach(words, vmm.qemu.id(), output, port)? {
+            Attached::Yes(recording) => Some(recording),
+            // It has said why.
+            Attached::No(code) => return Ok(code),
+        },
+    };
+    vmm.qmp.execute("cont")?;
+    let ran = vmm.until_power_off();
+    // The VM stands still but is there: its tables are copied as the guest left them.
+    let code = match recording {
+        Some(recording) => {
+            recording.terminate()?;
+            recording.wait()?
+        }
+        None => 0,
+    };
+    ran?;
+    vmm.finish()?;
+    Ok(code)
+}
+
+enum Attached {
+    Yes(Running),
+    No(u8),
+}
+
+/// Starts `attach`, and waits until the trace says that it has the VM.
+fn attach(
+    words: &[String],
+    pid: u32,
+    output: Option<&Path>,
+    port: &Port,
+) -> anyhow::Result<Attached> {
+    let meta = output
+        .context("a recording needs an output")?
+        .join("meta.json");
+    let words = [words, &["--pid".to_owned(), pid.to_string()]].concat();
+    let mut recording = command::start(&words, port)?;
+    let begin = Instant::now();
+    while !names_a_vm(&meta) {
+        if recording.has_ended()? {
+            return Ok(Attached::No(recording.wait()?));
+        }
+        ensure!(
+            begin.elapsed() < PATIENCE,
+            "`attach` did not find the guest's VM in {} s",
+            PATIENCE.as_secs()
+        );
+        thread::sleep(LOOK);
+    }
+    Ok(Attached::Yes(recording))
+}
+
+/// It is not there at first, and then names none.
+fn names_a_vm(meta: &Path) -> bool {
+    fs::read(meta)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .is_some_and(|meta| meta["vms"].as_array().is_some_and(|vms| !vms.is_empty()))
+}
+
+/// QEMU, and what its guest writes.
+struct Vmm {
+    qemu: Child,
+    qmp: Qmp,
+    console: JoinHandle<bool>,
+}
+
+impl Vmm {
+    /// Up to before the guest's first instruction.
+    fn start(linux: &Linux) -> anyhow::Result<Self> {
+        let (here, there) = UnixStream::pair()?;
+        let mut qemu = Command::new(&linux.qemu)
+            .env("LD_LIBRARY_PATH", &linux.library_path)
+            .args(["-nodefaults", "-no-user-config", "-display", "none"])
+            .args(["-accel", "kvm", "-S", "-no-shutdown"])
+            .args(["-smp", &linux.cpus.to_string()])
+            .args(["-m", &linux.memory_mib.to_string()])
+            .args(["-kernel", GUEST_KERNEL, "-initrd", GUEST_INITRAMFS])
+            .args(["-append", "console=ttyS0 panic=-1 quiet"])
+            .args(["-chardev", "file,id=console,path=/proc/self/fd/1"])
+            .args(["-serial", "chardev:console"])
+            // Standard input is the socket.
+            .args(["-chardev", "socket,id=qmp,fd=0"])
+            .args(["-mon", "chardev=qmp,mode=control"])
+            .stdin(OwnedFd::from(there))
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("while starting {} in the lab", linux.qemu.display()))?;
+        let console = qemu.stdout.take().context("a pipe that was asked for")?;
+        let console = thread::spawn(move || watch(console));
+        let qmp = Qmp::open(here).context("while starting QEMU in the lab")?;
+        Ok(Self { qemu, qmp, console })
+    }
+
+    fn until_power_off(&mut self) -> anyhow::Result<()> {
+        loop {
+            match self.qmp.event()?.as_str() {
+                "SHUTDOWN" => return Ok(()),
+                "RESET" => bail!("the Linux guest reset itself"),
+                "STOP" => {
+                    let status = self.qmp.execute("query-status")?;
+                    bail!(
+                        "the Linux guest stopped before it was done ({}); QEMU 7.2 cannot run one on \
+                         kernels since 6.14",
+                        status["status"]
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends QEMU; the guest must have done all its work.
+    fn finish(mut self) -> anyhow::Result<()> {
+        self.qmp.execute("quit")?;
+        self.qemu.wait()?;
+        let done = self
+            .console
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        ensure!(done, "the Linux guest powered off before its work was done");
+        Ok(())
+    }
+}
+
+/// Passes the guest's console on to the lab's own; did the guest say that it was done?
+fn watch(console: impl Read) -> bool {
+    let mut done = false;
+    let mut console = BufReader::new(console);
+    let mut line = Vec::new();
+    while console
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|read| read > 0)
+    {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.trim_end();
+        done |= text == GUEST_DONE;
+        println!("guest: {text}");
+        line.clear();
+    }
+    done
+}

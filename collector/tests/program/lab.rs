@@ -1,0 +1,265 @@
+//! The lab. Tests named `lab_*` boot a stock kernel: the one in the folder that
+//! `SHADOWSCOPE_LAB_KERNEL` names, or an installed one. The others need nothing.
+
+use std::{
+    fs,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::{
+    observer::Counted,
+    support::{analyze, collector, expect_code, folder, json, run, stderr},
+};
+
+/// `collector lab` with the kernel under test.
+fn lab() -> Command {
+    let mut command = collector();
+    command.arg("lab");
+    if let Some(kernel) = std::env::var_os("SHADOWSCOPE_LAB_KERNEL") {
+        command.arg("--kernel").arg(kernel);
+    }
+    command
+}
+
+/// Nothing is left of what the lab made on its way, the given names aside.
+fn expect_only(folder: &TempDir, names: &[&str]) {
+    let mut found: Vec<String> = fs::read_dir(folder.path())
+        .expect("readable")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found, names);
+}
+
+/// Hits of each thread, by event.
+fn observed(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).expect("the observer's counts")).expect("JSON")
+}
+
+fn exact_and_counted_the_same(args: &[&str]) {
+    let folder = folder();
+    let (trace, counts) = (folder.path().join("w.trace"), folder.path().join("w.json"));
+    let mut command = lab();
+    command.args(args).arg("--json").arg("-o").arg(&trace);
+    let outcome = json(&run(command.arg("--observer").arg(&counts)));
+    assert_eq!(outcome["recorded"]["lost"], 0, "{outcome}");
+    assert_eq!(outcome["recorded"]["trace"], trace.to_str().expect("UTF-8"));
+    expect_only(&folder, &["w.json", "w.trace"]);
+
+    let verified = analyze("verify", &trace);
+    let drift = &verified["vms"][0]["drift"];
+    assert_eq!((&drift["entries"], &drift["pages"]), (&0.into(), &0.into()));
+
+    let (observed, counted) = (observed(&counts), Counted::of(&trace));
+    let requested = observed["kvm_mmu_spte_requested"]
+        .as_object()
+        .expect("counts");
+    let [vcpu] = requested.keys().collect::<Vec<_>>()[..] else {
+        panic!("one thread runs the guest: {observed}");
+    };
+    for (event, count) in [
+        ("kvm_page_fault", counted.faults),
+        ("kvm_mmu_spte_requested", counted.requested),
+        ("kvm_mmu_set_spte", counted.stored),
+        ("kvm_mmu_get_page", counted.got),
+        // Those of other threads come when the VM is closed, after the recording.
+        ("kvm_mmu_prepare_zap_page", counted.zapped),
+    ] {
+        assert_eq!(
+            observed[event][vcpu].as_u64().unwrap_or(0),
+            count,
+            "{event}"
+        );
+    }
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_linear_is_exact_and_tracefs_counts_the_same() {
+    exact_and_counted_the_same(&["linear", "-p", "pages=2048"]);
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_demand_is_exact_and_tracefs_counts_the_same() {
+    exact_and_counted_the_same(&["demand", "-p", "pages=2048", "--keyframe-every", "0.1"]);
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_with_nested_paging_run_refuses_with_the_remedy() {
+    let folder = folder();
+    let mut command = lab();
+    command
+        .args(["linear", "--module-param", "kvm_amd.npt=1", "-o", "w.trace"])
+        .current_dir(folder.path());
+    let output = run(&mut command);
+    expect_code(&output, 3);
+    let said = stderr(&output);
+    assert!(said.contains("modprobe kvm_amd npt=0"), "{said}");
+    assert!(output.stdout.is_empty());
+    expect_only(&folder, &[]);
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_doctor_finds_it_able() {
+    let report = json(&run(lab().args(["--", "doctor", "--json"])));
+    assert_eq!(report["able"], true, "{report:#}");
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_brings_out_the_trace_of_a_guest_that_crashed() {
+    let folder = folder();
+    let trace = folder.path().join("c.trace");
+    let output = run(lab().args(["crash", "-p", "kind=triple", "-o"]).arg(&trace));
+    expect_code(&output, 1);
+    assert!(stderr(&output).contains("rip"), "{}", stderr(&output));
+    assert_eq!(analyze("summary", &trace)["complete"], true);
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_that_takes_too_long_or_is_interrupted_leaves_nothing() {
+    let folder = folder();
+    let begin = Instant::now();
+    let mut late = lab();
+    late.args(["demand", "--timeout", "1.5"])
+        .current_dir(folder.path());
+    let output = run(&mut late);
+    expect_code(&output, 1);
+    assert!(stderr(&output).contains("1.5 s"), "{}", stderr(&output));
+    expect_only(&folder, &[]);
+
+    let mut interrupted = lab();
+    interrupted.arg("demand").current_dir(folder.path());
+    let child = interrupted
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    std::thread::sleep(Duration::from_secs(3));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    let output = child.wait_with_output().expect("a child");
+    expect_code(&output, 1);
+    assert!(
+        stderr(&output).contains("interrupted"),
+        "{}",
+        stderr(&output)
+    );
+    expect_only(&folder, &[]);
+    assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+#[test]
+#[ignore = "needs QEMU, a kernel package, and root to become somebody else"]
+fn lab_works_as_an_ordinary_user() {
+    let folder = folder();
+    std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).expect("root may");
+    // The build folder may be closed to others: the program and the kernel are copied to where
+    // anybody may read.
+    let copies = self::folder_for_anybody();
+    let program = copies.path().join("collector");
+    fs::copy(env!("CARGO_BIN_EXE_collector"), &program).expect("a copy");
+    let mut command = Command::new(&program);
+    command.args(["lab", "linear", "-p", "pages=64", "-o", "w.trace"]);
+    if let Some(kernel) = std::env::var_os("SHADOWSCOPE_LAB_KERNEL") {
+        let copy = copies.path().join("kernel");
+        let status = Command::new("cp").arg("-r").arg(kernel).arg(&copy).status();
+        assert!(status.is_ok_and(|status| status.success()), "a copy");
+        command.arg("--kernel").arg(copy);
+    }
+    command.current_dir(folder.path()).uid(65534).gid(65534);
+    expect_code(&run(&mut command), 0);
+    expect_only(&folder, &["w.trace"]);
+}
+
+fn folder_for_anybody() -> TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let folder = folder();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mine");
+    folder
+}
+
+/// What is missing, what the message must name, and the command that installs it.
+#[test]
+fn what_the_lab_lacks_is_named_with_the_command_that_installs_it() {
+    let folder = folder();
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).expect("a folder");
+    let refused = |command: &mut Command, words: &[&str]| {
+        let output = run(command.current_dir(folder.path()));
+        expect_code(&output, 3);
+        for word in words {
+            assert!(
+                stderr(&output).contains(word),
+                "{word}: {}",
+                stderr(&output)
+            );
+        }
+        expect_only(&folder, &["empty", "package"]);
+    };
+    let package = package_without_kvm(&folder);
+
+    let words = [
+        "no qemu-system-x86_64",
+        "apt-get install",
+        "qemu-system-x86",
+    ];
+    refused(
+        collector().args(["lab", "linear"]).env("PATH", &empty),
+        &words,
+    );
+    let with_kernel = |kernel: &Path| {
+        let mut command = collector();
+        command.args(["lab", "linear", "--qemu", "/bin/true", "--kernel"]);
+        command.arg(kernel);
+        command
+    };
+    let words = [
+        "no kernel image in",
+        "apt-get install linux-image-amd64",
+        "--kernel",
+    ];
+    refused(&mut with_kernel(&empty), &words);
+    let words = ["no module", "built in"];
+    refused(&mut with_kernel(&package), &words);
+}
+
+/// An image and an empty folder of modules.
+fn package_without_kvm(folder: &TempDir) -> PathBuf {
+    let package = folder.path().join("package");
+    fs::create_dir_all(package.join("lib/modules/6.1-test/kernel")).expect("a folder");
+    fs::create_dir(package.join("boot")).expect("a folder");
+    let mut image = vec![0; 0x400];
+    image[0x202..0x206].copy_from_slice(b"HdrS");
+    image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
+    image[0x300..0x308].copy_from_slice(b"6.1-test");
+    fs::write(package.join("boot/vmlinuz-6.1-test"), image).expect("an image");
+    package
+}
+
+#[test]
+fn the_lab_s_own_init_does_nothing_elsewhere() {
+    let output: Output = run(collector().arg("lab-guest"));
+    expect_code(&output, 2);
+    assert!(
+        stderr(&output).contains("collector lab"),
+        "{}",
+        stderr(&output)
+    );
+}
