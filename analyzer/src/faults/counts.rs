@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use events::{Cause, Class, HostEvent, PageEvent};
 use trace::Record;
 
+/// `PFERR_RSVD_MASK`.
+const RESERVED: u32 = 1 << 3;
+
 /// Records of one VM, counted by what they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Faults by class.
     pub classes: BTreeMap<Class, u64>,
+    /// Faults on a marker for MMIO (`PFERR_RSVD_MASK`): KVM emulates at once, and counts them nowhere.
+    pub mmio_markers: u64,
     /// SPTE changes by cause.
     pub causes: BTreeMap<Cause, u64>,
     /// Events in the life of shadow pages.
@@ -38,6 +43,8 @@ impl Counts {
         match record {
             Record::Fault(row) => {
                 *self.classes.entry(row.class).or_default() += 1;
+                let marker = row.class == Class::Mmio && row.error_code & RESERVED != 0;
+                self.mmio_markers += u64::from(marker);
                 self.leaves += u64::from(row.sptep.is_some());
                 self.created_by_faults += u64::from(row.created);
             }

@@ -65,7 +65,7 @@ const RULES: &[Rule] = &[
         counter: "pf_taken",
         scope: Scope::Vcpu,
         relation: Relation::Equal,
-        trace: |counts| signed(counts.faults()),
+        trace: |counts| signed(counts.faults() - counts.mmio_markers),
         counts: "faults that reached the MMU (kvm_mmu_do_page_fault)",
     },
     Rule {
@@ -92,8 +92,13 @@ const RULES: &[Rule] = &[
         counter: "pf_emulate",
         scope: Scope::Vcpu,
         relation: Relation::Equal,
-        trace: |counts| signed(counts.class(Class::WriteProtected) + counts.class(Class::Mmio)),
-        counts: "faults that ended with emulation: write_protected, mmio",
+        trace: |counts| {
+            signed(
+                counts.class(Class::WriteProtected) + counts.class(Class::Mmio)
+                    - counts.mmio_markers,
+            )
+        },
+        counts: "faults that ended with emulation: write_protected, mmio (not on a marker for MMIO)",
     },
     Rule {
         counter: "pf_spurious",

@@ -266,10 +266,14 @@ pub const PLAN: &[Step] = &[
         "__kvm_sync_page",
         &[
             &[
+                ret(ENDS, "mmu_sync_children"),
+                entry("sync_begins", "mmu_sync_children", &[]),
                 ret(ENDS, "__kvm_sync_page"),
                 entry("sync_begins", "__kvm_sync_page", &[]),
             ],
             &[
+                ret(ENDS, "mmu_sync_children"),
+                entry("sync_begins", "mmu_sync_children", &[]),
                 ret(ENDS, "paging64_sync_page"),
                 entry("sync_begins", "paging64_sync_page", &[]),
                 ret(ENDS, "paging32_sync_page"),
