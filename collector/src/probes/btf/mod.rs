@@ -119,7 +119,7 @@ impl KernelTypes {
     }
 
     /// Value of an enumerator.
-    #[allow(dead_code, reason = "for the plan of the function probes")]
+    #[allow(dead_code, reason = "the one way to ask for a single value")]
     pub fn enumerator(&self, name: &str) -> Option<i64> {
         self.enumerators().get(name).copied()
     }
