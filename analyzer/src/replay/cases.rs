@@ -121,6 +121,7 @@ impl Story {
                 ..RoleLayout::default()
             },
             from_birth,
+            told: false,
         });
         self.0.iter().for_each(|record| replay.apply(record));
         replay.vm(VM).cloned().unwrap_or_default()

@@ -47,6 +47,9 @@ pub struct ReplayOptions {
     /// The VM was traced from before its first fault, so that the first keyframe verifies
     /// instead of setting the state.
     pub from_birth: bool,
+    /// Every change of an entry has a record of its own, so what the fault that maps one frame too
+    /// often drops (KVM-REFERENCE A3) is not inferred.
+    pub told: bool,
 }
 
 /// The shadow tables of every VM.

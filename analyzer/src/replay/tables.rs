@@ -67,9 +67,19 @@ pub struct ShadowTables {
     /// Leaves of unknown guest frame (from a keyframe), by host frame.
     strays: ReverseMap<Pfn>,
     totals: Totals,
+    /// See [`super::ReplayOptions::told`].
+    told: bool,
 }
 
 impl ShadowTables {
+    /// Empty; see [`super::ReplayOptions::told`].
+    pub(crate) fn new(told: bool) -> Self {
+        Self {
+            told,
+            ..Self::default()
+        }
+    }
+
     /// The page at `spt`.
     pub fn page(&self, spt: Hpa) -> Option<&ShadowPage> {
         self.pages.get(&spt)
@@ -310,7 +320,7 @@ impl ShadowTables {
                 return None;
             };
             let before = self.rmap.add((gfn, level), place);
-            if before > RMAP_RECYCLE_THRESHOLD {
+            if before > RMAP_RECYCLE_THRESHOLD && !self.told {
                 for place in self.rmap.take((gfn, level)) {
                     self.clear(place);
                 }

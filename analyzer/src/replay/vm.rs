@@ -46,6 +46,7 @@ impl VmReplay {
     pub(crate) fn new(options: ReplayOptions) -> Self {
         Self {
             options,
+            tables: ShadowTables::new(options.told),
             ..Self::default()
         }
     }

@@ -65,6 +65,9 @@ pub fn vm_numbers(trace: &Trace) -> Vec<u16> {
     trace.meta().vms.iter().map(|vm| vm.vm).collect()
 }
 
+/// Step of the collector's plan that records every change of an entry outside a fault.
+const EVERY_CHANGE: &str = "mmu_spte_update";
+
 /// What replay must know of a recording.
 pub fn replay_options(trace: &Trace) -> ReplayOptions {
     let meta = trace.meta();
@@ -72,6 +75,10 @@ pub fn replay_options(trace: &Trace) -> ReplayOptions {
     ReplayOptions {
         role: meta.role_layout(),
         from_birth: meta.workload.is_some(),
+        told: meta
+            .probes
+            .iter()
+            .any(|probe| probe.name == EVERY_CHANGE && probe.attached),
     }
 }
 
