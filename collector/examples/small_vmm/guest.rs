@@ -77,9 +77,6 @@ pub struct Guest {
     next: u64,
 }
 
-// SAFETY: the memory is the process's for ever, and only the thread that holds the guest writes it.
-unsafe impl Send for Guest {}
-
 impl Guest {
     /// With memory and tables for the ranges of all its vCPUs.
     pub fn new(kvm: &Kvm, number: u64, vcpus: u64, pages: u64) -> anyhow::Result<Self> {

@@ -5,8 +5,8 @@
 //! VM `v` works at GVA `(v + 1) << 39`, its vCPU `c` from `c << 30` on. When all is touched, the guests
 //! go on over the same pages, without faults, until the process is killed.
 //!
-//! It says `ready` when every VM and the vCPUs that are not late are there, waits for a line, and says
-//! `touched` when all pages are.
+//! It says `ready` when every VM and its first vCPU are there, waits for a line, and says `touched` when
+//! all pages are. With `--late` the other vCPUs are made at a second line.
 
 mod guest;
 
@@ -41,9 +41,9 @@ struct Args {
     /// Pause after each write to the port, milliseconds
     #[arg(long, default_value_t = 0)]
     pause_ms: u64,
-    /// Make and start all vCPUs but the first of each VM so much later, milliseconds
-    #[arg(long, default_value_t = 0)]
-    late_ms: u64,
+    /// Make all vCPUs but the first of each VM only at a second line
+    #[arg(long)]
+    late: bool,
     /// Change the thread that runs a vCPU after so many writes to the port; 0: never
     #[arg(long, default_value_t = 0)]
     move_after: u64,
@@ -56,32 +56,34 @@ fn main() -> anyhow::Result<()> {
     let mut guests = Vec::new();
     for vm in 0..args.vms {
         let guest = Guest::new(&kvm, vm, args.vcpus, args.pages)?;
-        guests.push((guest.vcpu(&kvm, 0)?, guest));
+        guests.push((Some(guest.vcpu(&kvm, 0)?), guest));
     }
     println!("ready");
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-
-    let late = Duration::from_millis(args.late_ms);
-    for (first, guest) in guests {
-        let (args, kvm, touched) = (args.clone(), Kvm::new()?, Arc::clone(&touched));
-        start(first, guest.work(0, &args), Arc::clone(&touched));
-        thread::spawn(move || -> anyhow::Result<()> {
-            thread::sleep(late);
-            for vcpu in 1..args.vcpus {
-                let fd = guest.vcpu(&kvm, vcpu)?;
-                start(fd, guest.work(vcpu, &args), Arc::clone(&touched));
-            }
-            // The VM lives as long as the process.
-            std::mem::forget(guest);
-            Ok(())
-        });
+    wait_for_a_line()?;
+    let start_first = |(first, guest): &mut (Option<VcpuFd>, Guest)| {
+        if let Some(first) = first.take() {
+            start(first, guest.work(0, &args), Arc::clone(&touched));
+        }
+    };
+    guests.iter_mut().for_each(start_first);
+    if args.late {
+        wait_for_a_line()?;
+    }
+    for (_, guest) in &guests {
+        for vcpu in 1..args.vcpus {
+            let fd = guest.vcpu(&kvm, vcpu)?;
+            start(fd, guest.work(vcpu, &args), Arc::clone(&touched));
+        }
     }
     touched.wait();
     println!("touched");
     loop {
         thread::park();
     }
+}
+
+fn wait_for_a_line() -> io::Result<()> {
+    io::stdin().lock().read_line(&mut String::new()).map(|_| ())
 }
 
 impl Guest {

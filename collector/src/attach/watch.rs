@@ -75,7 +75,7 @@ impl<'a> Watch<'a> {
                 Ok(taken) => taken?,
                 // The next look finds out.
                 Err(FreezeError::Ended) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => self.refuse(process.number(), &process.name, error.into())?,
             }
         }
         Ok(())
@@ -179,7 +179,7 @@ impl<'a> Watch<'a> {
             .collect();
         let mut changed = false;
         for (index, holder) in holders.iter().enumerate() {
-            if !new.contains(&index) {
+            if !new.contains(&index) || self.skipped.contains(&holder.number()) {
                 continue;
             }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
@@ -200,7 +200,8 @@ impl<'a> Watch<'a> {
         Ok(changed)
     }
 
-    /// With `--pid` that is the end; with `--all` it is said, once.
+    /// A process that cannot be stopped or looked at: with `--pid` that is the end; with `--all` it is
+    /// said, once.
     fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
         if self.target != Target::All {
             return Err(error);

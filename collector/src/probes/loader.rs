@@ -6,7 +6,7 @@ use aya::{
     programs::{Program, ProgramError, RawTracePoint},
 };
 use events::{Config, KeyframeCursor, Loss, Vcpu};
-use std::{collections::BTreeSet, sync::Mutex};
+use std::{collections::BTreeSet, io, sync::Mutex};
 use trace::{ProbeState, ProgramCost, Tried};
 
 use super::{
@@ -215,7 +215,7 @@ impl Probes {
         let detach: Detach = match (self.ebpf.program_mut(name), attachment.hook) {
             (Some(Program::RawTracePoint(program)), Hook::Tracepoint(tracepoint)) => {
                 if fresh {
-                    program.load().map_err(|error| refusal(&error))?;
+                    verify(|| program.load()).map_err(|error| refusal(&error))?;
                     self.loaded.insert(name);
                 }
                 let link = program
@@ -230,7 +230,7 @@ impl Probes {
             }
             (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
                 if fresh {
-                    program.load().map_err(|error| refusal(&error))?;
+                    verify(|| program.load()).map_err(|error| refusal(&error))?;
                     self.loaded.insert(name);
                 }
                 let link = program
@@ -303,9 +303,26 @@ pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadEr
             name,
             why: chain(&error),
         };
-        raw_tracepoint(ebpf, name)?.load().map_err(refused)?;
+        let program = raw_tracepoint(ebpf, name)?;
+        verify(|| program.load()).map_err(refused)?;
     }
     Ok(())
+}
+
+/// Times that the verifier may be interrupted.
+const INTERRUPTIONS: u32 = 20;
+
+/// Loads a program. The verifier gives up at any signal, and when a tracer looks at the thread
+/// (another collector, at this one's VM): that says nothing of the program.
+fn verify(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    for _ in 0..INTERRUPTIONS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            loaded => return loaded,
+        }
+    }
+    load()
 }
 
 /// A map by its name and type.

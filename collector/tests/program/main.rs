@@ -1,7 +1,9 @@
 //! The program as a person uses it. Tests named `kvm_*` need root and a shadow MMU, tests named
 //! `lab_*` need QEMU and a kernel package; the others run anywhere.
 
+mod attach;
 mod cut;
+mod foreign;
 mod host;
 mod lab;
 mod observer;

@@ -5,6 +5,7 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process,
+    sync::atomic::{AtomicU32, Ordering},
 };
 
 use events::{Cause, Class, PageEvent};
@@ -13,10 +14,10 @@ use trace::{Record, Trace};
 use crate::support::{collector, folder, json, run};
 
 /// A tracefs instance of its own, removed at the end.
-struct Instance(PathBuf);
+pub struct Instance(PathBuf);
 
 impl Instance {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let root = PathBuf::from("/sys/kernel/tracing");
         if !root.join("events").exists() {
             let status = process::Command::new("mount")
@@ -28,9 +29,11 @@ impl Instance {
                 "tracefs can be mounted"
             );
         }
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = root
             .join("instances")
-            .join(format!("shadowscope-test-{}", process::id()));
+            .join(format!("shadowscope-test-{}-{number}", process::id()));
         fs::create_dir(&path).expect("a tracefs instance");
         let instance = Self(path);
         instance.write("buffer_size_kb", "65536");
@@ -39,13 +42,13 @@ impl Instance {
         instance
     }
 
-    fn write(&self, file: &str, text: &str) {
+    pub fn write(&self, file: &str, text: &str) {
         fs::write(self.0.join(file), text).unwrap_or_else(|error| panic!("{file}: {error}"));
     }
 
     /// Events of one process. The kernel's own filter by process lets others through around a
     /// switch of tasks, so each line is asked whose it is.
-    fn count(&self, event: &str, process: u32) -> u64 {
+    pub fn count(&self, event: &str, process: u32) -> u64 {
         let text = fs::read_to_string(self.0.join("trace")).expect("the buffer");
         let (event, process) = (format!(" {event}: "), format!("({process:>7})"));
         let lines = text.lines();
@@ -54,7 +57,7 @@ impl Instance {
         })
     }
 
-    fn overruns(&self) -> u64 {
+    pub fn overruns(&self) -> u64 {
         let cpus = fs::read_dir(self.0.join("per_cpu")).expect("CPUs");
         let stats = cpus.map(|cpu| {
             fs::read_to_string(cpu.expect("a CPU").path().join("stats")).expect("stats")

@@ -43,6 +43,15 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
     (&["run", "linear", "--timeout", "0"], 2, &["above zero"]),
     (&["run", "linear", "--ring-mib", "3"], 2, &["power of two"]),
     (&["run"], 2, &["WORKLOAD"]),
+    (&["attach"], 2, &["--pid", "--all"]),
+    (&["attach", "--pid", "1", "--all"], 2, &["--pid", "--all"]),
+    (&["attach", "--pid", "qemu"], 2, &["qemu"]),
+    (&["attach", "--all", "--for", "0"], 2, &["above zero"]),
+    (
+        &["attach", "--all", "--ring-mib", "3"],
+        2,
+        &["power of two"],
+    ),
     (&["fly"], 2, &["fly"]),
     (&["workloads", "liner"], 2, &["did you mean 'linear'"]),
 ];

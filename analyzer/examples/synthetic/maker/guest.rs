@@ -550,7 +550,7 @@ impl Guest {
                 from_ns: 0,
             }],
             counters_before: self.before.clone(),
-            counters_after: None,
+            ..VmMeta::default()
         }
     }
 }

@@ -1,0 +1,301 @@
+//! `collector attach` and `collector list`, beside VMMs that are not ours.
+
+use std::{
+    collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration,
+};
+
+use events::Gva;
+use serde_json::Value;
+use trace::{Record, Trace};
+
+use crate::{
+    foreign::{Attached, Vmm},
+    observer::{Counted, Instance},
+    support::{analyze, analyzer, collector, expect_code, folder, json, run, stderr},
+};
+
+/// Where the guests of `examples/small_vmm` do not work: their program and TSS.
+const LOW: u64 = 1 << 20;
+
+/// Drift 0 and counters equal, of a VM in `verify --json`.
+fn exact(verified: &Value, vm: &Value) {
+    let vms = verified["vms"].as_array().expect("VMs");
+    let of = vms.iter().find(|of| of["vm"] == *vm).expect("the VM");
+    let drift = &of["drift"];
+    assert!(drift["keyframes"].as_u64() >= Some(1), "{drift}");
+    assert_eq!(
+        (&drift["entries"], &drift["pages"]),
+        (&0.into(), &0.into()),
+        "{drift}"
+    );
+    for line in of["reconciliation"].as_array().expect("counters") {
+        assert_eq!(line["agrees"], true, "{line}");
+    }
+}
+
+/// VMs of a process, in the outcome of `attach`.
+fn of_process(outcome: &Value, pid: u32) -> Vec<Value> {
+    let vms = outcome["vms"].as_array().expect("VMs");
+    vms.iter().filter(|vm| vm["pid"] == pid).cloned().collect()
+}
+
+/// Shadow faults by VM and vCPU; each must be where that vCPU of that VM works.
+fn faults_by_vcpu(trace: &Path) -> BTreeMap<(u64, u64), u64> {
+    let mut faults = BTreeMap::new();
+    for record in Trace::open(trace).expect("a trace").records() {
+        let Record::Fault(fault) = record.expect("a whole trace") else {
+            continue;
+        };
+        let (vm, vcpu) = (u64::from(fault.vm.0), u64::from(fault.vcpu.0));
+        let Gva(gva) = fault.gva;
+        if gva >= LOW {
+            assert_eq!((gva >> 39, gva >> 30 & 0x1ff), (vm + 1, vcpu), "{gva:#x}");
+            *faults.entry((vm, vcpu)).or_default() += 1;
+        }
+    }
+    faults
+}
+
+#[test]
+#[ignore = "needs root, tracefs and a shadow MMU (/dev/kvm)"]
+fn kvm_two_vms_of_a_foreign_vmm_are_kept_apart_and_counted_as_tracefs_does() {
+    const EVENTS: [&str; 3] = [
+        "kvm_mmu_spte_requested",
+        "kvm_mmu_set_spte",
+        "kvm_mmu_get_page",
+    ];
+    let folder = folder();
+    let trace = folder.path().join("a.trace");
+    let mut vmm = Vmm::small(&["--vms", "2", "--vcpus", "2", "--pages", "2048"]);
+    let pid = vmm.pid();
+    let instance = Instance::new();
+    instance.write("set_event_pid", &pid.to_string());
+    for event in EVENTS {
+        instance.write(&format!("events/kvmmmu/{event}/enable"), "1");
+    }
+    let mut attached = Attached::start(&trace, &["--pid", &pid.to_string()]);
+    attached.until_traced(&[pid]);
+    vmm.go();
+    vmm.expect("touched");
+    let outcome = attached.stop();
+    vmm.kill();
+    assert_eq!(
+        (outcome["lost"].as_u64(), instance.overruns()),
+        (Some(0), 0)
+    );
+    assert_eq!(outcome["reason"], "interrupted");
+
+    let counted = Counted::of(&trace);
+    for (event, ours) in EVENTS
+        .iter()
+        .zip([counted.requested, counted.stored, counted.got])
+    {
+        assert_eq!(instance.count(event, pid), ours, "{event}");
+    }
+    let vcpus = [(0, 0), (0, 1), (1, 0), (1, 1)];
+    let expected: BTreeMap<_, _> = vcpus.map(|vcpu| (vcpu, 2048)).into();
+    assert_eq!(faults_by_vcpu(&trace), expected);
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_guest_taken_in_mid_run_is_exact_with_vcpus_that_come_later_and_change_threads() {
+    let folder = folder();
+    let trace = folder.path().join("a.trace");
+    let args = "--vms 2 --vcpus 3 --pages 32768 --pause-ms 20 --late --move-after 16";
+    let mut vmm = Vmm::small(&Vec::from_iter(args.split(' ')));
+    vmm.go();
+    let pid = vmm.pid().to_string();
+    let mut attached = Attached::start(&trace, &["--pid", &pid, "--keyframe-every", "0.25"]);
+    attached.until_traced(&[vmm.pid()]);
+    vmm.go();
+    thread::sleep(Duration::from_secs(2));
+    let outcome = attached.stop();
+    assert_eq!(outcome["lost"], 0);
+    for vm in of_process(&outcome, vmm.pid()) {
+        assert_eq!(vm["vcpus"], serde_json::json!([0, 1, 2]), "{vm}");
+    }
+    let faults = faults_by_vcpu(&trace);
+    for vcpu in [(0, 1), (0, 2), (1, 1), (1, 2)] {
+        assert!(faults.contains_key(&vcpu), "{vcpu:?} in {faults:?}");
+    }
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+    let drift = analyze("verify", &trace)["vms"][0]["drift"].clone();
+    assert!(drift["keyframes"].as_u64() > Some(2), "{drift}");
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_vmm_that_is_killed_leaves_a_whole_trace() {
+    let folder = folder();
+    let trace = folder.path().join("k.trace");
+    let mut vmm = Vmm::small(&["--pages", "65536", "--pause-ms", "1"]);
+    vmm.go();
+    let pid = vmm.pid();
+    let mut attached = Attached::start(&trace, &["--pid", &pid.to_string()]);
+    attached.until_traced(&[pid]);
+    thread::sleep(Duration::from_millis(500));
+    vmm.kill();
+    let outcome = attached.ended();
+    assert_eq!(outcome["reason"], "done");
+    assert_eq!(outcome["vms"][0]["ended"], "its process ended");
+    assert!(outcome["faults"].as_u64() > Some(0));
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+
+    let again = run(collector().args(["attach", "--pid", &pid.to_string()]));
+    expect_code(&again, 1);
+    assert!(stderr(&again).contains("no process"), "{}", stderr(&again));
+}
+
+#[test]
+#[ignore = "needs root, QEMU and a shadow MMU (/dev/kvm)"]
+fn kvm_qemu_is_traced_while_its_firmware_runs() {
+    let folder = folder();
+    let trace = folder.path().join("q.trace");
+    let vmm = Vmm::qemu();
+    let mut attached = Attached::start(&trace, &["--all", "--keyframe-every", "0.5"]);
+    attached.until_traced(&[vmm.pid()]);
+    thread::sleep(Duration::from_secs(3));
+    let outcome = attached.stop();
+    let [vm] = &of_process(&outcome, vmm.pid())[..] else {
+        panic!("one VM: {outcome}");
+    };
+    exact(&analyze("verify", &trace), &vm["vm"]);
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_two_collectors_trace_the_same_vms_and_those_that_come_later() {
+    let folder = folder();
+    let traces = ["1.trace", "2.trace"].map(|name| folder.path().join(name));
+    let mut first = Vmm::small(&["--pages", "16384", "--pause-ms", "2"]);
+    first.go();
+    let mut attached = traces.each_ref().map(|trace| {
+        let args = ["--all", "--keyframe-every", "0.3", "--for", "300"];
+        Attached::start(trace, &args)
+    });
+    attached
+        .iter_mut()
+        .for_each(|one| one.until_traced(&[first.pid()]));
+    // A guest of the collector's own VMM is as foreign to them as any.
+    let output = run(collector()
+        .args(["run", "demand", "-p", "pages=2000", "-o"])
+        .arg(folder.path().join("r.trace")));
+    expect_code(&output, 0);
+    let mut second = Vmm::small(&["--pages", "512", "--pause-ms", "5"]);
+    second.go();
+    attached
+        .iter_mut()
+        .for_each(|one| one.until_traced(&[second.pid()]));
+    first.expect("touched");
+    second.kill();
+    thread::sleep(Duration::from_millis(1500));
+    for (attached, trace) in attached.into_iter().zip(&traces) {
+        let outcome = attached.stop();
+        let verified = analyze("verify", trace);
+        for (pid, ended) in [
+            (first.pid(), Value::Null),
+            (second.pid(), "its process ended".into()),
+        ] {
+            let [vm] = &of_process(&outcome, pid)[..] else {
+                panic!("one VM of process {pid}: {outcome}");
+            };
+            assert_eq!(vm["ended"], ended);
+            exact(&verified, &vm["vm"]);
+        }
+    }
+    let verified = run(analyzer().arg("verify").arg(folder.path().join("r.trace")));
+    expect_code(&verified, 0);
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_trace_of_a_foreign_vm_belongs_to_whoever_called_sudo() {
+    let folder = folder();
+    std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).expect("root may");
+    let trace = folder.path().join("s.trace");
+    let mut command = collector();
+    command.env("SUDO_UID", "65534").env("SUDO_GID", "65534");
+    let mut attached = Attached::spawn(command, &trace, &["--all"]);
+    // Root's own, and later than the collector became somebody else.
+    while !trace.join("meta.json").exists() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut vmm = Vmm::small(&["--pages", "512"]);
+    attached.until_traced(&[vmm.pid()]);
+    vmm.go();
+    vmm.expect("touched");
+    let outcome = attached.stop();
+    let [vm] = &of_process(&outcome, vmm.pid())[..] else {
+        panic!("one VM: {outcome}");
+    };
+    exact(&analyze("verify", &trace), &vm["vm"]);
+    let metadata = trace.join("faults").metadata().expect("there");
+    assert_eq!((metadata.uid(), metadata.gid()), (65534, 65534));
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_what_cannot_be_traced_is_refused_with_the_reason() {
+    let folder = folder();
+    let trace = folder.path().join("x.trace");
+    let refused = |pid: &str, words: &[&str]| {
+        let output = run(collector().args(["attach", "--pid", pid, "-o"]).arg(&trace));
+        expect_code(&output, 1);
+        for word in words {
+            let said = stderr(&output);
+            assert!(said.contains(word), "{word:?} in {said}");
+        }
+    };
+    refused("4194305", &["no process 4194305"]);
+    refused(
+        &std::process::id().to_string(),
+        &["has no VM", "collector list"],
+    );
+    let thread = thread::spawn(|| rustix::thread::gettid().as_raw_nonzero().get());
+    let ended = thread.join().expect("a number").to_string();
+    refused(&ended, &["no process"]);
+    assert!(!trace.exists());
+
+    // A debugger has it.
+    let vmm = Vmm::small(&["--pages", "64"]);
+    let pid = i32::try_from(vmm.pid()).expect("a process id");
+    // SAFETY: the request reads and writes no memory of ours.
+    let seized = unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) };
+    assert_eq!(seized, 0, "{}", std::io::Error::last_os_error());
+    refused(&vmm.pid().to_string(), &["traced by process", "debugger"]);
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_list_shows_what_runs() {
+    let mut vmm = Vmm::small(&[
+        "--vms",
+        "2",
+        "--vcpus",
+        "2",
+        "--pages",
+        "65536",
+        "--pause-ms",
+        "1",
+    ]);
+    vmm.go();
+    thread::sleep(Duration::from_millis(300));
+    let listed = json(&run(collector().args(["list", "--json"])));
+    let vms = listed.as_array().expect("VMs").iter();
+    let vms: Vec<_> = vms.filter(|vm| vm["pid"] == vmm.pid()).collect();
+    assert_eq!(vms.len(), 2, "{listed}");
+    for vm in vms {
+        assert_eq!(
+            (&vm["name"], &vm["vcpus"]),
+            (&"small_vmm".into(), &2.into()),
+            "{vm}"
+        );
+        assert!(vm["shadow_pages"].as_u64() > Some(4), "{vm}");
+        assert!(vm["faults_per_second"].as_f64() > Some(100.0), "{vm}");
+    }
+    let text = run(collector().arg("list"));
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains(&vmm.pid().to_string()), "{text}");
+}
