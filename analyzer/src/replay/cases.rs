@@ -298,6 +298,24 @@ fn the_sync_within_a_zap_changes_nothing() {
     assert_eq!(vm.tables().totals().unsync, 0);
 }
 
+/// A root in use is zapped, and its entries are cleared one by one.
+#[test]
+fn entries_cleared_within_a_zap_are_no_anomaly() {
+    let link = PRESENT | 0x5027;
+    let story = Story::default()
+        .page(PageEvent::Born, 0x4000, 4, 1)
+        .page(PageEvent::Born, 0x5000, 3, 2)
+        .entry(Cause::Link, 0x4010, 4, None, link)
+        .page(PageEvent::Zapped, 0x4000, 4, 1)
+        .entry(Cause::Other, 0x4010, 4, Some(link), 0);
+    assert_eq!(kinds(&story.replay(true)), []);
+    let story = story.entry(Cause::Other, 0x4010, 4, None, link);
+    assert_eq!(
+        kinds(&story.replay(true)),
+        [AnomalyKind::EntryInUnknownPage]
+    );
+}
+
 /// A root that was zapped before the recording began is zapped once more when it is let go.
 #[test]
 fn the_second_zap_of_a_root_in_use_is_no_anomaly() {

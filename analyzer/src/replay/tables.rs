@@ -2,7 +2,11 @@
 
 use events::{Gfn, Hpa, Level, Pfn, Seq, Spte};
 
-use super::{AnomalyKind, PageInfo, ShadowPage, hash::AddressMap, places::ReverseMap};
+use super::{
+    AnomalyKind, PageInfo, ShadowPage,
+    hash::{AddressMap, AddressSet},
+    places::ReverseMap,
+};
 
 /// W and MMU-writable: what KVM clears to protect a guest page table (`spte_write_protect` with
 /// `pt_protect`, arch/x86/kvm/mmu/mmu.c).
@@ -66,6 +70,8 @@ pub struct ShadowTables {
     rmap: ReverseMap<RmapKey>,
     /// Leaves of unknown guest frame (from a keyframe), by host frame.
     strays: ReverseMap<Pfn>,
+    /// Zapped pages whose address was not given out again: what their zap still does is told after it.
+    retired: AddressSet<Hpa>,
     totals: Totals,
     /// See [`super::ReplayOptions::told`].
     told: bool,
@@ -135,6 +141,7 @@ impl ShadowTables {
         if self.pages.len() >= MAX_PAGES {
             return Some(AnomalyKind::TooManyPages);
         }
+        self.retired.remove(&info.spt);
         *self.totals.level(info.level) += 1;
         self.totals.unsync += u64::from(info.unsync);
         self.totals.indirect += u64::from(!info.direct);
@@ -198,7 +205,13 @@ impl ShadowTables {
         for place in self.parents.take(spt) {
             self.clear(place);
         }
+        self.retired.insert(spt);
         true
+    }
+
+    /// Whether the page was zapped and its address not given out since.
+    pub(crate) fn is_retired(&self, spt: Hpa) -> bool {
+        self.retired.contains(&spt)
     }
 
     /// An entry is stored; `gfn` is the frame that a leaf maps, where the record tells it. A leaf

@@ -38,8 +38,6 @@ pub struct VmReplay {
     checks: Vec<KeyframeCheck>,
     /// Mark of the latest keyframe that was used.
     used: Option<Seq>,
-    /// The page zapped last, if it was unsync.
-    zapped_unsync: Option<Hpa>,
 }
 
 impl VmReplay {
@@ -186,7 +184,10 @@ impl VmReplay {
             .page(row.sptep.table())
             .map(|page| (page.info.level, page.entry(row.sptep.index())));
         let Some((level, before)) = before else {
-            if !self.pae.take(row) {
+            // A root in use is emptied entry by entry after its zap was told.
+            let emptied =
+                !row.spte.is_shadow_present() && self.tables.is_retired(row.sptep.table());
+            if !emptied && !self.pae.take(row) {
                 let unknown = Some(AnomalyKind::EntryInUnknownPage);
                 self.note(row.seq, row.time_ns, row.sptep, unknown);
             }
@@ -234,14 +235,13 @@ impl VmReplay {
                     (!known.unsync).then_some(AnomalyKind::SyncOfSynced)
                 }
                 // Zapping an unsync page takes it off the list of those to be synced, no more.
-                None if self.zapped_unsync == Some(row.spt) => None,
+                None if self.tables.is_retired(row.spt) => None,
                 None => Some(AnomalyKind::UnknownPage),
             },
             PageEvent::Zapped => {
                 // A root in use is zapped once more when it is let go, and says so.
                 let twice = row.role.is_invalid(&self.options.role);
                 let zapped = self.tables.zap(row.spt);
-                self.zapped_unsync = (row.unsync != 0).then_some(row.spt);
                 (!zapped && !twice).then_some(AnomalyKind::UnknownPage)
             }
         };

@@ -95,7 +95,7 @@ pub struct Section {
     pub title: String,
     /// Its place on the page, within its trace.
     pub id: String,
-    /// When it was seen and how far it can be trusted; empty where it is the trace's only VM.
+    /// When it was seen and how far it can be trusted; empty for the one VM of a run.
     pub about: String,
     /// What changed beside the leaves of faults: what, how often.
     pub changes: Vec<[String; 2]>,
@@ -222,7 +222,7 @@ fn section(
         title: numbers.map(summary::title).unwrap_or_default(),
         id: format!("vm-{}", vm.0),
         about: numbers
-            .filter(|_| summary.several)
+            .filter(|_| summary.come_and_go)
             .map(summary::recorded)
             .unwrap_or_default(),
         changes: numbers.map(changes).unwrap_or_default(),

@@ -46,9 +46,9 @@ pub struct Summary {
     pub absent: Vec<Absent>,
     /// Each VM.
     pub vms: Vec<VmSummary>,
-    /// The trace has more than one VM, shown or not.
+    /// VMs may have come and gone: there are several, shown or not, or they were found running.
     #[serde(skip)]
-    pub several: bool,
+    pub come_and_go: bool,
 }
 
 /// A probe that records nothing.
@@ -207,7 +207,7 @@ impl Summary {
             lost: lost(study),
             drift: drift_summary(&drift, keyframes),
             absent: absent(trace),
-            several: meta.vms.len().max(study.vms.len()) > 1,
+            come_and_go: meta.workload.is_none() || meta.vms.len().max(study.vms.len()) > 1,
             vms: study
                 .vms
                 .iter()

@@ -34,7 +34,7 @@ pub fn text(summary: &Summary) -> String {
     ));
     for vm in &summary.vms {
         out.push_str(&format!("\n{}\n", title(vm)));
-        if summary.several {
+        if summary.come_and_go {
             out.push_str(&format!("  {}\n", recorded(vm)));
         }
         vm_text(&mut out, vm);
