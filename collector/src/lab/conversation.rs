@@ -2,11 +2,11 @@
 //! give a result or an error, and nothing is written outside of the folder given.
 
 use std::{
-    io::{self, BufRead, Read as _},
+    io::{self, BufRead, Read as _, Write},
     path::Path,
 };
 
-use super::job::{MESSAGE_BYTES, Message, Stage, Trouble};
+use super::job::{HEARD, MESSAGE_BYTES, Message, Stage, Trouble};
 
 /// Why what was heard makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -57,9 +57,10 @@ pub struct Heard {
     pub failed: Option<Trouble>,
 }
 
-/// Listens until the lab is silent; results go to the folder.
+/// Listens until the lab is silent; results go to the folder. The lab is told when all was heard.
 pub fn listen(
     mut from: impl BufRead,
+    mut answer: impl Write,
     to: &mut impl Listener,
     results: Option<&Path>,
 ) -> Result<Heard, ConversationError> {
@@ -77,16 +78,20 @@ pub fn listen(
             Message::Stdout(text) => to.stdout(&text)?,
             Message::Stderr(text) => to.stderr(&text)?,
             Message::Ended(code) => heard.ended = Some(code),
-            Message::Failed(trouble) => heard.failed = Some(trouble),
+            Message::Failed(trouble) => {
+                heard.failed = Some(trouble);
+                break;
+            }
+            Message::NoResults => break,
             Message::Results => {
-                let folder = results.ok_or(ConversationError::Unasked)?;
-                unpack(&mut from, folder)?;
-                // The machine goes off by itself: until then it is listened to.
-                io::copy(&mut from, &mut io::sink())?;
+                unpack(&mut from, results.ok_or(ConversationError::Unasked)?)?;
                 break;
             }
         }
     }
+    // If the lab is silent because its machine is off, there is nobody to be told.
+    let _ = answer.write_all(&[HEARD]);
+    io::copy(&mut from, &mut io::sink())?;
     Ok(heard)
 }
 
@@ -187,7 +192,15 @@ mod tests {
         bytes.extend(archive("output/x", tar::EntryType::Regular));
         let folder = tempfile::tempdir().expect("a folder");
         let mut said = Said::default();
-        let heard = listen(bytes.as_slice(), &mut said, Some(folder.path())).expect("sense");
+        let mut answer = Vec::new();
+        let heard = listen(
+            bytes.as_slice(),
+            &mut answer,
+            &mut said,
+            Some(folder.path()),
+        );
+        let heard = heard.expect("sense");
+        assert_eq!(answer, [HEARD]);
         assert_eq!(said.0, "[Command]out\n(err)");
         assert_eq!((heard.stage, heard.ended), (Stage::Command, Some(3)));
         let file = std::fs::read(folder.path().join("output/x")).expect("unpacked");
@@ -208,13 +221,18 @@ mod tests {
             std::fs::create_dir(&folder).expect("a folder");
             let mut bytes = stream(&[Message::Results]);
             bytes.extend(archive(name, kind));
-            let error =
-                listen(bytes.as_slice(), &mut Said::default(), Some(&folder)).expect_err("refused");
+            let error = listen(
+                bytes.as_slice(),
+                io::sink(),
+                &mut Said::default(),
+                Some(&folder),
+            )
+            .expect_err("refused");
             assert!(error.to_string().contains(word), "{name}: {error}");
             assert!(!root.path().join("x").exists(), "{name}");
         }
         let bytes = stream(&[Message::Results]);
-        assert!(listen(bytes.as_slice(), &mut Said::default(), None).is_err());
+        assert!(listen(bytes.as_slice(), io::sink(), &mut Said::default(), None).is_err());
     }
 
     proptest! {
@@ -224,7 +242,7 @@ mod tests {
             let mut stream = if results { stream(&[Message::Results]) } else { Vec::new() };
             stream.extend(bytes);
             // An error or a result: both are fine, a panic is not.
-            let _ = listen(stream.as_slice(), &mut Said::default(), Some(folder.path()));
+            let _ = listen(stream.as_slice(), io::sink(), &mut Said::default(), Some(folder.path()));
         }
     }
 }

@@ -14,6 +14,9 @@ pub const WORK: &str = "/out";
 pub const PORT: &str = "shadowscope";
 /// Longest message. A longer one is not from the lab's own init.
 pub const MESSAGE_BYTES: u64 = 1 << 20;
+/// What the other side says when it has heard the last message and all that follows it. The
+/// machine stays on until then: a write to the port returns before its bytes have left.
+pub const HEARD: u8 = b'!';
 /// What is brought out is called so in the archive.
 pub const OUTPUT: &str = "output";
 /// The independent counts are called so in the archive.
@@ -89,9 +92,11 @@ pub enum Message {
     Stderr(String),
     /// The command ended with this exit code.
     Ended(u8),
-    /// The lab itself could not go on.
+    /// The last message: the lab itself could not go on.
     Failed(Trouble),
-    /// What follows, up to the end, is a tar archive.
+    /// The last message: there are no results.
+    NoResults,
+    /// The last message: a tar archive follows.
     Results,
 }
 

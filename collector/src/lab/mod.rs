@@ -153,7 +153,8 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
     let (mut machine, stream) = Machine::start(&parts, show)?;
     let watch = Watch::start(machine.pid(), order.timeout).context("while watching the lab")?;
     let heard = conversation::listen(
-        BufReader::new(stream),
+        BufReader::new(&stream),
+        &stream,
         &mut screen,
         results.as_ref().map(TempDir::path),
     );

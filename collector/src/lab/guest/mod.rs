@@ -60,7 +60,7 @@ fn work() -> anyhow::Result<()> {
     if let Err(trouble) = done {
         port.send(&Message::Failed(trouble))?;
     }
-    Ok(())
+    port.until_heard()
 }
 
 fn carry_out(job: &Job, port: &Port) -> Result<(), Trouble> {
@@ -108,12 +108,12 @@ fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
     port.send(&Message::Ended(code))?;
 
     let output = output.filter(|path| holds_something(path));
-    if output.is_some() || observed.is_some() {
-        port.stage(Stage::Results)?;
-        port.send(&Message::Results)?;
-        send(port, output, observed.as_ref()).context("while sending the results")?;
+    if output.is_none() && observed.is_none() {
+        return port.send(&Message::NoResults);
     }
-    Ok(())
+    port.stage(Stage::Results)?;
+    port.send(&Message::Results)?;
+    send(port, output, observed.as_ref()).context("while sending the results")
 }
 
 fn holds_something(path: &Path) -> bool {

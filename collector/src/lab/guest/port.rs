@@ -2,16 +2,16 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, Write as _},
+    io::{BufWriter, Read as _, Write as _},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 
-use crate::lab::job::{Message, PORT, Stage};
+use crate::lab::job::{HEARD, Message, PORT, Stage};
 
 /// Where the kernel lists such ports.
 const PORTS: &str = "/sys/class/virtio-ports";
@@ -31,6 +31,7 @@ impl Port {
         loop {
             if let Some(path) = find() {
                 let file = OpenOptions::new()
+                    .read(true)
                     .write(true)
                     .open(&path)
                     .with_context(|| format!("while opening {}", path.display()))?;
@@ -54,6 +55,16 @@ impl Port {
     /// Says what is being done.
     pub fn stage(&self, stage: Stage) -> anyhow::Result<()> {
         self.send(&Message::Stage(stage))
+    }
+
+    /// Waits until the other side has heard everything.
+    pub fn until_heard(&self) -> anyhow::Result<()> {
+        let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut answer = [0];
+        port.read_exact(&mut answer)
+            .context("while waiting for the other side")?;
+        ensure!(answer == [HEARD], "the other side said {answer:?}");
+        Ok(())
     }
 
     /// For the results; no message may come after them.
