@@ -72,7 +72,8 @@ offsets! {
     need vcpu_run "kvm_vcpu" "run";
     find vcpu_pid "kvm_vcpu" "pid" "the thread that ran it last";
     need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "with `pf_fixed`, `pf_emulate`, `pf_spurious`, `pf_fast` behind it";
-    need mmu_root_hpa "kvm_mmu" "root.hpa";
+    need mmu_root_pgd "kvm_mmu" "root.pgd";
+    need mmu_root_hpa "kvm_mmu" "root.hpa" "right behind";
     need mmu_root_role "kvm_mmu" "root_role";
     need slot_base_gfn "kvm_memory_slot" "base_gfn";
     need slot_userspace_addr "kvm_memory_slot" "userspace_addr";

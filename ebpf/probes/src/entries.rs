@@ -207,8 +207,11 @@ pub fn mark_mmio_spte(ctx: RawTracePointContext) {
     };
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == table.vm => {
-            // An upper level may have been linked for it.
-            record_links(vcpu);
+            // A direct page may have been linked for it since the request. A sync marks entries,
+            // too, before the page that it was looked up for is linked.
+            if vcpu.step == Vcpu::REQUESTED {
+                record_links(vcpu);
+            }
             vcpu.vcpu
         }
         _ => events::NO_VCPU,

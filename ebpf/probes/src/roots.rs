@@ -30,38 +30,64 @@ pub fn update(vcpu: &mut Vcpu) -> Option<()> {
         vcpu.fault.rip = Gva(arch.get(rip)?);
         vcpu.fault.known |= events::Fault::RIP;
     }
-    let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
-    let mmu = Window::<32>::read(mmu, offset!(mmu_root_hpa))?;
-    let root: u64 = mmu.get(offset!(mmu_root_hpa))?;
-    if root == NO_ROOT || (cr3 == vcpu.fault.cr3.0 && root == vcpu.fault.root.0) {
+    let mmu = Mmu::read(vcpu)?;
+    record(vcpu, cr3, &mmu)
+}
+
+/// What `vcpu->arch.mmu` says of its root.
+struct Mmu {
+    pgd: u64,
+    root: u64,
+    role: u32,
+}
+
+impl Mmu {
+    #[inline(always)]
+    fn read(vcpu: &Vcpu) -> Option<Self> {
+        let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
+        let mmu = Window::<40>::read(mmu, offset!(mmu_root_pgd))?;
+        Some(Self {
+            pgd: mmu.get(offset!(mmu_root_pgd))?,
+            root: mmu.get(offset!(mmu_root_hpa))?,
+            role: mmu.get(offset!(mmu_root_role))?,
+        })
+    }
+}
+
+/// Records the roots if they are not those last recorded.
+#[inline(always)]
+fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {
+    if mmu.root == NO_ROOT || (cr3 == vcpu.fault.cr3.0 && mmu.root == vcpu.fault.root.0) {
         return Some(());
     }
-    let role: u32 = mmu.get(offset!(mmu_root_role))?;
     vcpu.fault.cr3 = Gpa(cr3);
-    vcpu.fault.root = Hpa(root);
-    vcpu.root_level = role_level(role);
+    vcpu.fault.root = Hpa(mmu.root);
+    vcpu.root_level = role_level(mmu.role);
     // Without room it is counted as lost, and the roots are known all the same.
     let Some(mut entry) = reserve::<Root>(RecordKind::Root, Probe::Root, vcpu.vm, vcpu.vcpu, now())
     else {
         return Some(());
     };
-    let record = entry.as_mut_ptr();
+    let row = entry.as_mut_ptr();
     // SAFETY: reserved room for one record.
     unsafe {
-        (*record).cr3 = vcpu.fault.cr3;
-        (*record).root = vcpu.fault.root;
-        (*record).level = vcpu.root_level;
-        (*record).reserved = [0; 7];
+        (*row).cr3 = vcpu.fault.cr3;
+        (*row).root = vcpu.fault.root;
+        (*row).level = vcpu.root_level;
+        (*row).reserved = [0; 7];
     }
     submit(entry);
     Some(())
 }
 
 // kvm_mmu_load(struct kvm_vcpu *vcpu) and kvm_mmu_new_pgd(struct kvm_vcpu *vcpu, gpa_t new_pgd), done.
+// The latter comes before `arch.cr3` is set, so the guest's root is the one that the shadow root is for.
 #[kretprobe]
 pub fn root_changed(_: RetProbeContext) -> u32 {
     if let Some(vcpu) = vcpus::current()
-        && update(vcpu).is_none()
+        && Mmu::read(vcpu)
+            .and_then(|mmu| record(vcpu, mmu.pgd, &mmu))
+            .is_none()
     {
         lose(Probe::Read);
     }
