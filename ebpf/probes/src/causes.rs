@@ -73,8 +73,9 @@ pub fn cause_ends(_: RetProbeContext) -> u32 {
     0
 }
 
-// __kvm_sync_page(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp), Linux 6.1:
-// paging64_sync_page and paging32_sync_page, same arguments.
+// __kvm_sync_page(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp), Linux 6.1: paging64_sync_page and
+// paging32_sync_page, same arguments; and mmu_sync_children(struct kvm_vcpu *vcpu, ...), which takes
+// write access to the guest's tables first.
 #[kprobe]
 pub fn sync_begins(_: ProbeContext) -> u32 {
     enter(Cause::Sync);

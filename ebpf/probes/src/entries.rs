@@ -128,7 +128,7 @@ fn walk(vcpu: &Vcpu, links: bool) {
 /// the entries of a zapped page is known without a record of each.
 #[inline(always)]
 fn changed(sptep: u64, new: impl FnOnce(Spte, Level) -> Option<Spte>) {
-    let Some(table) = pages::find(sptep & !0xfff) else {
+    let Some(table) = pages::find(sptep & !0xfff).filter(|table| table.zapped == 0) else {
         return;
     };
     let Some(old) = read::<u64>(sptep, 0).map(Spte) else {

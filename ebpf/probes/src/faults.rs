@@ -18,6 +18,7 @@ use events::{
 };
 
 use crate::{
+    causes,
     entries::{self, Change},
     kernel::{Window, config, now, offset, physical, read},
     ring::{lose, next_seq, place, submit},
@@ -256,7 +257,7 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         cause: if vcpu.step == Vcpu::MAPPED {
             Cause::Prefetch
         } else {
-            Cause::Other
+            causes::current().unwrap_or(Cause::Other)
         },
         sptep,
         spte,

@@ -14,7 +14,7 @@ use crate::{
     vcpus,
 };
 
-/// Shadow pages of traced VMs that are not zapped, keyed by the kernel address of their entries
+/// Shadow pages of traced VMs that are not gone, keyed by the kernel address of their entries
 /// (`sp->spt`): neither page nor entry names its VM, and a change may come from a thread that is no
 /// vCPU's.
 #[map]
@@ -28,8 +28,8 @@ pub struct Table {
     pub vm: VmId,
     /// Its level.
     pub level: u8,
-    /// Zero.
-    pub reserved: u8,
+    /// It is zapped and only kept because a vCPU still has it as its root.
+    pub zapped: u8,
 }
 
 /// Remembers the page whose entries are at `spt`.
@@ -38,14 +38,14 @@ pub fn remember(spt: u64, vm: VmId, level: u8) {
     let table = Table {
         vm,
         level,
-        reserved: 0,
+        zapped: 0,
     };
     if PAGES.insert(spt, table, 0).is_err() {
         lose(Probe::PageMap);
     }
 }
 
-/// The page whose entries are at `spt`, if it is a traced VM's and not zapped.
+/// The page whose entries are at `spt`, if it is a traced VM's and not gone.
 #[inline(always)]
 pub fn find(spt: u64) -> Option<Table> {
     // SAFETY: the value is copied at once.
@@ -99,13 +99,16 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         lose(Probe::Read);
         return;
     };
-    let Some(Table { vm, .. }) = find(spt) else {
+    let Some(table) = find(spt) else {
         return;
     };
+    let vm = table.vm;
     // A root in use is zapped again when its last user lets go: both times count for KVM. One that
     // is gone from the map already is no fault.
     if read::<u32>(sp, offset!(sp_root_count)) == Some(0) {
         let _ = PAGES.remove(spt);
+    } else if PAGES.insert(spt, Table { zapped: 1, ..table }, 0).is_err() {
+        lose(Probe::PageMap);
     }
     if vcpus::kvm(vm).is_none() {
         // The last user of a VM that is not traced any more.

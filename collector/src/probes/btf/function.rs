@@ -6,7 +6,6 @@ use super::{CHAIN, KernelTypes, unqualified};
 
 /// A function's prototype. Its being here does not mean that it can be probed: BTF also lists
 /// functions that are inlined everywhere, or of which only a clone is left.
-#[allow(dead_code, reason = "for the plan of the function probes")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// In order.
@@ -16,7 +15,6 @@ pub struct Function {
 }
 
 /// A parameter of a function.
-#[allow(dead_code, reason = "for the plan of the function probes")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// Its name in the source.
@@ -27,7 +25,6 @@ pub struct Parameter {
 
 impl Function {
     /// Number of the parameter so called, from 0.
-    #[allow(dead_code, reason = "for the plan of the function probes")]
     pub fn argument(&self, name: &str) -> Option<usize> {
         self.parameters
             .iter()
@@ -37,7 +34,6 @@ impl Function {
 
 impl KernelTypes {
     /// A function of KVM, or one of vmlinux if KVM has none so called.
-    #[allow(dead_code, reason = "for the plan of the function probes")]
     pub fn function(&self, name: &str) -> Option<Function> {
         self.types(name).find_map(|(part, found)| {
             let Type::Func(function) = found else {
@@ -73,11 +69,6 @@ impl KernelTypes {
                     .len()
                     .checked_sub(1)
             })
-    }
-
-    /// Whether a raw tracepoint of this name exists.
-    pub fn has_tracepoint(&self, name: &str) -> bool {
-        self.tracepoint(name).is_some()
     }
 }
 

@@ -27,7 +27,6 @@ impl KernelTypes {
     /// Every counter in a struct of statistics (`kvm_vm_stat`, `kvm_vcpu_stat`) with its byte offset,
     /// by offset; its name is the one that KVM gives it in debugfs and in its binary statistics.
     /// Only single 64-bit numbers, no histograms.
-    #[allow(dead_code, reason = "for the plan of the function probes")]
     pub fn counters(&self, of: &str) -> Vec<(String, u32)> {
         let mut counters: Vec<(String, u32)> = self
             .types(of)

@@ -119,7 +119,7 @@ impl KernelTypes {
     }
 
     /// Value of an enumerator.
-    #[allow(dead_code, reason = "for the plan of the function probes")]
+    #[allow(dead_code, reason = "the one way to ask for a single value")]
     pub fn enumerator(&self, name: &str) -> Option<i64> {
         self.enumerators().get(name).copied()
     }
@@ -140,7 +140,7 @@ impl KernelTypes {
     fn types(&self, name: &str) -> impl Iterator<Item = (&Btf, Type)> {
         self.parts.iter().flat_map(move |part| {
             let own = part.split().unwrap_or_else(|| part.base());
-            // Fails for ids that are not there only, and these come from the same table.
+            // It fails only for ids that do not exist, and these come from the same table.
             let types = own.resolve_types_by_name(name).unwrap_or_default();
             types.into_iter().map(move |found| (part, found))
         })

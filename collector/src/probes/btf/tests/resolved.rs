@@ -95,7 +95,7 @@ fn without_the_module_the_error_says_to_load_it() {
     let error = types.resolve().expect_err("no shadow pages");
     assert!(matches!(error, BtfError::NoKvm("kvm_mmu_page")));
     assert!(error.to_string().contains("`modprobe kvm_amd npt=0`"));
-    assert!(!types.has_tracepoint("kvm_mmu_set_spte"));
+    assert!(types.tracepoint("kvm_mmu_set_spte").is_none());
 }
 
 #[test]
@@ -130,6 +130,6 @@ fn kvm_the_running_kernel_has_every_field() {
     let resolved = types.resolve().expect("all fields");
     assert_eq!(resolved.role["level"], [0, 4]);
     assert!(resolved.enums.contains_key("RET_PF_FIXED"));
-    assert!(types.has_tracepoint("kvm_mmu_set_spte"));
-    assert!(!types.has_tracepoint("kvm_mmu_set_spte_"));
+    assert!(types.tracepoint("kvm_mmu_set_spte").is_some());
+    assert!(types.tracepoint("kvm_mmu_set_spte_").is_none());
 }
