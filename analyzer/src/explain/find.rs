@@ -187,7 +187,11 @@ impl Finder {
         let stored = |gpa| self.stores.at(gpa).cloned();
         let stores: Vec<(Level, Store)> = guest_walk(&fault)
             .iter()
-            .filter_map(|step| Some((step.level, stored(step.place()?)?)))
+            .filter_map(|step| {
+                let store: Store = stored(step.place()?)?;
+                // Once a table is not shadowed, stores to it are not seen: the latest may be older.
+                store.is_kept_by(step.gpte).then_some((step.level, store))
+            })
             .collect();
         // A page made since has entries of its own.
         let since_born = |place: Hpa| {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use events::{Cause, Gpa, Hpa, Level, Seq, Spte, TimeNs, VcpuId};
+use events::{Cause, Gpa, Gpte, Hpa, Level, Seq, Spte, TimeNs, VcpuId};
 use trace::{EntryRow, FaultRow, Record, WriteRow};
 
 use super::guest;
@@ -53,6 +53,11 @@ impl Store {
             before,
             cleared: Vec::new(),
         }
+    }
+
+    /// Whether the guest's entry is still what was stored, but for the bits set by an access.
+    pub(super) fn is_kept_by(&self, gpte: Gpte) -> bool {
+        Spte(self.value).without_accessed_dirty() == Spte(gpte.0).without_accessed_dirty()
     }
 
     fn covers(&self, gpa: Gpa) -> bool {

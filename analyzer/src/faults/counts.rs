@@ -5,17 +5,27 @@ use std::collections::BTreeMap;
 use events::{Cause, Class, HostEvent, PageEvent};
 use trace::{FaultRow, Record};
 
+/// `PFERR_RSVD_MASK`.
+const RESERVED: u32 = 1 << 3;
+
+/// `handle_mmio_page_fault` knew it by the marker in the shadow entry. A stale marker leads on to
+/// `kvm_mmu_do_page_fault`, and then a step of that is seen.
+fn is_on_mmio_marker(row: &FaultRow) -> bool {
+    let steps = [row.walk_ns, row.pfn_ns, row.tables_ns, row.pfn_tables_ns];
+    row.class == Class::Mmio && row.error_code & RESERVED != 0 && steps.iter().all(Option::is_none)
+}
+
 /// Records of one VM, counted by what they say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Faults by class.
     pub classes: BTreeMap<Class, u64>,
+    /// Faults on a marker for MMIO (`PFERR_RSVD_MASK`): KVM emulates at once, and counts them nowhere.
+    pub mmio_markers: u64,
     /// SPTE changes by cause.
     pub causes: BTreeMap<Cause, u64>,
     /// Events in the life of shadow pages.
     pub pages: BTreeMap<PageEvent, u64>,
-    /// MMIO that KVM knew by the marker in the shadow entry: it never reached the MMU.
-    pub marked_mmio: u64,
     /// The guest's stores that KVM emulated.
     pub writes: u64,
     /// Those of them that came while KVM shadowed any guest table.
@@ -34,23 +44,13 @@ pub struct Counts {
     pub created_by_faults: u64,
 }
 
-/// `PFERR_RSVD_MASK`: a marker for MMIO has reserved bits set.
-const RESERVED: u32 = 1 << 3;
-
-/// `handle_mmio_page_fault` knew it, so that `kvm_mmu_do_page_fault` was not called: no guest
-/// table was walked and no entry was asked for.
-fn is_marked_mmio(row: &FaultRow) -> bool {
-    let steps = [row.walk_ns, row.pfn_ns, row.tables_ns, row.pfn_tables_ns];
-    row.class == Class::Mmio && row.error_code & RESERVED != 0 && steps.iter().all(Option::is_none)
-}
-
 impl Counts {
     /// Counts a record.
     pub fn add(&mut self, record: &Record) {
         match record {
             Record::Fault(row) => {
                 *self.classes.entry(row.class).or_default() += 1;
-                self.marked_mmio += u64::from(is_marked_mmio(row));
+                self.mmio_markers += u64::from(is_on_mmio_marker(row));
                 self.leaves += u64::from(row.sptep.is_some());
                 self.created_by_faults += u64::from(row.created);
             }

@@ -65,8 +65,8 @@ const RULES: &[Rule] = &[
         counter: "pf_taken",
         scope: Scope::Vcpu,
         relation: Relation::Equal,
-        trace: |counts| signed(counts.faults().saturating_sub(counts.marked_mmio)),
-        counts: "faults that reached the MMU (kvm_mmu_do_page_fault): all but MMIO known by its marker",
+        trace: |counts| signed(counts.faults() - counts.mmio_markers),
+        counts: "faults that reached the MMU (kvm_mmu_do_page_fault)",
     },
     Rule {
         counter: "pf_fixed",
@@ -93,10 +93,12 @@ const RULES: &[Rule] = &[
         scope: Scope::Vcpu,
         relation: Relation::Equal,
         trace: |counts| {
-            let emulated = counts.class(Class::WriteProtected) + counts.class(Class::Mmio);
-            signed(emulated.saturating_sub(counts.marked_mmio))
+            signed(
+                counts.class(Class::WriteProtected) + counts.class(Class::Mmio)
+                    - counts.mmio_markers,
+            )
         },
-        counts: "of those, the ones that ended with emulation: write_protected, mmio",
+        counts: "faults that ended with emulation: write_protected, mmio (not on a marker for MMIO)",
     },
     Rule {
         counter: "pf_spurious",
