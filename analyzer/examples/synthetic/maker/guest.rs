@@ -543,7 +543,7 @@ impl Guest {
                 gpa: 0,
                 bytes: SLOT_BYTES,
                 hva: HVA,
-                from_ns: 0,
+                ..Memslot::default()
             }],
             counters_before: self.before.clone(),
             ..VmMeta::default()
