@@ -76,6 +76,7 @@ pub fn memslot<'a>(row: &FaultRow, vm: &'a VmMeta) -> Option<&'a Memslot> {
     vm.memslots
         .iter()
         .filter(|memslot| memslot.slot == slot.0 && memslot.from_ns <= row.time_ns.0)
+        .filter(|memslot| memslot.until_ns.is_none_or(|until| row.time_ns.0 <= until))
         .filter(|memslot| {
             gpa.0
                 .checked_sub(memslot.gpa)

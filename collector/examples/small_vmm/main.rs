@@ -137,11 +137,11 @@ fn stretch(vcpu: &mut VcpuFd, work: Work, done: &mut u64, touched: &Barrier) -> 
         if *done == work.rounds {
             touched.wait();
         }
-        if *done % work.rounds == 0 {
+        if done.is_multiple_of(work.rounds) {
             work.again(vcpu)?;
         }
         thread::sleep(work.pause);
-        if work.move_after != 0 && *done % work.move_after == 0 {
+        if done.is_multiple_of(work.move_after) {
             return Ok(());
         }
     }

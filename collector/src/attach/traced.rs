@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
 
 use anyhow::Context as _;
-use events::{VcpuId, VmId};
-use trace::{Counters, VmMeta};
+use events::{SlotAnswer, VcpuId, VmId};
+use trace::{Counters, Memslot, VmMeta};
 
 use crate::{
     keyframe::Keyframes,
@@ -22,7 +22,10 @@ pub struct TracedVm {
     pub meta: VmMeta,
     /// Keeps its structs in the kernel while the probes and keyframes read them.
     _kept: OwnedFd,
+    probes: Arc<Probes>,
     keyframes: Keyframes,
+    /// When the VM stood still last, ns.
+    looked_ns: u64,
     before: BTreeMap<VcpuId, BTreeMap<String, u64>>,
 }
 
@@ -52,7 +55,9 @@ impl TracedVm {
             process,
             meta,
             _kept: kept,
+            probes: Arc::clone(probes),
             keyframes: Keyframes::new(Arc::clone(probes), vm),
+            looked_ns: 0,
             before,
         };
         traced.keyframe()?;
@@ -64,8 +69,12 @@ impl TracedVm {
         VmId(self.meta.vm)
     }
 
-    /// Copies its tables; it must stand still.
+    /// Copies its tables, and notes what memslots it has; it must stand still.
     pub fn keyframe(&mut self) -> Result<(), RequestError> {
+        let slots = self.probes.memslots(self.vm())?;
+        let now = recording::now_ns();
+        note_memslots(&mut self.meta.memslots, &slots, self.looked_ns, now);
+        self.looked_ns = now;
         self.keyframes.take().map(|_| ())
     }
 
@@ -115,6 +124,34 @@ impl TracedVm {
     }
 }
 
+/// Adds to `noted` what is new in `slots` now, and ends what is not there any more: it was at the
+/// look before.
+fn note_memslots(noted: &mut Vec<Memslot>, slots: &[SlotAnswer], before_ns: u64, now_ns: u64) {
+    let mut new: Vec<Memslot> = slots
+        .iter()
+        .map(|slot| Memslot {
+            slot: slot.id,
+            gpa: slot.base.gpa(0).0,
+            bytes: slot.pages << 12,
+            hva: slot.hva.0,
+            from_ns: now_ns,
+            until_ns: None,
+        })
+        .collect();
+    for slot in noted.iter_mut().filter(|slot| slot.until_ns.is_none()) {
+        let here = |new: &Memslot| Memslot {
+            from_ns: slot.from_ns,
+            ..new.clone()
+        };
+        match new.iter().position(|new| here(new) == *slot) {
+            Some(same) => drop(new.swap_remove(same)),
+            None => slot.until_ns = Some(before_ns),
+        }
+    }
+    new.sort_by_key(|slot| slot.gpa);
+    noted.extend(new);
+}
+
 /// Counters of every vCPU that was seen so far.
 pub fn vcpu_counters(
     probes: &Probes,
@@ -126,4 +163,50 @@ pub fn vcpu_counters(
         .into_iter()
         .map(|vcpu| Ok((vcpu, probes.counters(names, vm, Some(vcpu))?.by_name)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Gfn, Hva};
+
+    use super::*;
+
+    fn slot(id: u16, base: u64, hva: u64) -> SlotAnswer {
+        SlotAnswer {
+            base: Gfn(base),
+            pages: 2,
+            hva: Hva(hva),
+            id,
+            reserved: [0; 6],
+        }
+    }
+
+    #[test]
+    fn memslots_are_noted_as_they_come_and_go() {
+        let mut noted = Vec::new();
+        note_memslots(
+            &mut noted,
+            &[slot(0, 0, 0x1000), slot(1, 16, 0x9000)],
+            0,
+            10,
+        );
+        note_memslots(
+            &mut noted,
+            &[slot(0, 0, 0x1000), slot(1, 16, 0xa000)],
+            10,
+            20,
+        );
+        let spans: Vec<_> = noted
+            .iter()
+            .map(|slot| (slot.slot, slot.gpa, slot.hva, slot.from_ns, slot.until_ns))
+            .collect();
+        assert_eq!(
+            spans,
+            [
+                (0, 0, 0x1000, 10, None),
+                (1, 0x10000, 0x9000, 10, Some(10)),
+                (1, 0x10000, 0xa000, 20, None),
+            ]
+        );
+    }
 }

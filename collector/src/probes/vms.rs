@@ -10,7 +10,10 @@ use aya::{
     Ebpf,
     maps::{Array, HashMap, MapData},
 };
-use events::{COUNTER_WORDS, CounterWords, Identity, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
+use events::{
+    COUNTER_WORDS, CounterWords, Identity, MEMSLOT_BUCKETS, NO_VCPU, NO_VM, SlotAnswer, VcpuId,
+    VcpuKey, VmId,
+};
 
 use super::{
     KernelTypes, LoadError, Platform, Probes, RequestError,
@@ -100,16 +103,21 @@ pub struct CounterValues {
 pub struct VmMaps {
     identity: Mutex<Array<MapData, Plain<Identity>>>,
     counters: Mutex<Array<MapData, Plain<CounterWords>>>,
+    memslot: Mutex<Array<MapData, Plain<SlotAnswer>>>,
     seen: HashMap<MapData, Plain<VcpuKey>, u64>,
 }
 
 impl VmMaps {
     /// Loads the programs that answer.
     pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        loader::load(ebpf, &["identify", "follow", "forget", "counters"])?;
+        loader::load(
+            ebpf,
+            &["identify", "follow", "forget", "counters", "memslot"],
+        )?;
         Ok(Self {
             identity: Mutex::new(loader::take(ebpf, "IDENTITY")?),
             counters: Mutex::new(loader::take(ebpf, "COUNTERS")?),
+            memslot: Mutex::new(loader::take(ebpf, "MEMSLOT")?),
             seen: loader::take(ebpf, "VCPU_STRUCTS")?,
         })
     }
@@ -234,6 +242,27 @@ impl Probes {
             by_name,
             shadow_pages,
         })
+    }
+
+    /// Memslots of a followed VM that stands still, of its first address space.
+    pub fn memslots(&self, vm: VmId) -> Result<Vec<SlotAnswer>, RequestError> {
+        let cell = lock(&self.vms.memslot);
+        let mut slots = Vec::new();
+        for bucket in 0..MEMSLOT_BUCKETS {
+            for place in 0.. {
+                self.run("memslot", [vm.0.into(), bucket, place, 0, 0])?;
+                let Plain(slot) = cell.get(&0, 0).map_err(|source| RequestError::Map {
+                    name: "MEMSLOT",
+                    source,
+                })?;
+                if slot.pages == 0 {
+                    break;
+                }
+                slots.push(slot);
+            }
+        }
+        slots.sort_by_key(|slot| slot.base);
+        Ok(slots)
     }
 
     /// Does not trace the VM any more; its descriptor may be closed then.

@@ -22,6 +22,7 @@ pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Met
             bytes: slot.bytes,
             hva: slot.hva,
             from_ns: meta.started_ns,
+            until_ns: None,
         })
         .collect();
     meta.vms = vec![VmMeta {

@@ -96,6 +96,9 @@ fn kvm_two_vms_of_a_foreign_vmm_are_kept_apart_and_counted_as_tracefs_does() {
     let expected: BTreeMap<_, _> = vcpus.map(|vcpu| (vcpu, 2048)).into();
     assert_eq!(faults_by_vcpu(&trace), expected);
     expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+    // GPA to HVA is checked against the memslots that the kernel showed.
+    let checks = analyze("verify", &trace)["vms"][1]["faults"].clone();
+    assert!(checks[0]["checked"].as_u64() >= Some(2 * 2048), "{checks}");
 }
 
 #[test]

@@ -152,6 +152,9 @@ pub struct Memslot {
     pub hva: u64,
     /// Since when, on the trace's clock, ns.
     pub from_ns: u64,
+    /// Until when it is known to have been there, if it went.
+    #[serde(default)]
+    pub until_ns: Option<u64>,
 }
 
 /// KVM's own counters, named as `KVM_GET_STATS_FD` names them.

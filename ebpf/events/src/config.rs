@@ -88,6 +88,10 @@ offsets! {
     find range_slot "kvm_gfn_range" "slot";
     find range_start "kvm_gfn_range" "start";
     find range_end "kvm_gfn_range" "end";
+    find kvm_memslots "kvm" "memslots" "of the first address space";
+    find memslots_id_hash "kvm_memslots" "id_hash";
+    find memslots_node_idx "kvm_memslots" "node_idx";
+    find slot_id_node "kvm_memory_slot" "id_node";
     find kvm_used_mmu_pages "kvm" "arch.n_used_mmu_pages" "up to Linux 6.18";
     find regs_di "pt_regs" "di" "first argument of a system call";
     find regs_si "pt_regs" "si" "second";

@@ -35,5 +35,5 @@ pub use pages::{Page, PageEvent, Role, RoleLayout};
 pub use roots::Root;
 pub use spte::Level;
 pub use vcpus::{Outcomes, Vcpu};
-pub use vms::{COUNTER_WORDS, CounterWords, Identity, NO_VM, VcpuKey};
+pub use vms::{COUNTER_WORDS, CounterWords, Identity, MEMSLOT_BUCKETS, NO_VM, SlotAnswer, VcpuKey};
 pub use writes::Write;

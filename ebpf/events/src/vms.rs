@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{VcpuId, VmId};
+use crate::{Gfn, Hva, VcpuId, VmId};
 
 /// The `vm` of a VM that is not traced.
 pub const NO_VM: VmId = VmId(u16::MAX);
@@ -29,6 +29,25 @@ pub struct Identity {
     pub vcpu: VcpuId,
     /// Zero.
     pub reserved: [u8; 4],
+}
+
+/// Buckets of `kvm_memslots.id_hash`, from Linux 6.1 to 7.3.
+pub const MEMSLOT_BUCKETS: u64 = 128;
+
+/// A memslot as KVM has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct SlotAnswer {
+    /// First frame.
+    pub base: Gfn,
+    /// Length in pages; 0: there is none at this place.
+    pub pages: u64,
+    /// The first frame in the VMM.
+    pub hva: Hva,
+    /// Memslot id.
+    pub id: u16,
+    /// Zero.
+    pub reserved: [u8; 6],
 }
 
 /// Most 64-bit words of a `struct kvm_vcpu_stat`; Linux 6.18 has 140.

@@ -1,6 +1,6 @@
 //! The kernel side: programs on tracepoints and functions that follow the shadow MMU of traced VMs,
 //! and programs that user space runs itself (`enrol`, `resolve`, `mark`, `keyframe`, and those in
-//! `vms` and `counters`).
+//! `vms`, `counters` and `memslots`).
 //!
 //! One file for each kind of record. `vcpus` holds what is known of a fault under way,
 //! `ring` is the one way out, `kernel` the one way to read the kernel's structs.
@@ -17,6 +17,7 @@ mod host;
 mod kernel;
 mod keyframes;
 mod marks;
+mod memslots;
 mod pages;
 mod ring;
 mod roots;

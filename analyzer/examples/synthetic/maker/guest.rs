@@ -547,7 +547,7 @@ impl Guest {
                 gpa: 0,
                 bytes: SLOT_BYTES,
                 hva: HVA,
-                from_ns: 0,
+                ..Memslot::default()
             }],
             counters_before: self.before.clone(),
             ..VmMeta::default()

@@ -1,0 +1,68 @@
+//! The memslots of traced VMs, which nobody but their process can ask for.
+
+use aya_ebpf::{
+    macros::{map, raw_tracepoint},
+    maps::Array,
+    programs::RawTracePointContext,
+};
+use bytemuck::Zeroable as _;
+use events::{ABSENT, Gfn, Hva, SlotAnswer, VmId};
+
+use crate::{
+    kernel::{offset, read},
+    vcpus,
+};
+
+/// Longest chain of a bucket that is followed.
+const LONGEST: u64 = 64;
+/// Bytes of a `struct hlist_node`.
+const NODE: u64 = 16;
+
+/// Answer of [`memslot`].
+#[map]
+static MEMSLOT: Array<SlotAnswer> = Array::with_max_entries(1, vcpus::USER_READS);
+
+/// Run by user space while the VM stands still: the memslot at place `arg(2)` of the chain of bucket
+/// `arg(1)` of VM `arg(0)`.
+#[raw_tracepoint]
+pub fn memslot(ctx: RawTracePointContext) {
+    let Some(answer) = MEMSLOT.get_ptr_mut(0) else {
+        return;
+    };
+    let found = find(VmId(ctx.arg::<u64>(0) as u16), ctx.arg(1), ctx.arg(2));
+    // SAFETY: a map value; user space runs one request at a time.
+    unsafe { *answer = found.unwrap_or(SlotAnswer::zeroed()) };
+}
+
+#[inline(always)]
+fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
+    if offset!(kvm_memslots) == ABSENT
+        || offset!(memslots_id_hash) == ABSENT
+        || offset!(memslots_node_idx) == ABSENT
+        || offset!(slot_id_node) == ABSENT
+    {
+        return None;
+    }
+    let slots: u64 = read(vcpus::kvm(vm)?, offset!(kvm_memslots))?;
+    // Each memslot is in two sets by turns, and has a node for each.
+    let set: u32 = read(slots, offset!(memslots_node_idx))?;
+    let mut node: u64 = read(slots + 8 * bucket, offset!(memslots_id_hash))?;
+    for step in 0..LONGEST {
+        if node == 0 || step == place {
+            break;
+        }
+        // `hlist_node.next` is the first field.
+        node = read(node, 0)?;
+    }
+    if node == 0 || place >= LONGEST {
+        return None;
+    }
+    let slot = node - NODE * u64::from(set & 1) - u64::from(offset!(slot_id_node));
+    Some(SlotAnswer {
+        base: Gfn(read(slot, offset!(slot_base_gfn))?),
+        pages: read(slot, offset!(slot_npages))?,
+        hva: Hva(read(slot, offset!(slot_userspace_addr))?),
+        id: read(slot, offset!(slot_id))?,
+        reserved: [0; 6],
+    })
+}
