@@ -226,6 +226,15 @@ pub const PLAN: &[Step] = &[
         "such markers are seen only in keyframes",
     ),
     optional(
+        "fast_page_fault",
+        &[&[tracepoint(
+            "fast_page_fault",
+            &["vcpu", "fault", "sptep", "old_spte"],
+        )]],
+        "write access given back without mmu_lock",
+        "such a change is seen only in keyframes",
+    ),
+    optional(
         "mmu_spte_update",
         &[&[
             entry("mmu_spte_update", "mmu_spte_update", &["sptep", "new_spte"]),
@@ -259,7 +268,7 @@ pub const PLAN: &[Step] = &[
                 ),
             ],
         ],
-        "the guest's stores to shadowed tables (kind writes)",
+        "the guest's emulated stores, to shadowed tables among them (kind writes)",
         "an emulated store is seen as a fault, not what it stored",
     ),
     optional(

@@ -224,8 +224,8 @@ table! {
 }
 
 table! {
-    /// A store of the guest's to a page table that is shadowed, emulated by KVM. Stores to unsync
-    /// tables are not seen by anybody.
+    /// A store of the guest's to memory that KVM emulated: all those to shadowed page tables, and
+    /// some to other pages. Stores to unsync tables are not seen by anybody.
     WriteRow in "writes" {
         /// Place in the order of all records.
         seq: Seq,

@@ -48,8 +48,10 @@ pub struct Vcpu {
     pub root_level: u8,
     /// This kernel announces re-entries, so a record waits for the fault's.
     pub entries_seen: u8,
+    /// RIP and roots of this fault were read: later, the emulator has moved on.
+    pub rooted: u8,
     /// Zero.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 5],
     /// The record, as far as it is known. Its roots outlive it: they are those last recorded.
     pub fault: Fault,
 }

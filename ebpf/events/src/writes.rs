@@ -1,11 +1,11 @@
-//! A store of the guest's to a page table that is shadowed.
+//! A store of the guest's that KVM emulated.
 
 use bytemuck::{Pod, Zeroable};
 
 use crate::{Gpa, Header};
 
-/// Seen by KVM because it emulated the store (`kvm_mmu_track_write`); a store to an unsync table
-/// is not.
+/// Every emulated store to memory (`kvm_mmu_track_write`), also one to a page that is no table; those to
+/// shadowed tables are always among them, those to unsync tables never.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Write {

@@ -1,14 +1,18 @@
 //! SPTEs that change beside the leaf of a fault.
 //!
-//! Three functions make every change that no tracepoint announces: `mmu_spte_update`,
+//! Three functions make the changes that no tracepoint announces: `mmu_spte_update`,
 //! `mmu_spte_clear_track_bits` and, for entries that are no leaves, `mmu_page_zap_pte`. Who called
-//! them is the cause (see `causes`).
+//! them is the cause (see `causes`). One change escapes them: a sync that finds another frame behind a
+//! marker for MMIO clears the marker inline (`sync_mmio_spte`).
 
 use aya_ebpf::{
-    macros::{kprobe, raw_tracepoint},
+    macros::{kprobe, map, raw_tracepoint},
+    maps::Array,
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::{Cause, Entry, Gfn, Gva, Hpa, Level, Probe, RecordKind, Spte, Vcpu, VcpuId, VmId};
+use events::{
+    Cause, Entry, Fault, Gfn, Gva, Hpa, Level, Probe, RecordKind, Spte, Vcpu, VcpuId, VmId,
+};
 
 use crate::{
     causes,
@@ -21,6 +25,11 @@ use crate::{
 /// A cleared entry. Kernels since 6.10 leave bit 63 behind (`SHADOW_NONPRESENT_VALUE`), which says
 /// no more.
 const EMPTY: Spte = Spte(0);
+
+/// Not 0 if every change outside a fault has a record of its own: set by user space once the three
+/// functions are hooked.
+#[map]
+static TOLD: Array<u32> = Array::with_max_entries(1, 0);
 
 /// One changed entry.
 pub struct Change {
@@ -70,10 +79,13 @@ pub fn record_links(vcpu: &mut Vcpu) {
     }
 }
 
-/// Records the leaf entry of the fault's address as it is now, if there is a table for it.
+/// Records the leaf entry of the fault's address as it is now, if there is a table for it. Not where
+/// every change has its own record: `mmu_lock` is not held, so this one could come after a later one.
 #[inline(always)]
 pub fn reread_leaf(vcpu: &Vcpu) {
-    walk(vcpu, false);
+    if TOLD.get(0).copied().unwrap_or(0) == 0 {
+        walk(vcpu, false);
+    }
 }
 
 /// The path of the fault's address: its upper entries are recorded, or the leaf at its end.
@@ -108,10 +120,13 @@ fn walk(vcpu: &Vcpu, links: bool) {
             gfn: None,
         };
         match (links, end) {
-            (true, false) if !pae_root => record(vcpu.vm, vcpu.vcpu, change),
+            // A fault that was given up may find that the table is gone already.
+            (true, false) if !pae_root && is_alive(spte.child()) => {
+                record(vcpu.vm, vcpu.vcpu, change);
+            }
             (false, true) if !pae_root => {
                 change.cause = Cause::Reread;
-                change.gfn = Some(vcpu.fault.gptes[0].gpa().gfn());
+                change.gfn = frame(vcpu);
                 record(vcpu.vm, vcpu.vcpu, change);
             }
             _ => {}
@@ -124,13 +139,36 @@ fn walk(vcpu: &Vcpu, links: bool) {
     }
 }
 
+#[inline(always)]
+fn is_alive(table: Hpa) -> bool {
+    pages::find(direct_map(table)).is_some_and(|table| table.zapped == 0)
+}
+
+/// The guest's frame of the fault's address, as far as its walk came.
+#[inline(always)]
+fn frame(vcpu: &Vcpu) -> Option<Gfn> {
+    if vcpu.fault.known & Fault::MAPPING != 0 {
+        Some(vcpu.fault.gfn)
+    } else if vcpu.fault.gpte_levels & 1 != 0 {
+        Some(vcpu.fault.gptes[0].gpa().gfn())
+    } else {
+        None
+    }
+}
+
 /// A change at `sptep`, if its page belongs to a traced VM and is not being zapped: what becomes of
 /// the entries of a zapped page is known without a record of each.
 #[inline(always)]
-fn changed(sptep: u64, new: impl FnOnce(Spte, Level) -> Option<Spte>) {
+fn changed(kvm: Option<u64>, sptep: u64, new: impl FnOnce(Spte, Level) -> Option<Spte>) {
     let Some(table) = pages::find(sptep & !0xfff).filter(|table| table.zapped == 0) else {
         return;
     };
+    // The address may be another VM's page by now, if this one's end was not seen.
+    if let Some(kvm) = kvm
+        && vcpus::traced(kvm) != Some(table.vm)
+    {
+        return;
+    }
     let Some(old) = read::<u64>(sptep, 0).map(Spte) else {
         lose(Probe::Read);
         return;
@@ -172,7 +210,7 @@ pub fn mmu_spte_update(ctx: ProbeContext) -> u32 {
     {
         return 0;
     }
-    changed(sptep, |_, _| Some(Spte(new)));
+    changed(None, sptep, |_, _| Some(Spte(new)));
     0
 }
 
@@ -180,7 +218,7 @@ pub fn mmu_spte_update(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn mmu_spte_clear_track_bits(ctx: ProbeContext) -> u32 {
     if let Some(sptep) = ctx.arg::<u64>(1) {
-        changed(sptep, |_, _| Some(EMPTY));
+        changed(ctx.arg(0), sptep, |_, _| Some(EMPTY));
     }
     0
 }
@@ -190,12 +228,38 @@ pub fn mmu_spte_clear_track_bits(ctx: ProbeContext) -> u32 {
 #[kprobe]
 pub fn mmu_page_zap_pte(ctx: ProbeContext) -> u32 {
     if let Some(sptep) = ctx.arg::<u64>(2) {
-        changed(sptep, |old, level| {
+        changed(ctx.arg(0), sptep, |old, level| {
             let goes = !old.is_leaf(level) && !old.is_empty();
             goes.then_some(EMPTY)
         });
     }
     0
+}
+
+// TP_PROTO(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, u64 *sptep, u64 old_spte, int ret),
+// without mmu_lock, after the exchange: a direct entry of an unpaged guest gets its write access back.
+#[raw_tracepoint]
+pub fn fast_page_fault(ctx: RawTracePointContext) {
+    let sptep: u64 = ctx.arg(2);
+    let (Some(vcpu), Some(table)) = (vcpus::current(), pages::find(sptep & !0xfff)) else {
+        return;
+    };
+    let old = Spte(ctx.arg(3));
+    match read::<u64>(sptep, 0).map(Spte) {
+        Some(spte) if spte != old => {
+            let change = Change {
+                cause: Cause::Fault,
+                sptep: physical(sptep),
+                spte,
+                old: Some(old),
+                level: table.level,
+                gfn: None,
+            };
+            record(table.vm, vcpu.vcpu, change);
+        }
+        Some(_) => {}
+        None => lose(Probe::Read),
+    }
 }
 
 // TP_PROTO(u64 *sptep, gfn_t gfn, u64 spte), under mmu_lock, before the store.

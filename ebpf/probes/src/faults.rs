@@ -33,9 +33,11 @@ const WRITE: u32 = 1 << 1;
 /// `PFERR_RSVD_MASK`: the entry is a marker for MMIO, KVM emulates without a look at the tables.
 const RESERVED: u32 = 1 << 3;
 
-/// Whether the walk under way on this CPU is a fault's: the emulator reads guest entries by the
-/// million, and this turns them away before the thread is looked up. A walk that changes CPU in
-/// its microsecond loses the rest of its entries, and its record says so.
+/// Whether the walk under way on this CPU is a fault's, asked only where KVM emulates the guest's
+/// kernel: there the emulator reads guest entries by the million, and this turns them away before the
+/// thread is looked up. A walk that changes CPU in its microsecond, or sleeps for a guest table that
+/// the host has swapped out, loses the rest of its entries; what the guest's own tables refuse then
+/// looks retried.
 #[map]
 static WALK: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
 /// The emulator's, or none.
@@ -51,6 +53,12 @@ fn set_walk(walk: u32) {
         // SAFETY: this CPU's own value, and a hint: the vCPU's step is asked too.
         unsafe { *place = walk };
     }
+}
+
+/// Whether KVM emulates the guest's kernel.
+#[inline(always)]
+fn is_emulated() -> bool {
+    config!(walk_bits) != 0
 }
 
 #[inline(always)]
@@ -114,12 +122,13 @@ pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: u32) {
     fault.reused = 0;
     fault.zapped = 0;
     vcpu.unsync = 0;
+    vcpu.rooted = 0;
 }
 
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
 #[raw_tracepoint]
 pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
-    if walk() != READING {
+    if is_emulated() && walk() != READING {
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
@@ -145,7 +154,7 @@ pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
 // TP_PROTO(u32 pferr), no lock: the guest's own tables refuse the access.
 #[raw_tracepoint]
 pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
-    if walk() == OTHER {
+    if is_emulated() && walk() == OTHER {
         return;
     }
     set_walk(OTHER);
@@ -195,6 +204,8 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
         // No walk led here: a guest without paging, or a frame that the host brought in late
         // (async page fault). All that is known of it begins now.
         emit(vcpu);
+        // The exit may be long ago: the vCPU may have slept since.
+        vcpu.exit = 0;
         begin(vcpu, now(), gva, fault.get(offset!(fault_error_code))?);
     }
     vcpu.fault.moments[Moment::TablesReady as usize] = since(vcpu);
@@ -202,7 +213,7 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
     let pfn: u64 = fault.get(offset!(fault_pfn))?;
     let slot: u64 = fault.get(offset!(fault_slot))?;
     vcpu.fault.gfn = Gfn(gfn);
-    vcpu.fault.known = Fault::MAPPING;
+    vcpu.fault.known |= Fault::MAPPING;
     if slot != 0 && pfn & (NO_SLOT_PFN | ERROR_PFN_MASK) == 0 {
         // From base_gfn to id.
         let slot = Window::<88>::read(slot, offset!(slot_base_gfn))?;

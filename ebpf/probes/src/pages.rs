@@ -6,7 +6,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use events::{Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, VcpuId, VmId};
+use events::{Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, Vcpu, VcpuId, VmId};
 
 use crate::{
     kernel::{now, offset, physical, read, role_level},
@@ -18,7 +18,7 @@ use crate::{
 /// (`sp->spt`): neither page nor entry names its VM, and a change may come from a thread that is no
 /// vCPU's.
 #[map]
-static PAGES: HashMap<u64, Table> = HashMap::with_max_entries(1 << 16, vcpus::USER_READS);
+static PAGES: HashMap<u64, Table> = HashMap::with_max_entries(1 << 18, vcpus::USER_READS);
 
 /// What is known of a shadow page by its address.
 #[derive(Clone, Copy)]
@@ -52,6 +52,15 @@ pub fn find(spt: u64) -> Option<Table> {
     unsafe { PAGES.get(spt) }.copied()
 }
 
+/// Counts a page for the fault under way; a record that waits is past it.
+#[inline(always)]
+fn count(vcpu: &mut Vcpu, place: impl FnOnce(&mut Fault) -> &mut u8) {
+    if vcpu.decided == 0 {
+        let count = place(&mut vcpu.fault);
+        *count = count.saturating_add(1);
+    }
+}
+
 // TP_PROTO(struct kvm_mmu_page *sp, bool created), under mmu_lock, before the page is linked.
 #[raw_tracepoint]
 pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
@@ -61,7 +70,7 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     let created = ctx.arg::<u64>(1) & 0xff != 0;
     vcpu.linking = 1;
     if created {
-        vcpu.fault.created = vcpu.fault.created.saturating_add(1);
+        count(vcpu, |fault| &mut fault.created);
         match (read(sp, offset!(sp_spt)), read(sp, offset!(sp_role))) {
             (Some(spt), Some(role)) => remember(spt, vcpu.vm, role_level(role)),
             _ => lose(Probe::Read),
@@ -69,7 +78,7 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Born);
         debug!(&ctx, "vm {}: shadow page {:x} is new", vcpu.vm.0, sp);
     } else {
-        vcpu.fault.reused = vcpu.fault.reused.saturating_add(1);
+        count(vcpu, |fault| &mut fault.reused);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }
 }
@@ -117,7 +126,7 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     // The thread may be another VM's vCPU that takes pages back for the host.
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == vm => {
-            vcpu.fault.zapped = vcpu.fault.zapped.saturating_add(1);
+            count(vcpu, |fault| &mut fault.zapped);
             vcpu.vcpu
         }
         _ => NO_VCPU,

@@ -108,10 +108,10 @@ pub fn submit<T>(entry: RingBufEntry<T>) {
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
 
-/// Whether the ring has room for `bytes` and some other records.
+/// Whether `bytes` leave half of the ring to those who cannot wait.
 #[inline(always)]
 pub fn has_room(bytes: u64) -> bool {
     let used = RING.query(u64::from(BPF_RB_AVAIL_DATA));
     let size = RING.query(u64::from(BPF_RB_RING_SIZE));
-    used + 2 * bytes < size
+    used + bytes < size / 2
 }

@@ -4,6 +4,7 @@ use aya_ebpf::{macros::kretprobe, programs::RetProbeContext};
 use events::{Gpa, Gva, Hpa, Probe, RecordKind, Root, Vcpu};
 
 use crate::{
+    faults::emit,
     kernel::{Window, config, now, offset, read, role_level},
     ring::{lose, reserve, submit},
     vcpus,
@@ -16,9 +17,13 @@ const RIP_AVAILABLE: u32 = 1 << RIP;
 /// `INVALID_PAGE`: no root is loaded.
 const NO_ROOT: u64 = u64::MAX;
 
-/// Reads RIP and the roots in use, and records the roots if they are not those last recorded.
+/// Reads RIP and the roots in use, once for each fault, and records the roots if they are not those last recorded.
 #[inline(always)]
 pub fn update(vcpu: &mut Vcpu) -> Option<()> {
+    if vcpu.rooted != 0 {
+        return Some(());
+    }
+    vcpu.rooted = 1;
     // RIP is the last of the registers; the marks of which are valid and CR3 follow closely.
     let keeps_rip = config!(keeps_rip) != 0;
     let rip = offset!(vcpu_regs).wrapping_add(8 * RIP);
@@ -84,12 +89,15 @@ fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {
 // The latter comes before `arch.cr3` is set, so the guest's root is the one that the shadow root is for.
 #[kretprobe]
 pub fn root_changed(_: RetProbeContext) -> u32 {
-    if let Some(vcpu) = vcpus::current()
-        && Mmu::read(vcpu)
+    if let Some(vcpu) = vcpus::current() {
+        // The roots are part of the record that waits.
+        emit(vcpu);
+        if Mmu::read(vcpu)
             .and_then(|mmu| record(vcpu, mmu.pgd, &mmu))
             .is_none()
-    {
-        lose(Probe::Read);
+        {
+            lose(Probe::Read);
+        }
     }
     0
 }

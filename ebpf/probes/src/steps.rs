@@ -11,7 +11,7 @@ use crate::{
     faults::{self, begin, close, emit, since},
     kernel::{now, offset, read},
     ring::lose,
-    vcpus,
+    roots, vcpus,
 };
 
 /// Notes the moment, the first time that it comes in this fault.
@@ -79,6 +79,9 @@ pub fn fault_begins(ctx: ProbeContext) -> u32 {
     vcpu.outcomes = outcomes;
     begin(vcpu, now(), Gva(gva), error_code as u32);
     vcpu.step = Vcpu::CALLED;
+    if roots::update(vcpu).is_none() {
+        lose(Probe::Read);
+    }
     0
 }
 
@@ -89,9 +92,6 @@ pub fn fault_ends(_: RetProbeContext) -> u32 {
         && vcpu.step != Vcpu::REFUSED
     {
         decide(vcpu);
-        if vcpu.entries_seen == 0 {
-            emit(vcpu);
-        }
     }
     0
 }

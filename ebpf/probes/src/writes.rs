@@ -1,4 +1,4 @@
-//! Stores of the guest's to shadowed page tables.
+//! Stores of the guest's that KVM emulated, those to shadowed page tables among them.
 
 use aya_ebpf::{macros::kprobe, programs::ProbeContext};
 use events::{Cause, Gpa, Probe, RecordKind, Write};
