@@ -169,9 +169,9 @@ impl Counted {
                     counted.stored += u64::from(fault.spte.is_some());
                 }
                 Record::Entry(entry) => {
-                    // The event does not say what stood there before.
-                    let stored = matches!(entry.cause, Cause::Prefetch | Cause::Other);
-                    counted.stored += u64::from(stored && entry.old.is_none());
+                    // The event names the guest's frame, and not what stood there before.
+                    let stored = entry.gfn.is_some() && entry.old.is_none();
+                    counted.stored += u64::from(stored && entry.cause != Cause::Mmio);
                 }
                 Record::Page(page) => match page.event {
                     PageEvent::Born | PageEvent::Reused => counted.got += 1,
