@@ -113,7 +113,27 @@ fn lab_linear_is_exact_and_tracefs_counts_the_same() {
 #[test]
 #[ignore = "needs QEMU and a kernel package"]
 fn lab_demand_is_exact_and_tracefs_counts_the_same() {
-    exact_and_counted_the_same(&["demand", "-p", "pages=2048", "--keyframe-every", "0.1"]);
+    exact_and_counted_the_same(&["demand", "-p", "pages=2048"]);
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_keyframes_in_mid_run_are_exact() {
+    let folder = folder();
+    let trace = folder.path().join("k.trace");
+    let mut command = lab();
+    command.args([
+        "demand",
+        "-p",
+        "pages=2048",
+        "--keyframe-every",
+        "0.05",
+        "-o",
+    ]);
+    expect_code(&run(command.arg(&trace)), 0);
+    let drift = analyze("verify", &trace)["vms"][0]["drift"].clone();
+    assert!(drift["keyframes"].as_u64() > Some(3), "{drift}");
+    assert_eq!((&drift["entries"], &drift["pages"]), (&0.into(), &0.into()));
 }
 
 /// A distribution's kernel from its first instruction until it has powered off.

@@ -131,6 +131,9 @@ fn kvm_tracefs_counts_the_same_in_the_same_run() {
     }
 }
 
+/// `PFERR_RSVD_MASK`.
+const PFERR_RSVD: u32 = 1 << 3;
+
 /// What the trace has of each event.
 #[derive(Debug, Default)]
 pub struct Counted {
@@ -159,13 +162,16 @@ impl Counted {
             match record.expect("a whole trace") {
                 Record::Fault(fault) => {
                     counted.faults += 1;
-                    counted.requested += u64::from(fault.gpa.is_some());
+                    // At a marker for MMIO KVM emulates without asking for an entry.
+                    let requested = fault.gpa.is_some() && fault.error_code & PFERR_RSVD == 0;
+                    counted.requested += u64::from(requested);
                     counted.refused += u64::from(fault.class == Class::Guest);
                     counted.stored += u64::from(fault.spte.is_some());
                 }
                 Record::Entry(entry) => {
-                    let stored = matches!(entry.cause, Cause::Prefetch | Cause::Other);
-                    counted.stored += u64::from(stored);
+                    // The event names the guest's frame, and not what stood there before.
+                    let stored = entry.gfn.is_some() && entry.old.is_none();
+                    counted.stored += u64::from(stored && entry.cause != Cause::Mmio);
                 }
                 Record::Page(page) => match page.event {
                     PageEvent::Born | PageEvent::Reused => counted.got += 1,
