@@ -1,6 +1,6 @@
 //! The VMs that are traced: taken in as they appear, let go when they end.
 
-use std::{collections::BTreeSet, os::fd::AsFd as _, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::Range, os::fd::AsFd as _, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use events::VmId;
@@ -8,9 +8,10 @@ use trace::{Meta, VmMeta};
 
 use super::{Target, traced::TracedVm};
 use crate::{
+    host::{self, Paging},
     probes::{CounterNames, Probes, RequestError},
     recording::Recording,
-    vms::{self, End, Found, FreezeError, Holder, HolderError},
+    vms::{self, End, Found, FoundVm, FreezeError, Holder, HolderError},
 };
 
 /// VMs of the target.
@@ -21,7 +22,7 @@ pub struct Watch<'a> {
     running: Vec<TracedVm>,
     meta: Meta,
     next: u16,
-    /// Processes of which was said that they cannot be traced.
+    /// Processes of which it was said that they cannot be traced.
     skipped: BTreeSet<u32>,
 }
 
@@ -72,9 +73,12 @@ impl<'a> Watch<'a> {
                     .try_for_each(TracedVm::keyframe)
             });
             match taken {
-                Ok(taken) => taken?,
+                Ok(Ok(())) => {}
+                Ok(Err(error)) if process.end() == End::NotYet => {
+                    self.contain(&process, Err(error.into()))?;
+                }
                 // The next look finds out.
-                Err(FreezeError::Ended) => {}
+                Ok(Err(_)) | Err(FreezeError::Ended) => {}
                 Err(error) => self.refuse(process.number(), &process.name, error.into())?,
             }
         }
@@ -159,7 +163,8 @@ impl<'a> Watch<'a> {
                 End::NotYet => "closed by its process",
                 End::UnderWay | End::Over => ENDED,
             };
-            result = result.and(vm.end(Some(why), &self.recording.probes, &self.names));
+            let ended = vm.end(Some(why), &self.recording.probes, &self.names);
+            result = result.and(self.contain(&vm.process, ended));
             self.note(vm.meta);
         }
         result.map(|()| changed)
@@ -179,15 +184,30 @@ impl<'a> Watch<'a> {
             .collect();
         let mut changed = false;
         for (index, holder) in holders.iter().enumerate() {
-            if !new.contains(&index) || self.skipped.contains(&holder.number()) {
+            if !new.contains(&index) {
+                continue;
+            }
+            // The module may have been loaded again with other parameters.
+            if host::paging() == Paging::TwoDimensional {
+                self.refuse(
+                    holder.number(),
+                    &holder.name,
+                    RequestError::TwoDimensional.into(),
+                )?;
                 continue;
             }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
             let begun =
                 vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
             match begun {
-                Ok(begun) => {
-                    let begun = begun?;
+                Ok(Err(error)) => {
+                    // None of the numbers is used again.
+                    self.next = self.next.saturating_add(holder.descriptors.len() as u16);
+                    if holder.end() == End::NotYet {
+                        self.refuse(holder.number(), &holder.name, error)?;
+                    }
+                }
+                Ok(Ok(begun)) => {
                     self.next = self.next.saturating_add(begun.len() as u16);
                     self.meta.vms.extend(begun.iter().map(|vm| vm.meta.clone()));
                     changed |= !begun.is_empty();
@@ -200,8 +220,20 @@ impl<'a> Watch<'a> {
         Ok(changed)
     }
 
+    /// What went wrong with one process's VMs: with `--pid` that is the end; with `--all` it is said,
+    /// and the others go on.
+    fn contain(&self, process: &Holder, result: anyhow::Result<()>) -> anyhow::Result<()> {
+        match result {
+            Err(error) if self.target == Target::All => {
+                eprintln!("process {} ({}): {error:#}", process.number(), process.name);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
     /// A process that cannot be stopped or looked at: with `--pid` that is the end; with `--all` it is
-    /// said, once.
+    /// said, once, and tried again.
     fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
         if self.target != Target::All {
             return Err(error);
@@ -242,13 +274,29 @@ fn begin(
         .into_iter()
         .filter(|found| found.vm.is_none())
         .collect();
-    for (number, found) in (next..).zip(&new) {
+    let numbers = next..next.saturating_add(new.len() as u16);
+    let begun = follow(holders, numbers.clone(), new, probes, names);
+    if begun.is_err() {
+        // Why it failed is what is reported; a VM that the probes do not know is forgotten already.
+        numbers.for_each(|number| drop(probes.forget(VmId(number))));
+    }
+    begun
+}
+
+fn follow(
+    holders: [Holder; 1],
+    numbers: Range<u16>,
+    new: Vec<FoundVm>,
+    probes: &Arc<Probes>,
+    names: &CounterNames,
+) -> anyhow::Result<Vec<TracedVm>> {
+    for (number, found) in numbers.clone().zip(&new) {
         probes.follow(found.kept.as_fd(), found.object, VmId(number))?;
     }
     // Now the probes know whose vCPUs these are, and remember them.
     vms::among(&holders, probes)?;
     let [process] = holders.map(Arc::new);
-    (next..)
+    numbers
         .zip(new)
         .map(|(number, found)| {
             let process = Arc::clone(&process);

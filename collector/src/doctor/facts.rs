@@ -16,11 +16,14 @@ use crate::{
 const TRIAL_RING: u32 = 4096;
 
 /// What root needs of its powers, which a container may have taken: for programs, for reading the
-/// kernel's memory, for the frame behind a page.
-const NEEDED: [(CapabilitySet, &str); 3] = [
+/// kernel's memory, for the frame behind a page; for `attach` also to stop other processes and to read
+/// their descriptors.
+const NEEDED: [(CapabilitySet, &str); 5] = [
     (CapabilitySet::BPF, "CAP_BPF"),
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
     (CapabilitySet::SYS_ADMIN, "CAP_SYS_ADMIN"),
+    (CapabilitySet::SYS_PTRACE, "CAP_SYS_PTRACE"),
+    (CapabilitySet::DAC_READ_SEARCH, "CAP_DAC_READ_SEARCH"),
 ];
 
 /// Whether something could be used.

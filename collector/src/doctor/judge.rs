@@ -216,8 +216,12 @@ fn remedy(state: &ProbeState, facts: &Facts) -> Option<String> {
     let refused = |what: &str| state.tried.iter().any(|tried| tried.refused.contains(what));
     if refused("CONFIG_KPROBE_EVENTS") {
         Some("a kernel with CONFIG_KPROBE_EVENTS".to_owned())
-    } else if refused("Operation not permitted") && facts.lockdown != "none" {
+    } else if refused("Operation not permitted")
+        && matches!(facts.lockdown.as_str(), "integrity" | "confidentiality")
+    {
         Some(format!("boot without lockdown (it is {})", facts.lockdown))
+    } else if refused("Operation not permitted") && !facts.lacking.is_empty() {
+        Some(format!("give root {}", facts.lacking.join(", ")))
     } else {
         None
     }

@@ -11,7 +11,7 @@ use trace::{ProbeState, ProgramCost, Tried};
 
 use super::{
     KernelTypes,
-    plan::{Attachment, Candidate, Hook, PLAN, Silent, Step},
+    plan::{Attachment, Candidate, EVERY_CHANGE, Hook, PLAN, Silent, Step},
     vms::VmMaps,
 };
 
@@ -64,6 +64,8 @@ pub struct Probes {
     pub(super) seq: Array<MapData, u64>,
     pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
     pub(super) vms: VmMaps,
+    /// Whether every change outside a fault has a record of its own.
+    told: Array<MapData, u32>,
     pub(super) states: Vec<ProbeState>,
     /// Programs that the kernel has accepted; one may be attached to several places.
     loaded: BTreeSet<&'static str>,
@@ -114,6 +116,7 @@ impl Probes {
             seq: take(&mut ebpf, "SEQ")?,
             losses: take(&mut ebpf, "LOSSES")?,
             vms: VmMaps::load(&mut ebpf)?,
+            told: take(&mut ebpf, "TOLD")?,
             ebpf,
             states: Vec::new(),
             loaded: BTreeSet::new(),
@@ -132,6 +135,12 @@ impl Probes {
                     name: step.name,
                     why: state.note.clone(),
                 });
+            }
+            if step.name == EVERY_CHANGE && state.attached {
+                self.told.set(0, 1, 0).map_err(|source| LoadError::Map {
+                    name: "TOLD",
+                    source,
+                })?;
             }
             self.states.push(state);
         }

@@ -193,6 +193,9 @@ impl Step {
 /// beginning stays without its end.
 const ENDS: &str = "cause_ends";
 
+/// Step whose functions make every change that no tracepoint announces.
+pub const EVERY_CHANGE: &str = "mmu_spte_update";
+
 /// Every step, in the order in which they are attached: what ends a fault before what begins one.
 pub const PLAN: &[Step] = &[
     required(
@@ -235,7 +238,7 @@ pub const PLAN: &[Step] = &[
         "such a change is seen only in keyframes",
     ),
     optional(
-        "mmu_spte_update",
+        EVERY_CHANGE,
         &[&[
             entry("mmu_spte_update", "mmu_spte_update", &["sptep", "new_spte"]),
             entry(

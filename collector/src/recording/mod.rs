@@ -74,7 +74,7 @@ impl Recording {
         } = kernel;
         let probes = Arc::new(probes);
         // Threads have the capabilities of the one that starts them: these need none.
-        let (recorder, log) = privileges::without(|| {
+        let (recorder, log, bar) = privileges::without(|| {
             let recorder = Recorder::start(
                 ring,
                 Arc::clone(&probes),
@@ -85,9 +85,9 @@ impl Recording {
             )
             .context("while starting the recorder")?;
             let log = logger.map(|logger| logger.start()).transpose()?;
-            anyhow::Ok((recorder, log))
+            let bar = Bar::start(Arc::clone(recorder.progress()), quiet);
+            anyhow::Ok((recorder, log, bar))
         })??;
-        let bar = Bar::start(Arc::clone(recorder.progress()), quiet);
         Ok(Self {
             probes,
             meta_file,
@@ -150,7 +150,8 @@ pub fn check_output(output: &Path) -> Result<(), Failure> {
 pub fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);
-    ctrlc::set_handler(move || flag.store(true, Ordering::Release))
+    // It waits on a thread of its own, which needs no capability either.
+    privileges::without(|| ctrlc::set_handler(move || flag.store(true, Ordering::Release)))?
         .context("while watching for Ctrl-C")?;
     Ok(cancel)
 }

@@ -44,7 +44,7 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
     let mut found: BTreeMap<u64, Vec<FoundVm>> = BTreeMap::new();
     for (index, holder) in holders.iter().enumerate() {
         for &(descriptor, object) in &holder.descriptors {
-            let copy = match holder.copy(descriptor) {
+            let copy = match holder.copy(descriptor, object) {
                 Ok(Some(copy)) => copy,
                 Ok(None) => continue,
                 Err(error) => {

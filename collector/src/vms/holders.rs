@@ -96,10 +96,21 @@ impl Holder {
             .any(|(_, object)| *object == Object::Vcpu)
     }
 
-    /// A copy of one of its descriptors in this process; `None` if it was closed meanwhile.
-    pub fn copy(&self, descriptor: RawFd) -> Result<Option<OwnedFd>, HolderError> {
+    /// A copy of one of its descriptors in this process; `None` if it was closed meanwhile, or stands
+    /// for something else by now.
+    pub fn copy(
+        &self,
+        descriptor: RawFd,
+        expected: Object,
+    ) -> Result<Option<OwnedFd>, HolderError> {
         match pidfd_getfd(&self.pidfd, descriptor, PidfdGetfdFlags::empty()) {
-            Ok(copy) => Ok(Some(copy)),
+            Ok(copy) => {
+                let link = format!("/proc/self/fd/{}", copy.as_raw_fd());
+                let target = fs::read_link(link)
+                    .map_err(|error| self.denied("reading a copied descriptor", error))?;
+                let same = object(target.as_os_str().to_str()) == Some(expected);
+                Ok(same.then_some(copy))
+            }
             Err(rustix::io::Errno::BADF | rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(self.denied("pidfd_getfd", error.into())),
         }
@@ -123,7 +134,7 @@ pub fn of(pid: u32) -> Result<Holder, HolderError> {
         .ok_or(HolderError::None(pid))?;
     let folder = Path::new("/proc").join(pid.to_string());
     let name = fs::read_to_string(folder.join("comm")).unwrap_or_default();
-    let name = name.trim_end().to_owned();
+    let name = printable(name.trim_end());
     let pidfd = pidfd_open(id, PidfdFlags::empty()).map_err(|error| match error {
         rustix::io::Errno::SRCH => HolderError::None(pid),
         // The number is in use, but not by a process.
@@ -183,6 +194,13 @@ pub fn all() -> io::Result<Vec<Holder>> {
     Ok(holders)
 }
 
+/// A process may give itself any name, and terminals obey some characters.
+fn printable(name: &str) -> String {
+    name.chars()
+        .map(|letter| if letter.is_control() { '?' } else { letter })
+        .collect()
+}
+
 /// What a link of `/proc/PID/fd` stands for. A real file's target begins with a slash.
 fn object(target: Option<&str>) -> Option<Object> {
     let kvm = target?.strip_prefix("anon_inode:kvm-")?;
@@ -212,6 +230,11 @@ mod tests {
             assert_eq!(object(Some(other)), None, "{other}");
         }
         assert_eq!(object(None), None);
+    }
+
+    #[test]
+    fn a_name_says_nothing_to_the_terminal() {
+        assert_eq!(printable("qemu \u{1b}[31m\nx"), "qemu ?[31m?x");
     }
 
     #[test]

@@ -10,6 +10,6 @@ mod find;
 mod freeze;
 mod holders;
 
-pub use find::{Found, among};
+pub use find::{Found, FoundVm, among};
 pub use freeze::{FreezeError, while_stopped};
 pub use holders::{End, Holder, HolderError, all, of};
