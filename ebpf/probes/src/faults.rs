@@ -244,7 +244,10 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         return;
     };
     let sptep = physical(place);
-    if vcpu.step == Vcpu::REQUESTED {
+    // An entry that is already as wanted is not announced: then a neighbour comes first.
+    let within = events::Level(level).pages() - 1;
+    let wanted = (ctx.arg::<u64>(1) ^ vcpu.fault.gfn.0) & !within == 0;
+    if vcpu.step == Vcpu::REQUESTED && wanted {
         // A direct page may have been linked since the request (guest huge, host small).
         entries::record_links(vcpu);
         vcpu.fault.sptep = sptep;
@@ -265,7 +268,7 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         return;
     }
     let change = Change {
-        cause: if vcpu.step == Vcpu::MAPPED {
+        cause: if vcpu.step == Vcpu::MAPPED || vcpu.step == Vcpu::REQUESTED {
             Cause::Prefetch
         } else {
             causes::current().unwrap_or(Cause::Other)
