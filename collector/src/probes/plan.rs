@@ -189,9 +189,18 @@ impl Step {
     }
 }
 
-/// The innermost cause of a change ends when its function returns; that is hooked first, so that no
-/// beginning stays without its end.
+/// The innermost cause of a change ends when its function returns.
 const ENDS: &str = "cause_ends";
+
+/// While `function` runs, changes have its cause. Its return is hooked first, so that no beginning
+/// stays without its end.
+const fn during(
+    function: &'static str,
+    begins: &'static str,
+    reads: &'static [&'static str],
+) -> [Attachment; 2] {
+    [ret(ENDS, function), entry(begins, function, reads)]
+}
 
 /// Step whose functions make every change that no tracepoint announces.
 pub const EVERY_CHANGE: &str = "mmu_spte_update";
@@ -254,22 +263,16 @@ pub const PLAN: &[Step] = &[
     optional(
         "kvm_mmu_track_write",
         &[
-            &[
-                ret(ENDS, "kvm_mmu_track_write"),
-                entry(
-                    "guest_write_begins",
-                    "kvm_mmu_track_write",
-                    &["", "gpa", "new", "bytes"],
-                ),
-            ],
-            &[
-                ret(ENDS, "kvm_mmu_pte_write"),
-                entry(
-                    "guest_write_begins",
-                    "kvm_mmu_pte_write",
-                    &["", "gpa", "new", "bytes"],
-                ),
-            ],
+            &during(
+                "kvm_mmu_track_write",
+                "guest_write_begins",
+                &["", "gpa", "new", "bytes"],
+            ),
+            &during(
+                "kvm_mmu_pte_write",
+                "guest_write_begins",
+                &["", "gpa", "new", "bytes"],
+            ),
         ],
         "the guest's emulated stores, to shadowed tables among them (kind writes)",
         "an emulated store is seen as a fault, not what it stored",
@@ -298,10 +301,7 @@ pub const PLAN: &[Step] = &[
     optional(
         "__kvm_mmu_invalidate_addr",
         &[
-            &[
-                ret(ENDS, "__kvm_mmu_invalidate_addr"),
-                entry("invlpg_begins", "__kvm_mmu_invalidate_addr", &[]),
-            ],
+            &during("__kvm_mmu_invalidate_addr", "invlpg_begins", &[]),
             &[
                 ret(ENDS, "paging64_invlpg"),
                 entry("invlpg_begins", "paging64_invlpg", &[]),
@@ -314,71 +314,61 @@ pub const PLAN: &[Step] = &[
     ),
     optional(
         "__kvm_mmu_get_shadow_page",
-        &[&[
-            ret(ENDS, "__kvm_mmu_get_shadow_page"),
-            entry("write_protect_begins", "__kvm_mmu_get_shadow_page", &[]),
-        ]],
+        &[&during(
+            "__kvm_mmu_get_shadow_page",
+            "write_protect_begins",
+            &[],
+        )],
         "write access taken from a frame that becomes a table",
         "such changes have the cause `other`",
     ),
     optional(
         "kvm_unmap_gfn_range",
-        &[&[
-            ret(ENDS, "kvm_unmap_gfn_range"),
-            entry("unmap_begins", "kvm_unmap_gfn_range", &["kvm", "range"]),
-        ]],
+        &[&during(
+            "kvm_unmap_gfn_range",
+            "unmap_begins",
+            &["kvm", "range"],
+        )],
         "memory that the host takes away or moves (kind host)",
         "such changes have the cause `other`",
     ),
     optional(
         "kvm_mmu_slot_remove_write_access",
-        &[&[
-            ret(ENDS, "kvm_mmu_slot_remove_write_access"),
-            entry(
-                "dirty_start_begins",
-                "kvm_mmu_slot_remove_write_access",
-                &["kvm", "memslot"],
-            ),
-        ]],
+        &[&during(
+            "kvm_mmu_slot_remove_write_access",
+            "dirty_start_begins",
+            &["kvm", "memslot"],
+        )],
         "start of dirty logging (kind host)",
         "such changes have the cause `other`",
     ),
     optional(
         "kvm_arch_mmu_enable_log_dirty_pt_masked",
-        &[&[
-            ret(ENDS, "kvm_arch_mmu_enable_log_dirty_pt_masked"),
-            entry(
-                "dirty_clear_begins",
-                "kvm_arch_mmu_enable_log_dirty_pt_masked",
-                &["kvm", "slot", "gfn_offset", "mask"],
-            ),
-        ]],
+        &[&during(
+            "kvm_arch_mmu_enable_log_dirty_pt_masked",
+            "dirty_clear_begins",
+            &["kvm", "slot", "gfn_offset", "mask"],
+        )],
         "passes over the dirty log (kind host)",
         "such changes have the cause `other`",
     ),
     optional(
         "kvm_zap_gfn_range",
-        &[&[
-            ret(ENDS, "kvm_zap_gfn_range"),
-            entry(
-                "zap_range_begins",
-                "kvm_zap_gfn_range",
-                &["kvm", "gfn_start", "gfn_end"],
-            ),
-        ]],
+        &[&during(
+            "kvm_zap_gfn_range",
+            "zap_range_begins",
+            &["kvm", "gfn_start", "gfn_end"],
+        )],
         "ranges of frames zapped (kind host)",
         "such changes have the cause `other`",
     ),
     optional(
         "kvm_arch_flush_shadow_memslot",
-        &[&[
-            ret(ENDS, "kvm_arch_flush_shadow_memslot"),
-            entry(
-                "flush_slot_begins",
-                "kvm_arch_flush_shadow_memslot",
-                &["kvm", "slot"],
-            ),
-        ]],
+        &[&during(
+            "kvm_arch_flush_shadow_memslot",
+            "flush_slot_begins",
+            &["kvm", "slot"],
+        )],
         "memslots deleted or moved (kind host)",
         "such changes have the cause `other`",
     ),

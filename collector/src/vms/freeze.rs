@@ -84,18 +84,31 @@ pub fn while_stopped<T: Send>(
 fn stop(process: pid_t) -> Result<BTreeSet<pid_t>, FreezeError> {
     let deadline = Instant::now() + PATIENCE;
     let mut stopped = BTreeSet::new();
+    let mut ended = BTreeSet::new();
     loop {
         let mut moving = BTreeSet::new();
+        let mut news = false;
         for thread in threads(process)? {
-            if !stopped.contains(&thread) && interrupt(thread, deadline)? {
-                moving.insert(thread);
+            if stopped.contains(&thread) || ended.contains(&thread) {
+                continue;
             }
+            // One that has ended may have started another one before.
+            news = true;
+            let set = match interrupt(thread, deadline)? {
+                true => &mut moving,
+                false => &mut ended,
+            };
+            set.insert(thread);
         }
-        if moving.is_empty() {
+        if !news {
             return match stopped.is_empty() {
                 true => Err(FreezeError::Ended),
                 false => Ok(stopped),
             };
+        }
+        if Instant::now() > deadline {
+            // Each of its threads starts the next.
+            return Err(FreezeError::Late { thread: process });
         }
         // All at once: the first thread of a process that is killed is the last to be reported.
         while !moving.is_empty() {
