@@ -70,6 +70,9 @@ pub struct LabArgs {
     /// Also count KVM's events with tracefs, which shares nothing with the probes, into FILE
     #[arg(long, value_name = "FILE", hide = true, requires = "output")]
     observer: Option<PathBuf>,
+    /// Afterwards take MODULE out, load it again with this parameter, and run the command once more
+    #[arg(long, value_name = "MODULE.NAME=VALUE", hide = true, value_parser = module_param)]
+    reload: Option<(String, String)>,
     /// Also print the lab's console
     #[arg(short, long)]
     verbose: bool,
@@ -99,6 +102,7 @@ impl LabArgs {
             work,
             output,
             observer: self.observer,
+            reload: self.reload,
             qemu: self.qemu,
             kernel: self.kernel,
             modules: self.modules,

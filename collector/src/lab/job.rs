@@ -43,6 +43,8 @@ pub struct Job {
     /// What is brought out, if it is there in the end. The path is the one outside, so that what
     /// the command prints is true there too.
     pub output: Option<PathBuf>,
+    /// A module to take out and load again as it says; then the command runs once more.
+    pub reload: Option<Module>,
     /// Count KVM's events independently of the probes while the command runs.
     pub observe: bool,
 }

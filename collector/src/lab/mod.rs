@@ -62,6 +62,8 @@ pub struct Order {
     pub output: Option<Output>,
     /// Where counts of an independent observer go.
     pub observer: Option<PathBuf>,
+    /// A module to load again with another parameter, for a second run of the command.
+    pub reload: Option<(String, String)>,
     /// QEMU, if not the one in PATH.
     pub qemu: Option<PathBuf>,
     /// Where the kernel is, if not an installed one.
@@ -273,6 +275,10 @@ fn pack(
             .any(|(name, value)| *name == SHADOW.0 && value == "npt=1"),
         work,
         output: order.output.as_ref().map(|output| output.inside.clone()),
+        reload: order
+            .reload
+            .clone()
+            .map(|(name, parameters)| Module { name, parameters }),
         observe: order.observer.is_some(),
     };
     archive.bytes(job::JOB, &serde_json::to_vec(&job)?)?;

@@ -208,6 +208,27 @@ fn lab_with_nested_paging_run_refuses_with_the_remedy() {
     expect_only(&folder, &[]);
 }
 
+/// The second `doctor` comes after the module was loaded again.
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_a_module_loaded_again_without_shadow_paging_is_noticed() {
+    let output = run(lab().args(["--reload", "kvm_amd.npt=1", "--", "doctor"]));
+    expect_code(&output, 3);
+    let said = String::from_utf8_lossy(&output.stdout);
+    let verdicts: Vec<_> = said
+        .lines()
+        .filter(|line| line.starts_with("This host can"))
+        .collect();
+    assert_eq!(
+        verdicts,
+        [
+            "This host can record the shadow MMU: sudo collector run demand",
+            "This host cannot record the shadow MMU as it is: shadow paging",
+        ]
+    );
+    assert!(said.contains("modprobe kvm_amd npt=0"), "{said}");
+}
+
 #[test]
 #[ignore = "needs QEMU and a kernel package"]
 fn lab_doctor_finds_it_able() {

@@ -100,10 +100,16 @@ fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
     }
     let observer = job.observe.then(Observer::start).transpose()?;
     port.stage(Stage::Command)?;
-    let code = match &job.work {
-        Work::Command(words) => command::run(words, port)?,
-        Work::Linux(guest) => linux::run(guest, output.as_deref(), port)?,
+    let carry_out = || match &job.work {
+        Work::Command(words) => command::run(words, port),
+        Work::Linux(guest) => linux::run(guest, output.as_deref(), port),
     };
+    let mut code = carry_out()?;
+    if let Some(module) = &job.reload {
+        system::unload(module)?;
+        system::load(module)?;
+        code = carry_out()?;
+    }
     let observed = observer.map(Observer::finish).transpose()?;
     port.send(&Message::Ended(code))?;
 

@@ -3,7 +3,7 @@
 use std::{ffi::CString, fs, fs::File, io};
 
 use anyhow::Context as _;
-use rustix::system::{RebootCommand, finit_module, reboot};
+use rustix::system::{RebootCommand, delete_module, finit_module, reboot};
 
 use crate::lab::job::{MODULES, Module};
 
@@ -53,6 +53,12 @@ pub fn load(module: &Module) -> anyhow::Result<()> {
     let file = File::open(&path).with_context(loading)?;
     let parameters = CString::new(module.parameters.as_str())?;
     finit_module(&file, &parameters, 0).with_context(loading)
+}
+
+/// Takes a module out of the kernel; it must not be in use.
+pub fn unload(module: &Module) -> anyhow::Result<()> {
+    let name = CString::new(module.name.as_str())?;
+    delete_module(&name, 0).with_context(|| format!("while unloading {}", module.name))
 }
 
 /// Switches the machine off; returns only if that failed.
