@@ -197,7 +197,11 @@ impl Late {
             (Record::Write(row), None) => {
                 self.0 = Some(Store::new(row, None)).filter(|store| store.is_of(fault));
             }
-            (Record::Entry(row), Some(store)) if row.cause == Cause::GuestWrite => store.clear(row),
+            (Record::Entry(row), Some(store))
+                if row.cause == Cause::GuestWrite && row.vcpu == Some(fault.vcpu) =>
+            {
+                store.clear(row);
+            }
             _ => {}
         }
     }

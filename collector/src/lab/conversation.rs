@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::job::{HEARD, MESSAGE_BYTES, Message, Stage, Trouble};
+use super::job::{HEARD, MESSAGE_BYTES, Message, Stage, Trouble, WHOLE};
 
 /// Why what was heard makes no sense.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub trait Listener {
 }
 
 /// What was heard up to the end.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// The stage in which it ended.
     pub stage: Stage,
@@ -55,19 +55,24 @@ pub struct Heard {
     pub ended: Option<u8>,
     /// Why the lab gave up.
     pub failed: Option<Trouble>,
+    /// All that it had to send came, which may be nothing.
+    pub whole: bool,
 }
 
-/// Listens until the lab is silent; results go to the folder. The lab is told when all was heard.
+/// Listens until the lab is silent; results, of at most `longest` bytes, go to the folder. The lab is
+/// told when all was heard.
 pub fn listen(
     mut from: impl BufRead,
     mut answer: impl Write,
     to: &mut impl Listener,
     results: Option<&Path>,
+    longest: u64,
 ) -> Result<Heard, ConversationError> {
     let mut heard = Heard {
         stage: Stage::Boot,
         ended: None,
         failed: None,
+        whole: false,
     };
     while let Some(message) = next(&mut from)? {
         match message {
@@ -82,9 +87,13 @@ pub fn listen(
                 heard.failed = Some(trouble);
                 break;
             }
-            Message::NoResults => break,
+            Message::NoResults => {
+                heard.whole = true;
+                break;
+            }
             Message::Results => {
-                unpack(&mut from, results.ok_or(ConversationError::Unasked)?)?;
+                let results = results.ok_or(ConversationError::Unasked)?;
+                heard.whole = unpack((&mut from).take(longest), results)?;
                 break;
             }
         }
@@ -110,7 +119,9 @@ fn next(from: &mut impl BufRead) -> Result<Option<Message>, ConversationError> {
     Ok(Some(message))
 }
 
-fn unpack(from: impl io::Read, folder: &Path) -> Result<(), ConversationError> {
+/// Whether the archive came to its own last entry: where it was cut, tar sees a shorter one.
+fn unpack(from: impl io::Read, folder: &Path) -> Result<bool, ConversationError> {
+    let mut whole = false;
     let mut archive = tar::Archive::new(from);
     for entry in archive.entries().map_err(ConversationError::Archive)? {
         let mut entry = entry.map_err(ConversationError::Archive)?;
@@ -123,6 +134,10 @@ fn unpack(from: impl io::Read, folder: &Path) -> Result<(), ConversationError> {
             // A link could lead the next entry out of the folder.
             _ => return Err(refused("something other than a file or a folder", &entry)),
         }
+        whole = &*entry.path_bytes() == WHOLE.as_bytes();
+        if whole {
+            continue;
+        }
         if !entry
             .unpack_in(folder)
             .map_err(ConversationError::Archive)?
@@ -130,7 +145,7 @@ fn unpack(from: impl io::Read, folder: &Path) -> Result<(), ConversationError> {
             return Err(refused("a path that leads outside", &entry));
         }
     }
-    Ok(())
+    Ok(whole)
 }
 
 #[cfg(test)]
@@ -138,6 +153,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const LONGEST: u64 = 1 << 20;
 
     #[derive(Default)]
     struct Said(String);
@@ -198,13 +215,40 @@ mod tests {
             &mut answer,
             &mut said,
             Some(folder.path()),
+            LONGEST,
         );
         let heard = heard.expect("sense");
         assert_eq!(answer, [HEARD]);
         assert_eq!(said.0, "[Command]out\n(err)");
         assert_eq!((heard.stage, heard.ended), (Stage::Command, Some(3)));
+        assert!(!heard.whole, "its last entry is missing");
         let file = std::fs::read(folder.path().join("output/x")).expect("unpacked");
         assert_eq!(file, b"abc");
+    }
+
+    #[test]
+    fn only_the_last_entry_makes_an_archive_whole() {
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        archive
+            .append_data(&mut header, "output", b"abc".as_slice())
+            .expect("an entry");
+        header.set_size(0);
+        archive
+            .append_data(&mut header, WHOLE, io::empty())
+            .expect("an entry");
+        let mut bytes = stream(&[Message::Results]);
+        bytes.extend(archive.into_inner().expect("an archive"));
+        let whole = |longest| {
+            let folder = tempfile::tempdir().expect("a folder");
+            let (mut said, to) = (Said::default(), Some(folder.path()));
+            listen(bytes.as_slice(), io::sink(), &mut said, to, longest).map(|heard| heard.whole)
+        };
+        assert!(whole(LONGEST).expect("sense"));
+        // Cut behind the first entry, and within it.
+        assert!(!whole(1024).expect("sense"));
+        assert!(whole(514).is_err());
     }
 
     #[test]
@@ -226,13 +270,23 @@ mod tests {
                 io::sink(),
                 &mut Said::default(),
                 Some(&folder),
+                LONGEST,
             )
             .expect_err("refused");
             assert!(error.to_string().contains(word), "{name}: {error}");
             assert!(!root.path().join("x").exists(), "{name}");
         }
         let bytes = stream(&[Message::Results]);
-        assert!(listen(bytes.as_slice(), io::sink(), &mut Said::default(), None).is_err());
+        assert!(
+            listen(
+                bytes.as_slice(),
+                io::sink(),
+                &mut Said::default(),
+                None,
+                LONGEST
+            )
+            .is_err()
+        );
     }
 
     proptest! {
@@ -242,7 +296,7 @@ mod tests {
             let mut stream = if results { stream(&[Message::Results]) } else { Vec::new() };
             stream.extend(bytes);
             // An error or a result: both are fine, a panic is not.
-            let _ = listen(stream.as_slice(), io::sink(), &mut Said::default(), Some(folder.path()));
+            let _ = listen(stream.as_slice(), io::sink(), &mut Said::default(), Some(folder.path()), LONGEST);
         }
     }
 }

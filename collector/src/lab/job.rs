@@ -22,6 +22,9 @@ pub const OUTPUT: &str = "output";
 /// The independent counts are called so in the archive.
 pub const OBSERVED: &str = "observer.json";
 
+/// The last entry of the archive, empty, is called so.
+pub const WHOLE: &str = "whole";
+
 /// The Linux guest's kernel in the lab.
 pub const GUEST_KERNEL: &str = "/guest/kernel";
 /// Its initramfs.
@@ -103,10 +106,11 @@ pub enum Message {
 }
 
 /// What the lab is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// The kernel starts; up to the first message.
+    #[default]
     Boot,
     /// KVM is loaded.
     Modules,

@@ -166,7 +166,8 @@ fn busybox() -> Result<PathBuf, LinuxError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     for folder in std::env::split_paths(&path) {
         let program = folder.join("busybox");
-        if program.is_file() && libraries(&program)?.is_none() {
+        // What is no program of this machine has no place here either: the next one may.
+        if program.is_file() && matches!(libraries(&program), Ok(None)) {
             return Ok(program);
         }
     }
@@ -175,7 +176,7 @@ fn busybox() -> Result<PathBuf, LinuxError> {
 
 /// The libraries of a program and what loads them; nothing, if it is static.
 fn libraries(program: &Path) -> Result<Option<Vec<PathBuf>>, LinuxError> {
-    let (out, err) = said(Command::new("ldd").arg(program))?;
+    let (out, err) = said(Command::new("ldd").env("LC_ALL", "C").arg(program))?;
     if err.contains("not a dynamic executable") || out.contains("statically linked") {
         return Ok(None);
     }

@@ -159,6 +159,8 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
         &stream,
         &mut screen,
         results.as_ref().map(TempDir::path),
+        // They lie in the lab's memory.
+        u64::from(order.memory_mib) << 20,
     );
     if heard.is_err() {
         // What it has to say is of no use any more.
@@ -168,7 +170,12 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
     let stopped = watch.finish();
     screen.finish();
 
-    let code = verdict(order, &qemu, heard?, stopped, &tail)?;
+    // A signal or the end of the time cuts what is being said: that is why, then.
+    let heard = match (heard, &stopped) {
+        (Err(_), Some(_)) => Heard::default(),
+        (heard, _) => heard?,
+    };
+    let code = verdict(order, &qemu, heard, stopped, &tail)?;
     if let (Some(output), Some(results)) = (&order.output, &results) {
         bring_out(&results.path().join(OUTPUT), &output.outside)?;
     }
@@ -357,12 +364,12 @@ fn verdict(
             order.timeout.as_secs_f64()
         ))
         .hint("--timeout gives it longer; -v shows its console")),
-        (None, Some(code), None) => Ok(code),
-        (None, None, None) if heard.stage == Stage::SelfTest => Err(wrong_emulator(
+        (None, Some(code), None) if heard.whole => Ok(code),
+        (None, _, None) if heard.stage == Stage::SelfTest => Err(wrong_emulator(
             qemu,
             &format!("the lab's machine stopped while {stage}{console}"),
         )),
-        (None, None, None) => Err(Failure::failed(anyhow!(
+        (None, _, None) => Err(Failure::failed(anyhow!(
             "the lab's machine stopped while {stage}{console}"
         ))
         .hint("-v shows its whole console; --memory gives it more memory")),

@@ -8,9 +8,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The program under test.
+/// The program under test, as root itself would call it: the tests' folders are root's.
 pub fn collector() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_collector"))
+    let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
+    command.env_remove("SUDO_UID").env_remove("SUDO_GID");
+    command
 }
 
 /// The analyzer that was built beside it.
@@ -24,7 +26,7 @@ pub fn analyzer() -> Command {
     Command::new(path)
 }
 
-/// A folder for one test. World-readable, so that tests of other users can reach it.
+/// A folder for one test.
 pub fn folder() -> TempDir {
     tempfile::tempdir().expect("a temporary folder")
 }

@@ -27,7 +27,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow, ensure};
 
-use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WORK, Work};
+use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WHOLE, WORK, Work};
 use crate::failure::Failure;
 use observer::Observer;
 use port::Port;
@@ -145,6 +145,9 @@ fn send(
         header.set_size(json.len() as u64);
         archive.append_data(&mut header, OBSERVED, json.as_slice())?;
     }
+    let mut last = tar::Header::new_gnu();
+    last.set_size(0);
+    archive.append_data(&mut last, WHOLE, std::io::empty())?;
     archive
         .into_inner()?
         .into_inner()

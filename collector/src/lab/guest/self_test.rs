@@ -23,10 +23,15 @@ pub fn run() -> Result<(), Trouble> {
                 let said = String::from_utf8_lossy(&output.stderr);
                 // The registers that follow are of no use to anybody here.
                 let said = said.lines().next().unwrap_or("it said nothing");
-                return Err(Trouble::Emulator(format!(
-                    "the guest '{workload}' failed in round {round} of {ROUNDS} ({}): {}",
-                    output.status, said
-                )));
+                let what = format!(
+                    "the guest '{workload}' failed in round {round} of {ROUNDS} ({}): {said}",
+                    output.status
+                );
+                // A guest that goes wrong is code 1; anything else is no word of the guest's.
+                return Err(match output.status.code() {
+                    Some(1) => Trouble::Emulator(what),
+                    _ => Trouble::Other(what),
+                });
             }
         }
     }
