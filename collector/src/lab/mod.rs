@@ -44,7 +44,7 @@ use kernel::{Kernel, KernelError};
 use linux::{LinuxError, LinuxGuest};
 use machine::{Machine, MachineError, Parts};
 use modules::{Loadable, ModuleError, Tree};
-use watch::{Stopped, Watch};
+use watch::{Signals, Stopped, Watch};
 
 /// The way out.
 const PORT_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
@@ -129,6 +129,7 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
         privileges::drop_root()?;
     }
 
+    let signals = Signals::listen().context("while watching for Ctrl-C")?;
     let results = results(order)?;
     let folder = tempfile::Builder::new()
         .prefix("shadowscope-lab-")
@@ -153,7 +154,8 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
         memory_mib: order.memory_mib,
     };
     let (mut machine, stream) = Machine::start(&parts, show)?;
-    let watch = Watch::start(machine.pid(), order.timeout).context("while watching the lab")?;
+    let watch =
+        Watch::start(signals, machine.pid(), order.timeout).context("while watching the lab")?;
     let heard = conversation::listen(
         BufReader::new(&stream),
         &stream,

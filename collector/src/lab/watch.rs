@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    sync::mpsc::{self, RecvTimeoutError, Sender},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -18,9 +18,31 @@ pub enum Stopped {
     Late,
 }
 
+#[derive(Debug)]
 enum Event {
     Interrupted,
     Done,
+}
+
+/// Ctrl-C and SIGTERM from here on, also before there is a machine: what was made by then is cleared
+/// away.
+#[derive(Debug)]
+pub struct Signals {
+    events: Sender<Event>,
+    received: Receiver<Event>,
+}
+
+impl Signals {
+    /// There is one for the whole program, since there is one Ctrl-C.
+    pub fn listen() -> anyhow::Result<Self> {
+        let (events, received) = mpsc::channel();
+        let interrupted = events.clone();
+        ctrlc::set_handler(move || {
+            // If nobody listens any more, the machine is off.
+            let _ = interrupted.send(Event::Interrupted);
+        })?;
+        Ok(Self { events, received })
+    }
 }
 
 /// A watch over one process.
@@ -31,16 +53,11 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Begins; there is one for the whole program, since there is one Ctrl-C.
-    pub fn start(process: Pid, limit: Duration) -> anyhow::Result<Self> {
+    /// Begins.
+    pub fn start(signals: Signals, process: Pid, limit: Duration) -> io::Result<Self> {
         // Not the number, which another process could have by then.
-        let process = pidfd_open(process, PidfdFlags::empty()).map_err(io::Error::from)?;
-        let (events, received) = mpsc::channel();
-        let interrupted = events.clone();
-        ctrlc::set_handler(move || {
-            // If nobody listens any more, the machine is off.
-            let _ = interrupted.send(Event::Interrupted);
-        })?;
+        let process = pidfd_open(process, PidfdFlags::empty())?;
+        let Signals { events, received } = signals;
         let thread = thread::spawn(move || {
             let why = match received.recv_timeout(limit) {
                 Ok(Event::Interrupted) => Stopped::Interrupted,
