@@ -1,6 +1,6 @@
 //! How a command ends badly: the exit code, what happened, and what to do.
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, io, process::ExitCode};
 
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,12 @@ impl Failure {
 
     /// Prints to stderr and gives the exit code.
     pub fn report(self) -> ExitCode {
+        if let Some(error) = self.error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            // Whoever reads the output (`head`) has seen enough.
+            return ExitCode::SUCCESS;
+        }
         eprintln!("error: {:#}", self.error);
         for error in self.also {
             eprintln!("error: {error:#}");

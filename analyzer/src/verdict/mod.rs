@@ -25,9 +25,21 @@ impl Line {
     }
 }
 
-/// What must be said above everything else: the trace was cut, or is damaged. Empty for most.
+/// What the model of a CPU that QEMU emulates is called.
+const EMULATED: &str = "QEMU TCG";
+
+/// What must be said above everything else: the trace was cut, is damaged, or its times mean nothing.
+/// Empty for most.
 pub fn warnings(trace: &Trace, study: &Study) -> Vec<Line> {
     let mut lines = cut(trace).into_iter().collect::<Vec<_>>();
+    let cpu = &trace.meta().host.cpu;
+    if cpu.contains(EMULATED) {
+        let cpu = crate::text::plain(cpu);
+        lines.push(Line::new(
+            false,
+            format!("EMULATED ({cpu}): counts, order and contents hold, times mean nothing"),
+        ));
+    }
     if let Some(damage) = &study.damage {
         lines.push(Line::new(
             false,
@@ -87,6 +99,9 @@ pub fn is_exact(trace: &Trace, study: &Study) -> bool {
 /// Every aspect of the data's quality.
 pub fn quality(study: &Study) -> Vec<Line> {
     let mut lines = vec![loss(study)];
+    if study.vms.is_empty() {
+        lines.push(Line::new(false, "no VM was seen, so nothing is proved"));
+    }
     if study.gaps.repeated() > 0 {
         let repeated = plural(study.gaps.repeated(), "sequence number");
         lines.push(Line::new(false, format!("{repeated} used twice")));

@@ -55,9 +55,9 @@ pub struct LabArgs {
     /// Parameter of a module of the lab's kernel, e.g. kvm.mmio_caching=0 (kvm_amd.npt=0 is given always)
     #[arg(long = "module-param", value_name = "MODULE.NAME=VALUE", value_parser = module_param)]
     module_params: Vec<(String, String)>,
-    /// CPUs of the lab
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
-    cpus: u16,
+    /// CPUs of the lab [default: 1, or as many as the guest has]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    cpus: Option<u16>,
     /// Memory of the lab, MiB
     #[arg(long, value_name = "MIB", default_value_t = 1536, value_parser = clap::value_parser!(u32).range(256..))]
     memory: u32,
@@ -107,7 +107,7 @@ impl LabArgs {
             kernel: self.kernel,
             modules: self.modules,
             parameters: self.module_params,
-            cpus: self.cpus,
+            cpus: self.cpus.unwrap_or(self.guest_cpus),
             memory_mib: self.memory,
             timeout: self.timeout,
             verbose: self.verbose,
