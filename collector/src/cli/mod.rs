@@ -34,7 +34,7 @@ enum Command {
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
     /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
-    Lab(lab::LabArgs),
+    Lab(Box<lab::LabArgs>),
     /// The lab's own init
     #[command(name = crate::lab::guest::SUBCOMMAND, hide = true)]
     LabGuest,
