@@ -48,7 +48,7 @@ pub struct ReplayOptions {
     /// instead of setting the state.
     pub from_birth: bool,
     /// Every change of an entry has a record of its own, so what the fault that maps one frame too
-    /// often drops (KVM-REFERENCE A3) is not inferred.
+    /// often drops (`__rmap_add`) is not inferred.
     pub told: bool,
 }
 

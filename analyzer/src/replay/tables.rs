@@ -12,7 +12,7 @@ use super::{
 /// `pt_protect`, arch/x86/kvm/mmu/mmu.c).
 const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
 /// `RMAP_RECYCLE_THRESHOLD`: with more mappings of one frame than this, `__rmap_add` zaps all of
-/// them after the store, without a tracepoint (KVM-REFERENCE A3).
+/// them after the store, without a tracepoint.
 const RMAP_RECYCLE_THRESHOLD: usize = 1000;
 /// Live pages replayed at most: 4 GiB of tables, which map 2 TiB. Bounds a hostile trace.
 const MAX_PAGES: usize = 1 << 20;
@@ -124,7 +124,7 @@ impl ShadowTables {
     }
 
     /// A page is made, empty. Making an indirect one write-protects the guest table it shadows
-    /// (KVM-REFERENCE C1).
+    /// (`account_shadowed`).
     pub(crate) fn born(&mut self, info: PageInfo, seq: Seq) -> Option<AnomalyKind> {
         let twice = self.zap(info.spt);
         if let Some(anomaly) = self.adopt_page(info, seq) {
@@ -185,7 +185,7 @@ impl ShadowTables {
     }
 
     /// A page goes: its own entries, and every entry that points to it. Its children stay
-    /// (KVM-REFERENCE E4, E5). False if it was not known.
+    /// (`__kvm_mmu_prepare_zap_page`). False if it was not known.
     pub(crate) fn zap(&mut self, spt: Hpa) -> bool {
         let Some(page) = self.pages.remove(&spt) else {
             return false;

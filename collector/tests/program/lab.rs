@@ -102,7 +102,13 @@ fn tracefs_counts_the_same(counts: &Path, trace: &Path) {
     ] {
         let of_thread = |thread: &String| observed[event][thread].as_u64().unwrap_or(0);
         let hits: u64 = faulted.keys().map(of_thread).sum();
-        assert_eq!(hits, count, "{event}");
+        if event == "kvm_mmu_prepare_zap_page" {
+            // The thread that ends last zaps what is left, after the recording, and may be a vCPU's.
+            // `verify` compares with KVM's own counter, exactly.
+            assert!(hits >= count, "{event}: {hits}, {count} in the trace");
+        } else {
+            assert_eq!(hits, count, "{event}");
+        }
     }
 }
 

@@ -70,7 +70,6 @@ offsets! {
     find vcpu_mmio_gfn "kvm_vcpu" "arch.mmio_gfn" "its frame";
     need vcpu_mmu "kvm_vcpu" "arch.mmu";
     need vcpu_run "kvm_vcpu" "run";
-    find vcpu_pid "kvm_vcpu" "pid" "the thread that ran it last";
     need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "with `pf_fixed`, `pf_emulate`, `pf_spurious`, `pf_fast` behind it";
     need mmu_root_pgd "kvm_mmu" "root.pgd";
     need mmu_root_hpa "kvm_mmu" "root.hpa" "right behind";
@@ -84,7 +83,6 @@ offsets! {
     need files_fdt "files_struct" "fdt";
     need fdt_fd "fdtable" "fd";
     need file_private_data "file" "private_data";
-    find pid_numbers "pid" "numbers" "`upid.nr` of the outermost namespace comes first";
     find range_slot "kvm_gfn_range" "slot";
     find range_start "kvm_gfn_range" "start";
     find range_end "kvm_gfn_range" "end";
