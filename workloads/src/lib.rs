@@ -15,12 +15,14 @@
 
 mod catalogue;
 mod error;
+mod host;
 mod memory;
 mod param;
 mod plan;
 
 pub use catalogue::{Workload, all, find};
 pub use error::{ParamError, UnknownWorkload};
+pub use host::{Actor, Backing, Host, Slot};
 pub use param::{Kind, Param, Value};
 pub use plan::{Counts, Plan, WorkRange};
 

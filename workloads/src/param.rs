@@ -49,6 +49,19 @@ pub enum Value {
 }
 
 impl Param {
+    /// The value as a guest is told it (see [`abi::BootInfo::params`]).
+    pub(crate) fn number(&self, value: Value) -> u64 {
+        match (value, self.kind) {
+            (Value::Count(number) | Value::Seed(number), _) => number,
+            (Value::Flag(flag), _) => flag.into(),
+            (Value::Choice(word), Kind::Choice(words)) => {
+                let place = words.iter().position(|&one| one == word);
+                place.unwrap_or(0) as u64
+            }
+            (Value::Choice(_), _) => 0,
+        }
+    }
+
     /// Checks `text` against the parameter's kind.
     ///
     /// # Errors

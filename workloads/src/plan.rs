@@ -1,11 +1,11 @@
 //! A workload with checked parameters: what to run and what to expect.
 
 use abi::layout::WORK;
-use abi::{ABI_VERSION, BootInfo, CrashKind, Gva, MAGIC, Pattern, WorkloadId};
+use abi::{ABI_VERSION, BootInfo, Gpa, Gva, MAGIC, MAX_PARAMS, WorkloadId};
 
 use crate::error::nearest;
 use crate::memory::Pools;
-use crate::{ParamError, Value, Workload};
+use crate::{Backing, Host, ParamError, Slot, Value, Workload};
 
 /// Everything a VMM needs to run a workload, and what its trace should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct Plan {
     pub work: WorkRange,
     /// Faults to expect there.
     pub expected: Counts,
+    /// What the VMM does beside running the guest.
+    pub host: Host,
 }
 
 /// A range of guest-virtual pages.
@@ -78,16 +80,27 @@ impl Workload {
     /// [`ParamError`] for the first parameter that is unknown, given twice or refused.
     pub fn plan(&'static self, given: &[(String, String)]) -> Result<Plan, ParamError> {
         let values = self.values(given)?;
-        let boot_info = self.boot_info(&values);
+        let pages = match values.first() {
+            Some(("pages", Value::Count(pages))) => *pages,
+            _ => 1,
+        };
+        let boot_info = self.boot_info(&values, Pools::new(pages));
+        let memory_bytes = boot_info.memory_bytes;
         Ok(Plan {
             workload: self,
             boot_info,
-            memory_bytes: boot_info.memory_bytes,
-            work: WorkRange {
-                start: WORK,
-                pages: boot_info.pages,
+            memory_bytes,
+            work: WorkRange { start: WORK, pages },
+            expected: self.counts(pages, &values),
+            host: Host {
+                slots: vec![Slot {
+                    id: 0,
+                    gpa: Gpa(0),
+                    bytes: memory_bytes,
+                    backing: Backing::Small,
+                }],
+                ..Host::default()
             },
-            expected: self.counts(&boot_info),
             values,
         })
     }
@@ -127,39 +140,21 @@ impl Workload {
         self.params.iter().map(value).collect()
     }
 
-    fn boot_info(&self, values: &[(&'static str, Value)]) -> BootInfo {
-        let get = |name| {
-            values
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| *value)
-        };
-        let number = |name, absent| match get(name) {
-            Some(Value::Count(number) | Value::Seed(number)) => number,
-            _ => absent,
-        };
-        let word = |name| match get(name) {
-            Some(Value::Choice(word)) => word,
-            _ => "",
-        };
-        let pages = number("pages", 1);
-        let pools = Pools::new(pages);
+    fn boot_info(&self, values: &[(&'static str, Value)], pools: Pools) -> BootInfo {
+        let mut params = [0; MAX_PARAMS];
+        for ((to, param), (_, value)) in params.iter_mut().zip(self.params).zip(values) {
+            *to = param.number(*value);
+        }
         BootInfo {
             magic: MAGIC,
             version: ABI_VERSION,
             workload: self.id.number(),
-            pages,
-            stride: number("stride", 1),
-            seed: number("seed", 0),
-            pattern: Pattern::from_name(word("pattern"))
-                .unwrap_or(Pattern::Sequential)
-                .number(),
-            write: u32::from(get("write") != Some(Value::Flag(false))),
-            crash: CrashKind::from_name(word("kind")).map_or(0, CrashKind::number),
+            vcpus: 1,
             reserved: 0,
             memory_bytes: pools.memory_bytes(),
             tables: pools.tables,
             work: pools.work,
+            params,
         }
     }
 
@@ -168,9 +163,8 @@ impl Workload {
     /// that was only read with its one page of zeroes. The store then faults again, the host
     /// replaces the page of zeroes, which invalidates what KVM has just looked up, and the
     /// fault is retried: a third exit, the second that writes an entry.
-    fn counts(&self, boot_info: &BootInfo) -> Counts {
-        let pages = boot_info.pages;
-        let loads_first = u64::from(boot_info.write != 1) * pages;
+    fn counts(&self, pages: u64, values: &[(&'static str, Value)]) -> Counts {
+        let loads_first = u64::from(values.contains(&("write", Value::Flag(false)))) * pages;
         let touched = Counts {
             guest_faults: 0,
             shadow_faults: pages + loads_first,
@@ -216,7 +210,7 @@ mod tests {
             "write=true",
         ];
         assert_eq!(texts, expected);
-        assert_eq!(plan.boot_info.seed, 42);
+        assert_eq!(plan.boot_info.params[..6], [4096, 0, 8, 42, 1, 0]);
         assert_eq!(plan.memory_bytes % 4096, 0);
         assert!(plan.work.contains(plan.work.start));
         assert!(!plan.work.contains(plan.work.end()));

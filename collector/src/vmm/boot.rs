@@ -4,7 +4,7 @@
 //! needs no `lgdt`, `lidt`, `ltr` nor `mov cr`: everything is set through `KVM_SET_SREGS`.
 
 use abi::layout::{self, selector};
-use abi::{BootInfo, Gpa, Gva, PAGE_BYTES};
+use abi::{BootInfo, Gpa, Gva, MAX_VCPUS, PAGE_BYTES};
 use kvm_bindings::{CpuId, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 
@@ -45,7 +45,7 @@ const EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
 const RFLAGS: u64 = 1 << 1;
 
 const TSS_BYTES: usize = 104;
-const GDT_ENTRIES: usize = 10;
+const GDT_ENTRIES: usize = 8 + 2 * MAX_VCPUS as usize;
 
 /// Writes page tables, GDT, TSS and boot info into guest memory.
 pub(super) fn write(ram: &Ram, info: &BootInfo) -> Result<(), VmmError> {
@@ -56,35 +56,38 @@ pub(super) fn write(ram: &Ram, info: &BootInfo) -> Result<(), VmmError> {
     let gdt: Vec<u8> = gdt().iter().flat_map(|entry| entry.to_le_bytes()).collect();
     ram.write(layout::BOOT_TABLES, &tables)?;
     ram.write(layout::GDT, &gdt)?;
-    ram.write(layout::TSS, &tss())?;
+    for cpu in 0..MAX_VCPUS {
+        ram.write(layout::tss(cpu), &tss(cpu))?;
+    }
     ram.write(layout::BOOT_INFO, &info.to_bytes())
 }
 
 /// Sets the vCPU's registers for the first instruction of the guest.
-pub(super) fn set_registers(vcpu: &VcpuFd, entry: Gva) -> Result<(), VmmError> {
+pub(super) fn set_registers(vcpu: &VcpuFd, cpu: u16, entry: Gva) -> Result<(), VmmError> {
     let mut sregs = vcpu.get_sregs().map_err(VmmError::GetSregs)?;
-    fill_sregs(&mut sregs);
+    fill_sregs(&mut sregs, cpu);
     vcpu.set_sregs(&sregs).map_err(VmmError::SetSregs)?;
     let regs = kvm_regs {
         rip: entry.0,
         // As after a call: 8 bytes below a multiple of 16.
-        rsp: layout::KERNEL_STACK_TOP.0 - 8,
+        rsp: layout::kernel_stack_top(cpu).0 - 8,
         rdi: layout::BOOT_INFO.0,
+        rsi: cpu.into(),
         rflags: RFLAGS,
         ..kvm_regs::default()
     };
     vcpu.set_regs(&regs).map_err(VmmError::SetRegs)
 }
 
-fn fill_sregs(sregs: &mut kvm_sregs) {
+fn fill_sregs(sregs: &mut kvm_sregs, cpu: u16) {
     let data = segment(selector::USER_DATA);
     sregs.cs = segment(selector::KERNEL_CODE);
     sregs.ss = segment(selector::KERNEL_DATA);
     (sregs.ds, sregs.es, sregs.fs, sregs.gs) = (data, data, data, data);
     sregs.tr = kvm_segment {
-        base: layout::TSS.0,
+        base: layout::tss(cpu).0,
         limit: TSS_BYTES as u32 - 1,
-        selector: selector::TSS,
+        selector: selector::tss(cpu),
         type_: 0xb,
         present: 1,
         ..kvm_segment::default()
@@ -133,19 +136,30 @@ fn access(at: Gpa) -> Option<u64> {
     let kernel = PRESENT | WRITABLE;
     match at {
         layout::BOOT_INFO => Some(PRESENT | USER),
-        layout::GDT | layout::TSS | layout::IDT => Some(kernel),
-        layout::MAILBOX => Some(user),
-        at if at < layout::KERNEL_STACK => None,
-        at if at < layout::KERNEL_STACK_TOP => Some(kernel),
-        at if at < layout::USER_STACK => None,
-        at if at < layout::USER_STACK_TOP => Some(user),
+        layout::HOST_PAGE => Some(PRESENT | USER),
+        at if at < layout::GDT => None,
+        at if at < layout::BOOT_INFO => Some(kernel),
+        at if at < layout::CPU_AREAS => None,
+        at if at < layout::cpu_areas_end() => cpu_area_access(at),
         at if at < layout::IMAGE => None,
         at if at < layout::IMAGE_END => Some(user),
         _ => Some(kernel),
     }
 }
 
-/// Flat 64-bit segments, and the TSS's two halves.
+/// In a CPU's area there are its mailbox and its stacks.
+fn cpu_area_access(at: Gpa) -> Option<u64> {
+    let cpu = layout::cpu_of(at);
+    let kernel_stack = layout::kernel_stack(cpu)..layout::kernel_stack_top(cpu);
+    let user_stack = layout::user_stack(cpu)..layout::user_stack_top(cpu);
+    if at == layout::mailbox(cpu) || user_stack.contains(&at) {
+        Some(PRESENT | WRITABLE | USER)
+    } else {
+        kernel_stack.contains(&at).then_some(PRESENT | WRITABLE)
+    }
+}
+
+/// Flat 64-bit segments, and two halves of each CPU's TSS.
 fn gdt() -> [u64; GDT_ENTRIES] {
     let mut gdt = [0; GDT_ENTRIES];
     gdt[slot(selector::KERNEL_CODE)] = 0x00af_9b00_0000_ffff;
@@ -153,10 +167,14 @@ fn gdt() -> [u64; GDT_ENTRIES] {
     gdt[slot(selector::USER_DATA)] = 0x00cf_f300_0000_ffff;
     gdt[slot(selector::USER_CODE)] = 0x00af_fb00_0000_ffff;
     // Present, 64-bit TSS, busy: it counts as loaded.
-    let base = layout::TSS.0;
-    gdt[slot(selector::TSS)] =
-        (TSS_BYTES as u64 - 1) | (base & 0xff_ffff) << 16 | 0x8b << 40 | (base >> 24 & 0xff) << 56;
-    gdt[slot(selector::TSS) + 1] = base >> 32;
+    for cpu in 0..MAX_VCPUS {
+        let (base, at) = (layout::tss(cpu).0, slot(selector::tss(cpu)));
+        gdt[at] = (TSS_BYTES as u64 - 1)
+            | (base & 0xff_ffff) << 16
+            | 0x8b << 40
+            | (base >> 24 & 0xff) << 56;
+        gdt[at + 1] = base >> 32;
+    }
     gdt
 }
 
@@ -184,9 +202,9 @@ fn slot(selector: u16) -> usize {
 }
 
 /// RSP0, and an I/O permission map that lies past the end: CPL3 may use no port.
-fn tss() -> [u8; TSS_BYTES] {
+fn tss(cpu: u16) -> [u8; TSS_BYTES] {
     let mut tss = [0; TSS_BYTES];
-    tss[4..12].copy_from_slice(&layout::KERNEL_STACK_TOP.0.to_le_bytes());
+    tss[4..12].copy_from_slice(&layout::kernel_stack_top(cpu).0.to_le_bytes());
     tss[102..104].copy_from_slice(&(TSS_BYTES as u16).to_le_bytes());
     tss
 }
@@ -218,12 +236,14 @@ mod tests {
             (Gpa(0), 0),
             (layout::GDT, PRESENT | WRITABLE),
             (layout::BOOT_INFO, PRESENT | USER),
-            (layout::MAILBOX, user),
+            (layout::HOST_PAGE, PRESENT | USER),
             (Gpa(0x7000), 0),
-            (layout::KERNEL_STACK, PRESENT | WRITABLE),
-            (layout::KERNEL_STACK_TOP, 0),
-            (layout::USER_STACK, user),
-            (layout::USER_STACK_TOP, 0),
+            (layout::mailbox(0), user),
+            (layout::mailbox(0).add_frames(1), 0),
+            (layout::kernel_stack(1), PRESENT | WRITABLE),
+            (layout::kernel_stack_top(1), 0),
+            (layout::user_stack(3), user),
+            (layout::user_stack_top(3), 0),
             (layout::IMAGE, user),
             (layout::BOOT_TABLES, PRESENT | WRITABLE),
             (Gpa(0x21_2000), PRESENT | WRITABLE),

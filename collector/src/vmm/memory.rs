@@ -87,7 +87,7 @@ impl Ram {
 
     /// A copy of the mailbox, whatever stands there; the guest cannot change it any more.
     pub(super) fn mailbox(&self) -> Result<Mailbox, VmmError> {
-        let from = abi::layout::MAILBOX;
+        let from = abi::layout::mailbox(0);
         let mut bytes = [0; Mailbox::BYTES];
         self.memory
             .read_slice(&mut bytes, GuestAddress(from.0))
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn the_mailbox_is_read_where_the_contract_says() {
         let ram = Ram::new(0x10_0000).unwrap();
-        ram.write(abi::layout::MAILBOX, &abi::MAGIC.to_le_bytes())
+        ram.write(abi::layout::mailbox(0), &abi::MAGIC.to_le_bytes())
             .unwrap();
         assert_eq!(ram.mailbox().unwrap().magic, abi::MAGIC);
     }

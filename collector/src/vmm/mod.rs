@@ -112,7 +112,7 @@ impl Vmm {
             .map_err(VmmError::GetCpuid)?;
         boot::hide_virtualization(&mut cpuid);
         vcpu.set_cpuid2(&cpuid).map_err(VmmError::SetCpuid)?;
-        boot::set_registers(&vcpu, entry)?;
+        boot::set_registers(&vcpu, 0, entry)?;
 
         Ok(Self {
             vm_stats: StatsFile::open(&vm)?,

@@ -20,6 +20,9 @@ impl FrameRange {
     }
 }
 
+/// Values of a workload's parameters that a guest is told, at most.
+pub const MAX_PARAMS: usize = 16;
+
 /// The guest's orders, at [`crate::layout::BOOT_INFO`]. Written by the VMM before entry.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +33,8 @@ pub struct BootInfo {
     pub version: u32,
     /// A [`crate::WorkloadId`].
     pub workload: u32,
-    /// Pages of the work range, 1 to [`crate::MAX_PAGES`].
-    pub pages: u64,
-    /// Stride in pages; used by [`crate::Pattern::Stride`].
-    pub stride: u64,
-    /// Seed of the random order and of the values written.
-    pub seed: u64,
-    /// A [`crate::Pattern`].
-    pub pattern: u32,
-    /// 1: the first touch of a page is a store. 0: a load, and a second pass stores.
-    pub write: u32,
-    /// A [`crate::CrashKind`] for the workload `crash`, else 0.
-    pub crash: u32,
+    /// CPUs of the machine, 1 to [`crate::MAX_VCPUS`]; each enters the image by itself.
+    pub vcpus: u32,
     /// Zero.
     pub reserved: u32,
     /// Guest memory in bytes, from guest-physical address 0.
@@ -50,13 +43,16 @@ pub struct BootInfo {
     pub tables: FrameRange,
     /// Frames behind the work range: zeroed, mapped nowhere yet.
     pub work: FrameRange,
+    /// The workload's parameters, in the catalogue's order: a number as it is, a flag as 0 or 1,
+    /// a choice by its place in the list of choices. The rest is zero.
+    pub params: [u64; MAX_PARAMS],
 }
 
 const _: () = assert!(size_of::<BootInfo>() == BootInfo::BYTES);
 
 impl BootInfo {
     /// Size in bytes.
-    pub const BYTES: usize = 96;
+    pub const BYTES: usize = 64 + 8 * MAX_PARAMS;
 
     /// As it stands in guest memory, little-endian, fields in order.
     #[must_use]
@@ -65,11 +61,7 @@ impl BootInfo {
         let words = [
             self.magic,
             pair(self.version, self.workload),
-            self.pages,
-            self.stride,
-            self.seed,
-            pair(self.pattern, self.write),
-            pair(self.crash, self.reserved),
+            pair(self.vcpus, self.reserved),
             self.memory_bytes,
             self.tables.start.0,
             self.tables.frames,
@@ -77,6 +69,7 @@ impl BootInfo {
             self.work.frames,
         ];
         let mut bytes = [0; Self::BYTES];
+        let words = words.into_iter().chain(self.params);
         for (to, word) in bytes.chunks_exact_mut(8).zip(words) {
             to.copy_from_slice(&word.to_le_bytes());
         }
@@ -97,16 +90,14 @@ mod tests {
 
     #[test]
     fn bytes_stand_where_the_guest_reads_them() {
+        let mut params = [0; MAX_PARAMS];
+        params[0] = 3;
+        params[MAX_PARAMS - 1] = 4;
         let info = BootInfo {
             magic: MAGIC,
             version: ABI_VERSION,
             workload: 2,
-            pages: 3,
-            stride: 4,
-            seed: 5,
-            pattern: 6,
-            write: 7,
-            crash: 8,
+            vcpus: 5,
             reserved: 0,
             memory_bytes: 9,
             tables: FrameRange {
@@ -117,19 +108,17 @@ mod tests {
                 start: Gpa(12),
                 frames: 13,
             },
+            params,
         };
         let bytes = info.to_bytes();
         for (offset, value) in [
             (offset_of!(BootInfo, workload), 2),
-            (offset_of!(BootInfo, pages), 3),
-            (offset_of!(BootInfo, stride), 4),
-            (offset_of!(BootInfo, seed), 5),
-            (offset_of!(BootInfo, pattern), 6),
-            (offset_of!(BootInfo, write), 7),
-            (offset_of!(BootInfo, crash), 8),
+            (offset_of!(BootInfo, vcpus), 5),
             (offset_of!(BootInfo, memory_bytes), 9),
             (offset_of!(BootInfo, tables), 10),
             (offset_of!(BootInfo, work) + 8, 13),
+            (offset_of!(BootInfo, params), 3),
+            (BootInfo::BYTES - 8, 4),
         ] {
             assert_eq!(bytes[offset], value, "offset {offset}");
         }

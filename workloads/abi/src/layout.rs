@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! 0x000000            never mapped: a null pointer faults
-//! 0x001000  GDT       0x002000 TSS   0x003000 IDT (filled by the guest)
-//! 0x004000  boot info 0x005000 mailbox
-//! 0x008000  kernel stack (4 pages; the two pages below it are not mapped)
-//! 0x00e000  user stack   (4 pages; the two pages below it are not mapped)
+//! 0x001000  GDT       0x002000 TSSs (one for each CPU)   0x003000 IDT (filled by the guest)
+//! 0x004000  boot info 0x006000 host page (written by the VMM while the guest runs)
+//! 0x010000  CPU 0's area, 64 KiB; CPU n's follows n areas later:
+//!           +0x1000 mailbox  +0x4000 kernel stack  +0xa000 user stack
+//!           (4 pages a stack; the two pages below each are not mapped)
 //! 0x100000  image, at most 1 MiB
 //! 0x200000  boot page tables, 16 frames, made by the VMM
 //! 0x210000  table pool: frames for the guest's own page tables
@@ -14,28 +15,79 @@
 //!
 //! All but the work pool is identity-mapped with 4 KiB pages.
 
-use crate::{Gpa, Gva, PAGE_BYTES};
+use crate::{Gpa, Gva, MAX_VCPUS, PAGE_BYTES};
 
 /// The global descriptor table: one page.
 pub const GDT: Gpa = Gpa(0x1000);
-/// The task state segment: one page, RSP0 at byte 4.
-pub const TSS: Gpa = Gpa(0x2000);
+/// The task state segments: one page, RSP0 at byte 4 of each.
+const TSS: Gpa = Gpa(0x2000);
+/// Distance of two task state segments in bytes.
+const TSS_DISTANCE: u64 = 128;
 /// The interrupt descriptor table: one page, 256 gates of 16 bytes.
 pub const IDT: Gpa = Gpa(0x3000);
 /// The [`crate::BootInfo`]: one page, readable by CPL3.
 pub const BOOT_INFO: Gpa = Gpa(0x4000);
-/// The [`crate::Mailbox`]: one page, writable by CPL3.
-pub const MAILBOX: Gpa = Gpa(0x5000);
-/// The guest kernel's stack, lowest byte.
-pub const KERNEL_STACK: Gpa = Gpa(0x8000);
-/// First byte after the guest kernel's stack: RSP0.
-pub const KERNEL_STACK_TOP: Gpa = KERNEL_STACK.add_frames(STACK_FRAMES);
-/// The CPL3 stack, lowest byte.
-pub const USER_STACK: Gpa = Gpa(0xe000);
-/// First byte after the CPL3 stack.
-pub const USER_STACK_TOP: Gpa = USER_STACK.add_frames(STACK_FRAMES);
+/// The [`crate::HostPage`]: one page, readable by CPL3.
+pub const HOST_PAGE: Gpa = Gpa(0x6000);
+/// The area of CPU 0.
+pub const CPU_AREAS: Gpa = Gpa(0x1_0000);
+/// Bytes of a CPU's area.
+pub const CPU_AREA_BYTES: u64 = 0x1_0000;
 /// Frames of each stack.
 pub const STACK_FRAMES: u64 = 4;
+
+const fn cpu_area(cpu: u16) -> Gpa {
+    CPU_AREAS.add(cpu as u64 * CPU_AREA_BYTES)
+}
+
+/// First byte after all CPUs' areas.
+#[must_use]
+pub const fn cpu_areas_end() -> Gpa {
+    cpu_area(MAX_VCPUS)
+}
+
+/// A CPU's task state segment.
+#[must_use]
+pub const fn tss(cpu: u16) -> Gpa {
+    TSS.add(cpu as u64 * TSS_DISTANCE)
+}
+
+/// A CPU's [`crate::Mailbox`]: one page, writable by CPL3.
+#[must_use]
+pub const fn mailbox(cpu: u16) -> Gpa {
+    cpu_area(cpu).add(0x1000)
+}
+
+/// The guest kernel's stack on a CPU, lowest byte.
+#[must_use]
+pub const fn kernel_stack(cpu: u16) -> Gpa {
+    cpu_area(cpu).add(0x4000)
+}
+
+/// First byte after the guest kernel's stack on a CPU: RSP0.
+#[must_use]
+pub const fn kernel_stack_top(cpu: u16) -> Gpa {
+    kernel_stack(cpu).add_frames(STACK_FRAMES)
+}
+
+/// The CPL3 stack on a CPU, lowest byte.
+#[must_use]
+pub const fn user_stack(cpu: u16) -> Gpa {
+    cpu_area(cpu).add(0xa000)
+}
+
+/// First byte after the CPL3 stack on a CPU.
+#[must_use]
+pub const fn user_stack_top(cpu: u16) -> Gpa {
+    user_stack(cpu).add_frames(STACK_FRAMES)
+}
+
+/// The CPU in whose area `gpa` lies: of a stack pointer, the CPU that runs.
+#[must_use]
+pub const fn cpu_of(gpa: Gpa) -> u16 {
+    ((gpa.0 - CPU_AREAS.0) / CPU_AREA_BYTES) as u16
+}
+
 /// Load address of the image.
 pub const IMAGE: Gpa = Gpa(0x10_0000);
 /// First byte after the room for the image.
@@ -63,13 +115,21 @@ pub mod selector {
     pub const USER_DATA: u16 = 0x2b;
     /// 64-bit code, DPL 3.
     pub const USER_CODE: u16 = 0x33;
-    /// The TSS: two slots.
+    /// CPU 0's TSS: two slots.
     pub const TSS: u16 = 0x40;
+
+    /// A CPU's TSS.
+    #[must_use]
+    pub const fn tss(cpu: u16) -> u16 {
+        TSS + 16 * cpu
+    }
 }
 
 const _: () = {
-    assert!(MAILBOX.0 + PAGE_BYTES < KERNEL_STACK.0);
-    assert!(KERNEL_STACK_TOP.0 < USER_STACK.0);
-    assert!(USER_STACK_TOP.0 <= IMAGE.0);
+    assert!(HOST_PAGE.0 + PAGE_BYTES <= CPU_AREAS.0);
+    assert!(mailbox(0).0 + PAGE_BYTES < kernel_stack(0).0);
+    assert!(kernel_stack_top(0).0 < user_stack(0).0);
+    assert!(cpu_areas_end().0 <= IMAGE.0);
+    assert!(MAX_VCPUS as u64 * TSS_DISTANCE <= PAGE_BYTES);
     assert!(WORK.index(4) == 1);
 };

@@ -1,10 +1,12 @@
 //! The contract between a Shadowscope guest and the VMM that runs it.
 //!
 //! - The VMM lays out guest memory as [`layout`] says, fills one [`BootInfo`] and
-//!   enters the guest's image at CPL0 in long mode with paging on.
-//! - The guest answers by *calls*: it fills the one [`Mailbox`] and writes a
+//!   enters the guest's image at CPL0 in long mode with paging on, on each CPU by itself:
+//!   RDI holds the boot info's address, RSI the CPU's number, RSP the CPU's kernel stack.
+//! - The guest answers by *calls*: it fills its CPU's [`Mailbox`] and writes a
 //!   [`Call`] number to [`CALL_PORT`]. [`Call::Mark`] says that a [`Phase`]
-//!   begins; [`Call::Done`], [`Call::Exception`] and [`Call::Panic`] end the run.
+//!   begins; [`Call::Done`] ends the CPU's part of the run, [`Call::Exception`] and
+//!   [`Call::Panic`] end it all.
 //!
 //! The guest is hostile by assumption: every number that crosses this border is
 //! converted with a check, and nothing here trusts a length it read.
@@ -20,6 +22,7 @@ mod addr;
 mod boot_info;
 mod call;
 mod crash;
+mod host_page;
 pub mod layout;
 mod mailbox;
 mod number;
@@ -27,9 +30,10 @@ mod order;
 mod params;
 
 pub use addr::{Gpa, Gva, PAGE_BYTES};
-pub use boot_info::{BootInfo, FrameRange};
+pub use boot_info::{BootInfo, FrameRange, MAX_PARAMS};
 pub use call::{CALL_PORT, Call, HYPERCALL_MAGIC, Phase};
 pub use crash::CrashKind;
+pub use host_page::HostPage;
 pub use mailbox::{Mailbox, ResultCode, TEXT_BYTES};
 pub use number::UnknownNumber;
 pub use order::{Order, value};
@@ -39,4 +43,7 @@ pub use params::{MAX_PAGES, Pattern, WorkloadId};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 
 /// Version of this contract; guest and VMM must agree exactly.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
+
+/// Most CPUs of a guest.
+pub const MAX_VCPUS: u16 = 4;

@@ -23,7 +23,7 @@ numbered! {
     }
 }
 
-/// The guest's side of a call, at [`crate::layout::MAILBOX`]. Any value may be found in it.
+/// The guest's side of a call, at [`crate::layout::mailbox`] of the CPU that calls. Any value may be found in it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mailbox {

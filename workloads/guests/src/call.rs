@@ -10,7 +10,7 @@ use crate::cpu;
 
 /// Runs `fill` on the mailbox.
 pub fn with_mailbox(fill: impl FnOnce(&mut Mailbox)) {
-    let mailbox = core::ptr::with_exposed_provenance_mut::<Mailbox>(layout::MAILBOX.0 as usize);
+    let mailbox = core::ptr::with_exposed_provenance_mut::<Mailbox>(layout::mailbox(0).0 as usize);
     // SAFETY: the page is identity-mapped, writable, and holds a mailbox (any bytes are
     // one). There is one CPU and `fill` never makes a call, so no second reference exists.
     fill(unsafe { &mut *mailbox });

@@ -1,6 +1,6 @@
 //! The instructions that Rust has no words for.
 
-use abi::layout::{USER_STACK_TOP, selector};
+use abi::layout::{selector, user_stack_top};
 use abi::{BootInfo, CALL_PORT};
 use core::arch::asm;
 
@@ -72,7 +72,7 @@ pub fn enter_user(entry: extern "C" fn(&'static BootInfo) -> !, info: &'static B
             "push {rip}",
             "iretq",
             ss = const selector::USER_DATA,
-            rsp = in(reg) USER_STACK_TOP.0 - 8,
+            rsp = in(reg) user_stack_top(0).0 - 8,
             cs = const selector::USER_CODE,
             rip = in(reg) entry,
             in("rdi") info,

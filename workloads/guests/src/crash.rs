@@ -6,29 +6,33 @@ use core::arch::asm;
 
 use crate::{call, cpu, kernel, work};
 
+fn kind(info: &BootInfo) -> Option<CrashKind> {
+    CrashKind::ALL.get(info.params[0] as usize).copied()
+}
+
 /// What must happen at CPL0, before the user code starts.
 pub fn prepare(info: &BootInfo) {
-    match CrashKind::try_from(info.crash) {
-        Ok(CrashKind::Triple) => triple_fault(),
-        Ok(CrashKind::KernelLoop) => spin(),
-        Ok(CrashKind::Outside) => kernel::map_frame(WORK, Gpa(info.memory_bytes)),
-        Ok(CrashKind::Port) => cpu::out(0x80, 0),
-        Ok(CrashKind::PortRead) => cpu::input(0x60),
-        Ok(CrashKind::Halt) => cpu::halt(),
+    match kind(info) {
+        Some(CrashKind::Triple) => triple_fault(),
+        Some(CrashKind::KernelLoop) => spin(),
+        Some(CrashKind::Outside) => kernel::map_frame(WORK, Gpa(info.memory_bytes)),
+        Some(CrashKind::Port) => cpu::out(0x80, 0),
+        Some(CrashKind::PortRead) => cpu::input(0x60),
+        Some(CrashKind::Halt) => cpu::halt(),
         _ => {}
     }
 }
 
 /// The rest, at CPL3.
 pub fn run(info: &BootInfo) -> ! {
-    match CrashKind::try_from(info.crash) {
-        Ok(CrashKind::Loop) => spin(),
-        Ok(CrashKind::Outside) => work::store(0, 1),
-        Ok(CrashKind::Panic) => panic!("a guest may panic: {:#x}", WORK.0),
-        Ok(CrashKind::Exception) => divide_by_zero(),
-        Ok(CrashKind::BadCall) => call::send(0xdead_beef),
-        Ok(CrashKind::BadMailbox) => spoil_mailbox(),
-        Ok(CrashKind::WrongValue) => call::done(ResultCode::WrongValue, &[9, 7, 1, 2, 1]),
+    match kind(info) {
+        Some(CrashKind::Loop) => spin(),
+        Some(CrashKind::Outside) => work::store(0, 1),
+        Some(CrashKind::Panic) => panic!("a guest may panic: {:#x}", WORK.0),
+        Some(CrashKind::Exception) => divide_by_zero(),
+        Some(CrashKind::BadCall) => call::send(0xdead_beef),
+        Some(CrashKind::BadMailbox) => spoil_mailbox(),
+        Some(CrashKind::WrongValue) => call::done(ResultCode::WrongValue, &[9, 7, 1, 2, 1]),
         _ => {}
     }
     call::done(ResultCode::Ok, &[])

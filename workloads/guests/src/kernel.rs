@@ -38,11 +38,15 @@ pub fn start(info: &BootInfo) {
         *kernel = Kernel {
             mapper: Mapper::new(info.tables),
             frames: FramePool::new(info.work),
-            demand_bytes: if demand { info.pages * PAGE_BYTES } else { 0 },
+            demand_bytes: if demand {
+                info.params[0] * PAGE_BYTES
+            } else {
+                0
+            },
         }
     });
     match WorkloadId::try_from(info.workload) {
-        Ok(WorkloadId::Linear) => map_all(info.pages),
+        Ok(WorkloadId::Linear) => map_all(info.params[0]),
         Ok(WorkloadId::Crash) => crash::prepare(info),
         Ok(WorkloadId::Demand) | Err(_) => {}
     }

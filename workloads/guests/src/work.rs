@@ -10,25 +10,26 @@ use crate::call;
 
 /// Runs the passes and reports.
 pub fn run(info: &BootInfo) -> ! {
-    let Ok(pattern) = Pattern::try_from(info.pattern) else {
+    let [pages, pattern, stride, seed, write, ..] = info.params;
+    let Some(&pattern) = Pattern::ALL.get(pattern as usize) else {
         call::done(ResultCode::BadBootInfo, &[]);
     };
-    let order = Order::new(info.pages, pattern, info.stride, info.seed);
+    let order = Order::new(pages, pattern, stride, seed);
 
     call::mark(Phase::Touch);
-    if info.write == 1 {
-        store_all(order, info.seed);
+    if write == 1 {
+        store_all(order, seed);
     } else {
         let fresh = load_all(order.clone(), |_| 0);
         if fresh.bad > 0 {
             call::done(ResultCode::NotZero, &fresh.numbers());
         }
         call::mark(Phase::Write);
-        store_all(order, info.seed);
+        store_all(order, seed);
     }
 
     call::mark(Phase::Check);
-    let found = load_all(0..info.pages, |page| value(page, info.seed));
+    let found = load_all(0..pages, |page| value(page, seed));
     let code = if found.bad == 0 {
         ResultCode::Ok
     } else {
