@@ -18,16 +18,23 @@ pub enum HostEvent {
     ZapRange = 4,
     /// A memslot goes (`kvm_arch_flush_shadow_memslot`).
     FlushSlot = 5,
+    /// The entries of a range of frames are read again, with the guest stopped: each one that is
+    /// there follows as a record of its own, until `Settled`.
+    Reread = 6,
+    /// Every leaf of the range that no record named since `Reread` is gone.
+    Settled = 7,
 }
 
 impl HostEvent {
     /// Every event, in the order of their numbers.
-    pub const ALL: [HostEvent; 5] = [
+    pub const ALL: [HostEvent; 7] = [
         HostEvent::Unmap,
         HostEvent::DirtyStart,
         HostEvent::DirtyClear,
         HostEvent::ZapRange,
         HostEvent::FlushSlot,
+        HostEvent::Reread,
+        HostEvent::Settled,
     ];
 
     /// The event with this number, if there is one.
@@ -43,6 +50,8 @@ impl HostEvent {
             HostEvent::DirtyClear => "dirty_clear",
             HostEvent::ZapRange => "zap_range",
             HostEvent::FlushSlot => "flush_slot",
+            HostEvent::Reread => "reread",
+            HostEvent::Settled => "settled",
         }
     }
 
