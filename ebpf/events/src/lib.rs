@@ -34,6 +34,6 @@ pub use marks::{COLLECTOR_MARK_BASE, Mark};
 pub use pages::{Page, PageEvent, Role, RoleLayout};
 pub use roots::Root;
 pub use spte::Level;
-pub use vcpus::{Outcomes, Vcpu};
+pub use vcpus::{Outcomes, SHADOWS, Store, Vcpu};
 pub use vms::{COUNTER_WORDS, CounterWords, Identity, MEMSLOT_BUCKETS, NO_VM, SlotAnswer, VcpuKey};
 pub use writes::Write;

@@ -98,7 +98,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
         return None;
     }
     // Before it is copied: a page without room is still followed.
-    pages::remember(spt, vm, role_level(role));
+    pages::remember(sp, vm)?;
     let mut entry = try_reserve::<KeyframePage>(RecordKind::KeyframePage, vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record; the helper checks the address it reads.
