@@ -108,7 +108,7 @@ impl Probes {
         verbose: bool,
     ) -> Result<(Self, Ring), LoadError> {
         let mut ebpf = object(config, ring_bytes, verbose)?;
-        load(&mut ebpf, &["enrol", "mark", "keyframe"])?;
+        load(&mut ebpf, &["enrol", "mark", "keyframe", "acted"])?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {
             vcpus: take(&mut ebpf, "VCPUS")?,

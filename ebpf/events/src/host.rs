@@ -76,7 +76,9 @@ pub struct Host {
     /// A [`HostEvent`].
     pub event: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Zero.
+    pub reserved_word: u32,
 }
 
 impl Host {
