@@ -12,7 +12,9 @@ use aya::{
     Ebpf, TestRun as _,
     programs::{Program, RawTracePoint, RawTracePointRunOptions},
 };
-use events::{COLLECTOR_MARK_BASE, Gfn, HostEvent, KeyframeCursor, Loss, NO_VCPU, Probe, Seq, VcpuId, VmId};
+use events::{
+    COLLECTOR_MARK_BASE, Gfn, HostEvent, KeyframeCursor, Loss, NO_VCPU, Probe, Seq, VcpuId, VmId,
+};
 
 use super::{LoadError, Probes, loader::Plain};
 
@@ -131,13 +133,7 @@ impl Probes {
     ) -> Result<(), RequestError> {
         // What finds no room is counted as lost by the program itself.
         let (first, count) = frames;
-        let args = [
-            vm.0.into(),
-            event as u64,
-            slot.into(),
-            first.0,
-            count,
-        ];
+        let args = [vm.0.into(), event as u64, slot.into(), first.0, count];
         self.run("acted", args)
     }
 

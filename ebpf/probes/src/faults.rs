@@ -21,8 +21,9 @@ use crate::{
     causes,
     entries::{self, Change},
     kernel::{Window, config, now, offset, physical, read},
+    pages,
     ring::{lose, next_seq, place, submit},
-    pages, roots, unsync, vcpus, writes,
+    roots, unsync, vcpus, writes,
 };
 
 /// x86's #PF.

@@ -323,5 +323,11 @@ unsafe extern "C" fn reread_desc(_: u64, chain: *mut Chain) -> i64 {
 
 #[inline(always)]
 fn reread(vm: u64, sptep: u64, gfn: u64) {
-    entries::record_as_it_is(VmId(vm as u16), NO_VCPU, Cause::Reread, sptep, Some(Gfn(gfn)));
+    entries::record_as_it_is(
+        VmId(vm as u16),
+        NO_VCPU,
+        Cause::Reread,
+        sptep,
+        Some(Gfn(gfn)),
+    );
 }

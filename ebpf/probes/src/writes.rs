@@ -1,9 +1,7 @@
 //! Stores of the guest's that KVM emulated, those to shadowed page tables among them.
 
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::kprobe, programs::ProbeContext};
-use events::{
-    Cause, Gpa, Probe, RecordKind, SHADOWS, Spte, Store, Vcpu, Write,
-};
+use events::{Cause, Gpa, Probe, RecordKind, SHADOWS, Spte, Store, Vcpu, Write};
 
 use crate::{
     causes, entries,
