@@ -256,6 +256,12 @@ impl Probes {
         Ok(detach)
     }
 
+    /// Whether every change of an entry outside a fault has a record of its own.
+    pub fn sees_every_change(&self) -> bool {
+        let mut states = self.states.iter();
+        states.any(|state| state.name == EVERY_CHANGE && state.attached)
+    }
+
     /// What became of each probe.
     pub fn states(&self) -> &[ProbeState] {
         &self.states
