@@ -61,6 +61,7 @@ offsets! {
     need sp_role "kvm_mmu_page" "role";
     need sp_unsync "kvm_mmu_page" "unsync";
     need sp_root_count "kvm_mmu_page" "root_count";
+    find sp_translation "kvm_mmu_page" "shadowed_translation" "a pointer; frames of the leaves of a page with a guest table";
     need vcpu_kvm "kvm_vcpu" "kvm";
     need vcpu_id "kvm_vcpu" "vcpu_id";
     need vcpu_cr3 "kvm_vcpu" "arch.cr3";
