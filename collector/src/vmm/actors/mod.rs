@@ -19,6 +19,9 @@ mod dirty_log;
 mod memslots;
 mod reclaim;
 
+#[cfg(test)]
+mod kvm_tests;
+
 use std::fs::File;
 use std::sync::Mutex;
 use std::thread::{self, Scope};
