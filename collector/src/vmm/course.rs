@@ -58,6 +58,7 @@ impl Course {
         Part {
             course: self,
             ready: false,
+            _careful: Careful(self),
         }
     }
 
@@ -142,11 +143,26 @@ impl Course {
     }
 }
 
+/// Stops all if its thread panics. The panic is what the caller gets; the others must not run on
+/// for ever.
+#[derive(Debug)]
+pub(super) struct Careful<'a>(pub(super) &'a Course);
+
+impl Drop for Careful<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.set(&mut lock(&self.0.state), Stop::Failed);
+        }
+    }
+}
+
 /// See [`Course::part`].
 #[derive(Debug)]
 pub(super) struct Part<'a> {
     course: &'a Course,
     ready: bool,
+    /// Dropped after `self`.
+    _careful: Careful<'a>,
 }
 
 impl Part<'_> {
@@ -165,10 +181,6 @@ impl Drop for Part<'_> {
             state.starting -= 1;
         }
         state.running -= 1;
-        if thread::panicking() {
-            // The panic is what the caller gets; the others must not run on for ever.
-            self.course.set(&mut state, Stop::Failed);
-        }
         self.course.changed.notify_all();
     }
 }

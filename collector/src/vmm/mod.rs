@@ -41,6 +41,8 @@ mod world;
 
 #[cfg(test)]
 mod kvm_tests;
+#[cfg(test)]
+mod smp_tests;
 
 use std::fs::File;
 use std::io;

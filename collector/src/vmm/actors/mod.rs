@@ -19,6 +19,9 @@ mod dirty_log;
 mod memslots;
 mod reclaim;
 
+#[cfg(test)]
+mod kvm_tests;
+
 use std::fs::File;
 use std::sync::Mutex;
 use std::thread::{self, Scope};
@@ -28,6 +31,7 @@ use abi::{FrameRange, Gpa, PAGE_BYTES};
 use kvm_ioctls::VmFd;
 use workloads::{Actor, Plan};
 
+use super::course::Careful;
 use super::hooks::HostAct;
 use super::memory::Ram;
 use super::slots::Slots;
@@ -52,6 +56,7 @@ pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, stage: &'scope Sta
         let started = thread::Builder::new()
             .name(name(actor).to_owned())
             .spawn_scoped(scope, move || {
+                let _careful = Careful(&stage.scene.course);
                 if !stage.scene.course.wait_for_work() {
                     return;
                 }
