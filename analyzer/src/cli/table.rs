@@ -18,8 +18,11 @@ pub struct TableArgs {
     #[command(flatten)]
     source: Source,
     /// When: seconds from the start (1.25s, 30ms), ns on the trace's clock, or `end`
-    #[arg(long, value_name = "T", default_value = "end", conflicts_with_all = ["fault", "phase", "diff"])]
+    #[arg(long, value_name = "T", default_value = "end", conflicts_with_all = ["fault", "phase", "seq", "diff"])]
     at: Moment,
+    /// Just after the record of this sequence number
+    #[arg(long, value_name = "N", conflicts_with_all = ["fault", "phase", "diff"])]
+    seq: Option<u64>,
     /// Just after the fault of this number, counted from 0
     #[arg(long, value_name = "N", conflicts_with_all = ["phase", "diff"])]
     fault: Option<u64>,
@@ -78,10 +81,11 @@ impl TableArgs {
             output::print(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let moment = match (self.fault, &self.phase) {
-            (Some(index), _) => Moment::Fault(index),
-            (None, Some(name)) => Moment::Phase(name.clone()),
-            (None, None) => self.at.clone(),
+        let moment = match (self.fault, &self.phase, self.seq) {
+            (Some(index), ..) => Moment::Fault(index),
+            (_, Some(name), _) => Moment::Phase(name.clone()),
+            (.., Some(seq)) => Moment::Seq(seq),
+            _ => self.at.clone(),
         };
         for snapshot in take(&trace, vm, &[moment])? {
             let roots = snapshot.roots(self.root)?;

@@ -259,6 +259,11 @@ impl ShadowTables {
         }
     }
 
+    /// Whether the guest frame of every leaf is known.
+    pub(crate) fn knows_every_gfn(&self) -> bool {
+        self.strays.is_empty()
+    }
+
     /// Gives leaves of unknown guest frame the frame that other leaves of the same host frame have.
     pub(crate) fn resolve_strays(&mut self) {
         if self.strays.is_empty() {

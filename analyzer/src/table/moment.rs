@@ -13,6 +13,8 @@ pub enum Moment {
     Clock(u64),
     /// A time from the start, ns.
     Since(u64),
+    /// Just after the record of this sequence number.
+    Seq(u64),
     /// Just after the fault of this number, from 0.
     Fault(u64),
     /// At the first mark of this name.
