@@ -8,9 +8,6 @@ use super::{
     places::ReverseMap,
 };
 
-/// W and MMU-writable: what KVM clears to protect a guest page table (`spte_write_protect` with
-/// `pt_protect`, arch/x86/kvm/mmu/mmu.c).
-const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
 /// `RMAP_RECYCLE_THRESHOLD`: with more mappings of one frame than this, `__rmap_add` zaps all of
 /// them after the store, without a tracepoint.
 const RMAP_RECYCLE_THRESHOLD: usize = 1000;
@@ -27,6 +24,8 @@ type RmapKey = (Gfn, Level);
 pub struct Totals {
     /// Shadow pages, `pages[level - 1]`; strange levels count as the highest.
     pub pages: [u64; MAX_LEVEL],
+    /// Leaves and links in tables of each level, as `pages`.
+    pub present: [u64; MAX_LEVEL],
     /// Leaf entries.
     pub leaves: u64,
     /// Entries that point to another table.
@@ -47,16 +46,17 @@ impl Totals {
     pub fn entries(&self) -> u64 {
         self.leaves + self.links
     }
+}
 
-    fn level(&mut self, level: Level) -> &mut u64 {
-        let [one, two, three, four, five] = &mut self.pages;
-        match level.0 {
-            0 | 1 => one,
-            2 => two,
-            3 => three,
-            4 => four,
-            _ => five,
-        }
+/// The count of a level.
+fn of(counts: &mut [u64; MAX_LEVEL], level: Level) -> &mut u64 {
+    let [one, two, three, four, five] = counts;
+    match level.0 {
+        0 | 1 => one,
+        2 => two,
+        3 => three,
+        4 => four,
+        _ => five,
     }
 }
 
@@ -142,7 +142,7 @@ impl ShadowTables {
             return Some(AnomalyKind::TooManyPages);
         }
         self.retired.remove(&info.spt);
-        *self.totals.level(info.level) += 1;
+        *of(&mut self.totals.pages, info.level) += 1;
         self.totals.unsync += u64::from(info.unsync);
         self.totals.indirect += u64::from(!info.direct);
         self.pages.insert(info.spt, ShadowPage::new(info, seq));
@@ -190,7 +190,7 @@ impl ShadowTables {
         let Some(page) = self.pages.remove(&spt) else {
             return false;
         };
-        *self.totals.level(page.info.level) -= 1;
+        *of(&mut self.totals.pages, page.info.level) -= 1;
         self.totals.unsync -= u64::from(page.info.unsync);
         self.totals.indirect -= u64::from(!page.info.direct);
         for (index, spte) in page.entries() {
@@ -254,7 +254,7 @@ impl ShadowTables {
                 };
                 let index = place.index();
                 let spte = page.entry(index);
-                page.put(index, Spte(spte.0 & !WRITE_BITS), page.leaf_gfn(index));
+                page.put(index, spte.without_write(), page.leaf_gfn(index));
             }
         }
     }
@@ -303,8 +303,10 @@ impl ShadowTables {
         let Some(page) = self.pages.get_mut(&place.table()) else {
             return;
         };
+        let level = page.info.level;
         let old = page.put(place.index(), Spte(0), None);
-        if old.is_leaf(page.info.level) {
+        *of(&mut self.totals.present, level) -= u64::from(old.is_shadow_present());
+        if old.is_leaf(level) {
             self.totals.leaves -= 1;
         } else if old.is_shadow_present() {
             self.totals.links -= 1;
@@ -312,6 +314,7 @@ impl ShadowTables {
     }
 
     fn detach(&mut self, place: Hpa, old: Spte, level: Level, gfn: Option<Gfn>) {
+        *of(&mut self.totals.present, level) -= u64::from(old.is_shadow_present());
         if old.is_leaf(level) {
             self.totals.leaves -= 1;
             match gfn {
@@ -331,6 +334,7 @@ impl ShadowTables {
         level: Level,
         gfn: Option<Gfn>,
     ) -> Option<AnomalyKind> {
+        *of(&mut self.totals.present, level) += u64::from(spte.is_shadow_present());
         if spte.is_leaf(level) {
             self.totals.leaves += 1;
             let Some(gfn) = gfn else {

@@ -118,6 +118,7 @@ impl VmStudy {
                 self.counts.writes_while_shadowing += u64::from(shadowing);
             }
             Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
+            Record::Page(row) => self.timeline.page(row.time_ns.0, row.event),
             Record::Keyframe(_) | Record::Loss(_) => return,
             _ => {}
         }

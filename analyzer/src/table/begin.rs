@@ -219,7 +219,10 @@ fn first_stretch(trace: &Trace, vm: VmId, mark: &Mark) -> Result<u32, TraceError
     let (stretch, seq) = first;
     let mixed = trace.segments().iter();
     let mixed = mixed.filter(|segment| segment.segment < stretch && segment.seq[1] >= seq);
-    Ok(mixed.map(|segment| segment.segment).min().unwrap_or(stretch))
+    Ok(mixed
+        .map(|segment| segment.segment)
+        .min()
+        .unwrap_or(stretch))
 }
 
 /// The lowest number of a keyframe's rows.

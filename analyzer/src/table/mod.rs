@@ -1,6 +1,7 @@
 //! The shadow tables of a VM at a moment.
 
 mod begin;
+mod between;
 mod change;
 mod json;
 mod moment;
@@ -13,12 +14,14 @@ use trace::TraceError;
 
 use crate::replay::VmReplay;
 
+pub use between::Between;
 pub use change::{Change, changes};
 pub(crate) use change::{json as changes_json, text as changes_text};
 pub use json::json;
 pub use moment::{Moment, TableError};
 pub use ranges::ranges;
-pub use reading::{snapshots, snapshots_from_the_start};
+pub use reading::{difference, snapshots, snapshots_from_the_start};
+pub(crate) use tree::gfn;
 pub use tree::{translation, tree};
 
 /// The tables at a moment.
@@ -32,6 +35,8 @@ pub struct Snapshot {
     pub time: TimeNs,
     /// First time of the trace, ns.
     pub start_ns: u64,
+    /// Records read to get there.
+    pub read: u64,
     /// Missing records since the tables were last known to be right, of whichever VM.
     pub missing: u64,
 }

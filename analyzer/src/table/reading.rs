@@ -6,7 +6,7 @@ use events::{Seq, TimeNs, VmId};
 use trace::{Part, Record, Trace};
 
 use super::{
-    Moment, Snapshot, SnapshotError, TableError,
+    Between, Moment, Snapshot, SnapshotError, TableError,
     begin::{Begin, begins},
 };
 use crate::{
@@ -22,13 +22,47 @@ pub fn snapshots(
     moments: &[Moment],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Snapshot>, SnapshotError> {
+    Ok(nearest(trace, vm, moments, progress)?.snapshots)
+}
+
+/// The tables at two moments, and what the records between them say of each change.
+pub fn difference(
+    trace: &Trace,
+    vm: VmId,
+    moments: [Moment; 2],
+    progress: &mut dyn FnMut(u64),
+) -> Result<([Snapshot; 2], Between), SnapshotError> {
+    let taken = nearest(trace, vm, &moments, progress)?;
+    let Ok([before, after]) = <[Snapshot; 2]>::try_from(taken.snapshots) else {
+        return Err(TableError::Backwards.into());
+    };
+    if before.seq > after.seq {
+        return Err(TableError::Backwards.into());
+    }
+    Ok(([before, after], taken.between))
+}
+
+/// What one reading gives.
+#[derive(Default)]
+struct Taken {
+    snapshots: Vec<Snapshot>,
+    /// Of what came between the first and the last.
+    between: Between,
+}
+
+fn nearest(
+    trace: &Trace,
+    vm: VmId,
+    moments: &[Moment],
+    progress: &mut dyn FnMut(u64),
+) -> Result<Taken, SnapshotError> {
     let span = trace.span_ns().unwrap_or_default();
     for begin in begins(trace, vm, moments, span)? {
-        if let Some(snapshots) = read(trace, vm, moments, Some(begin), progress)? {
-            return Ok(snapshots);
+        if let Some(taken) = read(trace, vm, moments, Some(begin), progress)? {
+            return Ok(taken);
         }
     }
-    snapshots_from_the_start(trace, vm, moments, progress)
+    Ok(read(trace, vm, moments, None, progress)?.unwrap_or_default())
 }
 
 /// The same from the first record on, which is what [`snapshots`] must agree with.
@@ -38,7 +72,8 @@ pub fn snapshots_from_the_start(
     moments: &[Moment],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Vec<Snapshot>, SnapshotError> {
-    Ok(read(trace, vm, moments, None, progress)?.unwrap_or_default())
+    let taken = read(trace, vm, moments, None, progress)?;
+    Ok(taken.unwrap_or_default().snapshots)
 }
 
 /// `None` where the tables are not known by the first moment.
@@ -48,7 +83,7 @@ fn read(
     moments: &[Moment],
     begin: Option<Begin>,
     progress: &mut dyn FnMut(u64),
-) -> Result<Option<Vec<Snapshot>>, SnapshotError> {
+) -> Result<Option<Taken>, SnapshotError> {
     let span = trace.span_ns().unwrap_or_default();
     let mut waiting: Vec<(usize, Watch<'_>)> = Vec::new();
     for (number, moment) in moments.iter().enumerate() {
@@ -71,9 +106,9 @@ fn read(
     );
     let mut now = Now::new(trace, vm, begin, span[0]);
     let mut taken: Vec<(usize, Snapshot)> = Vec::new();
-    let mut read = 0;
     let mut damage = None;
     let mut at_last = Vec::new();
+    let mut between = Between::default();
     read_ahead(trace, part, |record| {
         let record = match record {
             Ok(record) => record,
@@ -82,9 +117,9 @@ fn read(
                 return ControlFlow::Break(());
             }
         };
-        read += 1;
-        if u64::is_multiple_of(read, 1 << 16) {
-            progress(read);
+        now.read += 1;
+        if now.read.is_multiple_of(1 << 16) {
+            progress(now.read);
         }
         let due = |(_, watch): &mut (usize, Watch<'_>)| watch.is_before(&record);
         let due: Vec<_> = waiting.extract_if(.., due).collect();
@@ -100,6 +135,9 @@ fn read(
             return ControlFlow::Break(());
         }
         if record.vm() == vm {
+            if !taken.is_empty() {
+                between.saw(&record);
+            }
             waiting.iter_mut().for_each(|(_, watch)| watch.saw(&record));
         }
         ControlFlow::Continue(())
@@ -120,7 +158,10 @@ fn read(
     taken.extend(copies);
     taken.extend(last.map(|(number, _)| (number, now.into_snapshot())));
     taken.sort_by_key(|(number, _)| *number);
-    Ok(Some(taken.into_iter().map(|(_, snapshot)| snapshot).collect()))
+    Ok(Some(Taken {
+        snapshots: taken.into_iter().map(|(_, snapshot)| snapshot).collect(),
+        between,
+    }))
 }
 
 /// The tables as they are while the trace is read.
@@ -130,6 +171,7 @@ struct Now {
     gaps: Gaps,
     last: (Seq, TimeNs),
     start_ns: u64,
+    read: u64,
     /// The mark of the keyframe that replay begins with, until it has come.
     unknown_until: Option<Seq>,
 }
@@ -149,6 +191,7 @@ impl Now {
             gaps: Gaps::default(),
             last: (Seq(0), TimeNs(start_ns)),
             start_ns,
+            read: 0,
             unknown_until: begin.map(|begin| begin.mark),
         }
     }
@@ -193,6 +236,7 @@ impl Now {
             seq,
             time,
             start_ns: self.start_ns,
+            read: self.read,
         }
     }
 }

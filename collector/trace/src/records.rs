@@ -142,9 +142,7 @@ pub struct Records<'a> {
 
 impl<'a> Records<'a> {
     /// Merges stretches that come in order.
-    pub fn new(
-        stretches: impl Iterator<Item = Result<Stretch, TraceError>> + Send + 'a,
-    ) -> Self {
+    pub fn new(stretches: impl Iterator<Item = Result<Stretch, TraceError>> + Send + 'a) -> Self {
         Self {
             stretches: Box::new(stretches),
             held: None,

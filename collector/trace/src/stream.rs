@@ -42,11 +42,7 @@ impl<R> Default for Stream<R> {
 impl<R: Row> Stream<R> {
     /// Takes the kind's rows of a stretch, if it has any, and lets go of what is numbered up to
     /// `until`. To be called when all that was let go before has been taken.
-    pub(crate) fn load(
-        &mut self,
-        columns: Columns,
-        until: Option<u64>,
-    ) -> Result<(), TraceError> {
+    pub(crate) fn load(&mut self, columns: Columns, until: Option<u64>) -> Result<(), TraceError> {
         if let Some((frame, path)) = columns {
             self.path = path;
             self.held = match self.held.height() {
