@@ -8,7 +8,7 @@ use trace::Trace;
 
 use super::{Failure, Source, explain::address, output, progress::Progress};
 use crate::{
-    table::{self, Moment, Snapshot, SnapshotError},
+    table::{self, Between, Moment, Snapshot, SnapshotError},
     verdict,
 };
 
@@ -17,16 +17,20 @@ use crate::{
 pub struct TableArgs {
     #[command(flatten)]
     source: Source,
-    /// When: seconds from the start (1.25s, 30ms), ns on the trace's clock, or `end`
-    #[arg(long, value_name = "T", default_value = "end", conflicts_with_all = ["fault", "phase", "diff"])]
+    /// When: seconds from the start (1.25s, 30ms), ns on the trace's clock, `end`, `phase:NAME`,
+    /// `fault:N` or `seq:N`
+    #[arg(long, value_name = "T", default_value = "end", conflicts_with_all = ["fault", "phase", "seq", "diff"])]
     at: Moment,
+    /// Just after the record of this sequence number
+    #[arg(long, value_name = "N", conflicts_with_all = ["fault", "phase", "diff"])]
+    seq: Option<u64>,
     /// Just after the fault of this number, counted from 0
     #[arg(long, value_name = "N", conflicts_with_all = ["phase", "diff"])]
     fault: Option<u64>,
     /// At the first mark of this phase
     #[arg(long, value_name = "NAME", conflicts_with = "diff")]
     phase: Option<String>,
-    /// What changed between two times
+    /// What changed between two moments, and why; each as for --at
     #[arg(long, num_args = 2, value_names = ["T1", "T2"])]
     diff: Option<Vec<Moment>>,
     /// Only this root, or the tables below this shadow page
@@ -67,21 +71,20 @@ impl TableArgs {
             .map(|line| format!("{}\n", output::line(&line)))
             .unwrap_or_default();
         if let Some([from, to]) = self.diff.as_deref() {
-            let snapshots = take(&trace, vm, &[from.clone(), to.clone()])?;
-            if let [before, after] = snapshots.as_slice() {
-                if json {
-                    output::print_json(&table::changes_json(before, after))?;
-                    return Ok(ExitCode::SUCCESS);
-                }
-                text.push_str(&table::changes_text(before, after));
+            let ([before, after], between) = compare(&trace, vm, [from.clone(), to.clone()])?;
+            if json {
+                output::print_json(&table::changes_json(&before, &after, &between))?;
+                return Ok(ExitCode::SUCCESS);
             }
+            text.push_str(&table::changes_text(&before, &after, &between));
             output::print(&text)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let moment = match (self.fault, &self.phase) {
-            (Some(index), _) => Moment::Fault(index),
-            (None, Some(name)) => Moment::Phase(name.clone()),
-            (None, None) => self.at.clone(),
+        let moment = match (self.fault, &self.phase, self.seq) {
+            (Some(index), ..) => Moment::Fault(index),
+            (_, Some(name), _) => Moment::Phase(name.clone()),
+            (.., Some(seq)) => Moment::Seq(seq),
+            _ => self.at.clone(),
         };
         for snapshot in take(&trace, vm, &[moment])? {
             let roots = snapshot.roots(self.root)?;
@@ -118,6 +121,7 @@ impl TableArgs {
                     .collect();
                 serde_json::json!({
                     "root": root.0, "walk": steps, "pfn": walk.mapping.map(|mapping| mapping.pfn.0),
+                    "gfn": table::gfn(snapshot, &walk).map(|gfn| gfn.0),
                 })
             })
             .collect();
@@ -125,11 +129,28 @@ impl TableArgs {
     }
 }
 
+fn progress(trace: &Trace) -> Progress {
+    Progress::new(trace.segments().iter().map(|segment| segment.rows).sum())
+}
+
 fn take(trace: &Trace, vm: VmId, moments: &[Moment]) -> Result<Vec<Snapshot>, Failure> {
-    let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
-    match table::snapshots(trace, vm, moments, &mut |done| progress.at(done)) {
-        Ok(snapshots) => Ok(snapshots),
-        Err(SnapshotError::Moment(error)) => Err(error)?,
-        Err(SnapshotError::Trace(error)) => Err(error)?,
+    let mut progress = progress(trace);
+    table::snapshots(trace, vm, moments, &mut |done| progress.at(done)).map_err(failure)
+}
+
+fn compare(
+    trace: &Trace,
+    vm: VmId,
+    moments: [Moment; 2],
+) -> Result<([Snapshot; 2], Between), Failure> {
+    let mut progress = progress(trace);
+    table::difference(trace, vm, moments, &mut |done| progress.at(done)).map_err(failure)
+}
+
+/// Each kind of failure has its own exit code.
+fn failure(error: SnapshotError) -> Failure {
+    match error {
+        SnapshotError::Moment(error) => error.into(),
+        SnapshotError::Trace(error) => error.into(),
     }
 }

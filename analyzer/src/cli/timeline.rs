@@ -2,15 +2,16 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use super::{Failure, Source, output, source};
 use crate::{
     figures::{Bin, Timeline},
-    text::{Grid, plain, units::count},
     verdict,
 };
+
+mod text;
 
 /// Options of `timeline`.
 #[derive(Debug, Args)]
@@ -20,9 +21,22 @@ pub struct TimelineArgs {
     /// Lines to print for each VM
     #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=240))]
     lines: u16,
-    /// Print JSON, at full resolution
+    /// What to show
+    #[arg(long, value_name = "WHAT", default_value = "faults")]
+    show: Show,
+    /// Print JSON with all of it, at full resolution
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Show {
+    /// Faults, and the tables in a word
+    Faults,
+    /// Pages and entries of each level, unsync pages, pages made and zapped
+    Levels,
+    /// Faults by class, and changed entries by cause
+    Causes,
 }
 
 impl TimelineArgs {
@@ -54,7 +68,12 @@ impl TimelineArgs {
         let mut between = "";
         for (vm, of) in &study.vms {
             text.push_str(&format!("{between}VM {} ({})\n", vm.0, of.about()));
-            text.push_str(&self::text(&of.timeline, usize::from(self.lines), &spans));
+            text.push_str(&text::lines(
+                &of.timeline,
+                self.show,
+                usize::from(self.lines),
+                &spans,
+            ));
             between = "\n";
         }
         output::print(&text)?;
@@ -76,70 +95,9 @@ fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {
             .collect();
         json!({
             "start_s": start, "faults": faults, "changes": changes, "pages_by_level": bin.totals.pages,
+            "entries_by_level": bin.totals.present, "pages_made": bin.made, "pages_zapped": bin.zapped,
             "leaves": bin.totals.leaves, "links": bin.totals.links, "unsync": bin.totals.unsync,
         })
     };
     timeline.bins().into_iter().map(bin).collect()
-}
-
-fn text(timeline: &Timeline, lines: usize, lost: &[[u64; 2]]) -> String {
-    let bins = timeline.bins();
-    let together = bins.len().div_ceil(lines.max(1)).max(1);
-    let mut grid = Grid::new(&[
-        ">from",
-        ">faults",
-        ">faults/s",
-        ">pages",
-        ">leaves",
-        ">unsync",
-        ">changes",
-        "",
-        "phase that begins",
-    ]);
-    let seconds = timeline.bin_ns() as f64 * together as f64 / 1e9;
-    let most = bins
-        .chunks(together)
-        .map(faults)
-        .max()
-        .unwrap_or_default()
-        .max(1);
-    for chunk in bins.chunks(together) {
-        let (Some((from, _)), Some((_, last))) = (chunk.first(), chunk.last()) else {
-            continue;
-        };
-        let begins = |time: f64| time >= *from && time < from + seconds;
-        let phases = timeline
-            .phases
-            .iter()
-            .filter(|phase| begins(timeline.seconds(phase.time_ns)));
-        let mut words: Vec<_> = phases.map(|phase| plain(&phase.name)).collect();
-        let missing = lost.iter().any(|[first, last]| {
-            timeline.seconds(*first) < from + seconds && timeline.seconds(*last) >= *from
-        });
-        if missing {
-            words.push("RECORDS MISSING".to_owned());
-        }
-        let faults = faults(chunk);
-        let bar = "#".repeat((faults * 20).div_ceil(most).min(20) as usize);
-        grid.row([
-            format!("{from:.4} s"),
-            count(faults),
-            count((faults as f64 / seconds) as u64),
-            count(last.totals.all_pages()),
-            count(last.totals.leaves),
-            count(last.totals.unsync),
-            count(changes(chunk)),
-            bar,
-            words.join(", "),
-        ]);
-    }
-    grid.text(2)
-}
-
-fn faults(chunk: &[(f64, Bin)]) -> u64 {
-    chunk.iter().flat_map(|(_, bin)| bin.faults.values()).sum()
-}
-
-fn changes(chunk: &[(f64, Bin)]) -> u64 {
-    chunk.iter().flat_map(|(_, bin)| bin.changes.values()).sum()
 }

@@ -1,8 +1,8 @@
 //! Faults and shadow tables over time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Cause, Class};
+use events::{Cause, Class, PageEvent};
 use serde::Serialize;
 
 use crate::replay::{MAX_LEVEL, Totals};
@@ -17,6 +17,10 @@ pub struct Bin {
     pub faults: BTreeMap<Class, u64>,
     /// Entries that changed in it beside the leaves of faults, by cause.
     pub changes: BTreeMap<Cause, u64>,
+    /// Shadow pages made and zapped in it.
+    pub made: u64,
+    /// See `made`.
+    pub zapped: u64,
     /// The tables at its end.
     pub totals: Totals,
 }
@@ -76,6 +80,16 @@ impl Timeline {
     pub fn change(&mut self, time_ns: u64, cause: Cause) {
         if let Some(bin) = self.bin(time_ns) {
             *bin.changes.entry(cause).or_default() += 1;
+        }
+    }
+
+    /// Counts a shadow page that was made or zapped.
+    pub fn page(&mut self, time_ns: u64, event: PageEvent) {
+        let Some(bin) = self.bin(time_ns) else { return };
+        match event {
+            PageEvent::Born => bin.made += 1,
+            PageEvent::Zapped => bin.zapped += 1,
+            PageEvent::Reused | PageEvent::Unsync | PageEvent::Sync => {}
         }
     }
 
@@ -140,6 +154,12 @@ impl Timeline {
                 .any(|bin| bin.faults.contains_key(class))
         };
         Class::ALL.into_iter().filter(seen).collect()
+    }
+
+    /// Causes that occur.
+    pub fn causes(&self) -> BTreeSet<Cause> {
+        let bins = self.bins.iter().flatten();
+        bins.flat_map(|bin| bin.changes.keys().copied()).collect()
     }
 
     /// The highest level of any page, at least 1.

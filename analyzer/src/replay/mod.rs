@@ -99,6 +99,11 @@ impl Replay {
         self.vms.get(&vm)
     }
 
+    /// One VM and nothing else, if a record named it.
+    pub fn into_vm(mut self, vm: VmId) -> Option<VmReplay> {
+        self.vms.remove(&vm)
+    }
+
     /// Every VM that a record named.
     pub fn vms(&self) -> impl Iterator<Item = (VmId, &VmReplay)> {
         self.vms.iter().map(|(vm, replay)| (*vm, replay))

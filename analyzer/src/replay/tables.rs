@@ -11,6 +11,7 @@ use super::{
 /// W and MMU-writable: what KVM clears to protect a guest page table (`spte_write_protect` with
 /// `pt_protect`, arch/x86/kvm/mmu/mmu.c).
 pub(super) const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
+
 /// `RMAP_RECYCLE_THRESHOLD`: with more mappings of one frame than this, `__rmap_add` zaps all of
 /// them after the store, without a tracepoint.
 const RMAP_RECYCLE_THRESHOLD: usize = 1000;
@@ -29,6 +30,8 @@ type RmapKey = (Gfn, Level);
 pub struct Totals {
     /// Shadow pages, `pages[level - 1]`; strange levels count as the highest.
     pub pages: [u64; MAX_LEVEL],
+    /// Leaves and links in tables of each level, as `pages`.
+    pub present: [u64; MAX_LEVEL],
     /// Leaf entries.
     pub leaves: u64,
     /// Leaf entries by the level of their table, `leaves_at[level - 1]`: of 4 KiB, 2 MiB and 1 GiB;
@@ -71,16 +74,17 @@ impl Totals {
             _ => three,
         }
     }
+}
 
-    fn level(&mut self, level: Level) -> &mut u64 {
-        let [one, two, three, four, five] = &mut self.pages;
-        match level.0 {
-            0 | 1 => one,
-            2 => two,
-            3 => three,
-            4 => four,
-            _ => five,
-        }
+/// The count of a level.
+fn of(counts: &mut [u64; MAX_LEVEL], level: Level) -> &mut u64 {
+    let [one, two, three, four, five] = counts;
+    match level.0 {
+        0 | 1 => one,
+        2 => two,
+        3 => three,
+        4 => four,
+        _ => five,
     }
 }
 
@@ -190,7 +194,7 @@ impl ShadowTables {
             return Some(AnomalyKind::TooManyPages);
         }
         self.retired.remove(&info.spt);
-        *self.totals.level(info.level) += 1;
+        *of(&mut self.totals.pages, info.level) += 1;
         self.totals.unsync += u64::from(info.unsync);
         if !info.direct {
             self.totals.indirect += 1;
@@ -245,7 +249,7 @@ impl ShadowTables {
         let Some(page) = self.pages.remove(&spt) else {
             return false;
         };
-        *self.totals.level(page.info.level) -= 1;
+        *of(&mut self.totals.pages, page.info.level) -= 1;
         self.totals.unsync -= u64::from(page.info.unsync);
         if !page.info.direct {
             self.totals.indirect -= 1;
@@ -315,9 +319,14 @@ impl ShadowTables {
                 };
                 let index = place.index();
                 let spte = page.entry(index);
-                page.put(index, Spte(spte.0 & !WRITE_BITS), page.leaf_gfn(index));
+                page.put(index, spte.without_write(), page.leaf_gfn(index));
             }
         }
+    }
+
+    /// Whether the guest frame of every leaf is known.
+    pub(crate) fn knows_every_gfn(&self) -> bool {
+        self.strays.is_empty()
     }
 
     /// Gives leaves of unknown guest frame the frame that other leaves of the same host frame have.
@@ -361,6 +370,7 @@ impl ShadowTables {
         };
         let level = page.info.level;
         let old = page.put(place.index(), Spte(0), None);
+        *of(&mut self.totals.present, level) -= u64::from(old.is_shadow_present());
         if old.is_leaf(level) {
             self.totals.remove_leaf(level);
         } else if old.is_shadow_present() {
@@ -369,6 +379,7 @@ impl ShadowTables {
     }
 
     fn detach(&mut self, place: Hpa, old: Spte, level: Level, gfn: Option<Gfn>) {
+        *of(&mut self.totals.present, level) -= u64::from(old.is_shadow_present());
         if old.is_leaf(level) {
             self.totals.remove_leaf(level);
             match gfn {
@@ -388,6 +399,7 @@ impl ShadowTables {
         level: Level,
         gfn: Option<Gfn>,
     ) -> Option<AnomalyKind> {
+        *of(&mut self.totals.present, level) += u64::from(spte.is_shadow_present());
         if spte.is_leaf(level) {
             self.totals.add_leaf(level);
             let Some(gfn) = gfn else {

@@ -106,6 +106,14 @@ impl VmReplay {
         }
     }
 
+    /// The latest keyframe that was used, if replay that begins with it goes on as any other does:
+    /// it told the guest frame of every leaf, and no PAE root, of which keyframes say nothing, was
+    /// seen.
+    pub(crate) fn whole_since(&self) -> Option<Seq> {
+        let whole = self.tables.knows_every_gfn() && self.pae.iter().next().is_none();
+        self.used.filter(|_| whole)
+    }
+
     /// Whether the tables are known: from the VM's birth, or since the first keyframe.
     pub fn knows_the_beginning(&self) -> bool {
         self.options.from_birth || self.used.is_some()

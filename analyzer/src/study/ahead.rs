@@ -1,4 +1,4 @@
-//! Decoding on one thread while another makes sense of it.
+//! Reading and decoding on two threads while another makes sense of it.
 
 use std::{
     ops::ControlFlow,
@@ -6,29 +6,32 @@ use std::{
     thread,
 };
 
-use trace::{Record, Trace, TraceError};
+use trace::{Part, Record, Records, Stretch, Trace, TraceError};
 
-/// Records handed over together.
-const CHUNK: usize = 1024;
+/// Stretches read and not yet taken apart: bounds what is in memory.
+const STRETCHES: usize = 1;
+/// Records handed over together: a chunk stays in a core's cache.
+const CHUNK: usize = 256;
 /// Chunks that may wait: bounds what is decoded and not yet used.
-const WAITING: usize = 4;
+const WAITING: usize = 8;
 
 type Chunk = Vec<Result<Record, TraceError>>;
 
-/// Gives every record of `trace` to `each`, in order, until it breaks off.
+/// Gives every record of a part of `trace` to `each`, in order, until it breaks off.
 pub(crate) fn read_ahead(
     trace: &Trace,
+    part: Part,
     mut each: impl FnMut(Result<Record, TraceError>) -> ControlFlow<()>,
 ) {
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(WAITING);
         let decoder = thread::Builder::new().name("decoder".to_owned());
         if decoder
-            .spawn_scoped(scope, move || decode(trace, &sender))
+            .spawn_scoped(scope, move || decode(trace, part, &sender))
             .is_err()
         {
             // No thread to be had: one after the other, then.
-            let _ = trace.records().try_for_each(each);
+            let _ = Records::new(trace.stretches(part)).try_for_each(each);
             return;
         }
         for chunk in receiver {
@@ -42,9 +45,30 @@ pub(crate) fn read_ahead(
     });
 }
 
-fn decode(trace: &Trace, sender: &SyncSender<Chunk>) {
+/// Columns to records, with another thread for files to columns.
+fn decode(trace: &Trace, part: Part, sender: &SyncSender<Chunk>) {
+    thread::scope(|scope| {
+        let (ahead, stretches) = sync_channel(STRETCHES);
+        let reader = thread::Builder::new().name("reader".to_owned());
+        match reader.spawn_scoped(scope, move || read(trace, part, &ahead)) {
+            Ok(_) => pass_on(Records::new(stretches.into_iter()), sender),
+            Err(_) => pass_on(Records::new(trace.stretches(part)), sender),
+        }
+    });
+}
+
+fn read(trace: &Trace, part: Part, ahead: &SyncSender<Result<Stretch, TraceError>>) {
+    for stretch in trace.stretches(part) {
+        // The other end has gone: nobody wants the rest.
+        if ahead.send(stretch).is_err() {
+            return;
+        }
+    }
+}
+
+fn pass_on(records: Records<'_>, sender: &SyncSender<Chunk>) {
     let mut chunk = Chunk::with_capacity(CHUNK);
-    for record in trace.records() {
+    for record in records {
         chunk.push(record);
         if chunk.len() == CHUNK {
             let full = std::mem::replace(&mut chunk, Chunk::with_capacity(CHUNK));

@@ -7,7 +7,7 @@ mod vm;
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use events::{Seq, TimeNs, VmId};
-use trace::{LossRow, Record, Trace, TraceError};
+use trace::{LossRow, Part, Record, Trace, TraceError};
 
 use crate::replay::{Gaps, Replay, ReplayOptions};
 
@@ -108,7 +108,7 @@ impl Study {
                 );
             }
         }
-        read_ahead(trace, |record| {
+        read_ahead(trace, Part::default(), |record| {
             match record {
                 Ok(record) => study.add(trace, only, &record),
                 Err(error) => {

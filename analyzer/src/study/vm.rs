@@ -114,6 +114,7 @@ impl VmStudy {
                 self.phase = self.timeline.phase(phase);
             }
             Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
+            Record::Page(row) => self.timeline.page(row.time_ns.0, row.event),
             Record::Keyframe(_) | Record::Loss(_) => return,
             _ => {}
         }

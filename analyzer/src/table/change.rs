@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use events::{Hpa, Level, Spte};
 
-use super::{Snapshot, tree};
+use super::{Between, Snapshot, tree};
 use crate::text::{
     Grid, flags,
     units::{count, plural},
@@ -81,36 +81,35 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> Vec<Change> {
 const LISTED: usize = 200;
 
 /// The changes as text.
-pub(crate) fn text(before: &Snapshot, after: &Snapshot) -> String {
+pub(crate) fn text(before: &Snapshot, after: &Snapshot, between: &Between) -> String {
     let changes = changes(before, after);
     let mut out = format!("from {}to   {}", tree::head(before), tree::head(after));
-    let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
-    for change in &changes {
-        *kinds.entry(change.kind()).or_default() += 1;
-    }
     let gone = |of: &Snapshot, other: &Snapshot| {
         let lost =
             |page: &&crate::replay::ShadowPage| other.vm.tables().page(page.info.spt).is_none();
         of.vm.tables().pages().filter(lost).count() as u64
     };
-    let kinds: Vec<_> = kinds
-        .into_iter()
-        .map(|(kind, number)| format!("{} {kind}", count(number)))
-        .collect();
     out.push_str(&format!(
-        "{} changed{}{}; {} made, {} zapped\n",
+        "{} changed{}; {} made, {} zapped\n",
         plural(changes.len() as u64, "entry"),
-        if kinds.is_empty() { "" } else { ": " },
-        kinds.join(", "),
+        if changes.is_empty() {
+            ""
+        } else {
+            ", by cause:"
+        },
         plural(gone(after, before), "page"),
         count(gone(before, after)),
     ));
-    let mut grid = Grid::new(&["level", "entry", "change", "before", "", "after", ""]);
+    out.push_str(&causes(&changes, between));
+    let mut grid = Grid::new(&[
+        "level", "entry", "change", "cause", "before", "", "after", "",
+    ]);
     for change in changes.iter().take(LISTED) {
         grid.row([
             change.level.to_string(),
             change.place.to_string(),
             change.kind().to_owned(),
+            between.cause(change).to_owned(),
             format!("{:#x}", change.before.0),
             flags::spte(change.before),
             format!("{:#x}", change.after.0),
@@ -118,6 +117,7 @@ pub(crate) fn text(before: &Snapshot, after: &Snapshot) -> String {
         ]);
     }
     if !grid.is_empty() {
+        out.push('\n');
         out.push_str(&grid.text(2));
     }
     if changes.len() > LISTED {
@@ -129,14 +129,38 @@ pub(crate) fn text(before: &Snapshot, after: &Snapshot) -> String {
     out
 }
 
+/// How many entries each cause changed, and how.
+fn causes(changes: &[Change], between: &Between) -> String {
+    let mut causes: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for change in changes {
+        let kinds = causes.entry(between.cause(change)).or_default();
+        *kinds.entry(change.kind()).or_default() += 1;
+    }
+    let mut grid = Grid::new(&["cause", ">added", ">removed", ">moved", ">rights"]);
+    for (cause, kinds) in causes {
+        let number = |kind: &str| count(kinds.get(kind).copied().unwrap_or_default());
+        grid.row([
+            cause.to_owned(),
+            number("added"),
+            number("removed"),
+            number("moved"),
+            number("rights"),
+        ]);
+    }
+    match grid.is_empty() {
+        true => String::new(),
+        false => grid.text(2),
+    }
+}
+
 /// The changes as JSON.
-pub(crate) fn json(before: &Snapshot, after: &Snapshot) -> serde_json::Value {
+pub(crate) fn json(before: &Snapshot, after: &Snapshot, between: &Between) -> serde_json::Value {
     let changes: Vec<_> = changes(before, after)
         .iter()
         .map(|change| {
             serde_json::json!({
                 "sptep": change.place.0, "level": change.level.0, "change": change.kind(),
-                "before": change.before.0, "after": change.after.0,
+                "cause": between.cause(change), "before": change.before.0, "after": change.after.0,
             })
         })
         .collect();

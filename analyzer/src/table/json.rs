@@ -1,6 +1,6 @@
 //! The tables as JSON.
 
-use events::Hpa;
+use events::{Hpa, Spte};
 use serde_json::{Value, json as value};
 
 use super::Snapshot;
@@ -14,12 +14,26 @@ pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
         .sorted_pages()
         .iter()
         .map(|page| {
-            let entries: Vec<_> = page.entries().filter(|(_, spte)| !spte.is_empty()).collect();
+            let gfn = |index: u16, spte: Spte| {
+                let leaf = spte.is_leaf(page.info.level);
+                page.leaf_gfn(index).filter(|_| leaf).map(|gfn| gfn.0)
+            };
+            let entries: Vec<Value> = page
+                .entries()
+                .filter(|(_, spte)| !spte.is_empty())
+                .map(|(index, spte)| value!([index, spte.0, gfn(index, spte)]))
+                .collect();
+            let mut parents: Vec<u64> = tables
+                .parents(page.info.spt)
+                .iter()
+                .map(|place| place.0)
+                .collect();
+            parents.sort();
             value!({
                 "spt": page.info.spt.0, "level": page.info.level.0, "gfn": page.info.gfn.0,
                 "role": page.info.role.0, "direct": page.info.direct, "unsync": page.info.unsync,
-                "parents": tables.parents(page.info.spt).iter().map(|place| place.0).collect::<Vec<_>>(),
-                "entries": entries.iter().map(|(index, spte)| value!([index, spte.0])).collect::<Vec<_>>(),
+                "parents": parents,
+                "present": page.present(), "entries": entries,
             })
         })
         .collect();

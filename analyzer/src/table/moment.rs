@@ -13,6 +13,8 @@ pub enum Moment {
     Clock(u64),
     /// A time from the start, ns.
     Since(u64),
+    /// Just after the record of this sequence number.
+    Seq(u64),
     /// Just after the fault of this number, from 0.
     Fault(u64),
     /// At the first mark of this name.
@@ -25,7 +27,7 @@ pub enum Moment {
 pub enum TableError {
     /// Not a time.
     #[error(
-        "`{text}` is no time: give seconds from the start (1.25s, 30ms, 10us), ns on the trace's clock, or `end`"
+        "`{text}` is no moment: give seconds from the start (1.25s, 30ms, 10us), ns on the trace's clock, `end`, `phase:NAME`, `fault:N` or `seq:N`"
     )]
     NoTime {
         /// What was given.
@@ -57,6 +59,9 @@ pub enum TableError {
         /// The name asked for.
         name: String,
     },
+    /// The second of two moments comes first.
+    #[error("the first moment is after the second: give the earlier one first")]
+    Backwards,
     /// No such page.
     #[error("no shadow page {root} at that moment; the roots are {}", list(.known))]
     NoRoot {
@@ -85,6 +90,15 @@ impl FromStr for Moment {
         };
         if text == "end" {
             return Ok(Moment::End);
+        }
+        if let Some(name) = text.strip_prefix("phase:") {
+            return Ok(Moment::Phase(name.to_owned()));
+        }
+        if let Some(number) = text.strip_prefix("fault:") {
+            return number.parse().map(Moment::Fault).map_err(|_| error());
+        }
+        if let Some(number) = text.strip_prefix("seq:") {
+            return number.parse().map(Moment::Seq).map_err(|_| error());
         }
         for (unit, ns) in [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)] {
             if let Some(number) = text.strip_suffix(unit) {
@@ -139,7 +153,11 @@ mod tests {
         );
         assert_eq!("30ms".parse::<Moment>().unwrap(), Moment::Since(30_000_000));
         assert_eq!("123456".parse::<Moment>().unwrap(), Moment::Clock(123_456));
-        for wrong in ["", "s", "-1s", "NaNs", "1e300s", "soon"] {
+        assert_eq!("seq:7".parse::<Moment>().unwrap(), Moment::Seq(7));
+        assert_eq!("fault:7".parse::<Moment>().unwrap(), Moment::Fault(7));
+        let phase = Moment::Phase("touch".to_owned());
+        assert_eq!("phase:touch".parse::<Moment>().unwrap(), phase);
+        for wrong in ["", "s", "seq:", "fault:-1", "-1s", "NaNs", "1e300s", "soon"] {
             assert!(wrong.parse::<Moment>().is_err(), "{wrong}");
         }
     }

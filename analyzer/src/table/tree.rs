@@ -1,10 +1,10 @@
 //! The tables as a tree, leaves in runs.
 
-use events::{Gva, Hpa, Level};
+use events::{Gfn, Gva, Hpa, Level};
 
 use super::Snapshot;
 use crate::{
-    replay::{LOWEST_ROOT, Pdptes, ShadowPage, ShadowTables, canonical, first_gva},
+    replay::{LOWEST_ROOT, Pdptes, ShadowPage, ShadowTables, Walk, canonical, first_gva},
     text::{
         flags,
         units::{count, page_size, plural, since},
@@ -75,7 +75,7 @@ pub(super) fn title(snapshot: &Snapshot, root: Hpa) -> String {
             };
             format!(
                 "{}, below a PAE root that no record tells{counted}",
-                table(page)
+                table(snapshot.vm.tables(), page)
             )
         }
         Some(page) => format!(
@@ -147,7 +147,7 @@ fn pae(snapshot: &Snapshot, pdptes: &Pdptes, lines: &mut Vec<String>) {
         let gva = index * (root.pages() << 12);
         match snapshot.vm.pdpte_table(*to) {
             Some(child) => {
-                let line = format!("  [{index:>3}] {} {}", Gva(gva), table(child));
+                let line = format!("  [{index:>3}] {} {}", Gva(gva), table(tables, child));
                 lines.push(line);
                 visit(tables, child, gva, root, 2, lines);
             }
@@ -195,7 +195,7 @@ fn visit(
             lines.push(format!(
                 "{indent}[{index:>3}] {} {}",
                 canonical(gva, root),
-                table(child)
+                table(tables, child)
             ));
             visit(tables, child, gva, root, depth + 1, lines);
         } else if spte.is_shadow_present() {
@@ -208,7 +208,7 @@ fn visit(
     lines.extend(run.take().map(|run| leaves(page, run, base, root, &indent)));
 }
 
-fn table(page: &ShadowPage) -> String {
+fn table(tables: &ShadowTables, page: &ShadowPage) -> String {
     let of = if page.info.direct {
         "direct, from gfn"
     } else {
@@ -220,8 +220,12 @@ fn table(page: &ShadowPage) -> String {
     } else {
         "entries"
     };
+    let shared = match tables.parents(page.info.spt).len() {
+        0 | 1 => String::new(),
+        parents => format!(", one of {parents} links to it"),
+    };
     format!(
-        "level {} table {} ({of} {}{unsync}), {} {entries}",
+        "level {} table {} ({of} {}{unsync}), {} {entries}{shared}",
         page.info.level,
         page.info.spt,
         page.info.gfn,
@@ -253,10 +257,36 @@ fn leaves(
         }
         _ => format!("pfn {} and others", spte.pfn()),
     };
+    let gfns = gfns(page, first, last);
     format!(
-        "{indent}[{first:>3}] {gva} {number} x {size} {} {frames}",
+        "{indent}[{first:>3}] {gva} {number} x {size} {} {gfns}{frames}",
         flags::rights(spte)
     )
+}
+
+/// The guest frames that leaves map, where they are known.
+fn gfns(page: &ShadowPage, first: u16, last: u16) -> String {
+    let Some(gfn) = page.leaf_gfn(first) else {
+        return String::new();
+    };
+    let pages = page.info.level.pages();
+    let follows = |index: u16| {
+        let offset = u64::from(index - first).wrapping_mul(pages);
+        page.leaf_gfn(index).map(|gfn| gfn.0) == Some(gfn.0.wrapping_add(offset))
+    };
+    match page.leaf_gfn(last) {
+        _ if first == last => format!("gfn {gfn}, "),
+        Some(end) if (first..=last).all(follows) => format!("gfn {gfn} to {end}, "),
+        _ => format!("gfn {gfn} and others, "),
+    }
+}
+
+/// The guest frame that a walk ended in, where it is known.
+pub(crate) fn gfn(snapshot: &Snapshot, walk: &Walk) -> Option<Gfn> {
+    let (leaf, mapping) = (walk.steps.last()?, walk.mapping?);
+    let page = snapshot.vm.tables().page(leaf.spt)?;
+    let within = mapping.pfn.0 & (mapping.level.pages() - 1);
+    Some(Gfn(page.leaf_gfn(leaf.index)?.0.wrapping_add(within)))
 }
 
 /// The way of one address through the tables of each of `roots`.
@@ -279,7 +309,13 @@ pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
             Some(mapping) => {
                 let hpa = mapping.pfn.hpa().0 | gva.page_offset();
                 let size = page_size(mapping.level.pages());
-                out.push_str(&format!("  gva {gva} is hpa {hpa:#x}, in a {size} leaf\n"));
+                let gpa = match gfn(snapshot, &walk) {
+                    Some(gfn) => format!("gpa {}, ", gfn.gpa(gva.page_offset())),
+                    None => String::new(),
+                };
+                out.push_str(&format!(
+                    "  gva {gva} is {gpa}hpa {hpa:#x}, in a {size} leaf\n"
+                ));
             }
             None => out.push_str(&format!("  gva {gva} is not mapped: an access faults\n")),
         }

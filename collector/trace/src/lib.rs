@@ -21,6 +21,7 @@ mod reader;
 mod records;
 mod segments;
 mod stream;
+mod stretches;
 mod table;
 mod writer;
 
@@ -37,5 +38,6 @@ pub use meta::{
 pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};
 pub use segments::Segment;
+pub use stretches::{Part, Stretch, Stretches};
 pub use table::{ColumnInfo, Row};
 pub use writer::{MetaFile, TraceWriter};

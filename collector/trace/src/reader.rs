@@ -8,7 +8,9 @@ use std::{
 
 use polars::prelude::*;
 
-use crate::{End, Meta, Records, Row, SCHEMA_VERSION, Segment, TraceError, segments};
+use crate::{
+    End, Meta, Part, Records, Row, SCHEMA_VERSION, Segment, Stretches, TraceError, segments,
+};
 
 /// Largest `meta.json` read.
 const MAX_META: u64 = 64 << 20;
@@ -113,14 +115,19 @@ impl Trace {
 
     /// All records of all kinds in the order of their sequence numbers.
     pub fn records(&self) -> Records<'_> {
-        Records::new(self)
+        Records::new(self.stretches(Part::default()))
+    }
+
+    /// What [`Records`] are made of.
+    pub fn stretches(&self, part: Part) -> Stretches<'_> {
+        Stretches::new(self, part)
     }
 
     /// All rows of one kind as one frame; `columns` limits what is decoded.
     pub fn frame<R: Row>(&self, columns: Option<&[&str]>) -> Result<DataFrame, TraceError> {
         let mut whole: Option<DataFrame> = None;
         for segment in self.of_kind(R::KIND) {
-            let frame = self.read_segment::<R>(segment, columns)?;
+            let frame = self.segment::<R>(segment, columns)?;
             match &mut whole {
                 None => whole = Some(frame),
                 Some(whole) => {
@@ -146,7 +153,14 @@ impl Trace {
         }
     }
 
-    fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Segment> {
+    /// The rows of one segment.
+    pub fn segment_rows<R: Row>(&self, segment: &Segment) -> Result<Vec<R>, TraceError> {
+        let frame = self.segment::<R>(segment, None)?;
+        R::from_frame(&frame, &self.path.join(segment.file()))
+    }
+
+    /// The segments of one kind, as they are listed.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Segment> {
         self.segments
             .iter()
             .filter(move |segment| segment.kind == kind)
@@ -165,8 +179,8 @@ impl Trace {
         }
     }
 
-    /// One segment in its columns.
-    pub(crate) fn read_segment<R: Row>(
+    /// One segment in its columns; `columns` limits what is decoded.
+    pub fn segment<R: Row>(
         &self,
         segment: &Segment,
         columns: Option<&[&str]>,

@@ -1,13 +1,16 @@
 //! All kinds merged into the one order of their sequence numbers.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use events::{Gfn, Hpa, Level, Role, Seq, Spte, TimeNs, VmId};
 
 use crate::{
-    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment,
-    Trace, TraceError, WriteRow, stream::Stream,
+    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Stretch,
+    TraceError, WriteRow, stream::Stream,
 };
+
+/// Kinds of record, numbered in the order of [`Record`].
+const KINDS: u8 = 9;
 
 /// A record of any kind.
 #[expect(
@@ -114,15 +117,13 @@ impl Record {
     }
 }
 
-/// Iterator over [`Trace::records`].
+/// The records of some stretches, in order.
 ///
 /// A record gets its number under `mmu_lock` and may reach the ring a little later, so one
 /// stretch of time is held back until the next has been read. What comes later still (a fault
 /// without effect on the tables, closed by the next event of its vCPU) is passed on where it is.
-#[derive(Debug)]
 pub struct Records<'a> {
-    trace: &'a Trace,
-    stretches: std::vec::IntoIter<Vec<&'a Segment>>,
+    stretches: Box<dyn Iterator<Item = Result<Stretch, TraceError>> + Send + 'a>,
     /// Highest number of the stretch held back.
     held: Option<u64>,
     faults: Stream<FaultRow>,
@@ -134,18 +135,16 @@ pub struct Records<'a> {
     writes: Stream<WriteRow>,
     host: Stream<HostRow>,
     losses: Stream<LossRow>,
+    /// The kind that is taken from now, and the lowest number of all others.
+    turn: Option<(u8, Seq)>,
     ended: bool,
 }
 
 impl<'a> Records<'a> {
-    pub(crate) fn new(trace: &'a Trace) -> Self {
-        let mut stretches = BTreeMap::<u32, Vec<&Segment>>::new();
-        for segment in trace.segments() {
-            stretches.entry(segment.segment).or_default().push(segment);
-        }
+    /// Merges stretches that come in order.
+    pub fn new(stretches: impl Iterator<Item = Result<Stretch, TraceError>> + Send + 'a) -> Self {
         Self {
-            trace,
-            stretches: stretches.into_values().collect::<Vec<_>>().into_iter(),
+            stretches: Box::new(stretches),
             held: None,
             faults: Stream::default(),
             entries: Stream::default(),
@@ -156,59 +155,86 @@ impl<'a> Records<'a> {
             writes: Stream::default(),
             host: Stream::default(),
             losses: Stream::default(),
+            turn: None,
             ended: false,
         }
     }
 
-    /// Reads the next stretch and lets go of the one before; `false` after the last.
+    /// Takes the next stretch and lets go of the one before; `false` after the last.
     fn advance(&mut self) -> Result<bool, TraceError> {
-        let segments = self.stretches.next();
-        let until = match &segments {
-            Some(segments) => {
-                let last = segments.iter().map(|segment| segment.seq[1]).max();
-                std::mem::replace(&mut self.held, last)
+        let Some(stretch) = self.stretches.next().transpose()? else {
+            let Some(_) = self.held.take() else {
+                return Ok(false);
+            };
+            let all = Some(u64::MAX);
+            self.faults.load(None, all)?;
+            self.entries.load(None, all)?;
+            self.pages.load(None, all)?;
+            self.roots.load(None, all)?;
+            self.marks.load(None, all)?;
+            self.keyframes.load(None, all)?;
+            self.writes.load(None, all)?;
+            self.host.load(None, all)?;
+            self.losses.load(None, all)?;
+            return Ok(true);
+        };
+        let until = self.held.replace(stretch.last);
+        self.faults.load(stretch.faults, until)?;
+        self.entries.load(stretch.entries, until)?;
+        self.pages.load(stretch.pages, until)?;
+        self.roots.load(stretch.roots, until)?;
+        self.marks.load(stretch.marks, until)?;
+        self.keyframes.load(stretch.keyframes, until)?;
+        self.writes.load(stretch.writes, until)?;
+        self.host.load(stretch.host, until)?;
+        self.losses.load(stretch.losses, until)?;
+        Ok(true)
+    }
+
+    /// The lowest number of a kind of those that were let go.
+    fn front(&mut self, kind: u8) -> Result<Option<Seq>, TraceError> {
+        match kind {
+            0 => self.faults.peek(),
+            1 => self.entries.peek(),
+            2 => self.pages.peek(),
+            3 => self.roots.peek(),
+            4 => self.marks.peek(),
+            5 => self.keyframes.peek(),
+            6 => self.writes.peek(),
+            7 => self.host.peek(),
+            _ => self.losses.peek(),
+        }
+    }
+
+    /// Whose turn it is: the kind with the lowest number, and up to which number of another kind.
+    fn choose(&mut self) -> Result<Option<u8>, TraceError> {
+        // Records of one kind come in runs: then one number is compared, not nine.
+        if let Some((kind, others)) = self.turn
+            && self.front(kind)?.is_some_and(|front| front < others)
+        {
+            return Ok(Some(kind));
+        }
+        let mut lowest: Option<(Seq, u8)> = None;
+        let mut others = Seq(u64::MAX);
+        for kind in 0..KINDS {
+            let Some(front) = self.front(kind)? else {
+                continue;
+            };
+            match lowest {
+                Some((low, _)) if low <= front => others = others.min(front),
+                _ => {
+                    others = lowest.map_or(others, |(low, _)| low);
+                    lowest = Some((front, kind));
+                }
             }
-            None => self.held.take().map(|_| u64::MAX),
-        };
-        let segment = |kind| {
-            segments
-                .iter()
-                .flatten()
-                .find(|segment| segment.kind == kind)
-                .copied()
-        };
-        let trace = self.trace;
-        self.faults.load(trace, segment(FaultRow::KIND), until)?;
-        self.entries.load(trace, segment(EntryRow::KIND), until)?;
-        self.pages.load(trace, segment(PageRow::KIND), until)?;
-        self.roots.load(trace, segment(RootRow::KIND), until)?;
-        self.marks.load(trace, segment(MarkRow::KIND), until)?;
-        self.keyframes
-            .load(trace, segment(KeyframeRow::KIND), until)?;
-        self.writes.load(trace, segment(WriteRow::KIND), until)?;
-        self.host.load(trace, segment(HostRow::KIND), until)?;
-        self.losses.load(trace, segment(LossRow::KIND), until)?;
-        Ok(segments.is_some() || until.is_some())
+        }
+        self.turn = lowest.map(|(_, kind)| (kind, others));
+        Ok(lowest.map(|(_, kind)| kind))
     }
 
     /// The lowest number of those that were let go.
     fn pop(&mut self) -> Result<Option<Record>, TraceError> {
-        let fronts = [
-            self.faults.peek()?,
-            self.entries.peek()?,
-            self.pages.peek()?,
-            self.roots.peek()?,
-            self.marks.peek()?,
-            self.keyframes.peek()?,
-            self.writes.peek()?,
-            self.host.peek()?,
-            self.losses.peek()?,
-        ];
-        let lowest = (0..)
-            .zip(fronts)
-            .filter_map(|(kind, seq)| Some((seq?, kind)))
-            .min();
-        Ok(match lowest.map(|(_, kind)| kind) {
+        Ok(match self.choose()? {
             Some(0) => self.faults.next().map(Record::Fault),
             Some(1) => self.entries.next().map(Record::Entry),
             Some(2) => self.pages.next().map(Record::Page),
@@ -217,8 +243,8 @@ impl<'a> Records<'a> {
             Some(5) => self.page()?.map(Record::Keyframe),
             Some(6) => self.writes.next().map(Record::Write),
             Some(7) => self.host.next().map(Record::Host),
-            Some(8) => self.losses.next().map(Record::Loss),
-            _ => None,
+            Some(_) => self.losses.next().map(Record::Loss),
+            None => None,
         })
     }
 
@@ -267,6 +293,15 @@ impl Iterator for Records<'_> {
             }
         }
         None
+    }
+}
+
+impl fmt::Debug for Records<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records")
+            .field("held", &self.held)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use events::Seq;
 use polars::prelude::*;
 
-use crate::{Row, Segment, Trace, TraceError};
+use crate::{Row, TraceError, stretches::Columns};
 
 /// Rows made at a time.
-const SLICE: usize = 2048;
+const SLICE: usize = 512;
 
 /// See the module.
 #[derive(Debug)]
@@ -40,17 +40,11 @@ impl<R> Default for Stream<R> {
 }
 
 impl<R: Row> Stream<R> {
-    /// Reads the kind's segment of a stretch, if it has one, and lets go of what is numbered up to
+    /// Takes the kind's rows of a stretch, if it has any, and lets go of what is numbered up to
     /// `until`. To be called when all that was let go before has been taken.
-    pub(crate) fn load(
-        &mut self,
-        trace: &Trace,
-        segment: Option<&Segment>,
-        until: Option<u64>,
-    ) -> Result<(), TraceError> {
-        if let Some(segment) = segment {
-            self.path = trace.path().join(segment.file());
-            let frame = trace.read_segment::<R>(segment, None)?;
+    pub(crate) fn load(&mut self, columns: Columns, until: Option<u64>) -> Result<(), TraceError> {
+        if let Some((frame, path)) = columns {
+            self.path = path;
             self.held = match self.held.height() {
                 0 => frame,
                 _ => self.held.vstack(&frame).map_err(failed(&self.path))?,

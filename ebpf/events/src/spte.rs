@@ -88,6 +88,12 @@ impl Spte {
         self.0 & HOST_WRITABLE != 0
     }
 
+    /// The entry as KVM leaves it to protect a guest page table (`spte_write_protect` with
+    /// `pt_protect`): neither the guest nor KVM's fast path may make it writable.
+    pub const fn without_write(self) -> Spte {
+        Spte(self.0 & !(WRITABLE | MMU_WRITABLE))
+    }
+
     /// The entry without the bits that the hardware sets by itself.
     pub const fn without_accessed_dirty(self) -> Spte {
         Spte(self.0 & !(ACCESSED | DIRTY))

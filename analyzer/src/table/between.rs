@@ -1,0 +1,73 @@
+//! Why entries changed between two moments.
+
+use std::collections::{HashMap, HashSet};
+
+use events::{Hpa, PageEvent, Spte};
+use trace::Record;
+
+use super::change::Change;
+
+/// Entries followed at most; later ones have no known cause. Bounds a hostile trace.
+const MAX_PLACES: usize = 4 << 20;
+
+/// What the records between two moments say.
+#[derive(Clone, Debug, Default)]
+pub struct Between {
+    /// The latest record of each entry: the value it tells, and its cause.
+    told: HashMap<Hpa, (Spte, &'static str)>,
+    zapped: HashSet<Hpa>,
+}
+
+impl Between {
+    /// A record of the VM between the two moments.
+    pub(super) fn saw(&mut self, record: &Record) {
+        let (place, spte, cause) = match record {
+            Record::Fault(row) => match (row.sptep, row.spte) {
+                (Some(place), Some(spte)) => (place, spte, "fault"),
+                _ => return,
+            },
+            Record::Entry(row) => (row.sptep, row.spte, row.cause.name()),
+            Record::Page(row) if row.event == PageEvent::Zapped => {
+                if self.zapped.len() < MAX_PLACES {
+                    self.zapped.insert(row.spt);
+                }
+                return;
+            }
+            _ => return,
+        };
+        if self.told.len() < MAX_PLACES || self.told.contains_key(&place) {
+            self.told.insert(place, (spte, cause));
+        }
+    }
+
+    /// Why an entry changed: what its record says; else the zap that took it along, the rule that a
+    /// guest table's frame is write-protected, or the keyframe that first showed it.
+    pub fn cause(&self, change: &Change) -> &'static str {
+        let told = self.told.get(&change.place);
+        if let Some((_, cause)) = told.filter(|(spte, _)| *spte == change.after) {
+            return cause;
+        }
+        if !change.after.is_shadow_present() {
+            if self.zapped.contains(&change.place.table()) {
+                return "zap";
+            }
+            if !change.before.is_leaf(change.level) && self.zapped.contains(&change.before.child())
+            {
+                return "zap_of_child";
+            }
+        }
+        // Hardware's bits, or the write bits that a new guest table takes, come upon what was told.
+        let base = told.map_or(change.before, |(spte, _)| *spte);
+        if base.without_accessed_dirty() == change.after.without_accessed_dirty() {
+            return told.map_or("accessed_dirty", |(_, cause)| cause);
+        }
+        let (base, after) = (
+            base.without_accessed_dirty(),
+            change.after.without_accessed_dirty(),
+        );
+        if base.is_writable() && base.without_write() == after {
+            return "write_protect";
+        }
+        "keyframe"
+    }
+}

@@ -1,0 +1,284 @@
+//! Reading a trace up to some moments.
+
+use std::ops::ControlFlow;
+
+use events::{Seq, TimeNs, VmId};
+use trace::{Part, Record, Trace};
+
+use super::{
+    Between, Moment, Snapshot, SnapshotError, TableError,
+    begin::{Begin, begins},
+};
+use crate::{
+    replay::{Gaps, Replay, ReplayOptions, VmReplay},
+    study::{read_ahead, replay_options},
+};
+
+/// The tables of `vm` at each of some moments, in one reading: from the nearest keyframe before the
+/// earliest of them, where the trace allows it. `progress` gets the number of records read.
+pub fn snapshots(
+    trace: &Trace,
+    vm: VmId,
+    moments: &[Moment],
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Snapshot>, SnapshotError> {
+    Ok(nearest(trace, vm, moments, progress)?.snapshots)
+}
+
+/// The tables at two moments, and what the records between them say of each change.
+pub fn difference(
+    trace: &Trace,
+    vm: VmId,
+    moments: [Moment; 2],
+    progress: &mut dyn FnMut(u64),
+) -> Result<([Snapshot; 2], Between), SnapshotError> {
+    let taken = nearest(trace, vm, &moments, progress)?;
+    let Ok([before, after]) = <[Snapshot; 2]>::try_from(taken.snapshots) else {
+        return Err(TableError::Backwards.into());
+    };
+    if before.seq > after.seq {
+        return Err(TableError::Backwards.into());
+    }
+    Ok(([before, after], taken.between))
+}
+
+/// What one reading gives.
+#[derive(Default)]
+struct Taken {
+    snapshots: Vec<Snapshot>,
+    /// Of what came between the first and the last.
+    between: Between,
+}
+
+fn nearest(
+    trace: &Trace,
+    vm: VmId,
+    moments: &[Moment],
+    progress: &mut dyn FnMut(u64),
+) -> Result<Taken, SnapshotError> {
+    let span = trace.span_ns().unwrap_or_default();
+    for begin in begins(trace, vm, moments, span)? {
+        if let Some(taken) = read(trace, vm, moments, Some(begin), progress)? {
+            return Ok(taken);
+        }
+    }
+    Ok(read(trace, vm, moments, None, progress)?.unwrap_or_default())
+}
+
+/// The same from the first record on, which is what [`snapshots`] must agree with.
+pub fn snapshots_from_the_start(
+    trace: &Trace,
+    vm: VmId,
+    moments: &[Moment],
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Snapshot>, SnapshotError> {
+    let taken = read(trace, vm, moments, None, progress)?;
+    Ok(taken.unwrap_or_default().snapshots)
+}
+
+/// `None` where the tables are not known by the first moment.
+fn read(
+    trace: &Trace,
+    vm: VmId,
+    moments: &[Moment],
+    begin: Option<Begin>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Option<Taken>, SnapshotError> {
+    let span = trace.span_ns().unwrap_or_default();
+    let mut waiting: Vec<(usize, Watch<'_>)> = Vec::new();
+    for (number, moment) in moments.iter().enumerate() {
+        waiting.push((
+            number,
+            Watch {
+                moment,
+                until: moment.time(span)?,
+                faults: begin.as_ref().map_or(0, |begin| begin.faults),
+                now: false,
+            },
+        ));
+    }
+    let part = begin.as_ref().map_or_else(
+        || Part {
+            tables_of: Some(vm),
+            ..Part::default()
+        },
+        |begin| begin.part,
+    );
+    let mut now = Now::new(trace, vm, begin, span[0]);
+    let mut taken: Vec<(usize, Snapshot)> = Vec::new();
+    let mut damage = None;
+    let mut at_last = Vec::new();
+    let mut between = Between::default();
+    read_ahead(trace, part, |record| {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                damage = Some(error);
+                return ControlFlow::Break(());
+            }
+        };
+        now.read += 1;
+        if now.read.is_multiple_of(1 << 16) {
+            progress(now.read);
+        }
+        let due = |(_, watch): &mut (usize, Watch<'_>)| watch.is_before(&record);
+        let due: Vec<_> = waiting.extract_if(.., due).collect();
+        if now.unknown_until.is_some() && !due.is_empty() {
+            return ControlFlow::Break(());
+        }
+        if waiting.is_empty() {
+            at_last = due;
+            return ControlFlow::Break(());
+        }
+        taken.extend(due.iter().map(|(number, _)| (*number, now.snapshot())));
+        if now.apply(&record).is_break() {
+            return ControlFlow::Break(());
+        }
+        if record.vm() == vm {
+            if !taken.is_empty() {
+                between.saw(&record);
+            }
+            waiting.iter_mut().for_each(|(_, watch)| watch.saw(&record));
+        }
+        ControlFlow::Continue(())
+    });
+    if let Some(error) = damage {
+        return Err(error.into());
+    }
+    if now.unknown_until.is_some() {
+        return Ok(None);
+    }
+    for (_, watch) in &waiting {
+        watch.at_end()?;
+    }
+    // The last needs no copy.
+    waiting.extend(at_last);
+    let last = waiting.pop();
+    let copies = waiting.iter().map(|(number, _)| (*number, now.snapshot()));
+    taken.extend(copies);
+    taken.extend(last.map(|(number, _)| (number, now.into_snapshot())));
+    taken.sort_by_key(|(number, _)| *number);
+    Ok(Some(Taken {
+        snapshots: taken.into_iter().map(|(_, snapshot)| snapshot).collect(),
+        between,
+    }))
+}
+
+/// The tables as they are while the trace is read.
+struct Now {
+    vm: VmId,
+    replay: Replay,
+    gaps: Gaps,
+    last: (Seq, TimeNs),
+    start_ns: u64,
+    read: u64,
+    /// The mark of the keyframe that replay begins with, until it has come.
+    unknown_until: Option<Seq>,
+}
+
+impl Now {
+    fn new(trace: &Trace, vm: VmId, begin: Option<Begin>, start_ns: u64) -> Self {
+        let options = ReplayOptions {
+            from_birth: replay_options(trace).from_birth && begin.is_none(),
+            ..replay_options(trace)
+        };
+        let mut replay = Replay::new(options);
+        let roots = begin.iter().flat_map(|begin| &begin.roots);
+        roots.for_each(|row| replay.apply(&Record::Root(row.clone())));
+        Self {
+            vm,
+            replay,
+            gaps: Gaps::default(),
+            last: (Seq(0), TimeNs(start_ns)),
+            start_ns,
+            read: 0,
+            unknown_until: begin.map(|begin| begin.mark),
+        }
+    }
+
+    /// Breaks off where the keyframe that replay begins with does not tell enough.
+    fn apply(&mut self, record: &Record) -> ControlFlow<()> {
+        if matches!(record, Record::Loss(_)) {
+            return ControlFlow::Continue(());
+        }
+        self.gaps.observe(record.seq(), record.time());
+        self.last = (record.seq(), record.time());
+        if record.vm() == self.vm {
+            self.replay.apply(record);
+            if matches!(record, Record::Mark(_)) && self.unknown_until == Some(record.seq()) {
+                let whole = self.replay.vm(self.vm).and_then(VmReplay::whole_since);
+                if whole != self.unknown_until.take() {
+                    self.unknown_until = Some(record.seq());
+                    return ControlFlow::Break(());
+                }
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.with(self.replay.vm(self.vm).cloned())
+    }
+
+    fn into_snapshot(mut self) -> Snapshot {
+        let replay = std::mem::take(&mut self.replay);
+        let vm = replay.into_vm(self.vm);
+        self.with(vm)
+    }
+
+    fn with(&self, vm: Option<VmReplay>) -> Snapshot {
+        let vm = vm.unwrap_or_default();
+        let (seq, time) = self.last;
+        let since = vm.last_keyframe().unwrap_or(Seq(0));
+        Snapshot {
+            missing: self.gaps.missing_between(since, seq),
+            vm,
+            seq,
+            time,
+            start_ns: self.start_ns,
+            read: self.read,
+        }
+    }
+}
+
+/// A moment that has not come yet.
+struct Watch<'a> {
+    moment: &'a Moment,
+    /// For a moment given by time.
+    until: Option<u64>,
+    faults: u64,
+    /// The record that was waited for has been applied.
+    now: bool,
+}
+
+impl Watch<'_> {
+    /// Whether the moment lies before this record.
+    fn is_before(&self, record: &Record) -> bool {
+        if let Moment::Seq(seq) = self.moment {
+            return record.seq().0 > *seq;
+        }
+        self.now || self.until.is_some_and(|until| record.time().0 > until)
+    }
+
+    fn saw(&mut self, record: &Record) {
+        match (self.moment, record) {
+            (Moment::Fault(index), Record::Fault(_)) => {
+                self.now = self.faults == *index;
+                self.faults += 1;
+            }
+            (Moment::Phase(name), Record::Mark(row)) => self.now |= row.name == *name,
+            _ => {}
+        }
+    }
+
+    fn at_end(&self) -> Result<(), TableError> {
+        match self.moment {
+            Moment::Fault(index) if !self.now => Err(TableError::NoFault {
+                index: *index,
+                faults: self.faults,
+            }),
+            Moment::Phase(name) if !self.now => Err(TableError::NoPhase { name: name.clone() }),
+            _ => Ok(()),
+        }
+    }
+}

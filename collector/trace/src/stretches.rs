@@ -1,0 +1,157 @@
+//! A trace in its stretches of time, each kind in its columns.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use events::VmId;
+use polars::prelude::*;
+
+use crate::{
+    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment,
+    Trace, TraceError, WriteRow,
+};
+
+/// Which part of a trace is read. By default all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// First stretch; a segment's number is that of its stretch.
+    pub from: u32,
+    /// Last stretch.
+    pub to: u32,
+    /// Only what changes the tables of this VM: of faults, the guest's entries, the slot and the
+    /// time of each step are null, and the keyframes of other VMs have pages without entries.
+    pub tables_of: Option<VmId>,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            from: 0,
+            to: u32::MAX,
+            tables_of: None,
+        }
+    }
+}
+
+/// What `faults` has for [`Part::tables_of`].
+const FAULTS_OF_TABLES: [&str; 17] = [
+    "seq",
+    "time_ns",
+    "vm",
+    "vcpu",
+    "class",
+    "gva",
+    "error_code",
+    "cr3",
+    "root",
+    "gpa",
+    "sptep",
+    "spte",
+    "level",
+    "created",
+    "reused",
+    "zapped",
+    "total_ns",
+];
+
+/// The rows of one kind in one stretch, and the file that they are from.
+pub(crate) type Columns = Option<(DataFrame, PathBuf)>;
+
+/// One stretch of time.
+#[derive(Debug)]
+pub struct Stretch {
+    /// Highest sequence number, by the list of segments.
+    pub(crate) last: u64,
+    pub(crate) faults: Columns,
+    pub(crate) entries: Columns,
+    pub(crate) pages: Columns,
+    pub(crate) roots: Columns,
+    pub(crate) marks: Columns,
+    pub(crate) keyframes: Columns,
+    pub(crate) writes: Columns,
+    pub(crate) host: Columns,
+    pub(crate) losses: Columns,
+}
+
+/// The stretches of a [`Part`], in order.
+#[derive(Debug)]
+pub struct Stretches<'a> {
+    trace: &'a Trace,
+    part: Part,
+    rest: std::vec::IntoIter<Vec<&'a Segment>>,
+}
+
+impl<'a> Stretches<'a> {
+    pub(crate) fn new(trace: &'a Trace, part: Part) -> Self {
+        let mut stretches = BTreeMap::<u32, Vec<&Segment>>::new();
+        for segment in trace.segments() {
+            if (part.from..=part.to).contains(&segment.segment) {
+                stretches.entry(segment.segment).or_default().push(segment);
+            }
+        }
+        Self {
+            trace,
+            part,
+            rest: stretches.into_values().collect::<Vec<_>>().into_iter(),
+        }
+    }
+
+    fn read(&self, segments: &[&Segment]) -> Result<Stretch, TraceError> {
+        let tables_only = self.part.tables_of.is_some();
+        let faults = tables_only.then_some(FAULTS_OF_TABLES.as_slice());
+        let mut keyframes = self.kind::<KeyframeRow>(segments, None)?;
+        if let (Some(vm), Some((frame, path))) = (self.part.tables_of, &mut keyframes) {
+            *frame = without_other_entries(frame, vm).map_err(|error| TraceError::Encode {
+                path: path.clone(),
+                why: error.to_string(),
+            })?;
+        }
+        Ok(Stretch {
+            last: segments
+                .iter()
+                .map(|segment| segment.seq[1])
+                .max()
+                .unwrap_or_default(),
+            faults: self.kind::<FaultRow>(segments, faults)?,
+            entries: self.kind::<EntryRow>(segments, None)?,
+            pages: self.kind::<PageRow>(segments, None)?,
+            roots: self.kind::<RootRow>(segments, None)?,
+            marks: self.kind::<MarkRow>(segments, None)?,
+            keyframes,
+            writes: self.kind::<WriteRow>(segments, None)?,
+            host: self.kind::<HostRow>(segments, None)?,
+            losses: self.kind::<LossRow>(segments, None)?,
+        })
+    }
+
+    fn kind<R: Row>(
+        &self,
+        segments: &[&Segment],
+        columns: Option<&[&str]>,
+    ) -> Result<Columns, TraceError> {
+        let segment = segments.iter().find(|segment| segment.kind == R::KIND);
+        let Some(segment) = segment else {
+            return Ok(None);
+        };
+        let frame = self.trace.segment::<R>(segment, columns)?;
+        Ok(Some((frame, self.trace.path().join(segment.file()))))
+    }
+}
+
+impl Iterator for Stretches<'_> {
+    type Item = Result<Stretch, TraceError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let segments = self.rest.next()?;
+        Some(self.read(&segments))
+    }
+}
+
+/// A keyframe's rows without the entries of other VMs' pages; the pages stay, for their numbers.
+fn without_other_entries(frame: &DataFrame, vm: VmId) -> PolarsResult<DataFrame> {
+    let vms = frame.column("vm")?.u16()?;
+    if vms.iter().all(|other| other == Some(vm.0)) {
+        return Ok(frame.clone());
+    }
+    let pages = frame.column("index")?.is_null();
+    frame.filter(&(vms.equal(vm.0) | pages))
+}
