@@ -7,7 +7,7 @@ use trace::{EntryRow, HostRow, PageRow, Record, RootRow};
 
 use super::{
     Store,
-    history::{FaultRef, GuestEntry, History, covers},
+    history::{FaultRef, GuestEntry, History, Writer, covers},
     ways::Ways,
 };
 use crate::replay::{CurrentRoot, VmReplay};
@@ -37,8 +37,8 @@ pub struct Act {
     pub changed_total: u64,
     /// Shadow pages that were zapped because of it.
     pub zapped: Vec<PageRow>,
-    /// The first fault that comes back to what it took away, and how much later, ns.
-    pub back: Option<(FaultRef, u64)>,
+    /// Who first made an entry again that it took away, and how much later, ns.
+    pub back: Option<(Writer, u64)>,
     gone: BTreeSet<Hpa>,
     faults: u64,
     is_over: bool,
@@ -146,6 +146,11 @@ impl Act {
     pub(super) fn see(&mut self, record: &Record) {
         let own = self.vcpu();
         match record {
+            Record::Entry(row)
+                if row.spte.is_shadow_present() && self.gone.contains(&row.sptep) =>
+            {
+                self.returns(Writer::of_entry(row));
+            }
             Record::Entry(row) if !self.is_over && self.is_its(row) => {
                 self.changed_total += 1;
                 if self.changed.len() < MAX_CHANGED {
@@ -169,15 +174,19 @@ impl Act {
                 self.faults += 1;
                 // The fault that a store is emulated in comes after it, without a leaf.
                 self.is_over |= Some(row.vcpu) == own && row.sptep.is_some();
-                let is_back = row.sptep.is_some_and(|place| self.gone.contains(&place));
-                if self.back.is_none() && is_back {
-                    let after = row.time_ns.0.saturating_sub(self.record.time().0);
-                    self.back = Some((fault, after));
-                    self.is_over = true;
+                if row.sptep.is_some_and(|place| self.gone.contains(&place)) {
+                    self.returns(Writer::of_fault(fault));
                 }
             }
             _ => {}
         }
+    }
+
+    /// An entry that it took away is there again.
+    fn returns(&mut self, by: Writer) {
+        let after = by.time.0.saturating_sub(self.record.time().0);
+        self.back.get_or_insert((by, after));
+        self.is_over = true;
     }
 
     fn vcpu(&self) -> Option<VcpuId> {
@@ -253,8 +262,8 @@ impl Act {
             "phase": self.phase.as_ref().map(|(name, _)| name), "record": record, "shadow_pages": shadows,
             "stores_since_use": self.stores, "changed": changed, "changed_total": self.changed_total,
             "zapped": zapped,
-            "back": self.back.as_ref().map(|(fault, after)| serde_json::json!({
-                "fault": fault.json(), "after_ns": after,
+            "back": self.back.as_ref().map(|(by, after)| serde_json::json!({
+                "by": by.json(), "after_ns": after,
             })),
         })
     }

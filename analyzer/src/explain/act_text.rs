@@ -5,7 +5,7 @@ use trace::{HostRow, Record, RootRow};
 use super::{
     act::Act,
     bits,
-    change_text::{fault, guest, phase, thread, ways, wrap},
+    change_text::{guest, phase, thread, ways, wrap, writer},
     why,
 };
 use crate::text::{
@@ -75,7 +75,7 @@ fn store(out: &mut String, of: &Act) {
             false => "write-protected",
         };
         out.push_str(&format!(
-            "   gfn {}: level {} table {} shadows it ({state}), entry {} = {:#x} {}\n",
+            "   gfn {}: level {} table {} shadows it ({state})\n   entry {} = {:#x} {}\n",
             store.gpa.gfn(),
             shadow.level,
             shadow.spt,
@@ -145,7 +145,7 @@ fn back(out: &mut String, of: &Act) {
         Some((by, after)) => out.push_str(&format!(
             "   {} later the first of these entries was made again, by {}\n",
             ns(*after),
-            fault(by)
+            writer(by)
         )),
         None => out.push_str("   none of these entries was made again that the trace shows\n"),
     }

@@ -9,6 +9,7 @@ use super::{
     history::{FaultRef, GuestEntry, History, Writer},
     unsync::Period,
     ways::Ways,
+    why::{Why, why},
 };
 use crate::replay::{PageInfo, VmReplay};
 
@@ -49,7 +50,7 @@ pub struct Change {
     pub next: Option<FaultRef>,
     /// That one was told to the guest with P set.
     pub next_was_injected: bool,
-    /// That one's leaf is of the same frame or in the same place.
+    /// That one's leaf stands in the same place.
     pub next_is_its: bool,
     /// Changes of the same cause on the same thread around it, itself included.
     pub together: u64,
@@ -97,9 +98,10 @@ impl Change {
         let page = replay.and_then(|vm| vm.tables().page(row.sptep.table()));
         let index = row.sptep.index();
         let old = row.old.or_else(|| page.map(|page| page.entry(index)));
-        let frame = row
-            .gfn
-            .or_else(|| page.and_then(|page| page.leaf_gfn(index)));
+        let is_leaf = |spte: Spte| spte.is_leaf(row.level);
+        let page_gfn = || page.and_then(|page| page.leaf_gfn(index));
+        let has_frame = is_leaf(row.spte) || old.is_some_and(is_leaf);
+        let frame = row.gfn.or_else(|| page_gfn().filter(|_| has_frame));
         let store = row.vcpu.and_then(|vcpu| history.stores.open(vcpu));
         let table = page.map(|page| page.info);
         let store = store.filter(|store| {
@@ -149,6 +151,30 @@ impl Change {
         }
     }
 
+    /// The fault of its vCPU that was under way.
+    pub fn within(&self) -> Option<FaultRef> {
+        self.next.filter(|next| next.time <= self.row.time_ns)
+    }
+
+    /// Write access is taken since the frame is a guest table: also before a table is synced.
+    pub fn protects(&self) -> bool {
+        let is_sync = self.row.cause == Cause::Sync && self.made.is_some();
+        self.row.cause == Cause::WriteProtect || is_sync
+    }
+
+    /// The record tells a value that stood there already.
+    pub fn is_no_change(&self) -> bool {
+        self.old == Some(self.row.spte)
+    }
+
+    /// Why KVM changed it.
+    pub fn why(&self) -> Why {
+        why(match self.protects() {
+            true => Cause::WriteProtect,
+            false => self.row.cause,
+        })
+    }
+
     /// How long the entry was gone: from the change that emptied it to its next mapping, ns.
     pub fn missing_ns(&self) -> Option<u64> {
         if self.row.spte.is_shadow_present() {
@@ -181,7 +207,7 @@ impl Change {
         serde_json::json!({
             "change": self.index, "seq": row.seq.0, "time_ns": row.time_ns.0, "vm": row.vm.0,
             "vcpu": row.vcpu.map(|vcpu| vcpu.0), "phase": self.phase.as_ref().map(|(name, _)| name),
-            "cause": row.cause.name(), "function": super::why::why(row.cause).function,
+            "cause": row.cause.name(), "function": self.why().function,
             "sptep": row.sptep.0, "level": row.level.0, "gfn": row.gfn.map(|gfn| gfn.0),
             "old": self.old.map(|old| old.0), "old_is_recorded": row.old.is_some(), "spte": row.spte.0,
             "changed": self.old.map(|old| super::bits::changed(old, row.spte, row.level)),
@@ -253,8 +279,7 @@ impl Ahead {
             if of.next.is_none() {
                 of.next = Some(fault);
                 of.next_was_injected = row.class == Class::Guest && row.error_code & 1 != 0;
-                let same_frame = of.row.gfn.is_some() && row.gpa.map(|gpa| gpa.gfn()) == of.row.gfn;
-                of.next_is_its = same_frame || row.sptep == Some(of.row.sptep);
+                of.next_is_its = row.sptep == Some(of.row.sptep);
             }
         }
         if let (Some(guest), None) = (of.guest, of.guest_later) {
@@ -269,7 +294,8 @@ impl Ahead {
             let by = Writer::of_fault(fault);
             of.after.push(After::Stored { by, spte });
             self.has_ended = true;
-        } else if of.ways.lead(row.gva, of.row.level)
+        } else if row.time_ns > of.row.time_ns
+            && of.ways.lead(row.gva, of.row.level)
             && !of
                 .after
                 .iter()
@@ -299,11 +325,9 @@ impl Ahead {
     fn page(&mut self, row: &PageRow) {
         let of = &mut self.change;
         let same_thread = row.vcpu == of.row.vcpu && of.next.is_none();
-        if of.row.cause == Cause::WriteProtect
-            && of.made.is_none()
-            && same_thread
-            && Some(row.gfn) == of.row.gfn
-        {
+        let may_protect = of.row.cause == Cause::WriteProtect
+            || of.row.cause == Cause::Sync && of.period.is_none() && row.event == PageEvent::Sync;
+        if may_protect && of.made.is_none() && same_thread && Some(row.gfn) == of.row.gfn {
             of.made = Some(row.clone());
         }
         if row.spt != of.row.sptep.table() {

@@ -10,7 +10,6 @@ use super::{
     text::cleared,
     unsync::Period,
     ways::Ways,
-    why::why,
 };
 use crate::text::{
     flags,
@@ -20,7 +19,7 @@ use crate::text::{
 /// The story of a change.
 pub(super) fn text(of: &Change) -> String {
     let row = &of.row;
-    let why = why(row.cause);
+    let why = of.why();
     let mut out = format!(
         "Change {} of VM {} on {}, {} after the start (seq {}){}\n  {}: {}\n",
         of.index,
@@ -30,7 +29,7 @@ pub(super) fn text(of: &Change) -> String {
         row.seq.0,
         phase(of.phase.as_ref()),
         row.cause.name(),
-        why.clause,
+        clause(of),
     );
     if of.missing > 0 {
         out.push_str(&format!(
@@ -49,6 +48,19 @@ pub(super) fn text(of: &Change) -> String {
     followed(&mut out, of);
     out.push_str(&format!("\n{}\n", flags::LEGEND));
     out
+}
+
+/// What happened, in one clause.
+fn clause(of: &Change) -> &'static str {
+    match of.row.cause {
+        Cause::Sync if of.protects() => {
+            "before a sync, write access was taken from the guest's table"
+        }
+        Cause::Link if of.is_no_change() => {
+            "the way of a fault that looked a table up, read again: this link stood already"
+        }
+        _ => of.why().clause,
+    }
 }
 
 /// `vCPU 0`, or that it was none.
@@ -113,23 +125,23 @@ pub(super) fn ways(out: &mut String, ways: &Ways) {
 
 /// The guest's entry, as lines.
 pub(super) fn guest(out: &mut String, guest: &GuestEntry, time: TimeNs) {
-    let known = match &guest.known {
-        None => "what stands there was never seen".to_owned(),
+    out.push_str(&format!(
+        "   the guest's entry {} at gpa {}:\n",
+        guest.index, guest.place
+    ));
+    match &guest.known {
+        None => out.push_str("      what stands there was never seen\n"),
         Some((gpte, source)) => {
             let from = match source {
                 Source::Store(seq, at) => {
                     let before = ns(time.0.saturating_sub(at.0));
                     format!("stored {before} before (seq {})", count(seq.0))
                 }
-                Source::Walk(of) => format!("as {} read it", fault(of)),
+                Source::Walk(of) => format!("read by {}", fault(of)),
             };
-            format!("{}, {from}", bits::guest(*gpte))
+            out.push_str(&format!("      {}\n      {from}\n", bits::guest(*gpte)));
         }
-    };
-    out.push_str(&format!(
-        "   the guest's entry {} at gpa {}:\n      {known}\n",
-        guest.index, guest.place
-    ));
+    }
     if let Some(before) = guest.before {
         out.push_str(&format!("      before that {}\n", bits::guest(before)));
     }
@@ -145,21 +157,18 @@ fn which(out: &mut String, of: &Change) {
             row.level
         )),
         Some(table) => {
-            let behind = match table.direct {
-                true => "direct: no guest table behind it, from",
-                false => "shadows",
-            };
-            let unsync = match table.unsync {
-                true => ", unsync",
-                false => "",
-            };
             out.push_str(&format!(
-                "   entry {} of level {} table {} ({behind} gfn {}{unsync}), at {place}\n",
+                "   entry {} of level {} table {}, at {place}\n",
                 place.index(),
                 table.level,
-                table.spt,
-                table.gfn
+                table.spt
             ));
+            let behind = match (table.direct, table.unsync) {
+                (true, _) => "is direct, with no guest table behind it: it maps from",
+                (false, true) => "is unsync, and shadows the guest's table at",
+                (false, false) => "shadows the guest's table at",
+            };
+            out.push_str(&format!("   the table {behind} gfn {}\n", table.gfn));
             ways(out, &of.ways);
         }
     }
@@ -168,9 +177,9 @@ fn which(out: &mut String, of: &Change) {
         if matches!(row.cause, Cause::Sync | Cause::Invlpg) {
             match &of.guest_later {
                 Some((gpte, by)) => out.push_str(&format!(
-                    "      stores to an unsync table are not seen; {} read {} there\n",
-                    fault(by),
-                    bits::guest(*gpte)
+                    "      stores to an unsync table are not seen; later there stood\n      {}\n      read by {}\n",
+                    bits::guest(*gpte),
+                    fault(by)
                 )),
                 None => out.push_str(
                     "      stores to an unsync table are not seen, and no later walk read it\n",
@@ -215,12 +224,14 @@ fn behind(out: &mut String, of: &Change) {
     let before = out.len();
     match row.cause {
         Cause::GuestWrite => store(out, of),
-        Cause::Sync => {
-            if let Some(of_page) = &of.period {
+        Cause::Sync => match (&of.made, &of.period) {
+            (Some(made), _) => protected_by(out, of, made),
+            (None, Some(of_page)) => {
                 period(out, of_page);
+                synced_by(out, of);
             }
-            synced_by(out, of);
-        }
+            (None, None) => out.push_str("   that its table was unsync is not in the trace\n"),
+        },
         Cause::Invlpg => {
             if let Some(of_page) = &of.period {
                 period(out, of_page);
@@ -252,11 +263,21 @@ fn behind(out: &mut String, of: &Change) {
                 ));
             }
         }
-        Cause::Link | Cause::Mmio | Cause::Other => {
-            if let Some(by) = of.next.filter(|_| row.cause != Cause::Other) {
+        Cause::Link => {
+            if let Some(by) = of.within() {
                 out.push_str(&format!("   on the way of {}\n", fault(&by)));
             }
         }
+        Cause::Mmio => match of.within() {
+            Some(by) if of.ways.lead(by.gva, row.level) => {
+                out.push_str(&format!("   on the way of {}\n", fault(&by)));
+            }
+            _ => wrap(
+                out,
+                "by no fault on its address: a sync of its table wrote the marker again, or it was mapped ahead",
+            ),
+        },
+        Cause::Other => {}
     }
     if out.len() == before {
         out.push_str("   nothing that the trace shows\n");
@@ -380,19 +401,39 @@ fn protected_by(out: &mut String, of: &Change, made: &PageRow) {
         made.spt,
         count(made.seq.0)
     ));
-    if let Some(next) = of.next {
+    if let Some(next) = of.within() {
         out.push_str(&format!("   on the way of {}\n", fault(&next)));
     }
 }
 
 fn dropped_by(out: &mut String, of: &Change) {
-    match (of.next.filter(|_| of.next_is_its), of.before) {
-        (Some(next), _) => out.push_str(&format!("   {} maps in its place\n", fault(&next))),
-        (None, Some(before)) => out.push_str(&format!(
-            "   {} mapped the frame once more than KVM keeps track of (__rmap_add)\n",
-            fault(&before)
-        )),
-        (None, None) => {}
+    let link = of.after.first().and_then(|after| match after {
+        After::Stored { by, spte } if by.by == By::Change(Cause::Link) => Some((by, spte)),
+        _ => None,
+    });
+    match (of.within(), of.before) {
+        (Some(next), _) if of.next_is_its => {
+            out.push_str(&format!(
+                "   {} maps another frame in its place\n",
+                fault(&next)
+            ));
+        }
+        (Some(next), _) if link.is_some_and(|(by, _)| by.seq < next.seq) => wrap(
+            out,
+            &format!(
+                "a table takes the large page's place (__link_shadow_page), on the way of {}",
+                fault(&next)
+            ),
+        ),
+        (_, Some(before)) if before.gfn.is_some() && before.gfn == of.row.gfn => wrap(
+            out,
+            &format!(
+                "{} mapped the frame once more than KVM keeps track of, so __rmap_add dropped all its entries, \
+                 the new one too",
+                fault(&before)
+            ),
+        ),
+        _ => {}
     }
 }
 
@@ -429,20 +470,23 @@ fn followed(out: &mut String, of: &Change) {
     }
 }
 
-/// One sentence as lines of text.
+/// One sentence as lines of text, below a step.
 pub(super) fn wrap(out: &mut String, sentence: &str) {
-    let mut width = usize::MAX;
+    wrap_at(out, sentence, 3);
+}
+
+/// One sentence as lines of text, so many columns in.
+pub(super) fn wrap_at(out: &mut String, sentence: &str, indent: usize) {
+    let mut line = String::new();
     for word in sentence.split_whitespace() {
-        if width.saturating_add(word.len()) > 94 {
-            if width != usize::MAX {
-                out.push('\n');
-            }
-            out.push_str("  ");
-            width = 2;
+        if !line.is_empty() && indent + line.len() + word.len() >= 99 {
+            out.push_str(&format!("{:indent$}{line}\n", ""));
+            line.clear();
         }
-        out.push(' ');
-        out.push_str(word);
-        width += word.len() + 1;
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
     }
-    out.push('\n');
+    out.push_str(&format!("{:indent$}{line}\n", ""));
 }

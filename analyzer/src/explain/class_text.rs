@@ -4,7 +4,7 @@ use events::{Class, Gpa, PageEvent, Spte};
 
 use super::{
     Explanation, PageChange, Unsynced,
-    change_text::{thread, wrap, writer},
+    change_text::{thread, wrap, wrap_at, writer},
     why,
 };
 use crate::text::{
@@ -33,7 +33,7 @@ pub(super) fn why_so(of: &Explanation) -> String {
         Class::Spurious => spurious(of),
         Class::Retried => retried(of),
     };
-    wrap(&mut out, &words);
+    wrap_at(&mut out, &words, 4);
     out
 }
 
@@ -102,9 +102,7 @@ fn write_protected(of: &Explanation) -> String {
         Some(_) => "the leaf had to stay read-only, since a shadow page of the frame forbids to write it: KVM \
              emulated the store (RET_PF_EMULATE, from 6.12 RET_PF_WRITE_PROTECTED)"
             .to_owned(),
-        None => "the frame is write-tracked, since KVM shadows it as a table above level 1, or its unsync \
-             was refused (page_fault_handle_page_track): KVM emulated the store"
-            .to_owned(),
+        None => tracked(of),
     };
     for page in zapped {
         words.push_str(&match (&of.store, page.stores) {
@@ -125,6 +123,25 @@ fn write_protected(of: &Explanation) -> String {
         });
     }
     words
+}
+
+/// Why the store to the frame could not be let through.
+fn tracked(of: &Explanation) -> String {
+    let upper = of.shadows_of_frame.iter().find(|(_, level, _)| level.0 > 1);
+    match (upper, of.shadows_of_frame.is_empty()) {
+        (Some((spt, level, _)), _) => format!(
+            "the frame is a guest table that level {level} table {spt} shadows, so it is write-tracked \
+             (page_fault_handle_page_track): only tables of level 1 may go unsync. KVM emulated the store"
+        ),
+        (None, false) => "the frame is a guest table of level 1, and it was not let go unsync \
+             (mmu_try_to_unsync_pages): KVM emulated the store"
+            .to_owned(),
+        (None, true) => {
+            "KVM emulated the store; by the time of the record no shadow page of the frame is \
+             known any more"
+                .to_owned()
+        }
+    }
 }
 
 fn mmio(of: &Explanation) -> String {
@@ -195,10 +212,17 @@ pub(super) fn unsynced(out: &mut String, of: &Explanation) {
 }
 
 fn unsynced_page(out: &mut String, page: &Unsynced, gpa: Option<Gpa>) {
-    out.push_str(&format!(
-        "   the guest's table at gfn {:#x} is writable for the guest now: level {} table {} went unsync (seq {})\n",
-        page.page.gfn, page.page.level, page.page.spt, count(page.period.seq.0)
-    ));
+    wrap(
+        out,
+        &format!(
+            "the guest's table at gfn {:#x} is writable for the guest now: level {} table {} went unsync \
+             (seq {})",
+            page.page.gfn,
+            page.page.level,
+            page.page.spt,
+            count(page.period.seq.0)
+        ),
+    );
     if let Some(gpa) = gpa.filter(|gpa| gpa.gfn().0 == page.page.gfn) {
         let entry = (gpa.0 & 0xfff) / 8;
         out.push_str(&format!(

@@ -29,6 +29,8 @@ pub struct FaultRef {
     pub gva: Gva,
     /// The guest's CR3 then.
     pub cr3: Gpa,
+    /// The guest's frame, where there is one.
+    pub gfn: Option<Gfn>,
 }
 
 impl FaultRef {
@@ -41,6 +43,7 @@ impl FaultRef {
             class: row.class,
             gva: row.gva,
             cr3: row.cr3,
+            gfn: row.gpa.map(Gpa::gfn),
         }
     }
 

@@ -278,7 +278,10 @@ impl Watch {
             }
         }
         let is_link = row.spte.is_shadow_present() && !row.spte.is_leaf(row.level);
-        if is_link && row.spte.child() == spt {
+        let before = replay.and_then(|vm| vm.tables().entry(row.sptep));
+        let stood =
+            before.is_some_and(|before| before.is_shadow_present() && before.child() == spt);
+        if is_link && row.spte.child() == spt && !stood {
             life.links_total += 1;
             if life.links.len() < MAX_TOLD {
                 life.links.push(Link {

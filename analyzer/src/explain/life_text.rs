@@ -128,12 +128,13 @@ fn used(out: &mut String, of: &Life) {
         ));
     }
     for (cause, number) in &of.changes {
-        out.push_str(&format!(
-            "   {} by {}: {}\n",
+        let words = format!(
+            "{} by {}: {}",
             plural(*number, "change"),
             cause.name(),
             why::why(*cause).clause
-        ));
+        );
+        wrap(out, &words);
     }
     if of.reused > 0 {
         out.push_str(&format!(
