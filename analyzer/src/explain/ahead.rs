@@ -1,6 +1,6 @@
 //! What comes after a fault, as far as it belongs to it.
 
-use events::{Cause, Gva, Level, PageEvent};
+use events::{Cause, Class, Gva, Level, PageEvent};
 use trace::{EntryRow, FaultRow, PageRow, Record};
 
 use super::{Explanation, Followed, PageChange, history::History, stores::Late};
@@ -61,7 +61,8 @@ impl Ahead {
             Record::Fault(row) => self.fault(row),
             Record::Write(row) => {
                 let gfn = self.explanation.gpa().map(events::Gpa::gfn);
-                self.stores += u32::from(gfn == Some(row.gpa.gfn()));
+                let own = u32::from(gfn == Some(row.gpa.gfn()));
+                self.stores = self.stores.saturating_add(own);
             }
             _ => {}
         }
@@ -72,6 +73,9 @@ impl Ahead {
             match row.cause {
                 Cause::Prefetch => prefetched(&mut self.explanation, row),
                 Cause::GuestWrite => {}
+                Cause::Reread if self.fault.class == Class::Retried => {
+                    self.explanation.reread.get_or_insert_with(|| row.clone());
+                }
                 // A fault's links come before it: these are the next one's.
                 _ => self.at_fault = false,
             }

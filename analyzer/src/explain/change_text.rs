@@ -252,11 +252,8 @@ fn behind(out: &mut String, of: &Change) {
         Cause::Fault => dropped_by(out, of),
         Cause::Reread => {
             host(out, of);
-            if let Some(by) = of
-                .next
-                .or(of.before)
-                .filter(|by| by.class == Class::Retried)
-            {
+            let mut around = [of.before, of.within()].into_iter().flatten();
+            if let Some(by) = around.find(|by| by.class == Class::Retried) {
                 out.push_str(&format!(
                     "   read again after {}, which KVM gave up\n",
                     fault(&by)

@@ -184,8 +184,12 @@ fn spurious(of: &Explanation) -> String {
 
 fn retried(of: &Explanation) -> String {
     let told = "RET_PF_RETRY: KVM gave the fault up without a store, and the guest takes it again";
-    match &of.act {
-        Some(act) => format!(
+    let reread = of
+        .reread
+        .as_ref()
+        .filter(|row| !row.spte.is_shadow_present());
+    match (&of.act, reread) {
+        (Some(act), _) => format!(
             "{told}; meanwhile {} (gfn {} and {} in all, on {}, seq {}), so the frame that was looked up may \
              not be its frame any more (mmu_invalidate_retry)",
             why::act(act.event),
@@ -194,7 +198,12 @@ fn retried(of: &Explanation) -> String {
             thread(act.vcpu.map(|vcpu| vcpu.0)),
             count(act.seq.0)
         ),
-        None => format!(
+        (None, Some(row)) => format!(
+            "{told}. Read again afterwards (seq {}), its entry is empty: meanwhile the host took the frame away, \
+             as the lookup itself does where it copies the host's page on write (mmu_invalidate_retry)",
+            count(row.seq.0)
+        ),
+        (None, None) => format!(
             "{told}. Either an mmu-notifier moved while the frame was looked up (mmu_invalidate_seq), or the \
              guest changed its entry, or the root was dropped, or the frame is still being read in"
         ),

@@ -341,6 +341,7 @@ impl Finder {
                 .collect(),
             zapped_after: Vec::new(),
             act: act.cloned(),
+            reread: None,
             on_the_way: on_the_way.into_iter().map(|(page, _)| page).collect(),
             shadows_of_frame,
             followed: Vec::new(),

@@ -31,6 +31,8 @@ pub struct FaultRef {
     pub cr3: Gpa,
     /// The guest's frame, where there is one.
     pub gfn: Option<Gfn>,
+    /// When its leaf was stored, as far as its steps tell; otherwise its end.
+    pub stored: TimeNs,
 }
 
 impl FaultRef {
@@ -44,6 +46,7 @@ impl FaultRef {
             gva: row.gva,
             cr3: row.cr3,
             gfn: row.gpa.map(Gpa::gfn),
+            stored: stored_at(row),
         }
     }
 
@@ -54,6 +57,27 @@ impl FaultRef {
             "class": self.class.name(), "gva": self.gva.0,
         })
     }
+}
+
+/// When a fault's leaf was stored.
+fn stored_at(row: &FaultRow) -> TimeNs {
+    let before = [
+        row.exit_ns,
+        row.walk_ns,
+        row.pfn_ns,
+        row.tables_ns,
+        row.pfn_tables_ns,
+    ];
+    let passed = match row.write_ns {
+        Some(write) => before
+            .into_iter()
+            .flatten()
+            .chain([write])
+            .map(u64::from)
+            .sum(),
+        None => u64::from(row.total_ns),
+    };
+    TimeNs(row.time_ns.0.saturating_add(passed))
 }
 
 /// Who stored an entry last.
@@ -92,7 +116,7 @@ impl Writer {
     pub(super) fn of_fault(fault: FaultRef) -> Self {
         Self {
             seq: fault.seq,
-            time: fault.time,
+            time: fault.stored,
             vcpu: Some(fault.vcpu),
             by: By::Fault(fault),
         }

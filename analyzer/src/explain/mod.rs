@@ -137,6 +137,8 @@ pub struct Explanation {
     pub zapped_after: Vec<PageChange>,
     /// What the host did between the fault's beginning and its record.
     pub act: Option<HostRow>,
+    /// For a fault that was given up: its address's entry as it was read again afterwards.
+    pub reread: Option<EntryRow>,
     /// What came next.
     pub followed: Vec<Followed>,
     /// Missing records since the tables were last known to be right.
@@ -326,6 +328,9 @@ impl Explanation {
             "before": self.before.map(|before| before.0),
             "stored_before": self.writer.map(|writer| writer.json()),
             "unsync": self.unsync.iter().map(Unsynced::json).collect::<Vec<_>>(),
+            "read_again": self.reread.as_ref().map(|row| serde_json::json!({
+                "seq": row.seq.0, "sptep": row.sptep.0, "spte": row.spte.0,
+            })),
             "zapped_after": self.zapped_after, "host": self.act.as_ref().map(act::host_json),
             "shadow_walk": shadow, "pages": self.on_the_way, "followed": followed,
             "missing_records_since_keyframe": self.missing,
