@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::Args;
-use events::{Class, Gva};
+use events::{Cause, Class, Gva, Hpa, Seq};
 
 use super::{Failure, Source, output, progress::Progress};
 use crate::{
@@ -19,9 +19,10 @@ pub struct ExplainArgs {
     source: Source,
     #[command(flatten)]
     which: Which,
-    /// With --gva or --class: which of them, counted from 0
-    #[arg(long, value_name = "K", default_value_t = 0, conflicts_with = "fault")]
-    nth: u64,
+    /// With --gva, --class, --cause or --page: which of them, counted from 0 [default: the first;
+    /// of a class, the first that is the workload's own work]
+    #[arg(long, value_name = "K", conflicts_with_all = ["fault", "change", "seq"])]
+    nth: Option<u64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,6 +40,20 @@ struct Which {
     /// A fault of this class: guest, shadow, write_protected, unsync, mmio, fast, spurious, retried
     #[arg(long, value_name = "CLASS", value_parser = class)]
     class: Option<Class>,
+    /// The change of an entry of this number among the VM's, counted from 0
+    #[arg(long, value_name = "N")]
+    change: Option<u64>,
+    /// A change of this cause: link, prefetch, other, reread, guest_write, sync, invlpg, host_unmap,
+    /// dirty_log, write_protect, fault, memslot, mmio
+    #[arg(long, value_name = "CAUSE", value_parser = cause)]
+    cause: Option<Cause>,
+    /// The record of this sequence number: a fault, a change, an event of a page, a store, an act of
+    /// the host, a root, a mark
+    #[arg(long, value_name = "S")]
+    seq: Option<u64>,
+    /// The life of the shadow page at this host-physical address
+    #[arg(long, value_name = "SPT", value_parser = page)]
+    page: Option<Hpa>,
 }
 
 /// `0x` and hexadecimal digits, or decimal ones.
@@ -57,16 +72,42 @@ fn class(text: &str) -> Result<Class, String> {
     Class::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
+fn cause(text: &str) -> Result<Cause, String> {
+    let names: Vec<_> = Cause::ALL.into_iter().map(Cause::name).collect();
+    Cause::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
+}
+
+fn page(text: &str) -> Result<Hpa, String> {
+    address(text).map(|Gva(raw)| Hpa(raw))
+}
+
 impl ExplainArgs {
     fn selector(&self) -> Result<Selector, Failure> {
-        match (self.which.fault, self.which.gva, self.which.class) {
-            (Some(index), ..) => Ok(Selector::Index(index)),
-            (_, Some(gva), _) => Ok(Selector::Gva(gva, self.nth)),
-            (.., Some(class)) => Ok(Selector::Class(class, self.nth)),
-            _ => Err(Failure::usage(anyhow!(
-                "which fault? --fault N, --gva ADDR or --class CLASS"
-            ))),
-        }
+        let Which {
+            fault,
+            gva,
+            class,
+            change,
+            cause,
+            seq,
+            page,
+        } = self.which;
+        let nth = self.nth.unwrap_or(0);
+        let chosen = [
+            fault.map(Selector::Index),
+            gva.map(|gva| Selector::Gva(gva, nth)),
+            class.map(|class| Selector::Class(class, self.nth)),
+            change.map(Selector::Change),
+            cause.map(|cause| Selector::Cause(cause, nth)),
+            seq.map(|seq| Selector::Seq(Seq(seq))),
+            page.map(|spt| Selector::Page(spt, nth)),
+        ];
+        chosen.into_iter().flatten().next().ok_or_else(|| {
+            Failure::usage(anyhow!(
+                "explain what? --fault N, --gva ADDR, --class CLASS, --change N, --cause CAUSE, --seq S or \
+                 --page SPT"
+            ))
+        })
     }
 
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
@@ -74,14 +115,14 @@ impl ExplainArgs {
         let trace = self.source.open()?;
         let vm = self.source.one_vm(&trace)?;
         let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
-        let explanation = explain::find(&trace, vm, selector, &mut |done| progress.at(done))?;
+        let told = explain::find(&trace, vm, selector, &mut |done| progress.at(done))?;
         drop(progress);
         if self.json {
-            output::print_json(&explanation.json())?;
+            output::print_json(&told.json())?;
             return Ok(ExitCode::SUCCESS);
         }
         let warning = verdict::cut(&trace).map(|line| format!("{}\n", output::line(&line)));
-        output::print(&(warning.unwrap_or_default() + &explain::text(&explanation)))?;
+        output::print(&(warning.unwrap_or_default() + &told.text()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -69,8 +69,7 @@ fn code(error: &anyhow::Error) -> Code {
     if let Some(StudyError::NoVm { .. } | StudyError::SeveralVms { .. }) = error.downcast_ref() {
         return Code::Usage;
     }
-    if error.is::<TableError>()
-        || matches!(error.downcast_ref(), Some(ExplainError::NoSuchFault { .. }))
+    if error.is::<TableError>() || matches!(error.downcast_ref(), Some(ExplainError::NoSuch { .. }))
     {
         return Code::Usage;
     }

@@ -1,86 +1,42 @@
-//! Finding a fault, and gathering what surrounds it.
+//! Finding what was asked for, and gathering what surrounds it.
 
 use std::collections::BTreeMap;
 
-use events::{Cause, Class, Gpa, Gva, Hpa, Level, Seq, VcpuId, VmId};
+use events::{Gpa, HostEvent, Hpa, Level, PageEvent, Seq, Spte, VcpuId, VmId};
 use trace::{EntryRow, FaultRow, PageRow, Record, Trace};
 
 use super::{
-    ExplainError, Explanation, Followed, PageChange, Store,
+    Census, ExplainError, Explanation, PageChange, Period, Selector, Store, Told, Unsynced,
+    act::Act,
+    ahead, change,
+    change::Change,
     guest::{self, guest_walk},
-    stores::{Late, Stores},
+    history::{History, Writer},
+    life::{Watch, feed},
+    select::own_work,
 };
 use crate::{
     replay::{Gaps, Replay, Walk},
     study::replay_options,
 };
 
-/// Which fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// By its number among the faults of the VM, from 0, in the order of the trace.
-    Index(u64),
-    /// The `nth` fault, from 0, on the 4 KiB page of an address.
-    Gva(Gva, u64),
-    /// The `nth` fault, from 0, of a class.
-    Class(Class, u64),
-}
-
-impl Selector {
-    fn matches(self, row: &FaultRow) -> bool {
-        match self {
-            Selector::Index(_) => true,
-            Selector::Gva(gva, _) => row.gva.0 >> 12 == gva.0 >> 12,
-            Selector::Class(class, _) => row.class == class,
-        }
-    }
-
-    fn nth(self) -> u64 {
-        match self {
-            Selector::Index(nth) | Selector::Gva(_, nth) | Selector::Class(_, nth) => nth,
-        }
-    }
-}
-
-impl std::fmt::Display for Selector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Selector::Index(index) => write!(f, "number {index}, counted from 0"),
-            Selector::Gva(gva, nth) => {
-                write!(f, "number {nth}, counted from 0, on the page of gva {gva}")
-            }
-            Selector::Class(class, nth) => {
-                write!(f, "number {nth}, counted from 0, of class {}", class.name())
-            }
-        }
-    }
-}
-
-/// Records read behind the fault to see what followed.
-const LOOK_AHEAD: u32 = 20_000;
-/// Later faults nearby that are told.
-const NEXT_FAULTS: usize = 3;
-/// Neighbours mapped ahead: KVM's `PTE_PREFETCH_NUM` is 8, the fault's own included.
-const MAX_PREFETCHED: usize = 7;
 /// Page events kept for a vCPU between two faults.
 const MAX_CHANGES: usize = 64;
 
-/// Finds a fault of `vm`. `progress` gets the number of records read so far, now and then.
+/// Finds something of `vm`. `progress` gets the number of records read so far, now and then.
 pub fn find(
     trace: &Trace,
     vm: VmId,
     selector: Selector,
     progress: &mut dyn FnMut(u64),
-) -> Result<Explanation, ExplainError> {
-    let mut finder = Finder {
-        vm,
-        replay: Replay::new(replay_options(trace)),
-        gaps: Gaps::default(),
-        changes: BTreeMap::new(),
-        stores: Stores::default(),
-        faults: 0,
-        matching: 0,
-    };
+) -> Result<Told, ExplainError> {
+    if let Selector::Page(spt, _) = selector {
+        return life(trace, vm, spt, selector, progress);
+    }
+    let mut finder = Finder::new(trace, vm, selector);
+    if let Selector::Class(class, None) = selector {
+        finder.preferred = own_work(trace, vm, class)?;
+    }
     let mut records = trace.records();
     let mut read = 0;
     for record in records.by_ref() {
@@ -89,35 +45,145 @@ pub fn find(
         if u64::is_multiple_of(read, 1 << 16) {
             progress(read);
         }
-        if let Some(fault) = finder.next(&record, selector) {
-            let mut explanation = finder.explanation(trace, fault);
-            look_ahead(vm, &mut explanation, &mut records);
-            return Ok(explanation);
+        let Some(found) = finder.next(&record) else {
+            continue;
+        };
+        let start_ns = trace.span_ns().map_or(0, |[start, _]| start);
+        // Damage further on does not matter: what was asked for is told.
+        let later = records
+            .map_while(Result::ok)
+            .filter(|record| record.vm() == vm);
+        let later = later.filter(|record| !matches!(record, Record::Loss(_)));
+        return match found {
+            Found::Fault(row, before) => {
+                let mut explanation = finder.explanation(trace, row, before);
+                explanation.start_ns = start_ns;
+                let mut ahead = ahead::Ahead::new(explanation, &finder.history);
+                let _ = later.take(ahead::LOOK_AHEAD).try_for_each(|record| {
+                    ahead.see(&record);
+                    (!ahead.is_done()).then_some(())
+                });
+                Ok(Told::Fault(Box::new(ahead.done())))
+            }
+            Found::Change(mut change) => {
+                change.start_ns = start_ns;
+                change.missing = finder.missing(change.row.seq);
+                let mut ahead = change::Ahead::new(*change, finder.history.count);
+                let _ = later.take(change::LOOK_AHEAD).try_for_each(|record| {
+                    ahead.see(&record);
+                    (!ahead.is_done()).then_some(())
+                });
+                Ok(Told::Change(Box::new(ahead.done())))
+            }
+            Found::Act(mut act) => {
+                act.start_ns = start_ns;
+                let _ = later.take(change::LOOK_AHEAD).try_for_each(|record| {
+                    act.see(&record);
+                    (!act.is_done()).then_some(())
+                });
+                Ok(Told::Act(act))
+            }
+            Found::Page(spt) => life(trace, vm, spt, selector, progress),
+        };
+    }
+    Err(finder.nothing())
+}
+
+/// The life of the page at `spt` that `selector` means.
+fn life(
+    trace: &Trace,
+    vm: VmId,
+    spt: Hpa,
+    selector: Selector,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Told, ExplainError> {
+    let mut watch = Watch::new(spt);
+    let mut replay = Replay::new(replay_options(trace));
+    let mut history = History::default();
+    let mut gaps = Gaps::default();
+    let mut census = Census::default();
+    let mut read = 0;
+    for record in trace.records() {
+        let record = record?;
+        read += 1;
+        if u64::is_multiple_of(read, 1 << 16) {
+            progress(read);
+        }
+        if matches!(record, Record::Loss(_)) {
+            continue;
+        }
+        gaps.observe(record.seq(), record.time());
+        if record.vm() == vm {
+            census.add(&record);
+            feed(&mut watch, &record, &mut replay, &mut history);
         }
     }
-    let Finder {
-        faults, matching, ..
-    } = finder;
-    Err(ExplainError::NoSuchFault {
+    let (lives, total) = watch.done();
+    let life = lives.into_iter().find(|life| match selector {
+        Selector::Seq(seq) => life.has(seq),
+        _ => life.number == selector.nth(),
+    });
+    let Some(mut life) = life else {
+        return Err(nothing(selector, total, &census));
+    };
+    life.start_ns = trace.span_ns().map_or(0, |[start, _]| start);
+    let until = life.end.as_ref().map_or(Seq(u64::MAX), |end| end.at.seq);
+    life.missing = gaps.missing_between(life.first.seq, until);
+    Ok(Told::Life(Box::new(life)))
+}
+
+fn nothing(selector: Selector, matching: u64, census: &Census) -> ExplainError {
+    ExplainError::NoSuch {
+        kind: selector.kind(),
         wanted: selector.to_string(),
-        faults,
         matching,
-    })
+        choice: census.choice(selector),
+    }
+}
+
+/// What was asked for, with what must be read before it takes effect.
+enum Found {
+    /// With the entry that stood in its leaf's place.
+    Fault(Box<FaultRow>, Option<Spte>),
+    Change(Box<Change>),
+    Act(Box<Act>),
+    Page(Hpa),
 }
 
 struct Finder {
     vm: VmId,
+    selector: Selector,
+    /// The fault that is meant, where it is known beforehand.
+    preferred: Option<Seq>,
     replay: Replay,
     gaps: Gaps,
-    changes: BTreeMap<VcpuId, Vec<PageChange>>,
-    stores: Stores,
-    faults: u64,
+    changes: BTreeMap<VcpuId, Vec<(PageChange, PageRow)>>,
+    history: History,
+    census: Census,
     matching: u64,
 }
 
 impl Finder {
-    /// Applies a record; gives the fault if it is the one.
-    fn next(&mut self, record: &Record, selector: Selector) -> Option<FaultRow> {
+    fn new(trace: &Trace, vm: VmId, selector: Selector) -> Self {
+        Self {
+            vm,
+            selector,
+            preferred: None,
+            replay: Replay::new(replay_options(trace)),
+            gaps: Gaps::default(),
+            changes: BTreeMap::new(),
+            history: History::default(),
+            census: Census::default(),
+            matching: 0,
+        }
+    }
+
+    fn nothing(self) -> ExplainError {
+        nothing(self.selector, self.matching, &self.census)
+    }
+
+    /// Applies a record; gives it back if it is the one, with what its effect would hide.
+    fn next(&mut self, record: &Record) -> Option<Found> {
         if matches!(record, Record::Loss(_)) {
             return None;
         }
@@ -125,19 +191,19 @@ impl Finder {
         if record.vm() != self.vm {
             return None;
         }
+        self.census.add(record);
+        let found = self.is_meant(record).then(|| self.found(record));
         self.replay.apply(record);
-        self.stores.see(record);
+        if found.is_some() {
+            if let Record::Page(row) = record {
+                self.change(row);
+            }
+            return found;
+        }
+        self.history.see(record);
         match record {
             Record::Fault(row) => {
-                self.faults += 1;
-                if selector.matches(row) {
-                    self.matching += 1;
-                    if self.matching == selector.nth().saturating_add(1) {
-                        return Some(row.clone());
-                    }
-                }
                 self.changes.remove(&row.vcpu);
-                self.stores.close(row);
             }
             Record::Page(row) => self.change(row),
             _ => {}
@@ -145,18 +211,43 @@ impl Finder {
         None
     }
 
+    fn is_meant(&mut self, record: &Record) -> bool {
+        if !self.selector.matches(record) {
+            return false;
+        }
+        self.matching += 1;
+        match self.preferred {
+            Some(seq) => record.seq() == seq,
+            None => self.matching == self.selector.nth().saturating_add(1),
+        }
+    }
+
+    fn found(&self, record: &Record) -> Found {
+        let replay = self.replay.vm(self.vm);
+        match record {
+            Record::Fault(row) => {
+                let before = row.sptep.and_then(|place| replay?.tables().entry(place));
+                Found::Fault(Box::new(row.clone()), before)
+            }
+            Record::Entry(row) => Found::Change(Box::new(Change::new(row, replay, &self.history))),
+            Record::Page(row) => Found::Page(row.spt),
+            _ => Found::Act(Box::new(Act::new(record, replay, &self.history))),
+        }
+    }
+
     fn change(&mut self, row: &PageRow) {
         let Some(vcpu) = row.vcpu else { return };
+        let stores = self.history.stores_since_use(row.gfn);
         let changes = self.changes.entry(vcpu).or_default();
         if changes.len() < MAX_CHANGES {
-            changes.push(PageChange {
-                event: row.event,
-                spt: row.spt,
-                gfn: row.gfn.0,
-                level: row.level.0,
-                direct: row.direct != 0,
-            });
+            changes.push((PageChange::new(row, stores), row.clone()));
         }
+    }
+
+    fn missing(&self, until: Seq) -> u64 {
+        let replay = self.replay.vm(self.vm);
+        let since = replay.and_then(|vm| vm.last_keyframe()).unwrap_or(Seq(0));
+        self.gaps.missing_between(since, until)
     }
 
     fn walk(&self, row: &FaultRow) -> Walk {
@@ -170,9 +261,19 @@ impl Finder {
         }
     }
 
-    fn explanation(&mut self, trace: &Trace, fault: FaultRow) -> Explanation {
+    /// The record that emptied the fault's entry, if its page was not made since.
+    fn emptied(&self, fault: &FaultRow, born: Seq) -> Option<EntryRow> {
+        let row = self.history.stores.emptied(fault.sptep?)?;
+        (row.seq >= born).then(|| row.clone())
+    }
+
+    fn explanation(
+        &mut self,
+        trace: &Trace,
+        fault: Box<FaultRow>,
+        before: Option<Spte>,
+    ) -> Explanation {
         let replay = self.replay.vm(self.vm);
-        let since = replay.and_then(|vm| vm.last_keyframe()).unwrap_or(Seq(0));
         let mut shadows_of_frame = Vec::new();
         if let (Some(replay), Some(gfn)) = (replay, guest::gpa(&fault).map(Gpa::gfn)) {
             let shadows = replay
@@ -184,7 +285,7 @@ impl Finder {
                 .collect();
             shadows_of_frame.sort();
         }
-        let stored = |gpa| self.stores.at(gpa).cloned();
+        let stored = |gpa| self.history.stores.at(gpa).cloned();
         let stores: Vec<(Level, Store)> = guest_walk(&fault)
             .iter()
             .filter_map(|step| {
@@ -193,119 +294,59 @@ impl Finder {
                 store.is_kept_by(step.gpte).then_some((step.level, store))
             })
             .collect();
-        // A page made since has entries of its own.
-        let since_born = |place: Hpa| {
-            let page = replay.and_then(|vm| vm.tables().page(place.table()));
-            page.map_or(Seq(0), |page| page.since)
-        };
-        let emptied = fault.sptep.and_then(|place| {
-            let row = self.stores.emptied(place)?;
-            (row.seq >= since_born(place)).then(|| row.clone())
+        let shadow = self.walk(&fault);
+        let leaf = shadow.mapping.and_then(|_| {
+            let step = shadow.steps.last()?;
+            Some(Hpa(step.spt.0.wrapping_add(u64::from(step.index) * 8)))
         });
+        let place = fault.sptep.or(leaf);
+        let page = place.and_then(|place| replay?.tables().page(place.table()));
+        let born = page.map_or(Seq(0), |page| page.since);
+        let writer: Option<Writer> = place.and_then(|place| self.history.writer_of(place, born));
         let no_gpte = guest_walk(&fault).is_empty();
-        let is_direct = fault.sptep.is_some_and(|place| {
-            let page = replay.and_then(|vm| vm.tables().page(place.table()));
-            page.is_some_and(|page| page.info.direct)
-        });
+        let on_the_way = self.changes.remove(&fault.vcpu).unwrap_or_default();
+        let unsync = on_the_way
+            .iter()
+            .filter(|(page, _)| page.event == PageEvent::Unsync);
+        let frame = guest::gpa(&fault).map(Gpa::gfn);
+        let act = self.history.act(&[HostEvent::Unmap], frame);
+        let act = act.filter(|act| act.time_ns >= fault.time_ns);
         Explanation {
-            is_unpaged: no_gpte && is_direct,
-            store: self.stores.of(&fault).cloned(),
+            is_unpaged: no_gpte
+                && fault.sptep.is_some()
+                && page.is_some_and(|page| page.info.direct),
+            store: self.history.stores.of(&fault).cloned(),
             stores,
-            emptied,
-            index: self.faults.saturating_sub(1),
-            start_ns: trace.span_ns().map_or(0, |[start, _]| start),
+            emptied: self.emptied(&fault, born),
+            index: self.history.count,
+            start_ns: 0,
+            phase: self.history.phase.clone(),
             vm: trace
                 .meta()
                 .vms
                 .iter()
                 .find(|vm| vm.vm == self.vm.0)
                 .cloned(),
-            shadow: self.walk(&fault),
-            on_the_way: self.changes.remove(&fault.vcpu).unwrap_or_default(),
+            shadow,
+            before,
+            writer,
+            unsync: unsync
+                .map(|(page, row)| Unsynced {
+                    page: *page,
+                    period: Period::begin(row),
+                    changed: Vec::new(),
+                    zapped: None,
+                    is_over: false,
+                })
+                .collect(),
+            zapped_after: Vec::new(),
+            act: act.cloned(),
+            reread: None,
+            on_the_way: on_the_way.into_iter().map(|(page, _)| page).collect(),
             shadows_of_frame,
             followed: Vec::new(),
-            missing: self.gaps.missing_between(since, fault.seq),
-            fault,
+            missing: self.missing(fault.seq),
+            fault: *fault,
         }
     }
-}
-
-/// What came next. Damage further on does not matter: the fault itself is told.
-fn look_ahead(vm: VmId, explanation: &mut Explanation, records: &mut trace::Records<'_>) {
-    let fault = explanation.fault.clone();
-    let mut at_fault = true;
-    let mut later = 0;
-    let mut index = explanation.index;
-    let mut late = Late::default();
-    for record in records.take(LOOK_AHEAD as usize) {
-        let Ok(record) = record else { break };
-        if record.vm() != vm {
-            continue;
-        }
-        if at_fault && explanation.store.is_none() {
-            late.see(&record, &fault);
-        }
-        match &record {
-            Record::Entry(row) if at_fault && row.vcpu == Some(fault.vcpu) => {
-                match row.cause {
-                    Cause::Prefetch => prefetched(explanation, row),
-                    Cause::GuestWrite => {}
-                    // A fault's links come before it: these are the next one's.
-                    _ => at_fault = false,
-                }
-            }
-            Record::Fault(row) => {
-                index += 1;
-                at_fault &= row.vcpu != fault.vcpu;
-                if row.gva.0 >> 21 == fault.gva.0 >> 21 {
-                    let after_ns = row.time_ns.0.saturating_sub(fault.time_ns.0);
-                    explanation.followed.push(Followed::Fault {
-                        index,
-                        class: row.class,
-                        gva: row.gva,
-                        after_ns,
-                    });
-                    later += 1;
-                }
-            }
-            _ => {}
-        }
-        if later >= NEXT_FAULTS {
-            break;
-        }
-    }
-    explanation.store = explanation.store.take().or(late.store());
-}
-
-fn prefetched(explanation: &mut Explanation, row: &EntryRow) {
-    let seen = explanation
-        .followed
-        .iter()
-        .filter(|next| matches!(next, Followed::Prefetched { .. }))
-        .count();
-    if seen >= MAX_PREFETCHED {
-        return;
-    }
-    let fault = &explanation.fault;
-    let table = fault
-        .sptep
-        .filter(|place| place.table() == row.sptep.table());
-    let gva = table
-        .zip(fault.level)
-        .and_then(|(place, level)| neighbour(fault.gva, level, place.index(), row.sptep.index()));
-    explanation.followed.push(Followed::Prefetched {
-        place: row.sptep,
-        spte: row.spte,
-        gva,
-    });
-}
-
-/// The address that another entry of the same table translates.
-fn neighbour(gva: Gva, level: Level, own: u16, other: u16) -> Option<Gva> {
-    level.index(gva).filter(|index| *index == own)?;
-    let span = level.pages() << 12;
-    let base = gva.0 & !(span - 1);
-    Some(Gva(base
-        .wrapping_add(span.wrapping_mul(u64::from(other)))
-        .wrapping_sub(span.wrapping_mul(u64::from(own)))))
 }

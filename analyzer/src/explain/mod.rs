@@ -1,43 +1,103 @@
-//! One fault, told as the five steps from a guest address to a shadow entry.
+//! What happened, told: a fault as the five steps from a guest address to a shadow entry, a change
+//! of an entry with what led to it, a shadow page's life, any other record.
 
+mod act;
+mod act_text;
+mod ahead;
+mod bits;
+mod change;
+mod change_text;
+mod class_text;
 mod find;
 mod guest;
+mod history;
+mod life;
+mod life_text;
+mod select;
 mod stores;
 mod text;
+mod unsync;
+mod ways;
+mod why;
 
-use events::{Class, Gpa, Gva, Hpa, Level, PageEvent, Spte};
+use events::{Class, Gpa, Gva, Hpa, Level, PageEvent, Spte, TimeNs};
 use serde::Serialize;
-use trace::{EntryRow, FaultRow, TraceError, VmMeta};
+use trace::{EntryRow, FaultRow, HostRow, PageRow, TraceError, VmMeta};
 
 use crate::{
     faults::{FaultStep, memslot},
     replay::Walk,
 };
 
-pub use find::{Selector, find};
+pub use act::{Act, Shadow};
+pub use change::{After, Change};
+pub use find::find;
 pub use guest::GuestStep;
+pub use history::{By, FaultRef, GuestEntry, Source, Writer};
+pub use life::{End, Life, Link, Moment, Zap};
+pub use select::{Census, Selector};
 pub use stores::{Cleared, Store};
-pub use text::{meaning, text};
+pub use text::meaning;
+pub use unsync::Period;
+pub use ways::{Way, Ways};
+pub use why::{Why, why};
 
-/// Why a fault could not be explained.
+/// Why something could not be explained.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
     /// There is none.
     #[error(
-        "no such fault: {wanted}; of the VM's {faults} faults {matching} would match without the number"
+        "no such {kind} of this VM: {wanted}; {matching} would match without the number; {choice}"
     )]
-    NoSuchFault {
+    NoSuch {
+        /// A fault, a change, a record or a shadow page.
+        kind: &'static str,
         /// What was asked for.
         wanted: String,
-        /// Faults of the VM.
-        faults: u64,
         /// Those that match but for their number.
         matching: u64,
+        /// What the VM has instead.
+        choice: String,
     },
     /// The trace could not be read that far.
     #[error(transparent)]
     Trace(#[from] TraceError),
+}
+
+/// What was asked for, told.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// A fault.
+    Fault(Box<Explanation>),
+    /// A change of an entry.
+    Change(Box<Change>),
+    /// The life of a shadow page.
+    Life(Box<Life>),
+    /// Another record.
+    Act(Box<Act>),
+}
+
+impl Told {
+    /// As text for 100 columns.
+    pub fn text(&self) -> String {
+        match self {
+            Told::Fault(of) => text::text(of),
+            Told::Change(of) => change_text::text(of),
+            Told::Life(of) => life_text::text(of),
+            Told::Act(of) => act_text::text(of),
+        }
+    }
+
+    /// As JSON; an absent number is left out.
+    pub fn json(&self) -> serde_json::Value {
+        without_nulls(match self {
+            Told::Fault(of) => of.json(),
+            Told::Change(of) => of.json(),
+            Told::Life(of) => of.json(),
+            Told::Act(of) => of.json(),
+        })
+    }
 }
 
 /// A fault with all that surrounds it.
@@ -49,6 +109,8 @@ pub struct Explanation {
     pub fault: FaultRow,
     /// First time of the trace, ns.
     pub start_ns: u64,
+    /// The guest's phase and its beginning.
+    pub phase: Option<(String, TimeNs)>,
     /// Its VM.
     pub vm: Option<VmMeta>,
     /// The way of its address through the shadow tables just after it.
@@ -65,6 +127,18 @@ pub struct Explanation {
     pub stores: Vec<(Level, Store)>,
     /// The record that emptied the fault's entry before it.
     pub emptied: Option<EntryRow>,
+    /// What stood in the leaf's place before; unknown without a leaf, or in an unknown table.
+    pub before: Option<Spte>,
+    /// Who had stored that, or the leaf that the address had.
+    pub writer: Option<Writer>,
+    /// Pages that the fault let go unsync.
+    pub unsync: Vec<Unsynced>,
+    /// Pages that were zapped after the fault's record and before the next one of its vCPU.
+    pub zapped_after: Vec<PageChange>,
+    /// What the host did between the fault's beginning and its record.
+    pub act: Option<HostRow>,
+    /// For a fault that was given up: its address's entry as it was read again afterwards.
+    pub reread: Option<EntryRow>,
     /// What came next.
     pub followed: Vec<Followed>,
     /// Missing records since the tables were last known to be right.
@@ -86,6 +160,56 @@ pub struct PageChange {
     pub level: u8,
     /// No guest table behind it.
     pub direct: bool,
+    /// Emulated stores to the guest table since KVM last used it as one.
+    pub stores: u32,
+}
+
+/// A page that a fault let go unsync, until it was synced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsynced {
+    /// Its event.
+    pub page: PageChange,
+    /// How long it lasted.
+    pub period: Period,
+    /// Entries that changed meanwhile and by the sync: the first few.
+    pub changed: Vec<EntryRow>,
+    /// Its zap, if that ended it.
+    pub zapped: Option<PageRow>,
+    /// Its end was seen, and what that changed.
+    is_over: bool,
+}
+
+impl PageChange {
+    fn new(row: &PageRow, stores: u32) -> Self {
+        Self {
+            event: row.event,
+            spt: row.spt,
+            gfn: row.gfn.0,
+            level: row.level.0,
+            direct: row.direct != 0,
+            stores,
+        }
+    }
+}
+
+impl Unsynced {
+    /// As JSON.
+    pub fn json(&self) -> serde_json::Value {
+        let changed: Vec<_> = self
+            .changed
+            .iter()
+            .map(|row| {
+                serde_json::json!({
+                    "seq": row.seq.0, "cause": row.cause.name(), "sptep": row.sptep.0,
+                    "old": row.old.map(|old| old.0), "spte": row.spte.0,
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "page": self.page, "period": self.period.json(), "changed": changed,
+            "zapped_seq": self.zapped.as_ref().map(|row| row.seq.0),
+        })
+    }
 }
 
 /// Something that came after the fault.
@@ -142,7 +266,7 @@ impl Explanation {
             .collect()
     }
 
-    /// As JSON; an absent number is left out.
+    /// As JSON.
     pub fn json(&self) -> serde_json::Value {
         let row = &self.fault;
         let guest: Vec<_> = self
@@ -181,8 +305,8 @@ impl Explanation {
             .into_iter()
             .map(|(name, ns)| (format!("{name}_ns"), ns.into()))
             .collect();
-        let value = serde_json::json!({
-            "fault": self.index, "seq": row.seq.0, "time_ns": row.time_ns.0, "vm": row.vm.0, "vcpu": row.vcpu.0,
+        serde_json::json!({
+            "fault": self.index, "phase": self.phase.as_ref().map(|(name, _)| name), "seq": row.seq.0, "time_ns": row.time_ns.0, "vm": row.vm.0, "vcpu": row.vcpu.0,
             "class": row.class.name(), "gva": row.gva.0, "error_code": row.error_code, "cr3": row.cr3.0,
             "root": row.root.0, "rip": row.rip.map(|rip| rip.0), "total_ns": row.total_ns, "steps": times,
             "guest_walk": guest, "gpa": self.gpa().map(|gpa| gpa.0),
@@ -201,10 +325,16 @@ impl Explanation {
                 "seq": row.seq.0, "time_ns": row.time_ns.0, "cause": row.cause.name(),
                 "old": row.old.map(|old| old.0),
             })),
+            "before": self.before.map(|before| before.0),
+            "stored_before": self.writer.map(|writer| writer.json()),
+            "unsync": self.unsync.iter().map(Unsynced::json).collect::<Vec<_>>(),
+            "read_again": self.reread.as_ref().map(|row| serde_json::json!({
+                "seq": row.seq.0, "sptep": row.sptep.0, "spte": row.spte.0,
+            })),
+            "zapped_after": self.zapped_after, "host": self.act.as_ref().map(act::host_json),
             "shadow_walk": shadow, "pages": self.on_the_way, "followed": followed,
             "missing_records_since_keyframe": self.missing,
-        });
-        without_nulls(value)
+        })
     }
 }
 

@@ -42,7 +42,7 @@ pub struct Cleared {
 }
 
 impl Store {
-    fn new(row: &WriteRow, before: Option<u64>) -> Self {
+    pub(super) fn new(row: &WriteRow, before: Option<u64>) -> Self {
         Self {
             seq: row.seq,
             time: row.time_ns,
@@ -172,6 +172,11 @@ impl Stores {
     pub(super) fn at(&self, gpa: Gpa) -> Option<&Store> {
         let store = self.latest.get(&entry_of(gpa));
         store.filter(|store| store.covers(gpa))
+    }
+
+    /// The latest store of a vCPU, if it may have an effect still.
+    pub(super) fn open(&self, vcpu: VcpuId) -> Option<&Store> {
+        self.latest.get(self.open.get(&vcpu)?)
     }
 
     /// The store that a fault is about.

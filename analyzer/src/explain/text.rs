@@ -2,7 +2,7 @@
 
 use events::{Class, ERROR_PFN_MASK, NO_SLOT_PFN, PageEvent};
 
-use super::{Explanation, Followed, Store};
+use super::{Explanation, Followed, Store, change_text::phase, class_text};
 use crate::faults::FaultStep;
 use crate::text::{
     flags,
@@ -13,7 +13,7 @@ use crate::text::{
 const LEFT: usize = 48;
 
 /// The five steps.
-pub fn text(of: &Explanation) -> String {
+pub(super) fn text(of: &Explanation) -> String {
     let mut out = head(of);
     let left = guest_table(of);
     let right = shadow_table(of);
@@ -34,15 +34,17 @@ pub fn text(of: &Explanation) -> String {
 fn head(of: &Explanation) -> String {
     let row = &of.fault;
     let mut out = format!(
-        "Fault {} of VM {} on vCPU {}, {} after the start (seq {})\n  {}: {}\n",
+        "Fault {} of VM {} on vCPU {}, {} after the start (seq {}){}\n  {}: {}\n",
         of.index,
         row.vm.0,
         row.vcpu.0,
         since(row.time_ns.0, of.start_ns),
         row.seq.0,
+        phase(of.phase.as_ref()),
         row.class.name(),
         meaning(row.class),
     );
+    out.push_str(&class_text::why_so(of));
     out.push_str(&format!(
         "  gva {}  error code {}",
         row.gva,
@@ -306,6 +308,7 @@ fn written(out: &mut String, of: &Explanation) {
         ));
     }
     guests_entry(out, of);
+    class_text::unsynced(out, of);
 }
 
 fn unwritten(class: Class) -> &'static str {
@@ -368,6 +371,15 @@ fn store(store: &Store, of: &Explanation) -> String {
         store.value,
         store.bytes,
     );
+    cleared(&mut out, store);
+    if store.cleared.is_empty() {
+        out.push_str("      no shadow entry was cleared by it that the trace shows\n");
+    }
+    out
+}
+
+/// The shadow entries that a store cleared, as lines.
+pub(super) fn cleared(out: &mut String, store: &Store) {
     for entry in &store.cleared {
         let old = entry.old.map_or("?".to_owned(), |old| {
             format!("{:#x} {}", old.0, flags::spte(old))
@@ -380,10 +392,6 @@ fn store(store: &Store, of: &Explanation) -> String {
             flags::spte(entry.new)
         ));
     }
-    if store.cleared.is_empty() {
-        out.push_str("      no shadow entry was cleared by it that the trace shows\n");
-    }
-    out
 }
 
 fn followed(out: &mut String, of: &Explanation) {

@@ -377,12 +377,12 @@ fn keyframes(study: &Study, of: &VmStudy) -> Vec<[String; 8]> {
 fn example(trace: &Trace, vm: VmId, of: &VmStudy) -> String {
     let shadow = of.counts.class(Class::Shadow);
     let selector = if shadow > 0 {
-        Selector::Class(Class::Shadow, shadow.min(1000) / 2)
+        Selector::Class(Class::Shadow, Some(shadow.min(1000) / 2))
     } else {
         Selector::Index(0)
     };
     match explain::find(trace, vm, selector, &mut |_| {}) {
-        Ok(explanation) => explain::text(&explanation),
+        Ok(told) => told.text(),
         Err(error) => format!("no example: {}", plain(&error.to_string())),
     }
 }

@@ -1,0 +1,219 @@
+//! What is to be explained, and what a VM has to choose from.
+
+use std::collections::BTreeMap;
+
+use events::{Cause, Class, Gva, Hpa, Seq, VmId};
+use polars::prelude::PolarsError;
+use trace::{FaultRow, MarkRow, Record, Row as _, Trace, TraceError};
+
+use crate::text::units::count;
+
+/// What to explain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// A fault by its number among the faults of the VM, from 0, in the order of the trace.
+    Index(u64),
+    /// The `nth` fault, from 0, on the 4 KiB page of an address.
+    Gva(Gva, u64),
+    /// The `nth` fault, from 0, of a class; `None`: the first one that is the workload's own work,
+    /// and without one the first of all.
+    Class(Class, Option<u64>),
+    /// A change of an entry by its number among those of the VM, from 0.
+    Change(u64),
+    /// The `nth` change, from 0, of a cause.
+    Cause(Cause, u64),
+    /// The record of this number, whatever it tells.
+    Seq(Seq),
+    /// The `nth` life, from 0, of the shadow page at an address.
+    Page(Hpa, u64),
+}
+
+impl Selector {
+    /// Whether a record is one of those meant, but for `nth`.
+    pub(super) fn matches(self, record: &Record) -> bool {
+        match (self, record) {
+            (Selector::Index(_), Record::Fault(_)) | (Selector::Change(_), Record::Entry(_)) => {
+                true
+            }
+            (Selector::Gva(gva, _), Record::Fault(row)) => row.gva.0 >> 12 == gva.0 >> 12,
+            (Selector::Class(class, _), Record::Fault(row)) => row.class == class,
+            (Selector::Cause(cause, _), Record::Entry(row)) => row.cause == cause,
+            (Selector::Seq(seq), record) => record.seq() == seq,
+            _ => false,
+        }
+    }
+
+    /// Which of those that match, from 0.
+    pub(super) fn nth(self) -> u64 {
+        match self {
+            Selector::Index(nth)
+            | Selector::Gva(_, nth)
+            | Selector::Change(nth)
+            | Selector::Cause(_, nth)
+            | Selector::Page(_, nth) => nth,
+            Selector::Class(_, nth) => nth.unwrap_or(0),
+            Selector::Seq(_) => 0,
+        }
+    }
+
+    /// What it selects among.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Selector::Index(_) | Selector::Gva(..) | Selector::Class(..) => "fault",
+            Selector::Change(_) | Selector::Cause(..) => "change",
+            Selector::Seq(_) => "record",
+            Selector::Page(..) => "shadow page",
+        }
+    }
+}
+
+impl std::fmt::Display for Selector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Selector::Index(index) | Selector::Change(index) => {
+                write!(f, "number {index}, counted from 0")
+            }
+            Selector::Gva(gva, nth) => {
+                write!(f, "number {nth}, counted from 0, on the page of gva {gva}")
+            }
+            Selector::Class(class, nth) => {
+                let nth = nth.unwrap_or(0);
+                write!(f, "number {nth}, counted from 0, of class {}", class.name())
+            }
+            Selector::Cause(cause, nth) => {
+                write!(f, "number {nth}, counted from 0, of cause {}", cause.name())
+            }
+            Selector::Seq(seq) => write!(f, "seq {}", seq.0),
+            Selector::Page(spt, nth) => write!(f, "life {nth}, counted from 0, of {spt}"),
+        }
+    }
+}
+
+/// How many records of what kind a VM has.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// Faults by class.
+    pub classes: BTreeMap<Class, u64>,
+    /// Changes by cause.
+    pub causes: BTreeMap<Cause, u64>,
+    /// Events of shadow pages.
+    pub pages: u64,
+    /// Lowest and highest number of a record.
+    pub seqs: Option<[u64; 2]>,
+}
+
+impl Census {
+    pub(super) fn add(&mut self, record: &Record) {
+        let seq = record.seq().0;
+        let [first, last] = self.seqs.unwrap_or([seq; 2]);
+        self.seqs = Some([first.min(seq), last.max(seq)]);
+        match record {
+            Record::Fault(row) => *self.classes.entry(row.class).or_default() += 1,
+            Record::Entry(row) => *self.causes.entry(row.cause).or_default() += 1,
+            Record::Page(_) => self.pages += 1,
+            _ => {}
+        }
+    }
+
+    /// Faults of all classes.
+    pub fn faults(&self) -> u64 {
+        self.classes.values().sum()
+    }
+
+    /// Changes of all causes.
+    pub fn changes(&self) -> u64 {
+        self.causes.values().sum()
+    }
+
+    /// What there is to choose from, for a message.
+    pub(super) fn choice(&self, selector: Selector) -> String {
+        match selector {
+            Selector::Index(_) | Selector::Gva(..) | Selector::Class(..) => {
+                let classes = self.classes.iter().map(|(class, n)| (class.name(), *n));
+                format!("it has {}", list(self.faults(), "faults", classes))
+            }
+            Selector::Change(_) | Selector::Cause(..) => {
+                let causes = self.causes.iter().map(|(cause, n)| (cause.name(), *n));
+                format!("it has {}", list(self.changes(), "changes", causes))
+            }
+            Selector::Seq(_) => match self.seqs {
+                Some([first, last]) => format!(
+                    "its records are numbered {first} to {last}, shared with other VMs, and with \
+                     those that were lost"
+                ),
+                None => "it has no record".to_owned(),
+            },
+            Selector::Page(..) => format!(
+                "it has {} events of shadow pages; `analyzer table` lists the pages of a moment",
+                count(self.pages)
+            ),
+        }
+    }
+}
+
+fn list(total: u64, what: &str, of: impl Iterator<Item = (&'static str, u64)>) -> String {
+    let words: Vec<_> = of.map(|(name, n)| format!("{name} {}", count(n))).collect();
+    match words.is_empty() {
+        true => format!("no {what}"),
+        false => format!("{} {what}: {}", count(total), words.join(", ")),
+    }
+}
+
+/// Phases in which a guest sets itself up.
+const BRING_UP: [&str; 2] = ["start", "map"];
+
+/// The first fault of a class that is the workload's own work: on the range it works on, or else
+/// after the guest had set itself up. `None` where no workload is known, or no such fault is there.
+pub(super) fn own_work(trace: &Trace, vm: VmId, class: Class) -> Result<Option<Seq>, TraceError> {
+    let Some(workload) = trace.meta().workload.as_ref() else {
+        return Ok(None);
+    };
+    let bytes = workload.range_pages.saturating_mul(4096);
+    let outside = |gva: u64| {
+        let offset = gva.checked_sub(workload.range_gva);
+        offset.is_none_or(|offset| offset >= bytes)
+    };
+    let Some(up) = set_up(trace, vm)? else {
+        return Ok(None);
+    };
+    let frame = trace.frame::<FaultRow>(Some(&["seq", "vm", "class", "gva"]))?;
+    let column = |name: &str| {
+        let column = frame.column(name);
+        column.map_err(failed(trace, name))
+    };
+    let class = class.name();
+    let seqs = column("seq")?.u64().map_err(failed(trace, "seq"))?;
+    let vms = column("vm")?.u16().map_err(failed(trace, "vm"))?;
+    let classes = column("class")?.str().map_err(failed(trace, "class"))?;
+    let gvas = column("gva")?.u64().map_err(failed(trace, "gva"))?;
+    let rows = seqs
+        .iter()
+        .zip(vms.iter())
+        .zip(classes.iter())
+        .zip(gvas.iter());
+    let own = rows.filter_map(|(((seq, of), name), gva)| {
+        let (seq, outside) = (seq?, outside(gva?));
+        let wanted = of == Some(vm.0) && name == Some(class) && !(outside && seq < up.0);
+        wanted.then_some((outside, Seq(seq)))
+    });
+    Ok(own.min().map(|(_, seq)| seq))
+}
+
+/// The mark at which the guest of a workload was set up.
+fn set_up(trace: &Trace, vm: VmId) -> Result<Option<Seq>, TraceError> {
+    let marks = trace.frame::<MarkRow>(None)?;
+    let marks = MarkRow::from_frame(&marks, &trace.path().join(MarkRow::KIND))?;
+    let work = marks.iter().filter(|mark| {
+        mark.vm == vm && mark.keyframe.is_none() && !BRING_UP.contains(&mark.name.as_str())
+    });
+    Ok(work.map(|mark| mark.seq).min())
+}
+
+fn failed(trace: &Trace, column: &str) -> impl FnOnce(PolarsError) -> TraceError {
+    let (path, column) = (trace.path().join(FaultRow::KIND), column.to_owned());
+    move |error| TraceError::Column {
+        path,
+        column,
+        why: error.to_string(),
+    }
+}

@@ -1,0 +1,273 @@
+//! What `explain` says of recordings that the collector really made: each class of fault and each
+//! cause of a change that they have, shadow pages, and other records.
+
+use std::{path::Path, process::Command};
+
+use analyzer::explain::{Selector, Told, find};
+use events::{Cause, Class, Hpa, Seq, VmId};
+use trace::Trace;
+
+/// Name of the golden, recording, arguments.
+const TOLD: &[(&str, &str, &[&str])] = &[
+    ("class_guest", "loads-lab", &["--class", "guest"]),
+    ("class_shadow_missing", "loads", &["--class", "shadow"]),
+    (
+        "class_shadow_weak",
+        "loads",
+        &["--class", "shadow", "--nth", "60"],
+    ),
+    (
+        "class_write_protected",
+        "boot-lab",
+        &["--class", "write_protected", "--nth", "3"],
+    ),
+    (
+        "class_write_protected_leaf",
+        "loads-lab",
+        &["--class", "write_protected"],
+    ),
+    ("class_unsync", "boot-lab", &["--class", "unsync"]),
+    ("class_mmio_first", "boot-lab", &["--class", "mmio"]),
+    (
+        "class_mmio_again",
+        "boot-lab",
+        &["--class", "mmio", "--nth", "5"],
+    ),
+    ("class_spurious", "boot-lab", &["--class", "spurious"]),
+    (
+        "class_retried_no_function_probes",
+        "loads",
+        &["--class", "retried"],
+    ),
+    ("class_retried", "loads-lab", &["--class", "retried"]),
+    ("cause_link", "loads-lab", &["--cause", "link"]),
+    (
+        "cause_link_again",
+        "boot-lab",
+        &["--cause", "link", "--nth", "50"],
+    ),
+    (
+        "cause_prefetch",
+        "boot-lab",
+        &["--cause", "prefetch", "--nth", "700"],
+    ),
+    ("cause_reread", "loads", &["--cause", "reread"]),
+    ("cause_sync", "boot-lab", &["--cause", "sync"]),
+    ("cause_invlpg", "boot-lab", &["--cause", "invlpg"]),
+    (
+        "cause_host_unmap",
+        "loads-lab",
+        &["--cause", "host_unmap", "--nth", "5"],
+    ),
+    (
+        "cause_write_protect",
+        "boot-lab",
+        &["--cause", "write_protect", "--nth", "2"],
+    ),
+    ("cause_fault", "boot-lab", &["--cause", "fault"]),
+    ("cause_mmio", "boot-lab", &["--cause", "mmio"]),
+];
+
+fn recording(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/recordings")
+        .join(name)
+}
+
+/// Standard output of `explain`.
+fn say(name: &str, args: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .current_dir(recording(""))
+        .args(["explain", name])
+        .args(args)
+        .output()
+        .expect("the program starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} {args:?}: {error}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn open(name: &str) -> Trace {
+    Trace::open(&recording(name)).expect("a recording")
+}
+
+fn told(trace: &Trace, selector: Selector) -> Told {
+    find(trace, VmId(0), selector, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
+}
+
+#[test]
+fn each_class_and_each_cause_is_told() {
+    for (name, recording, args) in TOLD {
+        insta::assert_snapshot!(*name, say(recording, args));
+    }
+}
+
+#[test]
+fn every_class_and_cause_of_the_recordings_has_a_golden() {
+    for name in ["loads", "loads-lab", "boot-lab"] {
+        let has = |word: &str| TOLD.iter().any(|(_, _, args)| args.contains(&word));
+        for class in Class::ALL {
+            let found = find(
+                &open(name),
+                VmId(0),
+                Selector::Class(class, None),
+                &mut |_| {},
+            );
+            assert!(
+                found.is_err() || has(class.name()),
+                "{name}: {}",
+                class.name()
+            );
+        }
+        for cause in Cause::ALL {
+            let found = find(&open(name), VmId(0), Selector::Cause(cause, 0), &mut |_| {});
+            assert!(
+                found.is_err() || has(cause.name()),
+                "{name}: {}",
+                cause.name()
+            );
+        }
+    }
+}
+
+/// Each record by its number: it is told as what it is, and its numbers are in what is said.
+#[test]
+fn every_record_can_be_told() {
+    for name in ["loads", "loads-lab"] {
+        let trace = open(name);
+        let records: Vec<_> = trace
+            .records()
+            .map(|record| record.expect("a record"))
+            .collect();
+        for record in &records {
+            let seq = record.seq();
+            let told = told(&trace, Selector::Seq(seq));
+            let same = match (record, &told) {
+                (trace::Record::Fault(row), Told::Fault(of)) => of.fault == *row,
+                (trace::Record::Entry(row), Told::Change(of)) => of.row.sptep == row.sptep,
+                (trace::Record::Page(row), Told::Life(of)) => of.spt == row.spt,
+                (_, Told::Act(of)) => of.record == *record,
+                _ => false,
+            };
+            assert!(same, "{name}: seq {}: {record:?} as {told:?}", seq.0);
+            assert!(!told.text().is_empty() && told.json().is_object());
+        }
+    }
+}
+
+/// A fault and a change have the same number whether they are asked for by it or by their record.
+#[test]
+fn numbers_and_records_agree() {
+    let trace = open("loads-lab");
+    for index in [0, 7, 45] {
+        let Told::Change(change) = told(&trace, Selector::Change(index)) else {
+            panic!("not a change");
+        };
+        assert_eq!(change.index, index);
+        let Told::Change(again) = told(&trace, Selector::Seq(change.row.seq)) else {
+            panic!("not a change");
+        };
+        assert_eq!(again.json(), change.json());
+        let Told::Fault(fault) = told(&trace, Selector::Index(index)) else {
+            panic!("not a fault");
+        };
+        let Told::Fault(again) = told(&trace, Selector::Seq(fault.fault.seq)) else {
+            panic!("not a fault");
+        };
+        assert_eq!((again.index, again.json()), (index, fault.json()));
+    }
+}
+
+#[test]
+fn by_default_a_class_is_told_by_the_workloads_own_work() {
+    let trace = open("loads");
+    let range = trace.meta().workload.as_ref().expect("a workload");
+    let Told::Fault(of) = told(&trace, Selector::Class(Class::Shadow, None)) else {
+        panic!("not a fault");
+    };
+    let within = range.range_gva..range.range_gva + range.range_pages * 4096;
+    assert!(within.contains(&of.fault.gva.0), "{}", of.fault.gva);
+    let Told::Fault(first) = told(&trace, Selector::Class(Class::Shadow, Some(0))) else {
+        panic!("not a fault");
+    };
+    assert!(first.index < of.index && !within.contains(&first.fault.gva.0));
+}
+
+/// Pages, a store, a root, a mark, a keyframe's page.
+#[test]
+fn pages_and_other_records_are_told() {
+    let trace = open("loads-lab");
+    let mut text = String::new();
+    let mut seen = [false; 6];
+    for record in trace.records() {
+        let record = record.expect("a record");
+        let kind = match &record {
+            trace::Record::Page(row) if row.level.0 == 1 && row.event.name() == "unsync" => 0,
+            trace::Record::Write(_) => 1,
+            trace::Record::Root(_) => 2,
+            trace::Record::Mark(_) => 3,
+            trace::Record::Keyframe(_) => 4,
+            trace::Record::Host(_) => 5,
+            _ => continue,
+        };
+        if !std::mem::replace(&mut seen[kind], true) {
+            text += &told(&trace, Selector::Seq(record.seq())).text();
+            text.push('\n');
+        }
+    }
+    assert_eq!(seen, [true; 6]);
+    insta::assert_snapshot!("other_records", text);
+}
+
+/// The counts of a page's life are those of its records.
+#[test]
+fn a_pages_life_counts_its_records() {
+    let trace = open("boot-lab");
+    let mut spts = Vec::new();
+    for record in trace.records() {
+        if let Ok(trace::Record::Page(row)) = record {
+            spts.push(row.spt);
+        }
+    }
+    spts.sort();
+    spts.dedup();
+    for spt in spts.into_iter().take(12) {
+        let rows = |wanted: fn(&trace::PageRow) -> bool| {
+            let records = trace.records().map_while(Result::ok);
+            let pages = records.filter(
+                |record| matches!(record, trace::Record::Page(row) if row.spt == spt && wanted(row)),
+            );
+            pages.count() as u64
+        };
+        let lives: Vec<_> = (0..)
+            .map_while(|nth| find(&trace, VmId(0), Selector::Page(spt, nth), &mut |_| {}).ok())
+            .filter_map(|told| match told {
+                Told::Life(life) => Some(life),
+                _ => None,
+            })
+            .collect();
+        let born = lives.iter().filter(|life| life.was_born).count() as u64;
+        assert_eq!(born, rows(|row| row.event.name() == "born"), "{spt}");
+        let reused: u64 = lives.iter().map(|life| life.reused).sum();
+        assert_eq!(reused, rows(|row| row.event.name() == "reused"), "{spt}");
+        let unsync: u64 = lives.iter().map(|life| life.unsync_total).sum();
+        assert_eq!(unsync, rows(|row| row.event.name() == "unsync"), "{spt}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_with_what_is() {
+    let trace = open("loads-lab");
+    let mut text = String::new();
+    for selector in [
+        Selector::Cause(Cause::DirtyLog, 0),
+        Selector::Class(Class::Fast, None),
+        Selector::Change(4711),
+        Selector::Seq(Seq(99_999)),
+        Selector::Page(Hpa(0x1000), 0),
+    ] {
+        let error = find(&trace, VmId(0), selector, &mut |_| {}).expect_err("nothing");
+        text += &format!("{error}\n");
+    }
+    insta::assert_snapshot!("nothing", text);
+}
