@@ -140,6 +140,7 @@ pub fn act(event: HostEvent) -> &'static str {
         HostEvent::DirtyClear => {
             "part of a dirty log was fetched (kvm_arch_mmu_enable_log_dirty_pt_masked): its leaves lose W"
         }
+        HostEvent::DirtyStop => "dirty logging ends: leaves get W back as stores fault",
         HostEvent::ZapRange => "a range of frames is zapped (kvm_zap_gfn_range)",
         HostEvent::FlushSlot => {
             "a memslot is deleted or moved (kvm_arch_flush_shadow_memslot): what maps it goes"

@@ -111,7 +111,7 @@ impl VmReplay {
     /// seen.
     pub(crate) fn whole_since(&self) -> Option<Seq> {
         let whole = self.tables.knows_every_gfn() && self.pae.iter().next().is_none();
-        self.used.filter(|_| whole)
+        self.used.filter(|_| whole).map(|moment| moment.seq)
     }
 
     /// Whether the tables are known: from the VM's birth, or since the first keyframe.
@@ -293,6 +293,7 @@ impl VmReplay {
             | HostEvent::DirtyStart
             | HostEvent::DirtyClear
             | HostEvent::ZapRange
+            | HostEvent::DirtyStop
             | HostEvent::FlushSlot => {}
         }
     }
