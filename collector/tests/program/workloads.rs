@@ -96,6 +96,17 @@ fn kvm_keyframes_in_mid_run_are_exact() {
 
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_each_mark_can_have_a_keyframe() {
+    let folder = folder();
+    let args = ["linear", "-p", "pages=64", "--keyframe-marks"];
+    let (trace, _) = record(&folder, &args);
+    let verified = analyze("verify", &trace);
+    // Beside start, map, touch, check and done: one at the end. The first has nothing to compare.
+    assert_eq!(verified["vms"][0]["drift"]["keyframes"], 6);
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_entries_that_the_host_takes_back_are_not_kept() {
     // With write=false each store makes the host replace its page of zeroes, which clears the
     // entry without a word; many keyframes look in between.
