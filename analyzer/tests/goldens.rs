@@ -97,6 +97,36 @@ fn verify_names_the_entry_that_drifted() {
     insta::assert_snapshot!(text.lines().take(14).collect::<Vec<_>>().join("\n"));
 }
 
+/// The made-up host tells no entry that the host's own doing changes: that is no drift there.
+#[test]
+fn a_leaf_that_went_unseen_is_seen_late_and_said() {
+    let demo = Demo::new(Shape {
+        late: Some(5),
+        ..Shape::default()
+    });
+    let text = demo.text(&["verify", "demo.trace"], 0);
+    insta::assert_snapshot!(text.lines().take(14).collect::<Vec<_>>().join("\n"));
+    let summary = demo.text(&["summary", "demo.trace"], 0);
+    assert!(summary.contains("Seen late, by a keyframe only: 1 change"));
+    let json = demo.json(&["verify", "demo.trace", "--json"], 0);
+    let vm = &json["vms"][0];
+    assert_eq!(
+        (&json["exact"], &vm["drift"]["entries"]),
+        (&true.into(), &0.into())
+    );
+    let late = &vm["drift"]["late"];
+    assert_eq!(late["entries"], 1);
+    assert_eq!(
+        late["kinds"]["leaf_gone"]["writers"][0],
+        "kvm_unmap_gfn_range"
+    );
+    let change = &vm["keyframes"][1]["late"][0];
+    assert_eq!(
+        (&change["late"], &change["after_seq"]),
+        (&"leaf_gone".into(), &22.into())
+    );
+}
+
 #[test]
 fn verify_shows_where_a_record_was_lost() {
     let demo = Demo::new(Shape {

@@ -40,7 +40,7 @@ pub struct Counts {
     /// Pages zapped of the table that their vCPU's latest store went to.
     pub zapped_after_write: u64,
     /// Where each vCPU's latest emulated store went.
-    written: BTreeMap<VcpuId, Gfn>,
+    pub written: BTreeMap<VcpuId, Gfn>,
     /// What the host did to ranges of frames.
     pub host: BTreeMap<HostEvent, u64>,
     /// Faults with a leaf SPTE.

@@ -152,3 +152,102 @@ fn value(name: &str, kept: Kept, before: &Counters, after: &Counters) -> Option<
     // Unsigned to signed: a gauge may have shrunk.
     Some(after.wrapping_sub(before) as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use events::{Class, PageEvent, RoleLayout, VmId};
+
+    use super::*;
+    use crate::replay::{Replay, ReplayOptions, blank_fault};
+
+    fn counters(values: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        let values = values.iter();
+        values
+            .map(|(name, value)| ((*name).to_owned(), *value))
+            .collect()
+    }
+
+    /// The line of `counter`, of a VM whose only counter it is.
+    fn reconciled(counts: &Counts, counter: &str, of_vcpu: bool, kvm: &[u64]) -> Reconciled {
+        let each = kvm.iter().map(|value| counters(&[(counter, *value)]));
+        let after = Counters {
+            vm: match of_vcpu {
+                true => BTreeMap::new(),
+                false => counters(&[(counter, kvm.iter().sum())]),
+            },
+            vcpus: match of_vcpu {
+                true => each.collect(),
+                false => vec![BTreeMap::new(); kvm.len()],
+            },
+        };
+        let meta = VmMeta {
+            counters_after: Some(after),
+            ..VmMeta::default()
+        };
+        let mut replay = Replay::new(ReplayOptions {
+            role: RoleLayout::default(),
+            from_birth: true,
+            told: true,
+        });
+        replay.apply(&trace::Record::Fault(blank_fault(events::Seq(0))));
+        let seen = ProbeState {
+            name: TRACK_WRITE.to_owned(),
+            attached: true,
+            ..ProbeState::default()
+        };
+        let lines = reconcile(counts, &meta, &[seen], replay.vm(VmId(0)));
+        let mut lines = lines.unwrap_or_default().into_iter();
+        let line = lines.next().expect("a line of the only counter");
+        assert_eq!(line.counter, counter);
+        assert!(lines.next().is_none());
+        line
+    }
+
+    fn agrees(counts: &Counts, counter: &str, of_vcpu: bool, kvm: u64) -> bool {
+        reconciled(counts, counter, of_vcpu, &[kvm]).agrees
+    }
+
+    #[test]
+    fn each_relation_holds_up_to_its_bound() {
+        let counts = Counts {
+            classes: [(Class::Guest, 5), (Class::Spurious, 3)].into(),
+            pages: [(PageEvent::Zapped, 7)].into(),
+            ..Counts::default()
+        };
+        let seen = |counter, of_vcpu| {
+            [2, 3, 4, 5, 6, 7, 8].map(|kvm| agrees(&counts, counter, of_vcpu, kvm))
+        };
+        let (t, f) = (true, false);
+        assert_eq!(seen("pf_spurious", true), [f, t, f, f, f, f, f]);
+        assert_eq!(seen("pf_guest", true), [f, f, f, t, t, t, t]);
+        assert_eq!(seen("mmu_recycled", false), [t, t, t, t, t, t, f]);
+        assert_eq!(seen("pages_4k", false), [f; 7], "no leaf at the end");
+        assert_eq!(seen("tlb_flush", true), [t; 7], "not compared");
+    }
+
+    #[test]
+    fn counters_of_several_vcpus_are_summed() {
+        let counts = Counts {
+            classes: [(Class::Spurious, 3)].into(),
+            ..Counts::default()
+        };
+        let line = reconciled(&counts, "pf_spurious", true, &[1, 2]);
+        assert_eq!((line.kvm, line.trace, line.agrees), (3, Some(3), true));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_says_why() {
+        let none = Counts::default();
+        let line = reconciled(&none, "mmu_pde_zapped", false, &[1, 1]);
+        assert_eq!((line.relation, line.trace), (Relation::NotCompared, None));
+        assert!(line.why.is_some_and(|why| why.contains("several vCPUs")));
+        let line = reconciled(&none, "mmu_pde_zapped", false, &[0]);
+        assert_eq!((line.relation, line.trace), (Relation::AtMost, Some(0)));
+        let line = reconciled(&none, "mmu_of_tomorrow", false, &[9]);
+        assert_eq!(
+            (line.relation, line.kvm, line.agrees),
+            (Relation::NotCompared, 9, true)
+        );
+        assert!(line.why.is_some());
+    }
+}

@@ -454,11 +454,19 @@ impl Guest {
         tape.push(|batch| batch.faults.push(row));
     }
 
-    /// The kernel dropped the entry of a page, unseen.
-    pub fn drift(&mut self, page: u64) {
-        let gva = Gva(RANGE + page * 4096);
-        let table = self.tables[&(1, first(gva, Level(1)))];
-        self.entries.remove(&place(table, Level(1), gva.0));
+    /// What the kernel does to its entries without a record.
+    pub fn unseen(&mut self, shape: &Shape) {
+        let place = |page: u64| {
+            let gva = Gva(RANGE + page * 4096);
+            place(self.tables[&(1, first(gva, Level(1)))], Level(1), gva.0)
+        };
+        let (other, gone) = (shape.drift.map(place), shape.late.map(place));
+        if let Some(spte) = other.and_then(|place| self.entries.get_mut(&place)) {
+            spte.0 ^= 1 << 12;
+        }
+        if let Some(place) = gone {
+            self.entries.remove(&place);
+        }
     }
 
     /// The guest marks a phase.

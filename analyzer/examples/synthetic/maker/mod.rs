@@ -55,8 +55,10 @@ pub struct Shape {
     pub segment: usize,
     /// The record of this shadow fault of the first VM, counted from 0, is lost on the way.
     pub lose: Option<u64>,
-    /// The kernel cleared the entry of this page of the first VM before the last keyframe, unseen.
+    /// The kernel's entry of this page of the first VM is for another frame at the last keyframe.
     pub drift: Option<u64>,
+    /// The kernel cleared the entry of this page of the first VM before the last keyframe, unseen.
+    pub late: Option<u64>,
     /// The recorder was killed before it wrote the end.
     pub cut: bool,
 }
@@ -70,6 +72,7 @@ impl Default for Shape {
             segment: 200_000,
             lose: None,
             drift: None,
+            late: None,
             cut: false,
         }
     }
@@ -160,9 +163,7 @@ impl Maker {
                 }
             }
             tape.flush()?;
-            if let Some(page) = shape.drift {
-                guest.drift(page);
-            }
+            guest.unseen(&shape);
             guest.mark(tape, "done");
             guest.keyframe(tape, 1);
         }
@@ -221,9 +222,7 @@ impl Maker {
         first.store(tape, 0, 0x4_0067);
         first.store(tape, 0, 0x10_0067);
         first.touch(tape, &shape, 0);
-        if let Some(page) = shape.drift {
-            first.drift(page);
-        }
+        first.unseen(&shape);
         first.keyframe(tape, 1);
         tape.flush()
     }
