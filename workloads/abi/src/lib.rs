@@ -43,7 +43,7 @@ pub use params::{MAX_PAGES, Pattern, WorkloadId};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 
 /// Version of this contract; guest and VMM must agree exactly.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most CPUs of a guest.
 pub const MAX_VCPUS: u16 = 4;
