@@ -70,12 +70,23 @@ fn kind<R: Row>(trace: &Trace) -> Result<(), TraceError> {
     }
     let begun = Instant::now();
     let frame = trace.frame::<R>(None)?;
-    say(&format!("columns of {}", R::KIND), frame.height() as u64, begun);
+    say(
+        &format!("columns of {}", R::KIND),
+        frame.height() as u64,
+        begun,
+    );
     let begun = Instant::now();
     // A slice at a time, as records are made.
     for start in (0..frame.height()).step_by(1024) {
-        black_box(R::from_frame(&frame.slice(start as i64, 1024), trace.path())?);
+        black_box(R::from_frame(
+            &frame.slice(start as i64, 1024),
+            trace.path(),
+        )?);
     }
-    say(&format!("rows of {}", R::KIND), frame.height() as u64, begun);
+    say(
+        &format!("rows of {}", R::KIND),
+        frame.height() as u64,
+        begun,
+    );
     Ok(())
 }

@@ -2,9 +2,9 @@
 
 use bytemuck::AnyBitPattern;
 use events::{
-    COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header, Host, HostEvent, KeyframePage,
-    KeyframeTable, Level, Mark, Moment, NO_VCPU, NOT_SEEN, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte,
-    VcpuId, Write,
+    COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header, Host,
+    HostEvent, KeyframePage, KeyframeTable, Level, Mark, Moment, NO_VCPU, NOT_SEEN, Page,
+    PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
 };
 use trace::{
     Batch, EntryRow, FaultRow, HostRow, KeyframeRow, MarkRow, PageRow, RootRow, Slot, WriteRow,
@@ -260,7 +260,9 @@ fn keyframe(
         direct: u8::from(page.role.is_direct(layout)),
         unsync: u8::from(page.unsync != 0),
         root_count: page.root_count,
-        leaf_gfn: index.zip(spte).and_then(|(index, spte)| leaf_gfn(index, spte)),
+        leaf_gfn: index
+            .zip(spte)
+            .and_then(|(index, spte)| leaf_gfn(index, spte)),
     };
     rows.push(row(None, None));
     let entries = (0..).zip(page.entries).filter(|(_, spte)| !spte.is_empty());

@@ -28,7 +28,9 @@ pub use entries::{Cause, Entry};
 pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};
 pub use header::{Header, NO_VCPU, RecordKind, Seq, TimeNs, VcpuId, VmId};
 pub use host::{Host, HostEvent};
-pub use keyframes::{ENTRIES_PER_TABLE, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable};
+pub use keyframes::{
+    ENTRIES_PER_TABLE, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable,
+};
 pub use losses::{Loss, Probe};
 pub use marks::{COLLECTOR_MARK_BASE, Mark};
 pub use pages::{Page, PageEvent, Role, RoleLayout};

@@ -7,8 +7,8 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use bytemuck::Zeroable as _;
 use events::{
-    ABSENT, ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage,
-    KeyframeTable, NO_VCPU, Probe, RecordKind, Role, VmId,
+    ABSENT, ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable,
+    NO_VCPU, Probe, RecordKind, Role, VmId,
 };
 
 use crate::{
