@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use events::{Cause, Class, HostEvent, PageEvent};
-use trace::{FaultRow, Record};
+use events::{Cause, Class, Gfn, HostEvent, PageEvent, VcpuId};
+use trace::{FaultRow, PageRow, Record};
+
+use crate::replay::VmReplay;
 
 /// `PFERR_RSVD_MASK`.
 const RESERVED: u32 = 1 << 3;
@@ -30,6 +32,15 @@ pub struct Counts {
     pub writes: u64,
     /// Those of them that came while KVM shadowed any guest table.
     pub writes_while_shadowing: u64,
+    /// Entries above the leaf tables that they changed, one for each page that shadows the table
+    /// written to; two where the guest's entries may have four bytes.
+    pub upper_entries_written: u64,
+    /// Stores that came before the tables of a VM that ran already were known.
+    pub writes_before_tables: u64,
+    /// Pages zapped of the table that their vCPU's latest store went to.
+    pub zapped_after_write: u64,
+    /// Where each vCPU's latest emulated store went.
+    written: BTreeMap<VcpuId, Gfn>,
     /// What the host did to ranges of frames.
     pub host: BTreeMap<HostEvent, u64>,
     /// Faults with a leaf SPTE.
@@ -45,8 +56,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Counts a record.
-    pub fn add(&mut self, record: &Record) {
+    /// Counts a record; `replay` has applied it.
+    pub fn add(&mut self, record: &Record, replay: Option<&VmReplay>) {
         match record {
             Record::Fault(row) => {
                 *self.classes.entry(row.class).or_default() += 1;
@@ -55,14 +66,34 @@ impl Counts {
                 self.created_by_faults += u64::from(row.created);
             }
             Record::Entry(row) => *self.causes.entry(row.cause).or_default() += 1,
-            Record::Page(row) => *self.pages.entry(row.event).or_default() += 1,
+            Record::Page(row) => self.add_page(row),
             Record::Root(_) => self.roots += 1,
             Record::Mark(_) => self.marks += 1,
             Record::Keyframe(_) => self.keyframe_pages += 1,
-            Record::Write(_) => self.writes += 1,
+            Record::Write(row) => {
+                let gfn = row.gpa.gfn();
+                self.writes += 1;
+                self.written.insert(row.vcpu, gfn);
+                if let Some(replay) = replay {
+                    self.writes_while_shadowing += u64::from(replay.may_shadow_tables());
+                    let each = 1 + u64::from(replay.pae_roots().next().is_some());
+                    self.writes_before_tables += u64::from(!replay.knows_the_beginning());
+                    // Of other lengths KVM does not read what was stored.
+                    if row.bytes == 4 || (row.bytes == 8 && row.value != 0) {
+                        self.upper_entries_written += each * replay.tables().upper_pages(gfn);
+                    }
+                }
+            }
             Record::Host(row) => *self.host.entry(row.event).or_default() += 1,
             Record::Loss(_) => {}
         }
+    }
+
+    fn add_page(&mut self, row: &PageRow) {
+        *self.pages.entry(row.event).or_default() += 1;
+        let written = row.vcpu.and_then(|vcpu| self.written.get(&vcpu));
+        let after = row.event == PageEvent::Zapped && written == Some(&row.gfn);
+        self.zapped_after_write += u64::from(after);
     }
 
     /// Faults of one class.

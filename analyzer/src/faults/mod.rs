@@ -3,6 +3,7 @@
 mod agreement;
 mod columns;
 mod costs;
+mod counters;
 mod counts;
 mod reconcile;
 

@@ -9,6 +9,8 @@ use events::{Hpa, Seq, TimeNs};
 pub enum AnomalyKind {
     /// An entry was stored in a page that no record made.
     EntryInUnknownPage,
+    /// A present entry was stored in a page that was zapped before.
+    EntryInZappedPage,
     /// A page was looked up, synced, unsynced or zapped that no record made.
     UnknownPage,
     /// A page was made where one lives.
@@ -19,10 +21,22 @@ pub enum AnomalyKind {
     OtherRole,
     /// An entry points to a table that no record made.
     LinkToUnknownTable,
+    /// An entry points to a table that was zapped before.
+    LinkToZappedTable,
     /// An entry points to a table that is not below its own.
     LinkNotDownwards,
     /// A page was synced that was not unsync.
     SyncOfSynced,
+    /// A page went unsync that was unsync already.
+    UnsyncOfUnsync,
+    /// A page went unsync that shadows no leaf table of the guest's.
+    UnsyncOfNoLeafTable,
+    /// A leaf was stored for a vCPU whose root no record made.
+    UnknownRoot,
+    /// The guest can write a table above its leaf tables, which KVM protects while it shadows it.
+    WritableTable,
+    /// A range of frames was settled that was not read again.
+    SettledUnread,
     /// A record names another value before the change than replay has.
     OtherOld,
     /// More pages than any KVM keeps: the page is not replayed.
@@ -34,13 +48,20 @@ impl AnomalyKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EntryInUnknownPage => "entry_in_unknown_page",
+            Self::EntryInZappedPage => "entry_in_zapped_page",
             Self::UnknownPage => "unknown_page",
             Self::BornTwice => "born_twice",
             Self::OtherLevel => "other_level",
             Self::OtherRole => "other_role",
             Self::LinkToUnknownTable => "link_to_unknown_table",
+            Self::LinkToZappedTable => "link_to_zapped_table",
             Self::LinkNotDownwards => "link_not_downwards",
             Self::SyncOfSynced => "sync_of_synced",
+            Self::UnsyncOfUnsync => "unsync_of_unsync",
+            Self::UnsyncOfNoLeafTable => "unsync_of_no_leaf_table",
+            Self::UnknownRoot => "unknown_root",
+            Self::WritableTable => "writable_table",
+            Self::SettledUnread => "settled_unread",
             Self::OtherOld => "other_old",
             Self::TooManyPages => "too_many_pages",
         }
@@ -54,6 +75,7 @@ impl AnomalyKind {
             Self::EntryInUnknownPage
                 | Self::UnknownPage
                 | Self::LinkToUnknownTable
+                | Self::UnknownRoot
                 | Self::OtherOld
         )
     }
@@ -63,13 +85,22 @@ impl fmt::Display for AnomalyKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::EntryInUnknownPage => "entry stored in a page that no record made",
+            Self::EntryInZappedPage => "entry stored in a page that was zapped before",
             Self::UnknownPage => "event of a page that no record made",
             Self::BornTwice => "page made where one lives",
             Self::OtherLevel => "record names another level than the page has",
             Self::OtherRole => "page found with another gfn or role than it was made with",
             Self::LinkToUnknownTable => "entry points to a table that no record made",
+            Self::LinkToZappedTable => "entry points to a table that was zapped before",
             Self::LinkNotDownwards => "entry points to a table that is not below its own",
             Self::SyncOfSynced => "page synced that was not unsync",
+            Self::UnsyncOfUnsync => "page went unsync that was unsync already",
+            Self::UnsyncOfNoLeafTable => "page went unsync that shadows no leaf table of the guest's",
+            Self::UnknownRoot => "leaf stored for a root that no record made",
+            Self::WritableTable => {
+                "leaf lets the guest write a frame that is one of its upper tables, which KVM protects"
+            }
+            Self::SettledUnread => "range of frames settled that was not read again",
             Self::OtherOld => "record names another value before the change than replay has",
             Self::TooManyPages => "more shadow pages than any KVM keeps",
         })
@@ -85,7 +116,7 @@ pub struct Anomaly {
     pub time: TimeNs,
     /// What is impossible about it.
     pub kind: AnomalyKind,
-    /// The entry or the page.
+    /// The entry or the page; zero where it is of a range of frames.
     pub place: Hpa,
 }
 

@@ -4,7 +4,7 @@ use events::{RoleLayout, VmId};
 use proptest::prelude::*;
 use trace::Record;
 
-use super::{Replay, ReplayOptions, VmReplay, model::any_record};
+use super::{Replay, ReplayOptions, VmReplay, records::any_record};
 
 const VMS: u16 = 3;
 

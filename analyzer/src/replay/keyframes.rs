@@ -1,4 +1,4 @@
-//! Drift: replayed tables set against the kernel's own.
+//! Replayed tables set against the kernel's own.
 //!
 //! Each page is compared when its copy arrives, because its place in the order of all records is
 //! the moment of the copy. What differs is held until the keyframe's mark: only a keyframe whose
@@ -6,125 +6,13 @@
 //! known before, there is nothing to compare: each page is taken over as it arrives, so that what
 //! its VM does before the mark finds it.
 
-use events::{Hpa, Level, Seq, Spte, TimeNs};
+use events::{ENTRIES_PER_TABLE, Gfn, Hpa, Level, Seq, Spte, TimeNs};
 use trace::KeyframePage;
 
-use super::{PageInfo, ShadowTables, hash::AddressSet};
-
-/// In what a replayed entry and the kernel's differ.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum DifferenceKind {
-    /// The kernel has an entry, replay has none.
-    MissingEntry,
-    /// Replay has an entry, the kernel has none.
-    ExtraEntry,
-    /// Both have one, for another frame or another child.
-    OtherFrame,
-    /// The same frame, other permission bits.
-    OtherPermission,
-    /// Only the bits that hardware sets by itself; not drift.
-    AccessedDirty,
-    /// The kernel has a page, replay has none.
-    MissingPage,
-    /// Replay has a page, the kernel has none.
-    ExtraPage,
-    /// The same page with another gfn, role, level or unsync.
-    OtherPage,
-}
-
-impl DifferenceKind {
-    /// Its name in tables and JSON.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::MissingEntry => "missing_entry",
-            Self::ExtraEntry => "extra_entry",
-            Self::OtherFrame => "other_frame",
-            Self::OtherPermission => "other_permission",
-            Self::AccessedDirty => "accessed_dirty",
-            Self::MissingPage => "missing_page",
-            Self::ExtraPage => "extra_page",
-            Self::OtherPage => "other_page",
-        }
-    }
-}
-
-/// Counts of differences.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Drift {
-    /// Entries that the kernel has and replay has not.
-    pub missing_entries: u64,
-    /// Entries that replay has and the kernel has not.
-    pub extra_entries: u64,
-    /// Entries with another frame or child.
-    pub other_frame: u64,
-    /// Entries with other permission bits.
-    pub other_permission: u64,
-    /// Entries that differ only in A and D: hardware sets them without a trace. Not drift.
-    pub accessed_dirty: u64,
-    /// Pages that the kernel has and replay has not.
-    pub missing_pages: u64,
-    /// Pages that replay has and the kernel has not.
-    pub extra_pages: u64,
-    /// Pages with another gfn, role, level or unsync.
-    pub other_page: u64,
-}
-
-impl Drift {
-    /// Entries that drifted.
-    pub fn entries(&self) -> u64 {
-        self.missing_entries + self.extra_entries + self.other_frame + self.other_permission
-    }
-
-    /// Pages that drifted.
-    pub fn pages(&self) -> u64 {
-        self.missing_pages + self.extra_pages + self.other_page
-    }
-
-    /// No drift.
-    pub fn is_exact(&self) -> bool {
-        self.entries() == 0 && self.pages() == 0
-    }
-
-    /// Adds the counts of another keyframe.
-    pub fn add(&mut self, other: &Drift) {
-        self.missing_entries += other.missing_entries;
-        self.extra_entries += other.extra_entries;
-        self.other_frame += other.other_frame;
-        self.other_permission += other.other_permission;
-        self.accessed_dirty += other.accessed_dirty;
-        self.missing_pages += other.missing_pages;
-        self.extra_pages += other.extra_pages;
-        self.other_page += other.other_page;
-    }
-
-    fn count(&mut self, kind: DifferenceKind) {
-        *match kind {
-            DifferenceKind::MissingEntry => &mut self.missing_entries,
-            DifferenceKind::ExtraEntry => &mut self.extra_entries,
-            DifferenceKind::OtherFrame => &mut self.other_frame,
-            DifferenceKind::OtherPermission => &mut self.other_permission,
-            DifferenceKind::AccessedDirty => &mut self.accessed_dirty,
-            DifferenceKind::MissingPage => &mut self.missing_pages,
-            DifferenceKind::ExtraPage => &mut self.extra_pages,
-            DifferenceKind::OtherPage => &mut self.other_page,
-        } += 1;
-    }
-}
-
-/// One difference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Difference {
-    /// What differs.
-    pub kind: DifferenceKind,
-    /// The entry, or the page.
-    pub place: Hpa,
-    /// Level of the table.
-    pub level: Level,
-    /// Replay's entry.
-    pub replayed: Spte,
-    /// The kernel's entry.
-    pub kernel: Spte,
-}
+use super::{
+    Difference, DifferenceKind, Drift, LateKind, PageInfo, ShadowPage, ShadowTables,
+    drift::compare, hash::AddressSet,
+};
 
 /// What became of a keyframe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,8 +49,19 @@ pub struct KeyframeCheck {
     pub drift: Drift,
     /// The first ones that are drift.
     pub first: Vec<Difference>,
+    /// The first ones that are seen late.
+    pub late: Vec<Difference>,
     /// The mark of the keyframe before: the tables were right then.
-    pub after: Option<Seq>,
+    pub after: Option<Moment>,
+}
+
+/// A record's place in the order of all, and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Its number.
+    pub seq: Seq,
+    /// Its time.
+    pub time: TimeNs,
 }
 
 /// How many differences of a keyframe are kept in full.
@@ -175,12 +74,9 @@ enum Fix {
         place: Hpa,
         replayed: Spte,
         kernel: Spte,
+        gfn: Option<Gfn>,
     },
-    Page {
-        info: PageInfo,
-        seq: Seq,
-        entries: Vec<(u16, Spte)>,
-    },
+    Page(Box<KeyframePage>, PageInfo),
     Info(PageInfo),
 }
 
@@ -192,25 +88,30 @@ pub(crate) struct Arriving {
     begun: Seq,
     /// The state before was meant to be whole.
     trusted: bool,
+    /// Every change has its record: nothing can be seen late.
+    told: bool,
     seen: AddressSet<Hpa>,
     entries: u64,
     foreign: u64,
     drift: Drift,
     first: Vec<Difference>,
+    late: Vec<Difference>,
     fixes: Vec<Fix>,
 }
 
 impl Arriving {
-    pub(crate) fn new(number: u32, begun: Seq, trusted: bool) -> Self {
+    pub(crate) fn new(number: u32, begun: Seq, trusted: bool, told: bool) -> Self {
         Self {
             number,
             begun,
             trusted,
+            told,
             seen: AddressSet::default(),
             entries: 0,
             foreign: 0,
             drift: Drift::default(),
             first: Vec::new(),
+            late: Vec::new(),
             fixes: Vec::new(),
         }
     }
@@ -220,9 +121,14 @@ impl Arriving {
     }
 
     fn differ(&mut self, difference: Difference) {
-        self.drift.count(difference.kind);
-        if difference.kind != DifferenceKind::AccessedDirty && self.first.len() < KEPT {
-            self.first.push(difference);
+        self.drift.count(&difference);
+        let list = match (difference.kind, difference.late) {
+            (DifferenceKind::AccessedDirty, _) => return,
+            (_, Some(_)) => &mut self.late,
+            (_, None) => &mut self.first,
+        };
+        if list.len() < KEPT {
+            list.push(difference);
         }
     }
 
@@ -252,60 +158,59 @@ impl Arriving {
             return;
         };
         if page.info != info {
-            let place = copy.spt;
-            let (replayed, kernel) = (Spte(0), Spte(0));
-            self.differ(Difference {
-                kind: DifferenceKind::OtherPage,
-                place,
-                level: copy.level,
-                replayed,
-                kernel,
-            });
+            let kind = match page.info.level == info.level {
+                true => DifferenceKind::OtherPage,
+                false => DifferenceKind::OtherLevel,
+            };
+            self.differ(Difference::of_page(kind, copy.spt, copy.level));
             self.fixes.push(Fix::Info(info));
         }
-        for (index, kernel) in whole_table(copy) {
-            let replayed = page.entry(index);
-            let place = page.place(index);
-            if replayed != kernel {
-                self.fixes.push(Fix::Entry {
-                    place,
-                    replayed,
-                    kernel,
-                });
-            }
-            if let Some(kind) = compare(replayed, kernel) {
-                self.differ(Difference {
-                    kind,
-                    place,
-                    level: copy.level,
-                    replayed,
-                    kernel,
-                });
-            }
+        for (index, kernel, gfn) in whole_table(copy) {
+            self.entry(page, index, kernel, gfn);
         }
     }
 
-    fn missing_page(&mut self, info: PageInfo, copy: &KeyframePage) {
-        let (place, level) = (info.spt, info.level);
-        let (replayed, kernel) = (Spte(0), Spte(0));
+    fn entry(&mut self, page: &ShadowPage, index: u16, kernel: Spte, gfn: Option<Gfn>) {
+        let (level, place) = (page.info.level, page.place(index));
+        let replayed = page.entry(index);
+        // The kernel's own reverse map: it stands even where the entry agrees.
+        if replayed != kernel || gfn.is_some_and(|gfn| page.leaf_gfn(index) != Some(gfn)) {
+            self.fixes.push(Fix::Entry {
+                place,
+                replayed,
+                kernel,
+                gfn,
+            });
+        }
+        let Some(kind) = compare(replayed, kernel) else {
+            return;
+        };
+        let silent = matches!(
+            kind,
+            DifferenceKind::ExtraEntry | DifferenceKind::OtherPermission
+        ) && !self.told;
+        let gfn_known = page.leaf_gfn(index).is_some();
+        let late = silent.then(|| LateKind::of(level, replayed, kernel, gfn_known));
         self.differ(Difference {
-            kind: DifferenceKind::MissingPage,
+            kind,
+            late: late.flatten(),
             place,
             level,
             replayed,
             kernel,
         });
+    }
+
+    fn missing_page(&mut self, info: PageInfo, copy: &KeyframePage) {
+        let kind = DifferenceKind::MissingPage;
+        self.differ(Difference::of_page(kind, info.spt, info.level));
         let present = copy
             .entries
             .iter()
             .filter(|(_, spte)| spte.is_shadow_present())
             .count();
         self.drift.missing_entries += present as u64;
-        self.fixes.push(Fix::Page {
-            info,
-            seq: copy.seq,
-            entries: copy.entries.clone(),
-        });
+        self.fixes.push(Fix::Page(Box::new(copy.clone()), info));
     }
 
     /// The mark has come: what the keyframe showed. Mends `tables` unless it is incomplete.
@@ -334,6 +239,7 @@ impl Arriving {
             used,
             drift: if counts { self.drift } else { Drift::default() },
             first: if counts { self.first } else { Vec::new() },
+            late: if counts { self.late } else { Vec::new() },
             after: mark.after,
         }
     }
@@ -346,14 +252,8 @@ impl Arriving {
             .collect();
         extra.sort_by_key(|(spt, ..)| *spt);
         for (place, level, present) in extra {
-            let (replayed, kernel) = (Spte(0), Spte(0));
-            self.differ(Difference {
-                kind: DifferenceKind::ExtraPage,
-                place,
-                level,
-                replayed,
-                kernel,
-            });
+            let kind = DifferenceKind::ExtraPage;
+            self.differ(Difference::of_page(kind, place, level));
             self.drift.extra_entries += u64::from(present);
             tables.zap(place);
         }
@@ -366,33 +266,31 @@ pub(crate) struct Mark {
     pub(crate) seq: Seq,
     pub(crate) time: TimeNs,
     pub(crate) announced: u64,
-    pub(crate) after: Option<Seq>,
+    pub(crate) after: Option<Moment>,
 }
 
-/// Only shadow-present entries are SPTEs.
-pub(crate) fn compare(replayed: Spte, kernel: Spte) -> Option<DifferenceKind> {
-    match (replayed.is_shadow_present(), kernel.is_shadow_present()) {
-        (false, false) => None,
-        (false, true) => Some(DifferenceKind::MissingEntry),
-        (true, false) => Some(DifferenceKind::ExtraEntry),
-        (true, true) if replayed == kernel => None,
-        (true, true) if replayed.pfn() != kernel.pfn() => Some(DifferenceKind::OtherFrame),
-        (true, true) if replayed.without_accessed_dirty() == kernel.without_accessed_dirty() => {
-            Some(DifferenceKind::AccessedDirty)
-        }
-        (true, true) => Some(DifferenceKind::OtherPermission),
-    }
-}
-
-/// All 512 entries of a copy, which has only those that are not empty.
-fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte)> {
-    let mut entries = [Spte(0); events::ENTRIES_PER_TABLE];
+/// All 512 entries of a copy, which has only those that are not empty, with the guest frames that
+/// it tells.
+fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte, Option<Gfn>)> {
+    let mut entries = [(Spte(0), None); ENTRIES_PER_TABLE];
     for (index, spte) in &copy.entries {
-        if let Some(slot) = entries.get_mut(usize::from(*index)) {
+        if let Some((slot, _)) = entries.get_mut(usize::from(*index)) {
             *slot = *spte;
         }
     }
-    (0_u16..).zip(entries)
+    for (index, gfn) in &copy.gfns {
+        if let Some((_, slot)) = entries.get_mut(usize::from(*index)) {
+            *slot = Some(*gfn);
+        }
+    }
+    (0_u16..)
+        .zip(entries)
+        .map(|(index, (spte, gfn))| (index, spte, gfn))
+}
+
+/// Where an entry of a page stands.
+fn place(info: PageInfo, index: u16) -> Hpa {
+    Hpa(info.spt.0.wrapping_add(u64::from(index) * 8))
 }
 
 /// The page is as its copy says, whatever was known of it.
@@ -402,10 +300,10 @@ fn take_over(info: PageInfo, copy: &KeyframePage, tables: &mut ShadowTables) {
     } else if tables.adopt_page(info, copy.seq).is_some() {
         return;
     }
-    for (index, spte) in whole_table(copy) {
-        let place = Hpa(info.spt.0.wrapping_add(u64::from(index) * 8));
-        if tables.entry(place) != Some(spte) {
-            tables.store(place, spte, None);
+    for (index, spte, gfn) in whole_table(copy) {
+        let place = place(info, index);
+        if gfn.is_some() || tables.entry(place) != Some(spte) {
+            tables.store(place, spte, gfn);
         }
     }
 }
@@ -415,32 +313,29 @@ fn mend(fixes: Vec<Fix>, tables: &mut ShadowTables) {
     let mut stores = Vec::new();
     for fix in fixes {
         match fix {
-            Fix::Page { info, seq, entries } => {
+            Fix::Page(copy, info) => {
                 // Born since its copy came: then the records know better.
-                if tables.page(info.spt).is_some() || tables.adopt_page(info, seq).is_some() {
+                if tables.page(info.spt).is_some() || tables.adopt_page(info, copy.seq).is_some() {
                     continue;
                 }
-                let place = |index: u16| Hpa(info.spt.0.wrapping_add(u64::from(index) * 8));
-                stores.extend(
-                    entries
-                        .into_iter()
-                        .map(|(index, spte)| (place(index), spte)),
-                );
+                let entries = whole_table(&copy).filter(|(_, spte, _)| spte.0 != 0);
+                stores.extend(entries.map(|(index, spte, gfn)| (place(info, index), spte, gfn)));
             }
             Fix::Info(info) => tables.set_info(info),
             Fix::Entry {
                 place,
                 replayed,
                 kernel,
+                gfn,
             } => {
                 if tables.entry(place) == Some(replayed) {
-                    stores.push((place, kernel));
+                    stores.push((place, kernel, gfn));
                 }
             }
         }
     }
-    for (place, spte) in stores {
-        tables.store(place, spte, None);
+    for (place, spte, gfn) in stores {
+        tables.store(place, spte, gfn);
     }
     tables.resolve_strays();
 }

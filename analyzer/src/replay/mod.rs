@@ -6,16 +6,22 @@
 //! Knows records, no files and no formatting; no input makes it panic.
 
 mod anomalies;
+mod checks;
+mod drift;
 mod gaps;
+mod guest;
 mod hash;
 mod keyframes;
 mod pae;
 mod page;
 mod places;
+mod rereads;
 mod tables;
 mod vm;
 mod walk;
 
+#[cfg(test)]
+mod anomalous;
 #[cfg(test)]
 mod apart;
 #[cfg(test)]
@@ -23,7 +29,15 @@ mod cases;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
-pub(crate) use model::blank_fault;
+mod records;
+#[cfg(test)]
+mod seen_late;
+#[cfg(test)]
+mod settling;
+#[cfg(test)]
+mod story;
+#[cfg(test)]
+pub(crate) use records::blank_fault;
 
 use std::collections::BTreeMap;
 
@@ -31,8 +45,11 @@ use events::{RoleLayout, VmId};
 use trace::Record;
 
 pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
+pub use checks::Checks;
+pub use drift::{Difference, DifferenceKind, Drift, Late, LateKind};
 pub use gaps::{Gap, Gaps};
-pub use keyframes::{Difference, DifferenceKind, Drift, KeyframeCheck, KeyframeUse};
+pub use guest::GuestTable;
+pub use keyframes::{KeyframeCheck, KeyframeUse, Moment};
 pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals};
@@ -47,8 +64,8 @@ pub struct ReplayOptions {
     /// The VM was traced from before its first fault, so that the first keyframe verifies
     /// instead of setting the state.
     pub from_birth: bool,
-    /// Every change of an entry has a record of its own, so what the fault that maps one frame too
-    /// often drops (`__rmap_add`) is not inferred.
+    /// Every change of an entry has a record of its own. What the fault that maps one frame too
+    /// often drops (`__rmap_add`) is not inferred then, and nothing is seen late.
     pub told: bool,
 }
 

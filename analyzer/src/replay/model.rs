@@ -3,13 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs,
+    Cause, Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs,
     VcpuId, VmId,
 };
 use proptest::prelude::*;
-use trace::{EntryRow, FaultRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
 
-use super::{Replay, ReplayOptions, ShadowTables};
+use super::{
+    Replay, ReplayOptions, ShadowTables,
+    records::{any_record, blank_fault},
+};
 
 const PRESENT: u64 = 1 << 11;
 const WRITE: u64 = 1 << 1 | 1 << 10;
@@ -40,6 +43,15 @@ enum Step {
         page: u64,
         index: u64,
     },
+    Root {
+        vcpu: u16,
+        page: u64,
+    },
+    Host {
+        event: HostEvent,
+        gfn: u64,
+        pages: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -51,6 +63,10 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(page, index, gfn, flags, by_fault)| Step::Leaf { page, index, gfn, flags, by_fault }),
         3 => (1..6_u64, 0..3_u64, 1..6_u64).prop_map(|(page, index, child)| Step::Link { page, index, child }),
         1 => (1..6_u64, 0..3_u64).prop_map(|(page, index)| Step::Clear { page, index }),
+        1 => (0..3_u16, 1..6_u64).prop_map(|(vcpu, page)| Step::Root { vcpu, page }),
+        // Few ranges, so that some that were read again are settled.
+        2 => (prop::sample::select(HostEvent::ALL.to_vec()), 0..2_u64, 0..2_u64)
+            .prop_map(|(event, gfn, pages)| Step::Host { event, gfn: gfn * 2, pages: 1 + pages * 3 }),
     ]
 }
 
@@ -129,47 +145,25 @@ fn record(seq: u64, step: &Step) -> Record {
             entry(place(page, index), Spte(PRESENT | 7 | spt(child).0), None)
         }
         Step::Clear { page, index } => entry(place(page, index), Spte(1 << 63), None),
-    }
-}
-
-pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
-    FaultRow {
-        seq,
-        time_ns: TimeNs(seq.0),
-        vm: VmId(0),
-        vcpu: VcpuId(0),
-        class: Class::Shadow,
-        gva: Gva(0),
-        error_code: 0,
-        cr3: Gpa(0),
-        root: Hpa(0),
-        rip: None,
-        gpte5: None,
-        gpte4: None,
-        gpte3: None,
-        gpte2: None,
-        gpte1: None,
-        gpa: None,
-        slot: None,
-        hva: None,
-        pfn: None,
-        sptep: None,
-        spte: None,
-        level: None,
-        created: 0,
-        reused: 0,
-        zapped: 0,
-        total_ns: 1,
-        exit_ns: None,
-        walk_ns: None,
-        pfn_ns: None,
-        hva_ns: None,
-        tables_ns: None,
-        pfn_tables_ns: None,
-        write_ns: None,
-        inject_ns: None,
-        emulate_ns: None,
-        entry_ns: None,
+        Step::Root { vcpu, page } => Record::Root(RootRow {
+            seq,
+            time_ns,
+            vm,
+            vcpu: VcpuId(vcpu),
+            cr3: Gpa(page),
+            root: spt(page),
+            level: Level(4),
+        }),
+        Step::Host { event, gfn, pages } => Record::Host(HostRow {
+            seq,
+            time_ns,
+            vm,
+            vcpu: None,
+            event,
+            slot: None,
+            gfn: Gfn(gfn),
+            pages,
+        }),
     }
 }
 
@@ -186,9 +180,72 @@ struct ModelPage {
 struct Model {
     pages: BTreeMap<u64, ModelPage>,
     entries: BTreeMap<(u64, u64), (u64, Option<u64>)>,
+    roots: BTreeMap<u16, u64>,
+    /// By range: the places of its leaves when it was read again, less those named since.
+    rereads: BTreeMap<(u64, u64), BTreeSet<(u64, u64)>>,
 }
 
 impl Model {
+    /// First frame that a present leaf maps and how many, if it is known.
+    fn frames(&self, page: u64, index: u64) -> Option<(u64, u64)> {
+        let (spte, known) = self.entries.get(&(page, index))?;
+        let info = &self.pages[&page];
+        let span = 1_u64 << (9 * (u32::from(info.level) - 1));
+        let first = match info.direct {
+            true => info.gfn + index * span,
+            false => (*known)? & !(span - 1),
+        };
+        self.is_leaf(page, *spte).then_some((first, span))
+    }
+
+    fn host(&mut self, event: HostEvent, gfn: u64, pages: u64) {
+        let overlaps = |(first, span): (u64, u64)| first < gfn + pages && gfn < first + span;
+        match event {
+            HostEvent::Reread => {
+                let leaves = self.entries.keys().copied();
+                let leaves =
+                    leaves.filter(|(page, index)| self.frames(*page, *index).is_some_and(overlaps));
+                let leaves = leaves.collect();
+                self.rereads.insert((gfn, pages), leaves);
+            }
+            HostEvent::Settled => {
+                let gone = self.rereads.remove(&(gfn, pages));
+                for place in gone.into_iter().flatten() {
+                    self.entries.remove(&place);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Entries that point to each page, and each shadowed frame: its pages and whether it is
+    /// protected.
+    fn reverse(&self) -> Reverse {
+        let mut reverse = Reverse::default();
+        for ((page, index), (spte, _)) in &self.entries {
+            if spte & PRESENT != 0 && !self.is_leaf(*page, *spte) {
+                let child = (spte & 0xf_ffff_ffff_f000) >> 12;
+                let parents = reverse.parents.entry(child).or_default();
+                parents.insert((*page, *index));
+            }
+        }
+        reverse
+            .parents
+            .retain(|child, _| self.pages.contains_key(child));
+        for (page, info) in self.pages.iter().filter(|(_, info)| !info.direct) {
+            let writable = self.entries.iter().any(|((of, index), (spte, _))| {
+                let frames = self.frames(*of, *index);
+                let meets = frames.is_some_and(|(first, span)| {
+                    // As KVM's rmap: keyed by the frame aligned to the leaf's span.
+                    first == info.gfn & !(span - 1)
+                });
+                meets && spte & 2 != 0
+            });
+            reverse.tables.insert(*page, (info.gfn, !writable));
+        }
+        reverse
+    }
+
     fn is_leaf(&self, page: u64, spte: u64) -> bool {
         spte & PRESENT != 0 && (self.pages[&page].level == 1 || spte & 1 << 7 != 0)
     }
@@ -272,20 +329,60 @@ impl Model {
                 index,
                 gfn,
                 flags,
-                ..
-            } => self.store(page, index, leaf(gfn, flags).0, Some(gfn)),
+                by_fault,
+            } => {
+                if by_fault {
+                    // A blank fault's root.
+                    self.roots.insert(0, 0);
+                }
+                self.store(page, index, leaf(gfn, flags).0, Some(gfn));
+            }
             Step::Link { page, index, child } => {
                 self.store(page, index, PRESENT | 7 | child << 12, None)
             }
             Step::Clear { page, index } => self.store(page, index, 1 << 63, None),
+            Step::Root { vcpu, page } => {
+                self.roots.insert(vcpu, page);
+            }
+            Step::Host { event, gfn, pages } => self.host(event, gfn, pages),
         }
     }
 
     fn store(&mut self, page: u64, index: u64, spte: u64, gfn: Option<u64>) {
+        for unnamed in self.rereads.values_mut() {
+            unnamed.remove(&(page, index));
+        }
         if self.pages.contains_key(&page) {
             self.entries.insert((page, index), (spte, gfn));
         }
     }
+}
+
+/// What the reverse maps must say.
+#[derive(Debug, Default, PartialEq)]
+struct Reverse {
+    parents: BTreeMap<u64, BTreeSet<(u64, u64)>>,
+    tables: BTreeMap<u64, (u64, bool)>,
+}
+
+fn reverse_of_replay(tables: &ShadowTables) -> Reverse {
+    let mut reverse = Reverse::default();
+    for page in tables.pages() {
+        let (spt, number) = (page.info.spt, page.info.spt.0 >> 12);
+        let parents = tables.parents(spt).iter();
+        let parents: BTreeSet<_> = parents
+            .map(|place| (place.0 >> 12, u64::from(place.index())))
+            .collect();
+        if !parents.is_empty() {
+            reverse.parents.insert(number, parents);
+        }
+        if let Some(table) = tables.guest_table(spt) {
+            assert!(tables.shadowing(table.gfn).contains(&spt));
+            let said = (table.gfn.0, table.write_protected);
+            reverse.tables.insert(number, said);
+        }
+    }
+    reverse
 }
 
 /// Page to level, direct, unsync and present entries.
@@ -369,6 +466,10 @@ fn keyframe(replay: &Replay, seq: u64) -> Vec<Record> {
                 unsync: page.info.unsync,
                 root_count: 0,
                 entries: page.entries().collect(),
+                gfns: (0..512)
+                    .filter(|index| page.entry(*index).is_leaf(page.info.level))
+                    .filter_map(|index| Some((index, page.leaf_gfn(index)?)))
+                    .collect(),
             })
         })
         .collect();
@@ -396,6 +497,14 @@ proptest! {
         let replay = replay(&steps);
         let empty = ShadowTables::default();
         let tables = replay.vm(VmId(0)).map_or(&empty, |vm| vm.tables());
+        prop_assert_eq!(reverse_of_replay(tables), model.reverse());
+        let roots = replay.vm(VmId(0)).into_iter().flat_map(|vm| vm.roots());
+        let roots: BTreeMap<_, _> = roots
+            .map(|(vcpu, current)| (vcpu.0, current.root.0 >> 12))
+            .collect();
+        prop_assert_eq!(roots, std::mem::take(&mut model.roots));
+        let unsync = model.pages.values().filter(|page| page.unsync).count();
+        prop_assert_eq!(tables.totals().unsync, unsync as u64);
         let model = picture_of_model(&model);
         prop_assert_eq!(&picture_of_replay(tables), &model);
         let present: usize = model.values().map(|(.., entries)| entries.len()).sum();
@@ -414,10 +523,34 @@ proptest! {
             verified.apply(record);
             set.apply(record);
         }
-        let check = verified.vm(VmId(0)).and_then(|vm| vm.checks().first().cloned());
+        let check = verified.vm(VmId(0)).and_then(|vm| vm.checks().kept().first().cloned());
         prop_assert!(check.is_some_and(|check| check.drift.is_exact()));
         let picture = |replay: &Replay| replay.vm(VmId(0)).map(|vm| picture_of_replay(vm.tables()));
         prop_assert_eq!(picture(&set), picture(&replayed));
+    }
+
+    /// Replay that knows no more than a keyframe goes on as replay from the beginning does.
+    #[test]
+    fn replay_goes_on_from_a_keyframe(
+        before in prop::collection::vec(step(), 1..60),
+        after in prop::collection::vec(step(), 1..40),
+    ) {
+        let mut whole = replay(&before);
+        let mut set = Replay::new(ReplayOptions::default());
+        let records = keyframe(&whole, before.len() as u64);
+        for record in &records {
+            whole.apply(record);
+            set.apply(record);
+        }
+        let picture = |replay: &Replay| replay.vm(VmId(0)).map(|vm| picture_of_replay(vm.tables()));
+        for (seq, step) in ((before.len() + records.len()) as u64..).zip(&after) {
+            let record = record(seq, step);
+            whole.apply(&record);
+            set.apply(&record);
+            prop_assert_eq!(picture(&set), picture(&whole));
+            let totals = |replay: &Replay| replay.vm(VmId(0)).map(|vm| *vm.tables().totals());
+            prop_assert_eq!(totals(&set), totals(&whole));
+        }
     }
 
     /// Any numbers in any record: no panic, and every page counted is there.
@@ -436,84 +569,14 @@ proptest! {
             prop_assert_eq!(tables.pages().count() as u64, tables.totals().all_pages());
             let present: u64 = tables.pages().map(|page| u64::from(page.present())).sum();
             prop_assert_eq!(present, tables.totals().entries());
+            prop_assert_eq!(tables.totals().leaves_at.iter().sum::<u64>(), tables.totals().leaves);
+            for page in tables.pages() {
+                tables.guest_table(page.info.spt);
+            }
             for root in vm.table_roots().all() {
                 vm.ranges(root);
                 vm.walk(root, Gva(1 << 47));
             }
         }
-    }
-}
-
-/// A record with any numbers in it.
-pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record {
-    // Half of the places are near each other, so that strange records meet.
-    let near = |word: u64| if flag { word & 0x3ff8 } else { word };
-    let (seq, vm) = (Seq(c), VmId(0));
-    match kind % 6 {
-        0 => Record::Fault(FaultRow {
-            sptep: Some(Hpa(near(a))),
-            spte: Some(Spte(near(b) | u64::from(flag) << 11)),
-            gpa: Some(Gpa(c)),
-            level: Some(Level(small)),
-            ..blank_fault(seq)
-        }),
-        1 => Record::Entry(EntryRow {
-            seq,
-            time_ns: TimeNs(a),
-            vm,
-            vcpu: None,
-            cause: Cause::Link,
-            sptep: Hpa(near(a)),
-            spte: Spte(near(b) | u64::from(small & 1) << 11),
-            old: flag.then_some(Spte(near(c))),
-            level: Level(if flag { small % 6 } else { small }),
-            gfn: flag.then_some(Gfn(b)),
-        }),
-        2 => Record::Page(PageRow {
-            seq,
-            time_ns: TimeNs(b),
-            vm,
-            vcpu: None,
-            event: PageEvent::from_raw(small % 6).unwrap_or(PageEvent::Born),
-            spt: Hpa(near(a) & !0xfff),
-            gfn: Gfn(b),
-            role: Role(c as u32),
-            level: Level(if flag { small % 6 } else { small }),
-            direct: small & 1,
-            unsync: small & 2,
-        }),
-        3 => Record::Keyframe(KeyframePage {
-            seq,
-            time: TimeNs(a),
-            vm,
-            keyframe: u32::from(small & 1),
-            spt: Hpa(near(a) & !0xfff),
-            gfn: Gfn(b),
-            role: Role(0),
-            level: Level(small % 7),
-            direct: flag,
-            unsync: !flag,
-            root_count: 0,
-            entries: vec![(a as u16, Spte(b)), (small.into(), Spte(near(c) | 1 << 11))],
-        }),
-        4 => Record::Root(RootRow {
-            seq,
-            time_ns: TimeNs(b),
-            vm,
-            vcpu: VcpuId(c as u16 & 3),
-            cr3: Gpa(c),
-            root: Hpa(near(a)),
-            level: Level(small % 6),
-        }),
-        _ => Record::Mark(MarkRow {
-            seq,
-            time_ns: TimeNs(b),
-            vm,
-            vcpu: None,
-            name: "keyframe".to_owned(),
-            guest_tsc: None,
-            keyframe: Some(u32::from(small & 1)),
-            pages: Some(u32::from(small & 3)),
-        }),
     }
 }

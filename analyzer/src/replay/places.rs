@@ -14,6 +14,15 @@ enum Places {
     Many(Vec<Hpa>),
 }
 
+impl Places {
+    fn all(&self) -> &[Hpa] {
+        match self {
+            Places::One(place) => std::slice::from_ref(place),
+            Places::Many(places) => places,
+        }
+    }
+}
+
 /// From a key (a guest frame, a child table) to the entries that map it, as KVM's `rmap` and
 /// `parent_ptes` do.
 #[derive(Clone, Debug)]
@@ -78,11 +87,17 @@ impl<K: Eq + Hash + Copy> ReverseMap<K> {
 
     /// The places of a key.
     pub(crate) fn get(&self, key: K) -> &[Hpa] {
-        match self.0.get(&key) {
-            None => &[],
-            Some(Places::One(place)) => std::slice::from_ref(place),
-            Some(Places::Many(places)) => places,
-        }
+        self.0.get(&key).map_or(&[], Places::all)
+    }
+
+    /// Every key with its places.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &[Hpa])> {
+        self.0.iter().map(|(key, places)| (*key, places.all()))
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether there is no key at all.

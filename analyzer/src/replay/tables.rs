@@ -10,7 +10,7 @@ use super::{
 
 /// W and MMU-writable: what KVM clears to protect a guest page table (`spte_write_protect` with
 /// `pt_protect`, arch/x86/kvm/mmu/mmu.c).
-const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
+pub(super) const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
 /// `RMAP_RECYCLE_THRESHOLD`: with more mappings of one frame than this, `__rmap_add` zaps all of
 /// them after the store, without a tracepoint.
 const RMAP_RECYCLE_THRESHOLD: usize = 1000;
@@ -18,6 +18,8 @@ const RMAP_RECYCLE_THRESHOLD: usize = 1000;
 const MAX_PAGES: usize = 1 << 20;
 /// Highest level on x86.
 pub const MAX_LEVEL: usize = 5;
+/// Highest level whose entries can be leaves (`KVM_MAX_HUGEPAGE_LEVEL`).
+const LARGEST_LEAF: usize = 3;
 
 /// A leaf's guest frame and the level of the table that holds it: KVM's `gfn_to_rmap(gfn, level)`.
 type RmapKey = (Gfn, Level);
@@ -29,6 +31,9 @@ pub struct Totals {
     pub pages: [u64; MAX_LEVEL],
     /// Leaf entries.
     pub leaves: u64,
+    /// Leaf entries by the level of their table, `leaves_at[level - 1]`: of 4 KiB, 2 MiB and 1 GiB;
+    /// strange levels count as the highest.
+    pub leaves_at: [u64; LARGEST_LEAF],
     /// Entries that point to another table.
     pub links: u64,
     /// Pages that are unsync.
@@ -46,6 +51,25 @@ impl Totals {
     /// Leaves and links.
     pub fn entries(&self) -> u64 {
         self.leaves + self.links
+    }
+
+    fn add_leaf(&mut self, level: Level) {
+        self.leaves += 1;
+        *self.leaf(level) += 1;
+    }
+
+    fn remove_leaf(&mut self, level: Level) {
+        self.leaves -= 1;
+        *self.leaf(level) -= 1;
+    }
+
+    fn leaf(&mut self, level: Level) -> &mut u64 {
+        let [one, two, three] = &mut self.leaves_at;
+        match level.0 {
+            0 | 1 => one,
+            2 => two,
+            _ => three,
+        }
     }
 
     fn level(&mut self, level: Level) -> &mut u64 {
@@ -68,6 +92,8 @@ pub struct ShadowTables {
     parents: ReverseMap<Hpa>,
     /// Guest frame to the leaves that map it.
     rmap: ReverseMap<RmapKey>,
+    /// Guest frame to the pages that shadow the table in it (`for_each_gfn_valid_sp_with_gptes`).
+    shadows: ReverseMap<Gfn>,
     /// Leaves of unknown guest frame (from a keyframe), by host frame.
     strays: ReverseMap<Pfn>,
     /// Zapped pages whose address was not given out again: what their zap still does is told after it.
@@ -118,6 +144,28 @@ impl ShadowTables {
         self.pages.is_empty()
     }
 
+    /// The pages that shadow the guest table in `gfn`.
+    pub fn shadowing(&self, gfn: Gfn) -> &[Hpa] {
+        self.shadows.get(gfn)
+    }
+
+    /// The leaves in tables of `level` that are known to map `gfn`, or the large page it lies in.
+    pub(super) fn leaves_of(&self, gfn: Gfn, level: Level) -> &[Hpa] {
+        self.rmap.get((first_of(gfn, level), level))
+    }
+
+    /// Every leaf whose guest frame is known, with the frame and the level of its table.
+    pub(super) fn known_leaves(&self) -> impl Iterator<Item = (Gfn, Level, &[Hpa])> {
+        self.rmap
+            .iter()
+            .map(|((gfn, level), places)| (gfn, level, places))
+    }
+
+    /// How many keys [`Self::known_leaves`] has.
+    pub(super) fn known_frames(&self) -> usize {
+        self.rmap.len()
+    }
+
     /// The entry at `place`, if its page is known.
     pub fn entry(&self, place: Hpa) -> Option<Spte> {
         Some(self.page(place.table())?.entry(place.index()))
@@ -144,7 +192,10 @@ impl ShadowTables {
         self.retired.remove(&info.spt);
         *self.totals.level(info.level) += 1;
         self.totals.unsync += u64::from(info.unsync);
-        self.totals.indirect += u64::from(!info.direct);
+        if !info.direct {
+            self.totals.indirect += 1;
+            self.shadows.add(info.gfn, info.spt);
+        }
         self.pages.insert(info.spt, ShadowPage::new(info, seq));
         None
     }
@@ -168,7 +219,11 @@ impl ShadowTables {
         };
         // Level and direct decide how entries are counted and mapped back: those entries go first.
         if page.info.level == info.level && page.info.direct == info.direct {
-            page.info = info;
+            let before = std::mem::replace(&mut page.info, info);
+            if !info.direct {
+                self.shadows.remove(before.gfn, info.spt);
+                self.shadows.add(info.gfn, info.spt);
+            }
             return;
         }
         let since = page.since;
@@ -192,7 +247,10 @@ impl ShadowTables {
         };
         *self.totals.level(page.info.level) -= 1;
         self.totals.unsync -= u64::from(page.info.unsync);
-        self.totals.indirect -= u64::from(!page.info.direct);
+        if !page.info.direct {
+            self.totals.indirect -= 1;
+            self.shadows.remove(page.info.gfn, spt);
+        }
         for (index, spte) in page.entries() {
             self.detach(
                 page.place(index),
@@ -223,13 +281,16 @@ impl ShadowTables {
         gfn: Option<Gfn>,
     ) -> Option<AnomalyKind> {
         let Some(page) = self.pages.get_mut(&place.table()) else {
-            return Some(AnomalyKind::EntryInUnknownPage);
+            return Some(match self.is_retired(place.table()) {
+                true => AnomalyKind::EntryInZappedPage,
+                false => AnomalyKind::EntryInUnknownPage,
+            });
         };
         let level = page.info.level;
         let index = place.index();
         let gfn = gfn
             .filter(|_| spte.is_leaf(level))
-            .map(|gfn| Gfn(gfn.0 & !(level.pages() - 1)));
+            .map(|gfn| first_of(gfn, level));
         let old_gfn = page.leaf_gfn(index);
         let before = page.entry(index);
         let same_frame = spte.is_leaf(level) && before.is_leaf(level) && before.pfn() == spte.pfn();
@@ -247,7 +308,7 @@ impl ShadowTables {
     pub(crate) fn write_protect(&mut self, gfn: Gfn) {
         for level in 1..=3 {
             let level = Level(level);
-            let key = (Gfn(gfn.0 & !(level.pages() - 1)), level);
+            let key = (first_of(gfn, level), level);
             for place in self.rmap.get(key) {
                 let Some(page) = self.pages.get_mut(&place.table()) else {
                     continue;
@@ -298,9 +359,10 @@ impl ShadowTables {
         let Some(page) = self.pages.get_mut(&place.table()) else {
             return;
         };
+        let level = page.info.level;
         let old = page.put(place.index(), Spte(0), None);
-        if old.is_leaf(page.info.level) {
-            self.totals.leaves -= 1;
+        if old.is_leaf(level) {
+            self.totals.remove_leaf(level);
         } else if old.is_shadow_present() {
             self.totals.links -= 1;
         }
@@ -308,7 +370,7 @@ impl ShadowTables {
 
     fn detach(&mut self, place: Hpa, old: Spte, level: Level, gfn: Option<Gfn>) {
         if old.is_leaf(level) {
-            self.totals.leaves -= 1;
+            self.totals.remove_leaf(level);
             match gfn {
                 Some(gfn) => self.rmap.remove((gfn, level), place),
                 None => self.strays.remove(old.pfn(), place),
@@ -327,7 +389,7 @@ impl ShadowTables {
         gfn: Option<Gfn>,
     ) -> Option<AnomalyKind> {
         if spte.is_leaf(level) {
-            self.totals.leaves += 1;
+            self.totals.add_leaf(level);
             let Some(gfn) = gfn else {
                 self.strays.add(spte.pfn(), place);
                 return None;
@@ -344,6 +406,7 @@ impl ShadowTables {
             self.totals.links += 1;
             self.parents.add(spte.child(), place);
             return match self.pages.get(&spte.child()) {
+                None if self.is_retired(spte.child()) => Some(AnomalyKind::LinkToZappedTable),
                 None => Some(AnomalyKind::LinkToUnknownTable),
                 Some(child) if child.info.level >= level => Some(AnomalyKind::LinkNotDownwards),
                 Some(_) => None,
@@ -351,4 +414,9 @@ impl ShadowTables {
         }
         None
     }
+}
+
+/// The first frame of the page that an entry at `level` maps, of which `gfn` is one.
+pub(super) fn first_of(gfn: Gfn, level: Level) -> Gfn {
+    Gfn(gfn.0 & !(level.pages() - 1))
 }

@@ -2,20 +2,20 @@
 
 use std::collections::BTreeMap;
 
-use events::{Gpa, Gva, Hpa, Level, PageEvent, Seq, Spte, TimeNs, VcpuId};
-use trace::{EntryRow, FaultRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+use events::{Cause, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, Spte, TimeNs, VcpuId};
+use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
 
 use super::{
-    Anomalies, Anomaly, AnomalyKind, DifferenceKind, KeyframeCheck, KeyframeUse, PageInfo, Pdptes,
-    ReplayOptions, ShadowTables,
-    keyframes::{Arriving, Mark, compare},
+    Anomalies, Anomaly, AnomalyKind, Checks, DifferenceKind, KeyframeUse, LOWEST_ROOT, Moment,
+    PageInfo, Pdptes, ReplayOptions, ShadowTables,
+    drift::compare,
+    keyframes::{Arriving, Mark},
     pae::{self, PaeRoots},
+    rereads::{Frames, Rereads},
 };
 
 /// Name of a keyframe's row in `marks`.
 const KEYFRAME: &str = "keyframe";
-/// Keyframes whose results are kept; one a second makes this 18 hours.
-const KEPT_CHECKS: usize = 1 << 16;
 
 /// The root that a vCPU was last seen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct CurrentRoot {
     pub cr3: Gpa,
     /// The shadow root.
     pub root: Hpa,
+    /// Its level, where a record of the switch told it.
+    pub level: Option<Level>,
 }
 
 /// The replayed state of one VM.
@@ -34,10 +36,11 @@ pub struct VmReplay {
     roots: BTreeMap<VcpuId, CurrentRoot>,
     pae: PaeRoots,
     anomalies: Anomalies,
+    rereads: Rereads,
     arriving: Option<Arriving>,
-    checks: Vec<KeyframeCheck>,
+    checks: Checks,
     /// Mark of the latest keyframe that was used.
-    used: Option<Seq>,
+    used: Option<Moment>,
 }
 
 impl VmReplay {
@@ -81,13 +84,13 @@ impl VmReplay {
     }
 
     /// What each keyframe showed.
-    pub fn checks(&self) -> &[KeyframeCheck] {
+    pub fn checks(&self) -> &Checks {
         &self.checks
     }
 
     /// Mark of the latest keyframe that set or mended the tables.
     pub fn last_keyframe(&self) -> Option<Seq> {
-        self.used
+        self.used.map(|used| used.seq)
     }
 
     pub(crate) fn apply(&mut self, record: &Record) {
@@ -98,12 +101,13 @@ impl VmReplay {
             Record::Root(row) => self.root(row),
             Record::Keyframe(page) => self.keyframe_page(page),
             Record::Mark(row) if row.name == KEYFRAME => self.keyframe_mark(row),
-            Record::Mark(_) | Record::Write(_) | Record::Host(_) | Record::Loss(_) => {}
+            Record::Host(row) => self.host(row),
+            Record::Mark(_) | Record::Write(_) | Record::Loss(_) => {}
         }
     }
 
-    /// Whether the tables before the first keyframe are known: they were empty.
-    fn knows_the_beginning(&self) -> bool {
+    /// Whether the tables are known: from the VM's birth, or since the first keyframe.
+    pub fn knows_the_beginning(&self) -> bool {
         self.options.from_birth || self.used.is_some()
     }
 
@@ -129,22 +133,59 @@ impl VmReplay {
             CurrentRoot {
                 cr3: row.cr3,
                 root: row.root,
+                level: Some(row.level),
             },
         );
+        // PAE roots and the empty one of a CR3 that points nowhere are no shadow pages.
+        let known = self.tables.page(row.root.table());
+        let other = known.is_some_and(|page| page.info.level != row.level);
+        let anomaly = other.then_some(AnomalyKind::OtherLevel);
+        self.note(row.seq, row.time_ns, row.root, anomaly);
+    }
+
+    /// The root that a fault was on.
+    fn faulted_on(&mut self, row: &FaultRow) -> CurrentRoot {
+        let (cr3, root) = (row.cr3, row.root);
+        let before = self.roots.get(&row.vcpu);
+        let level = before.filter(|before| before.root == root);
+        let level = level.and_then(|before| before.level);
+        let now = CurrentRoot { cr3, root, level };
+        self.roots.insert(row.vcpu, now);
+        now
+    }
+
+    /// Whether no record made the root that a leaf was stored for. One that was zapped since its
+    /// switch may be in use still.
+    fn is_of_nobody(&self, root: CurrentRoot) -> bool {
+        root.level.is_some_and(|level| level >= LOWEST_ROOT)
+            && self.tables.page(root.root.table()).is_none()
+            && !self.tables.is_retired(root.root.table())
+    }
+
+    /// Whether the leaf just stored lets the guest write one of its upper tables.
+    ///
+    /// KVM tracks writes to those for as long as it shadows them, obsolete pages included, and both
+    /// the making of the page and the store of the leaf are recorded under `mmu_lock`. Not so for
+    /// leaf tables: an obsolete page no longer keeps its table from going unsync. Left out: large
+    /// leaves, direct pages (`fast_page_fault` does not take the lock), and VMs found running, which
+    /// may have a second address space (SMM) in which the frame is another page.
+    fn opens_a_table(&self, place: Hpa, spte: Spte) -> bool {
+        if !self.options.from_birth || !spte.is_writable() || !spte.is_leaf(Level(1)) {
+            return false;
+        }
+        let page = self.tables.page(place.table());
+        let page = page.filter(|page| page.info.level == Level(1) && !page.info.direct);
+        let gfn = page.and_then(|page| page.leaf_gfn(place.index()));
+        gfn.is_some_and(|gfn| self.tables.is_upper_table(gfn))
     }
 
     fn fault(&mut self, row: &FaultRow) {
-        self.roots.insert(
-            row.vcpu,
-            CurrentRoot {
-                cr3: row.cr3,
-                root: row.root,
-            },
-        );
+        let root = self.faulted_on(row);
         let (Some(place), Some(spte)) = (row.sptep, row.spte) else {
             return;
         };
         let gfn = row.gpa.map(Gpa::gfn);
+        self.rereads.named(place);
         let mut anomaly = self.tables.store(place, spte, gfn);
         if let Some(gfn) = gfn
             && spte.is_leaf(Level(1))
@@ -157,7 +198,14 @@ impl VmReplay {
         {
             anomaly = Some(AnomalyKind::OtherLevel);
         }
+        if anomaly.is_none() && self.opens_a_table(place, spte) {
+            anomaly = Some(AnomalyKind::WritableTable);
+        }
         self.note(row.seq, row.time_ns, place, anomaly);
+        if self.is_of_nobody(root) {
+            let unknown = Some(AnomalyKind::UnknownRoot);
+            self.note(row.seq, row.time_ns, row.root, unknown);
+        }
         if self.pae.get(row.root).is_some()
             && let Some(table) = self.below_root(place, row.gva)
         {
@@ -183,14 +231,9 @@ impl VmReplay {
             .tables
             .page(row.sptep.table())
             .map(|page| (page.info.level, page.entry(row.sptep.index())));
+        self.rereads.named(row.sptep);
         let Some((level, before)) = before else {
-            // A root in use is emptied entry by entry after its zap was told.
-            let emptied =
-                !row.spte.is_shadow_present() && self.tables.is_retired(row.sptep.table());
-            if !emptied && !self.pae.take(row) {
-                let unknown = Some(AnomalyKind::EntryInUnknownPage);
-                self.note(row.seq, row.time_ns, row.sptep, unknown);
-            }
+            self.entry_of_no_page(row);
             return;
         };
         let mut anomaly = self.tables.store(row.sptep, row.spte, row.gfn);
@@ -202,7 +245,49 @@ impl VmReplay {
             let agrees = same(before, old) || same(before, row.spte);
             anomaly = (!agrees).then_some(AnomalyKind::OtherOld);
         }
+        // What was read without the lock may have been stored long before.
+        let by_lock = row.cause != Cause::Reread;
+        if anomaly.is_none() && by_lock && self.opens_a_table(row.sptep, row.spte) {
+            anomaly = Some(AnomalyKind::WritableTable);
+        }
         self.note(row.seq, row.time_ns, row.sptep, anomaly);
+    }
+
+    fn entry_of_no_page(&mut self, row: &EntryRow) {
+        let kind = if self.tables.is_retired(row.sptep.table()) {
+            // A root in use is emptied entry by entry after its zap was told, and what was read
+            // without the lock may be of a page that went meanwhile.
+            if !row.spte.is_shadow_present() || row.cause == Cause::Reread {
+                return;
+            }
+            AnomalyKind::EntryInZappedPage
+        } else if self.pae.take(row) {
+            return;
+        } else {
+            AnomalyKind::EntryInUnknownPage
+        };
+        self.note(row.seq, row.time_ns, row.sptep, Some(kind));
+    }
+
+    fn host(&mut self, row: &HostRow) {
+        let frames = Frames {
+            first: row.gfn,
+            pages: row.pages,
+        };
+        match row.event {
+            HostEvent::Reread => self.rereads.open(frames, &self.tables),
+            HostEvent::Settled => {
+                let read = self.rereads.settle(frames, &mut self.tables);
+                let anomaly = (!read).then_some(AnomalyKind::SettledUnread);
+                self.note(row.seq, row.time_ns, Hpa(0), anomaly);
+            }
+            HostEvent::Unmap
+            | HostEvent::DirtyStart
+            | HostEvent::DirtyClear
+            | HostEvent::DirtyStop
+            | HostEvent::ZapRange
+            | HostEvent::FlushSlot => {}
+        }
     }
 
     fn page(&mut self, row: &PageRow) {
@@ -227,7 +312,17 @@ impl VmReplay {
                     (!same).then_some(AnomalyKind::OtherRole)
                 }
             },
-            PageEvent::Unsync => self.tables.set_unsync(row.spt, true),
+            PageEvent::Unsync => match known {
+                None => Some(AnomalyKind::UnknownPage),
+                Some(known) => {
+                    self.tables.set_unsync(row.spt, true);
+                    if known.direct || known.level > Level(1) {
+                        Some(AnomalyKind::UnsyncOfNoLeafTable)
+                    } else {
+                        known.unsync.then_some(AnomalyKind::UnsyncOfUnsync)
+                    }
+                }
+            },
             PageEvent::Sync => match known {
                 Some(known) => {
                     self.tables.write_protect(row.gfn);
@@ -257,7 +352,12 @@ impl VmReplay {
         let fresh = |arriving: &Arriving| arriving.number() != page.keyframe;
         if self.arriving.as_ref().is_none_or(fresh) {
             let trusted = self.is_trusted();
-            self.arriving = Some(Arriving::new(page.keyframe, page.seq, trusted));
+            self.arriving = Some(Arriving::new(
+                page.keyframe,
+                page.seq,
+                trusted,
+                self.options.told,
+            ));
         }
         if let Some(arriving) = &mut self.arriving {
             arriving.page(page, &mut self.tables);
@@ -271,7 +371,7 @@ impl VmReplay {
             .arriving
             .take()
             .filter(|arriving| arriving.number() == number)
-            .unwrap_or_else(|| Arriving::new(number, row.seq, trusted));
+            .unwrap_or_else(|| Arriving::new(number, row.seq, trusted, self.options.told));
         let mark = Mark {
             seq: row.seq,
             time: row.time_ns,
@@ -280,11 +380,12 @@ impl VmReplay {
         };
         let check = arriving.close(mark, &mut self.tables);
         if check.used != KeyframeUse::Incomplete {
-            self.used = Some(row.seq);
+            self.used = Some(Moment {
+                seq: row.seq,
+                time: row.time_ns,
+            });
         }
-        if self.checks.len() < KEPT_CHECKS {
-            self.checks.push(check);
-        }
+        self.checks.add(check);
     }
 }
 

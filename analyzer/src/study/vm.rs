@@ -12,7 +12,7 @@ use crate::{
         reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
-    replay::{Anomalies, Drift, KeyframeCheck, KeyframeUse, VmReplay},
+    replay::{Anomalies, Checks, Drift, VmReplay},
 };
 
 /// The GVAs that a workload works on.
@@ -46,7 +46,7 @@ pub struct VmStudy {
     /// Whether the numbers of each fault agree.
     pub agreement: Agreement,
     /// Its keyframes.
-    pub checks: Vec<KeyframeCheck>,
+    pub checks: Checks,
     /// Transitions that cannot have been.
     pub anomalies: Anomalies,
     /// Set against KVM's counters; `None` in a trace without the counters of the end.
@@ -87,7 +87,7 @@ impl VmStudy {
             timeline: Timeline::new(span),
             heat: HeatMap::new(span),
             agreement: Agreement::default(),
-            checks: Vec::new(),
+            checks: Checks::default(),
             anomalies: Anomalies::default(),
             reconciliation: None,
             range,
@@ -96,7 +96,7 @@ impl VmStudy {
     }
 
     pub(super) fn add(&mut self, record: &Record, replay: Option<&VmReplay>) {
-        self.counts.add(record);
+        self.counts.add(record, replay);
         let time = record.time().0;
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
         self.seen_ns = Some([first.min(time), last.max(time)]);
@@ -112,10 +112,6 @@ impl VmStudy {
                     seq: row.seq.0,
                 };
                 self.phase = self.timeline.phase(phase);
-            }
-            Record::Write(_) => {
-                let shadowing = replay.is_some_and(VmReplay::may_shadow_tables);
-                self.counts.writes_while_shadowing += u64::from(shadowing);
             }
             Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
             Record::Keyframe(_) | Record::Loss(_) => return,
@@ -151,31 +147,24 @@ impl VmStudy {
         self.costs = by_class(&self.columns)?;
         self.phase_costs = by_phase(&self.columns)?;
         if let Some(replay) = replay {
-            self.checks = replay.checks().to_vec();
+            self.checks = replay.checks().clone();
             self.anomalies = replay.anomalies().clone();
         }
         self.reconciliation = self
             .meta
             .as_ref()
-            .and_then(|meta| reconcile(&self.counts, meta, probes));
+            .and_then(|meta| reconcile(&self.counts, meta, probes, replay));
         Ok(())
     }
 
     /// Drift of all keyframes together.
-    pub fn drift(&self) -> Drift {
-        let mut drift = Drift::default();
-        for check in &self.checks {
-            drift.add(&check.drift);
-        }
-        drift
+    pub fn drift(&self) -> &Drift {
+        self.checks.drift()
     }
 
     /// Keyframes that replay was compared with.
     pub fn verified(&self) -> u64 {
-        self.checks
-            .iter()
-            .filter(|check| check.used == KeyframeUse::Verified)
-            .count() as u64
+        self.checks.verified()
     }
 
     /// Whether replay is proved exact.

@@ -11,7 +11,7 @@ use trace::{Trace, Tried};
 use crate::{
     faults::{ClassCost, FaultStep, Reconciled},
     figures,
-    replay::Drift,
+    replay::{DifferenceKind, Drift, LateKind},
     study::{Exactness, Study, VmStudy},
 };
 
@@ -88,6 +88,28 @@ pub struct DriftSummary {
     pub kinds: BTreeMap<&'static str, u64>,
     /// SPTEs that differ only in A and D, which hardware sets without a trace; not drift.
     pub accessed_dirty: u64,
+    /// SPTEs whose change no record of this trace can have told; not drift.
+    pub late: LateSummary,
+}
+
+/// Changes that only a keyframe showed, because this machine lets nothing tell them earlier.
+#[derive(Clone, Debug, Serialize)]
+pub struct LateSummary {
+    /// SPTEs.
+    pub entries: u64,
+    /// By kind.
+    pub kinds: BTreeMap<&'static str, LateKindSummary>,
+}
+
+/// Those of one kind.
+#[derive(Clone, Debug, Serialize)]
+pub struct LateKindSummary {
+    /// SPTEs.
+    pub entries: u64,
+    /// The functions of the kernel that can have done it.
+    pub writers: &'static [&'static str],
+    /// Why no record tells it.
+    pub why: &'static str,
 }
 
 /// One VM.
@@ -147,16 +169,16 @@ pub struct RangeSummary {
     pub pages: u64,
     /// Guest's own faults.
     pub guest: u64,
-    /// Guest's own faults that theory gives.
-    pub expected_guest: u64,
+    /// Guest's own faults that theory gives, if it gives any.
+    pub expected_guest: Option<u64>,
     /// Shadow faults.
     pub shadow: u64,
-    /// Shadow faults that theory gives.
-    pub expected_shadow: u64,
+    /// Shadow faults that theory gives, if it gives any.
+    pub expected_shadow: Option<u64>,
     /// Retried faults.
     pub retried: u64,
-    /// Retried faults that theory gives.
-    pub expected_retried: u64,
+    /// Retried faults that theory gives, if it gives any.
+    pub expected_retried: Option<u64>,
 }
 
 /// A phase.
@@ -191,7 +213,7 @@ impl Summary {
         let mut drift = Drift::default();
         let mut keyframes = 0;
         for vm in study.vms.values() {
-            drift.add(&vm.drift());
+            drift.add(vm.drift());
             keyframes += vm.verified();
         }
         Self {
@@ -243,21 +265,28 @@ fn lost(study: &Study) -> Lost {
 
 /// Drift by kind.
 pub fn drift_summary(drift: &Drift, keyframes: u64) -> DriftSummary {
-    let kinds = [
-        ("missing_entry", drift.missing_entries),
-        ("extra_entry", drift.extra_entries),
-        ("other_frame", drift.other_frame),
-        ("other_permission", drift.other_permission),
-        ("missing_page", drift.missing_pages),
-        ("extra_page", drift.extra_pages),
-        ("other_page", drift.other_page),
-    ];
+    let kinds = DifferenceKind::DRIFT.map(|kind| (kind.name(), drift.of(kind)));
+    let late = LateKind::ALL.map(|kind| {
+        let summary = LateKindSummary {
+            entries: drift.late.of(kind),
+            writers: kind.writers(),
+            why: kind.why(),
+        };
+        (kind.name(), summary)
+    });
     DriftSummary {
         entries: drift.entries(),
         pages: drift.pages(),
         keyframes,
         kinds: kinds.into_iter().filter(|(_, count)| *count > 0).collect(),
         accessed_dirty: drift.accessed_dirty,
+        late: LateSummary {
+            entries: drift.late.total(),
+            kinds: late
+                .into_iter()
+                .filter(|(_, summary)| summary.entries > 0)
+                .collect(),
+        },
     }
 }
 
@@ -323,7 +352,7 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
         }),
         phases: phases.collect(),
         lost: lost(study),
-        drift: drift_summary(&of.drift(), of.verified()),
+        drift: drift_summary(of.drift(), of.verified()),
         replay: match of.exactness() {
             Exactness::Exact => "exact",
             Exactness::Drifted => "drifted",

@@ -121,6 +121,7 @@ fn vm_text(out: &mut String, vm: &VmSummary) {
     changes(out, vm);
     range(out, vm);
     phases(out, vm);
+    late(out, vm);
     reconciliation(out, vm);
 }
 
@@ -212,12 +213,13 @@ fn range(out: &mut String, vm: &VmSummary) {
         ("retried", range.retried, range.expected_retried),
     ] {
         let note = match (counted, expected) {
-            (0, 0) => String::new(),
-            _ if counted == expected => "as expected".to_owned(),
-            (_, 0) => "not expected".to_owned(),
-            _ => format!("{} of it", percent(counted, expected)),
+            (0, Some(0)) | (_, None) => String::new(),
+            (_, Some(expected)) if counted == expected => "as expected".to_owned(),
+            (_, Some(0)) => "not expected".to_owned(),
+            (_, Some(expected)) => format!("{} of it", percent(counted, expected)),
         };
-        grid.row([name.to_owned(), count(counted), count(expected), note]);
+        let expected = expected.map_or_else(|| "-".to_owned(), count);
+        grid.row([name.to_owned(), count(counted), expected, note]);
     }
     out.push_str(&grid.text(2));
 }
@@ -249,6 +251,26 @@ fn phases(out: &mut String, vm: &VmSummary) {
     }
 }
 
+/// What only a keyframe showed, and why.
+fn late(out: &mut String, vm: &VmSummary) {
+    let late = &vm.drift.late;
+    if late.entries == 0 {
+        return;
+    }
+    let entries = plural(late.entries, "change");
+    out.push_str(&format!("\n  Seen late, by a keyframe only: {entries}\n"));
+    let mut grid = Grid::new(&["kind", ">entries", "why", "done by one of"]);
+    for (name, kind) in &late.kinds {
+        grid.row([
+            (*name).to_owned(),
+            count(kind.entries),
+            kind.why.to_owned(),
+            kind.writers.join(", "),
+        ]);
+    }
+    out.push_str(&grid.text(2));
+}
+
 fn reconciliation(out: &mut String, vm: &VmSummary) {
     let Some(lines) = &vm.reconciliation else {
         out.push_str("\n  KVM's counters of the end are not in this trace: nothing to reconcile\n");
@@ -260,27 +282,20 @@ fn reconciliation(out: &mut String, vm: &VmSummary) {
     out.push_str("\n  Against KVM's own counters\n");
     let mut grid = Grid::new(&["counter", ">KVM", ">trace", ""]);
     for line in lines {
-        let note = match (line.agrees, line.relation) {
-            (_, Relation::NotCompared) => format!("not compared: {}", line.counts),
-            (true, Relation::Equal) => "equal".to_owned(),
-            (true, Relation::AtLeast) if line.kvm == line.trace => "equal".to_owned(),
-            (true, Relation::AtLeast) => {
-                format!(
-                    "{} more: {}",
-                    signed(line.kvm.saturating_sub(line.trace)),
-                    line.counts
-                )
+        let difference = signed(line.difference());
+        let note = match (line.agrees, line.relation, line.why) {
+            (_, Relation::NotCompared, why) => {
+                format!("not compared: {}", why.unwrap_or_default())
             }
-            (false, _) => format!(
-                "DIFFERS by {}: {}",
-                signed(line.kvm.saturating_sub(line.trace)),
-                line.counts
-            ),
+            (true, ..) if line.difference() == 0 => "equal".to_owned(),
+            (true, Relation::AtMost, _) => format!("{difference}: {}", line.counts),
+            (true, ..) => format!("{difference} more: {}", line.counts),
+            (false, ..) => format!("DIFFERS by {difference}: {}", line.counts),
         };
         grid.row([
-            line.counter.to_owned(),
+            plain(&line.counter),
             signed(line.kvm),
-            signed(line.trace),
+            line.trace.map(signed).unwrap_or_default(),
             note,
         ]);
     }

@@ -73,10 +73,18 @@ pub fn line(trace: &Trace, study: &Study) -> Line {
     if is_exact(trace, study) {
         let keyframes: u64 = study.vms.values().map(VmStudy::verified).sum();
         let compared = plural(keyframes, "keyframe");
+        let late: u64 = study.vms.values().map(|vm| vm.drift().late.total()).sum();
+        let late = match late {
+            0 => String::new(),
+            late => format!(
+                ", {} seen late (no record can tell them here)",
+                plural(late, "change")
+            ),
+        };
         return Line::new(
             true,
             format!(
-                "exact: 0 entries drifted in {compared}, 0 records lost, every comparable counter equal"
+                "exact: 0 entries drifted in {compared}{late}, 0 records lost, every comparable counter agrees"
             ),
         );
     }
@@ -168,6 +176,12 @@ fn vm_quality(vm: &VmStudy) -> Vec<Line> {
             )
         }
     });
+    let late = drift.late.total();
+    if late > 0 {
+        let late = plural(late, "change");
+        let text = format!("{late} seen late, by a keyframe only: no record can tell them here");
+        lines.push(Line::new(true, text));
+    }
     let anomalies = vm.anomalies.total();
     if anomalies > 0 {
         lines.push(Line::new(false, plural(anomalies, "impossible transition")));

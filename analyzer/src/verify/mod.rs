@@ -1,22 +1,24 @@
 //! Replay set against the kernel, in full.
 
 mod text;
+mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Hpa, Seq, VmId};
+use events::VmId;
 use serde::Serialize;
-use trace::{Record, Trace, TraceError};
+use trace::{Trace, TraceError};
 
 use crate::{
     faults::Reconciled,
-    replay::{KeyframeCheck, KeyframeUse},
+    replay::{Difference, KeyframeCheck, KeyframeUse},
     study::{Study, VmStudy},
     summary::{DriftSummary, drift_summary},
     verdict,
 };
 
 pub use text::text;
+use witnesses::Witnesses;
 
 /// What `verify --json` prints.
 #[derive(Clone, Debug, Serialize)]
@@ -64,7 +66,9 @@ pub struct VmVerification {
     pub vcpus: BTreeSet<u16>,
     /// Records known to be missing; a missing record tells no VM, so this is the whole trace's.
     pub lost: u64,
-    /// Each keyframe.
+    /// Keyframes in all.
+    pub keyframes_taken: u64,
+    /// Each keyframe; of very many only the first ones, and of the rest those that differ.
     pub keyframes: Vec<KeyframeSummary>,
     /// Drift of all of them.
     pub drift: DriftSummary,
@@ -101,6 +105,8 @@ pub struct KeyframeSummary {
     pub drift: DriftSummary,
     /// The first differences.
     pub first: Vec<DifferenceSummary>,
+    /// The first changes that were seen late: they came between `after` and this keyframe.
+    pub late: Vec<DifferenceSummary>,
 }
 
 /// One difference.
@@ -116,9 +122,13 @@ pub struct DifferenceSummary {
     pub replayed: u64,
     /// The kernel's entry.
     pub kernel: u64,
-    /// The record after which it can have begun: the last that stored the entry or made the page,
-    /// or the mark of the keyframe before.
+    /// For a change seen late, its kind.
+    pub late: Option<&'static str>,
+    /// The record after which it can have begun: the last that told the entry or the page, or the
+    /// mark of the keyframe before.
     pub after_seq: Option<u64>,
+    /// Its time, ns from the start of the trace.
+    pub after_ns: Option<u64>,
 }
 
 /// One impossible transition.
@@ -153,7 +163,7 @@ impl Verification {
     /// Everything about a trace; reads it a second time if something differs.
     pub fn of(trace: &Trace, study: &Study) -> Result<Self, TraceError> {
         let start = study.span_ns[0];
-        let writers = writers(trace, study)?;
+        let witnesses = Witnesses::of(trace, study)?;
         Ok(Self {
             exact: verdict::is_exact(trace, study),
             complete: !trace.was_cut(),
@@ -163,7 +173,7 @@ impl Verification {
             vms: study
                 .vms
                 .iter()
-                .map(|(vm, of)| vm_verification(*vm, of, study, &writers))
+                .map(|(vm, of)| vm_verification(*vm, of, study, &witnesses))
                 .collect(),
         })
     }
@@ -193,46 +203,7 @@ fn unvouched(study: &Study, start: u64) -> Vec<Unvouched> {
     spans
 }
 
-/// A keyframe's number and a place that differs in it, to the last record that stored there.
-type Writers = BTreeMap<(VmId, u32, Hpa), Seq>;
-
-/// The last record that stored to each place that differs, before the keyframe that shows it.
-fn writers(trace: &Trace, study: &Study) -> Result<Writers, TraceError> {
-    let mut watched: BTreeMap<(VmId, Hpa), Vec<(u32, Seq)>> = BTreeMap::new();
-    for (vm, of) in &study.vms {
-        for check in &of.checks {
-            for difference in &check.first {
-                watched
-                    .entry((*vm, difference.place))
-                    .or_default()
-                    .push((check.number, check.seq));
-            }
-        }
-    }
-    let mut writers = Writers::new();
-    if watched.is_empty() {
-        return Ok(writers);
-    }
-    for record in trace.records() {
-        // What follows damage was not compared either.
-        let Ok(record) = record else { break };
-        let place = match &record {
-            Record::Fault(row) => row.sptep,
-            Record::Entry(row) => Some(row.sptep),
-            Record::Page(row) => Some(row.spt),
-            _ => None,
-        };
-        let Some(place) = place else { continue };
-        for (keyframe, until) in watched.get(&(record.vm(), place)).into_iter().flatten() {
-            if record.seq() < *until {
-                writers.insert((record.vm(), *keyframe, place), record.seq());
-            }
-        }
-    }
-    Ok(writers)
-}
-
-fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, writers: &Writers) -> VmVerification {
+fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses) -> VmVerification {
     let start = study.span_ns[0];
     VmVerification {
         vm: vm.0,
@@ -246,12 +217,14 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, writers: &Writers) -> 
         about: of.about(),
         vcpus: of.vcpus.clone(),
         lost: study.lost_records(),
+        keyframes_taken: of.checks.total(),
         keyframes: of
             .checks
+            .kept()
             .iter()
-            .map(|check| keyframe(vm, check, start, writers))
+            .map(|check| keyframe(vm, check, start, witnesses))
             .collect(),
-        drift: drift_summary(&of.drift(), of.verified()),
+        drift: drift_summary(of.drift(), of.verified()),
         anomalies: of
             .anomalies
             .first()
@@ -284,8 +257,21 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, writers: &Writers) -> 
     }
 }
 
-fn keyframe(vm: VmId, check: &KeyframeCheck, start: u64, writers: &Writers) -> KeyframeSummary {
+fn keyframe(vm: VmId, check: &KeyframeCheck, start: u64, witnesses: &Witnesses) -> KeyframeSummary {
     let verified = u64::from(check.used == KeyframeUse::Verified);
+    let summary = |difference: &Difference| {
+        let witness = witnesses.last(vm, check, difference);
+        DifferenceSummary {
+            kind: difference.kind.name(),
+            place: difference.place.0,
+            level: difference.level.0,
+            replayed: difference.replayed.0,
+            kernel: difference.kernel.0,
+            late: difference.late.map(|kind| kind.name()),
+            after_seq: witness.map(|witness| witness.seq.0),
+            after_ns: witness.map(|witness| witness.time.0.saturating_sub(start)),
+        }
+    };
     KeyframeSummary {
         number: check.number,
         seq: check.seq.0,
@@ -300,20 +286,7 @@ fn keyframe(vm: VmId, check: &KeyframeCheck, start: u64, writers: &Writers) -> K
             KeyframeUse::Incomplete => "incomplete",
         },
         drift: drift_summary(&check.drift, verified),
-        first: check
-            .first
-            .iter()
-            .map(|difference| {
-                let writer = writers.get(&(vm, check.number, difference.place)).copied();
-                DifferenceSummary {
-                    kind: difference.kind.name(),
-                    place: difference.place.0,
-                    level: difference.level.0,
-                    replayed: difference.replayed.0,
-                    kernel: difference.kernel.0,
-                    after_seq: writer.max(check.after).map(|seq| seq.0),
-                }
-            })
-            .collect(),
+        first: check.first.iter().map(summary).collect(),
+        late: check.late.iter().map(summary).collect(),
     }
 }

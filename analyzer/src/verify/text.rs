@@ -63,6 +63,7 @@ fn keyframes(out: &mut String, vm: &VmVerification) {
         "used",
         ">entries off",
         ">pages off",
+        ">late",
         ">A/D only",
         ">no SPTE",
     ]);
@@ -89,21 +90,27 @@ fn keyframes(out: &mut String, vm: &VmVerification) {
             keyframe.used.to_owned(),
             shown(keyframe.drift.entries),
             shown(keyframe.drift.pages),
+            shown(keyframe.drift.late.entries),
             shown(keyframe.drift.accessed_dirty),
             count(keyframe.foreign),
         ]);
     }
     out.push_str(&grid.text(2));
-    for keyframe in vm
-        .keyframes
-        .iter()
-        .filter(|keyframe| !keyframe.first.is_empty())
-    {
+    let left_out = vm.keyframes_taken.saturating_sub(vm.keyframes.len() as u64);
+    if left_out > 0 {
+        let keyframes = plural(left_out, "keyframe");
+        out.push_str(&format!("  and {keyframes} without a difference\n"));
+    }
+    for keyframe in &vm.keyframes {
         differences(out, keyframe);
+        late(out, keyframe);
     }
 }
 
 fn differences(out: &mut String, keyframe: &KeyframeSummary) {
+    if keyframe.first.is_empty() {
+        return;
+    }
     let kinds: Vec<_> = keyframe
         .drift
         .kinds
@@ -124,9 +131,9 @@ fn differences(out: &mut String, keyframe: &KeyframeSummary) {
         ">after seq",
     ]);
     for difference in &keyframe.first {
-        let entry = difference.kind.ends_with("page");
+        let of_page = difference.kind.ends_with("page") || difference.kind == "other_level";
         let value = |value: u64| {
-            if entry {
+            if of_page {
                 String::new()
             } else {
                 format!("{value:#018x}")
@@ -139,6 +146,51 @@ fn differences(out: &mut String, keyframe: &KeyframeSummary) {
             value(difference.replayed),
             value(difference.kernel),
             difference.after_seq.map(count).unwrap_or_default(),
+        ]);
+    }
+    out.push_str(&grid.text(2));
+}
+
+/// What only this keyframe showed, why, and between which moments it happened.
+fn late(out: &mut String, keyframe: &KeyframeSummary) {
+    if keyframe.late.is_empty() {
+        return;
+    }
+    let entries = plural(keyframe.drift.late.entries, "change");
+    out.push_str(&format!(
+        "\n  Keyframe {}: {entries} seen late\n",
+        keyframe.number
+    ));
+    for (name, kind) in &keyframe.drift.late.kinds {
+        out.push_str(&format!(
+            "    {name} {}: {} ({})\n",
+            count(kind.entries),
+            kind.why,
+            kind.writers.join(", ")
+        ));
+    }
+    let mut grid = Grid::new(&[
+        "kind",
+        ">level",
+        "place",
+        "replayed",
+        "kernel",
+        ">after",
+        ">after seq",
+        ">before",
+        ">before seq",
+    ]);
+    for change in &keyframe.late {
+        grid.row([
+            change.late.unwrap_or_default().to_owned(),
+            change.level.to_string(),
+            format!("{:#x}", change.place),
+            format!("{:#018x}", change.replayed),
+            format!("{:#018x}", change.kernel),
+            change.after_ns.map(|ns| since(ns, 0)).unwrap_or_default(),
+            change.after_seq.map(count).unwrap_or_default(),
+            since(keyframe.time_ns, 0),
+            count(keyframe.seq),
         ]);
     }
     out.push_str(&grid.text(2));
@@ -191,14 +243,19 @@ fn reconciliation(out: &mut String, vm: &VmVerification) {
     for line in lines {
         let note = match (line.relation, line.agrees) {
             (Relation::NotCompared, _) => "not compared",
-            (_, true) => "agrees",
             (_, false) => "DIFFERS",
+            (_, true) if line.difference() == 0 => "equal",
+            (Relation::AtMost, true) => "at most",
+            (_, true) => "at least",
         };
-        let counts = line.counts.to_owned();
+        let counts = match line.why {
+            Some(why) => format!("{}; {why}", line.counts),
+            None => line.counts.to_owned(),
+        };
         grid.row([
-            line.counter.to_owned(),
+            plain(&line.counter),
             signed(line.kvm),
-            signed(line.trace),
+            line.trace.map(signed).unwrap_or_default(),
             note.to_owned(),
             counts,
         ]);

@@ -40,6 +40,9 @@ pub struct RunArgs {
     /// Size of the ring buffer between kernel and collector, MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
+    /// The same in KiB, to see what happens when it is too small
+    #[arg(long, value_name = "KIB", hide = true, conflicts_with = "ring_mib", value_parser = clap::value_parser!(u32).range(4..))]
+    ring_kib: Option<u32>,
     /// Run the workload without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every", "keyframe_marks"])]
     untraced: bool,
@@ -67,7 +70,10 @@ impl RunArgs {
                 marks: self.keyframe_marks,
             },
             timeout: self.timeout,
-            ring_bytes: ring_bytes(self.ring_mib)?,
+            ring_bytes: match self.ring_kib {
+                Some(kib) => kib.saturating_mul(1 << 10),
+                None => ring_bytes(self.ring_mib)?,
+            },
             verbose: self.verbose,
             json: self.json,
         };

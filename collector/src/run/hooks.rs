@@ -3,13 +3,13 @@
 use std::os::fd::RawFd;
 
 use abi::Phase;
-use events::VcpuId;
+use events::{Gfn, HostEvent, VcpuId};
 
 use super::VM;
 use crate::{
     keyframe::Keyframes,
     probes::Probes,
-    vmm::{HookError, Hooks, Stops},
+    vmm::{HookError, Hooks, HostAct, HostActKind, Stops},
 };
 
 /// Enrols the vCPUs, and writes marks and keyframes into the trace.
@@ -41,6 +41,25 @@ impl Hooks for Marks<'_> {
 
     fn stopped(&self) -> Result<(), HookError> {
         self.keyframes.take()?;
+        Ok(())
+    }
+
+    /// Where functions can be hooked, each change has its record already.
+    fn wants_acts(&self) -> bool {
+        !self.probes.sees_every_change()
+    }
+
+    fn acted(&self, act: &HostAct) -> Result<(), HookError> {
+        let event = match act.kind {
+            HostActKind::Unmapped => HostEvent::Unmap,
+            HostActKind::DirtyStarted => HostEvent::DirtyStart,
+            HostActKind::DirtyCleared => HostEvent::DirtyClear,
+            HostActKind::DirtyStopped => HostEvent::DirtyStop,
+            HostActKind::SlotFlushed => HostEvent::FlushSlot,
+        };
+        let first = Gfn(act.range.start.0 >> 12);
+        self.probes
+            .acted(VM, event, act.slot, (first, act.range.frames))?;
         Ok(())
     }
 }

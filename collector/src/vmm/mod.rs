@@ -59,7 +59,7 @@ use vmm_sys_util::ioctl_io_nr;
 use workloads::{Actor, Plan};
 
 pub use error::VmmError;
-pub use hooks::{HookError, Hooks, Stops};
+pub use hooks::{HookError, Hooks, HostAct, HostActKind, Stops};
 pub use regs::Regs;
 pub use run::GuestResult;
 pub use slots::Memslot;

@@ -1,0 +1,51 @@
+//! The guest's tables behind the shadow pages.
+
+use events::{Gfn, Hpa, Level};
+
+use super::ShadowTables;
+
+/// Highest level of leaves.
+const LARGEST: u8 = 3;
+
+/// The guest table that a shadow page follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestTable {
+    /// The frame it stands in.
+    pub gfn: Gfn,
+    /// No leaf that is known to map the frame lets the guest write it: its next store to the table
+    /// faults. A leaf whose guest frame no record told yet is not known to map anything.
+    pub write_protected: bool,
+}
+
+impl ShadowTables {
+    /// The guest table that the page at `spt` shadows; none for a direct page, or an unknown one.
+    pub fn guest_table(&self, spt: Hpa) -> Option<GuestTable> {
+        let info = self.page(spt)?.info;
+        (!info.direct).then(|| GuestTable {
+            gfn: info.gfn,
+            write_protected: self.writable_leaves(info.gfn).next().is_none(),
+        })
+    }
+
+    /// Where the leaves stand through which the guest can write `gfn`, as far as they are known.
+    pub fn writable_leaves(&self, gfn: Gfn) -> impl Iterator<Item = Hpa> {
+        let levels = (1..=LARGEST).map(Level);
+        let places = levels.flat_map(move |level| self.leaves_of(gfn, level));
+        places
+            .copied()
+            .filter(|place| self.entry(*place).is_some_and(|spte| spte.is_writable()))
+    }
+
+    /// Whether a table above the leaf tables stands in `gfn`: KVM lets nobody write it while that
+    /// is shadowed (`account_shadowed`, `kvm_gfn_is_write_tracked`).
+    pub fn is_upper_table(&self, gfn: Gfn) -> bool {
+        self.upper_pages(gfn) > 0
+    }
+
+    /// Pages above the leaf tables that shadow the table in `gfn`.
+    pub fn upper_pages(&self, gfn: Gfn) -> u64 {
+        let level = |spt: &&Hpa| self.page(**spt).map(|page| page.info.level);
+        let pages = self.shadowing(gfn).iter();
+        pages.filter(|spt| level(spt) > Some(Level(1))).count() as u64
+    }
+}

@@ -1,0 +1,205 @@
+//! Records of short stories, for tests.
+
+use events::{
+    Cause, Gfn, Gpa, HostEvent, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs, VcpuId,
+    VmId,
+};
+use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+
+use super::{AnomalyKind, Replay, ReplayOptions, VmReplay, blank_fault};
+
+pub(super) const VM: VmId = VmId(0);
+pub(super) const PRESENT: u64 = 1 << 11;
+pub(super) const EMPTY: Spte = Spte(1 << 63);
+
+/// Records in the order in which they are added.
+#[derive(Default)]
+pub(super) struct Story(pub(super) Vec<Record>);
+
+impl Story {
+    pub(super) fn seq(&self) -> Seq {
+        Seq(self.0.len() as u64)
+    }
+
+    pub(super) fn page(self, event: PageEvent, spt: u64, level: u8, gfn: u64) -> Self {
+        self.any_page(event, spt, level, gfn, 0)
+    }
+
+    pub(super) fn direct(self, spt: u64, level: u8, gfn: u64) -> Self {
+        self.any_page(PageEvent::Born, spt, level, gfn, 1)
+    }
+
+    pub(super) fn any_page(
+        mut self,
+        event: PageEvent,
+        spt: u64,
+        level: u8,
+        gfn: u64,
+        direct: u8,
+    ) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Page(PageRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            event,
+            spt: Hpa(spt),
+            gfn: Gfn(gfn),
+            role: Role(u32::from(level)),
+            level: Level(level),
+            direct,
+            unsync: 0,
+        }));
+        self
+    }
+
+    pub(super) fn entry(
+        self,
+        cause: Cause,
+        place: u64,
+        level: u8,
+        old: Option<u64>,
+        new: u64,
+    ) -> Self {
+        self.any_entry(cause, place, level, old, new, None)
+    }
+
+    /// A leaf that maps `gfn`.
+    pub(super) fn leaf(self, cause: Cause, place: u64, level: u8, gfn: u64, new: u64) -> Self {
+        self.any_entry(cause, place, level, None, new, Some(Gfn(gfn)))
+    }
+
+    fn any_entry(
+        mut self,
+        cause: Cause,
+        place: u64,
+        level: u8,
+        old: Option<u64>,
+        new: u64,
+        gfn: Option<Gfn>,
+    ) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Entry(EntryRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            cause,
+            sptep: Hpa(place),
+            spte: Spte(new),
+            old: old.map(Spte),
+            level: Level(level),
+            gfn,
+        }));
+        self
+    }
+
+    pub(super) fn copy(
+        mut self,
+        keyframe: u32,
+        spt: u64,
+        level: u8,
+        entries: &[(u16, u64)],
+    ) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Keyframe(KeyframePage {
+            seq,
+            time: TimeNs(seq.0),
+            vm: VM,
+            keyframe,
+            spt: Hpa(spt),
+            gfn: Gfn(1),
+            role: Role(u32::from(level)),
+            level: Level(level),
+            direct: false,
+            unsync: false,
+            root_count: 0,
+            entries: entries
+                .iter()
+                .map(|(at, spte)| (*at, Spte(*spte)))
+                .collect(),
+            gfns: Vec::new(),
+        }));
+        self
+    }
+
+    pub(super) fn mark(mut self, keyframe: u32, pages: u32) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Mark(MarkRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            name: "keyframe".to_owned(),
+            guest_tsc: None,
+            keyframe: Some(keyframe),
+            pages: Some(pages),
+        }));
+        self
+    }
+
+    pub(super) fn root(mut self, root: u64, level: u8) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Root(RootRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: VcpuId(0),
+            cr3: Gpa(0),
+            root: Hpa(root),
+            level: Level(level),
+        }));
+        self
+    }
+
+    pub(super) fn host(mut self, event: HostEvent, gfn: u64, pages: u64) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Host(HostRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vm: VM,
+            vcpu: None,
+            event,
+            slot: None,
+            gfn: Gfn(gfn),
+            pages,
+        }));
+        self
+    }
+
+    /// A fault that stored a leaf in a table of level 1.
+    pub(super) fn fault(mut self, root: u64, place: u64, gfn: u64, spte: u64) -> Self {
+        let seq = self.seq();
+        self.0.push(Record::Fault(FaultRow {
+            root: Hpa(root),
+            gpa: Some(Gfn(gfn).gpa(0)),
+            sptep: Some(Hpa(place)),
+            spte: Some(Spte(spte)),
+            level: Some(Level(1)),
+            ..blank_fault(seq)
+        }));
+        self
+    }
+
+    pub(super) fn replay(&self, from_birth: bool) -> VmReplay {
+        self.replay_with(from_birth, false)
+    }
+
+    pub(super) fn replay_with(&self, from_birth: bool, told: bool) -> VmReplay {
+        let mut replay = Replay::new(ReplayOptions {
+            role: RoleLayout {
+                invalid: [8, 1],
+                ..RoleLayout::default()
+            },
+            from_birth,
+            told,
+        });
+        self.0.iter().for_each(|record| replay.apply(record));
+        replay.vm(VM).cloned().unwrap_or_default()
+    }
+}
+
+pub(super) fn kinds(vm: &VmReplay) -> Vec<AnomalyKind> {
+    vm.anomalies().counts().keys().copied().collect()
+}
