@@ -1,6 +1,9 @@
 //! Keyframes of one VM, numbered as they are taken.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use events::VmId;
 
@@ -11,7 +14,7 @@ use crate::probes::{Probes, RequestError};
 pub struct Keyframes {
     probes: Arc<Probes>,
     vm: VmId,
-    next: u32,
+    next: AtomicU32,
 }
 
 impl Keyframes {
@@ -20,14 +23,13 @@ impl Keyframes {
         Self {
             probes,
             vm,
-            next: 0,
+            next: AtomicU32::new(0),
         }
     }
 
     /// Copies every shadow page into the trace; answers with their number.
-    pub fn take(&mut self) -> Result<u32, RequestError> {
-        let number = self.next;
-        self.next += 1;
+    pub fn take(&self) -> Result<u32, RequestError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
         self.probes.keyframe(self.vm, number)
     }
 }

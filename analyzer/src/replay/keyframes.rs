@@ -6,7 +6,7 @@
 //! known before, there is nothing to compare: each page is taken over as it arrives, so that what
 //! its VM does before the mark finds it.
 
-use events::{Hpa, Level, Seq, Spte, TimeNs};
+use events::{ENTRIES_PER_TABLE, Gfn, Hpa, Level, Seq, Spte, TimeNs};
 use trace::KeyframePage;
 
 use super::{
@@ -74,12 +74,9 @@ enum Fix {
         place: Hpa,
         replayed: Spte,
         kernel: Spte,
+        gfn: Option<Gfn>,
     },
-    Page {
-        info: PageInfo,
-        seq: Seq,
-        entries: Vec<(u16, Spte)>,
-    },
+    Page(Box<KeyframePage>, PageInfo),
     Info(PageInfo),
 }
 
@@ -168,19 +165,21 @@ impl Arriving {
             self.differ(Difference::of_page(kind, copy.spt, copy.level));
             self.fixes.push(Fix::Info(info));
         }
-        for (index, kernel) in whole_table(copy) {
-            self.entry(page, index, kernel);
+        for (index, kernel, gfn) in whole_table(copy) {
+            self.entry(page, index, kernel, gfn);
         }
     }
 
-    fn entry(&mut self, page: &ShadowPage, index: u16, kernel: Spte) {
+    fn entry(&mut self, page: &ShadowPage, index: u16, kernel: Spte, gfn: Option<Gfn>) {
         let (level, place) = (page.info.level, page.place(index));
         let replayed = page.entry(index);
-        if replayed != kernel {
+        // The kernel's own reverse map: it stands even where the entry agrees.
+        if replayed != kernel || gfn.is_some_and(|gfn| page.leaf_gfn(index) != Some(gfn)) {
             self.fixes.push(Fix::Entry {
                 place,
                 replayed,
                 kernel,
+                gfn,
             });
         }
         let Some(kind) = compare(replayed, kernel) else {
@@ -211,11 +210,7 @@ impl Arriving {
             .filter(|(_, spte)| spte.is_shadow_present())
             .count();
         self.drift.missing_entries += present as u64;
-        self.fixes.push(Fix::Page {
-            info,
-            seq: copy.seq,
-            entries: copy.entries.clone(),
-        });
+        self.fixes.push(Fix::Page(Box::new(copy.clone()), info));
     }
 
     /// The mark has come: what the keyframe showed. Mends `tables` unless it is incomplete.
@@ -274,15 +269,28 @@ pub(crate) struct Mark {
     pub(crate) after: Option<Moment>,
 }
 
-/// All 512 entries of a copy, which has only those that are not empty.
-fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte)> {
-    let mut entries = [Spte(0); events::ENTRIES_PER_TABLE];
+/// All 512 entries of a copy, which has only those that are not empty, with the guest frames that
+/// it tells.
+fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte, Option<Gfn>)> {
+    let mut entries = [(Spte(0), None); ENTRIES_PER_TABLE];
     for (index, spte) in &copy.entries {
-        if let Some(slot) = entries.get_mut(usize::from(*index)) {
+        if let Some((slot, _)) = entries.get_mut(usize::from(*index)) {
             *slot = *spte;
         }
     }
-    (0_u16..).zip(entries)
+    for (index, gfn) in &copy.gfns {
+        if let Some((_, slot)) = entries.get_mut(usize::from(*index)) {
+            *slot = Some(*gfn);
+        }
+    }
+    (0_u16..)
+        .zip(entries)
+        .map(|(index, (spte, gfn))| (index, spte, gfn))
+}
+
+/// Where an entry of a page stands.
+fn place(info: PageInfo, index: u16) -> Hpa {
+    Hpa(info.spt.0.wrapping_add(u64::from(index) * 8))
 }
 
 /// The page is as its copy says, whatever was known of it.
@@ -292,10 +300,10 @@ fn take_over(info: PageInfo, copy: &KeyframePage, tables: &mut ShadowTables) {
     } else if tables.adopt_page(info, copy.seq).is_some() {
         return;
     }
-    for (index, spte) in whole_table(copy) {
-        let place = Hpa(info.spt.0.wrapping_add(u64::from(index) * 8));
-        if tables.entry(place) != Some(spte) {
-            tables.store(place, spte, None);
+    for (index, spte, gfn) in whole_table(copy) {
+        let place = place(info, index);
+        if gfn.is_some() || tables.entry(place) != Some(spte) {
+            tables.store(place, spte, gfn);
         }
     }
 }
@@ -305,32 +313,29 @@ fn mend(fixes: Vec<Fix>, tables: &mut ShadowTables) {
     let mut stores = Vec::new();
     for fix in fixes {
         match fix {
-            Fix::Page { info, seq, entries } => {
+            Fix::Page(copy, info) => {
                 // Born since its copy came: then the records know better.
-                if tables.page(info.spt).is_some() || tables.adopt_page(info, seq).is_some() {
+                if tables.page(info.spt).is_some() || tables.adopt_page(info, copy.seq).is_some() {
                     continue;
                 }
-                let place = |index: u16| Hpa(info.spt.0.wrapping_add(u64::from(index) * 8));
-                stores.extend(
-                    entries
-                        .into_iter()
-                        .map(|(index, spte)| (place(index), spte)),
-                );
+                let entries = whole_table(&copy).filter(|(_, spte, _)| spte.0 != 0);
+                stores.extend(entries.map(|(index, spte, gfn)| (place(info, index), spte, gfn)));
             }
             Fix::Info(info) => tables.set_info(info),
             Fix::Entry {
                 place,
                 replayed,
                 kernel,
+                gfn,
             } => {
                 if tables.entry(place) == Some(replayed) {
-                    stores.push((place, kernel));
+                    stores.push((place, kernel, gfn));
                 }
             }
         }
     }
-    for (place, spte) in stores {
-        tables.store(place, spte, None);
+    for (place, spte, gfn) in stores {
+        tables.store(place, spte, gfn);
     }
     tables.resolve_strays();
 }

@@ -99,6 +99,7 @@ pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool
             unsync: !flag,
             root_count: 0,
             entries: vec![(a as u16, Spte(b)), (small.into(), Spte(near(c) | 1 << 11))],
+            gfns: vec![(b as u16, Gfn(c)), (small.into(), Gfn(a))],
         }),
         4 => Record::Root(RootRow {
             seq,

@@ -119,6 +119,7 @@ impl Story {
                 .iter()
                 .map(|(at, spte)| (*at, Spte(*spte)))
                 .collect(),
+            gfns: Vec::new(),
         }));
         self
     }

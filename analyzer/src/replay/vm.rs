@@ -284,6 +284,7 @@ impl VmReplay {
             HostEvent::Unmap
             | HostEvent::DirtyStart
             | HostEvent::DirtyClear
+            | HostEvent::DirtyStop
             | HostEvent::ZapRange
             | HostEvent::FlushSlot => {}
         }

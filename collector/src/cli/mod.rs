@@ -5,6 +5,7 @@ mod doctor;
 mod lab;
 mod list;
 mod run;
+mod series;
 mod workloads;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     List(list::ListArgs),
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
+    /// Run several workloads one after another, each into a trace of its own (needs root)
+    Series(series::SeriesArgs),
     /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
     Lab(Box<lab::LabArgs>),
     /// The lab's own init
@@ -59,6 +62,7 @@ impl Collector {
             Command::Attach(args) => args.execute(),
             Command::List(args) => args.execute(),
             Command::Run(args) => args.execute(),
+            Command::Series(args) => args.execute(),
             Command::Lab(args) => args.execute(),
             Command::LabGuest => crate::lab::guest::run(),
             Command::Workloads(args) => args.execute(),

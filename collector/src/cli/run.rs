@@ -8,6 +8,7 @@ use workloads::Plan;
 use crate::{
     failure::Failure,
     run::{self, Order},
+    vmm::Stops,
 };
 
 /// Size of the ring buffer, unless said otherwise.
@@ -24,17 +25,26 @@ pub struct RunArgs {
     /// Parameter of the workload, NAME=VALUE; may be given several times
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param)]
     params: Vec<(String, String)>,
+    /// vCPUs of the guest, short for `--param vcpus=N`
+    #[arg(long, value_name = "N")]
+    vcpus: Option<u16>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     keyframe_every: Option<Duration>,
+    /// Also copy them when a phase of the guest's work begins
+    #[arg(long)]
+    keyframe_marks: bool,
     /// Stop a guest that is not done after SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
     /// Size of the ring buffer between kernel and collector, MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
+    /// The same in KiB, to see what happens when it is too small
+    #[arg(long, value_name = "KIB", hide = true, conflicts_with = "ring_mib", value_parser = clap::value_parser!(u32).range(4..))]
+    ring_kib: Option<u32>,
     /// Run the workload without probes and without a trace, for comparison
-    #[arg(long, conflicts_with_all = ["output", "keyframe_every"])]
+    #[arg(long, conflicts_with_all = ["output", "keyframe_every", "keyframe_marks"])]
     untraced: bool,
     /// Also print what the probes have to say
     #[arg(short, long)]
@@ -47,15 +57,23 @@ pub struct RunArgs {
 impl RunArgs {
     /// Runs and records.
     pub fn execute(self) -> Result<ExitCode, Failure> {
-        let plan = plan(&self.workload, &self.params)?;
+        let vcpus = self.vcpus.map(|n| ("vcpus".to_owned(), n.to_string()));
+        let params: Vec<_> = self.params.into_iter().chain(vcpus).collect();
+        let plan = plan(&self.workload, &params)?;
         let order = Order {
             plan,
             output: self
                 .output
                 .unwrap_or_else(|| default_output(&self.workload)),
-            keyframe_every: self.keyframe_every,
+            keyframes: Stops {
+                every: self.keyframe_every,
+                marks: self.keyframe_marks,
+            },
             timeout: self.timeout,
-            ring_bytes: ring_bytes(self.ring_mib)?,
+            ring_bytes: match self.ring_kib {
+                Some(kib) => kib.saturating_mul(1 << 10),
+                None => ring_bytes(self.ring_mib)?,
+            },
             verbose: self.verbose,
             json: self.json,
         };

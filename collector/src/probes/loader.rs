@@ -108,7 +108,7 @@ impl Probes {
         verbose: bool,
     ) -> Result<(Self, Ring), LoadError> {
         let mut ebpf = object(config, ring_bytes, verbose)?;
-        load(&mut ebpf, &["enrol", "mark", "keyframe"])?;
+        load(&mut ebpf, &["enrol", "mark", "keyframe", "acted"])?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {
             vcpus: take(&mut ebpf, "VCPUS")?,
@@ -254,6 +254,12 @@ impl Probes {
             _ => return Err(LoadError::Absent(name).to_string()),
         };
         Ok(detach)
+    }
+
+    /// Whether every change of an entry outside a fault has a record of its own.
+    pub fn sees_every_change(&self) -> bool {
+        let mut states = self.states.iter();
+        states.any(|state| state.name == EVERY_CHANGE && state.attached)
     }
 
     /// What became of each probe.

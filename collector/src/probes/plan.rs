@@ -258,7 +258,7 @@ pub const PLAN: &[Step] = &[
             entry("mmu_page_zap_pte", "mmu_page_zap_pte", &["", "", "spte"]),
         ]],
         "every SPTE that changes outside a fault: old value, new value",
-        "what the guest's stores, INVLPG, sync and the host change is seen only in keyframes",
+        "stores, INVLPG and sync are seen at the vCPU's next event; what the host changes, only in keyframes, but for the built-in VMM's own acts",
     ),
     optional(
         "kvm_mmu_track_write",

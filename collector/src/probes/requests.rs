@@ -12,7 +12,9 @@ use aya::{
     Ebpf, TestRun as _,
     programs::{Program, RawTracePoint, RawTracePointRunOptions},
 };
-use events::{COLLECTOR_MARK_BASE, KeyframeCursor, Loss, NO_VCPU, Probe, Seq, VcpuId, VmId};
+use events::{
+    COLLECTOR_MARK_BASE, Gfn, HostEvent, KeyframeCursor, Loss, NO_VCPU, Probe, Seq, VcpuId, VmId,
+};
 
 use super::{LoadError, Probes, loader::Plain};
 
@@ -118,6 +120,21 @@ impl Probes {
             guest_tsc,
         ];
         self.run("mark", args)
+    }
+
+    /// Records that this process did `event` to frames of its VM, whose vCPUs it has stopped, and the
+    /// leaf entries of those frames as they are now. Only where functions cannot be hooked.
+    pub fn acted(
+        &self,
+        vm: VmId,
+        event: HostEvent,
+        slot: u16,
+        frames: (Gfn, u64),
+    ) -> Result<(), RequestError> {
+        // What finds no room is counted as lost by the program itself.
+        let (first, count) = frames;
+        let args = [vm.0.into(), event as u64, slot.into(), first.0, count];
+        self.run("acted", args)
     }
 
     /// Copies every shadow page of an enrolled VM whose vCPUs are stopped; answers with their

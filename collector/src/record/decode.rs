@@ -2,9 +2,9 @@
 
 use bytemuck::AnyBitPattern;
 use events::{
-    COLLECTOR_MARK_BASE, Cause, Class, Entry, Fault, Header, Host, HostEvent, KeyframePage, Level,
-    Mark, Moment, NO_VCPU, NOT_SEEN, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte,
-    VcpuId, Write,
+    COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header, Host,
+    HostEvent, KeyframePage, KeyframeTable, Level, Mark, Moment, NO_VCPU, NOT_SEEN, Page,
+    PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
 };
 use trace::{
     Batch, EntryRow, FaultRow, HostRow, KeyframeRow, MarkRow, PageRow, RootRow, Slot, WriteRow,
@@ -54,7 +54,14 @@ pub fn decode(
         RecordKind::Mark => batch.marks.push(mark(&read(kind, bytes)?, mark_name)),
         RecordKind::Write => batch.writes.push(write(&read(kind, bytes)?)),
         RecordKind::Host => batch.host.push(host(&read(kind, bytes)?)?),
-        RecordKind::KeyframePage => keyframe(&read(kind, bytes)?, layout, &mut batch.keyframes),
+        RecordKind::KeyframePage => {
+            keyframe(&read(kind, bytes)?, None, layout, &mut batch.keyframes);
+        }
+        RecordKind::KeyframeTable => {
+            let table: KeyframeTable = read(kind, bytes)?;
+            let frames = Some(&table.translations);
+            keyframe(&table.page, frames, layout, &mut batch.keyframes);
+        }
     }
     Ok(())
 }
@@ -227,7 +234,17 @@ fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
     }
 }
 
-fn keyframe(page: &KeyframePage, layout: &RoleLayout, rows: &mut Vec<KeyframeRow>) {
+fn keyframe(
+    page: &KeyframePage,
+    translations: Option<&[u64; ENTRIES_PER_TABLE]>,
+    layout: &RoleLayout,
+    rows: &mut Vec<KeyframeRow>,
+) {
+    let level = page.role.level(layout);
+    let leaf_gfn = |index: u16, spte: Spte| {
+        let translation = translations?.get(usize::from(index))?;
+        spte.is_leaf(level).then_some(Gpa(*translation).gfn())
+    };
     let row = |index: Option<u16>, spte: Option<Spte>| KeyframeRow {
         seq: page.header.seq,
         time_ns: page.header.time,
@@ -239,10 +256,13 @@ fn keyframe(page: &KeyframePage, layout: &RoleLayout, rows: &mut Vec<KeyframeRow
         spte,
         gfn: page.gfn,
         role: page.role,
-        level: page.role.level(layout),
+        level,
         direct: u8::from(page.role.is_direct(layout)),
         unsync: u8::from(page.unsync != 0),
         root_count: page.root_count,
+        leaf_gfn: index
+            .zip(spte)
+            .and_then(|(index, spte)| leaf_gfn(index, spte)),
     };
     rows.push(row(None, None));
     let entries = (0..).zip(page.entries).filter(|(_, spte)| !spte.is_empty());
@@ -280,8 +300,8 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_give_rows_or_an_error(
-            kind in 0u16..11,
-            mut bytes in proptest::collection::vec(any::<u8>(), 0..5000),
+            kind in 0u16..12,
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..9000),
             layout in any::<[u8; 8]>(),
         ) {
             if let Some(place) = bytes.get_mut(16..18) {
@@ -292,11 +312,11 @@ mod tests {
         }
 
         #[test]
-        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..9, fill in 0u8..14, seq in any::<u64>()) {
+        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..10, fill in 0u8..14, seq in any::<u64>()) {
             let lengths = [
                 size_of::<Fault>(), size_of::<Entry>(), size_of::<Page>(),
                 size_of::<Root>(), size_of::<Mark>(), size_of::<KeyframePage>(),
-                size_of::<Write>(), size_of::<Host>(),
+                size_of::<Write>(), size_of::<Host>(), size_of::<KeyframeTable>(),
             ];
             let mut bytes = vec![fill; lengths[usize::from(kind) - 1]];
             bytes[..8].copy_from_slice(&seq.to_ne_bytes());

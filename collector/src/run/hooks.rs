@@ -1,42 +1,65 @@
-//! What happens on the vCPU's thread while the guest is stopped.
+//! What is recorded on the VMM's threads while the guest runs.
 
-use std::{os::fd::RawFd, time::Duration};
+use std::os::fd::RawFd;
 
 use abi::Phase;
+use events::{Gfn, HostEvent, VcpuId};
 
-use super::{VCPU, VM};
+use super::VM;
 use crate::{
     keyframe::Keyframes,
     probes::Probes,
-    vmm::{HookError, Hooks},
+    vmm::{HookError, Hooks, HostAct, HostActKind, Stops},
 };
 
-/// Enrols the vCPU, and writes marks and keyframes into the trace.
+/// Enrols the vCPUs, and writes marks and keyframes into the trace.
 pub struct Marks<'a> {
     pub probes: &'a Probes,
     pub vm_fd: RawFd,
-    pub vcpu_fd: RawFd,
-    pub keyframes: &'a mut Keyframes,
-    pub keyframe_every: Option<Duration>,
+    /// By number.
+    pub vcpu_fds: Vec<RawFd>,
+    pub keyframes: &'a Keyframes,
+    /// When keyframes are taken, beside at start and end.
+    pub stops: Stops,
 }
 
 impl Hooks for Marks<'_> {
-    fn start(&mut self, _: u16) -> Result<(), HookError> {
-        self.probes.enrol(self.vm_fd, self.vcpu_fd, VM, VCPU)?;
+    fn start(&self, vcpu: u16) -> Result<(), HookError> {
+        let fd = self.vcpu_fds.get(usize::from(vcpu));
+        let fd = *fd.ok_or("it is no vCPU of this VM")?;
+        Ok(self.probes.enrol(self.vm_fd, fd, VM, VcpuId(vcpu))?)
+    }
+
+    fn mark(&self, vcpu: u16, phase: Phase, guest_tsc: u64) -> Result<(), HookError> {
+        let vcpu = VcpuId(vcpu);
+        Ok(self.probes.mark(VM, vcpu, phase.number(), guest_tsc)?)
+    }
+
+    fn stops(&self) -> Stops {
+        self.stops
+    }
+
+    fn stopped(&self) -> Result<(), HookError> {
         self.keyframes.take()?;
         Ok(())
     }
 
-    fn mark(&mut self, _: u16, phase: Phase, guest_tsc: u64) -> Result<(), HookError> {
-        Ok(self.probes.mark(VM, VCPU, phase.number(), guest_tsc)?)
+    /// Where functions can be hooked, each change has its record already.
+    fn wants_acts(&self) -> bool {
+        !self.probes.sees_every_change()
     }
 
-    fn tick_every(&self) -> Option<Duration> {
-        self.keyframe_every
-    }
-
-    fn tick(&mut self, _: u16) -> Result<(), HookError> {
-        self.keyframes.take()?;
+    fn acted(&self, act: &HostAct) -> Result<(), HookError> {
+        let event = match act.kind {
+            HostActKind::Unmapped => HostEvent::Unmap,
+            HostActKind::DirtyStarted => HostEvent::DirtyStart,
+            HostActKind::DirtyCleared => HostEvent::DirtyClear,
+            HostActKind::DirtyStopped => HostEvent::DirtyStop,
+            HostActKind::SlotFlushed => HostEvent::FlushSlot,
+        };
+        let first = Gfn(act.range.start.0 >> 12);
+        self.probes
+            .acted(VM, event, act.slot, (first, act.range.frames))?;
         Ok(())
     }
 }
@@ -45,7 +68,7 @@ impl Hooks for Marks<'_> {
 pub struct NoHooks;
 
 impl Hooks for NoHooks {
-    fn mark(&mut self, _: u16, _: Phase, _: u64) -> Result<(), HookError> {
+    fn mark(&self, _: u16, _: Phase, _: u64) -> Result<(), HookError> {
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::process;
 
 use trace::{Counters, Memslot, Meta, VmMeta, WorkloadMeta};
 
-use super::{Order, VCPU, VM};
+use super::{Order, VM};
 use crate::{
     recording::{self, Kernel},
     vmm::{GuestResult, KvmStats, Vmm, VmmError},
@@ -13,38 +13,42 @@ use crate::{
 /// Before the guest starts.
 pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Meta {
     let mut meta = recording::start(kernel, order.ring_bytes);
-    let memslots = vmm
-        .memslots()
-        .iter()
-        .map(|slot| Memslot {
-            slot: u16::try_from(slot.id).unwrap_or(u16::MAX),
-            gpa: slot.base.0,
-            bytes: slot.bytes,
-            hva: slot.hva,
-            from_ns: meta.started_ns,
-            until_ns: None,
-        })
-        .collect();
     meta.vms = vec![VmMeta {
         vm: VM.0,
         pid: process::id(),
         name: env!("CARGO_PKG_NAME").to_owned(),
-        vcpus: vec![VCPU.0],
-        memslots,
+        vcpus: (0..).take(vmm.vcpu_fds().len()).collect(),
+        memslots: memslots(vmm),
         from_ns: meta.started_ns,
         counters_before: counters(stats),
         ..VmMeta::default()
     }];
+    let expected = order.plan.expected;
     meta.workload = Some(WorkloadMeta {
         name: order.plan.workload.name.to_owned(),
         params: order.plan.params().into_iter().collect(),
         range_gva: order.plan.work.start.0,
         range_pages: order.plan.work.pages,
-        expected_guest_faults: order.plan.expected.guest_faults,
-        expected_shadow_faults: order.plan.expected.shadow_faults,
-        expected_retried_faults: order.plan.expected.retried_faults,
+        expected_guest_faults: expected.map(|counts| counts.guest_faults),
+        expected_shadow_faults: expected.map(|counts| counts.shadow_faults),
+        expected_retried_faults: expected.map(|counts| counts.retried_faults),
+        expected_shadow_pages: expected.map(|counts| counts.shadow_pages),
+        expected_entries: expected.map(|counts| counts.entries),
     });
     meta
+}
+
+/// Every memslot that there was so far.
+pub fn memslots(vmm: &Vmm) -> Vec<Memslot> {
+    let memslot = |slot: &crate::vmm::Memslot| Memslot {
+        slot: slot.id,
+        gpa: slot.gpa.0,
+        bytes: slot.bytes,
+        hva: slot.hva,
+        from_ns: slot.from_ns,
+        until_ns: slot.until_ns,
+    };
+    vmm.memslots().iter().map(memslot).collect()
 }
 
 /// Why it ended.

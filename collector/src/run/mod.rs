@@ -14,16 +14,10 @@ mod metadata;
 mod outcome;
 mod setup;
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
-    thread,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use events::{VcpuId, VmId};
+use events::VmId;
 use workloads::Plan;
 
 use crate::{
@@ -31,16 +25,15 @@ use crate::{
     keyframe::Keyframes,
     privileges,
     recording::{self, Recording},
-    vmm::{GuestResult, Hooks, Vmm, VmmError},
+    vmm::{Stops, Vmm},
 };
 use hooks::{Marks, NoHooks};
 use metadata::counters;
 use outcome::Outcome;
 use setup::Setup;
 
-/// The VM and the vCPU of `run`: there is one of each.
+/// The VM of `run`.
 const VM: VmId = VmId(0);
-const VCPU: VcpuId = VcpuId(0);
 
 /// What to run and how to record it.
 #[derive(Debug)]
@@ -50,7 +43,7 @@ pub struct Order {
     /// Folder of the trace.
     pub output: PathBuf,
     /// Keyframes while the guest runs.
-    pub keyframe_every: Option<Duration>,
+    pub keyframes: Stops,
     /// Longest time the guest may run.
     pub timeout: Duration,
     /// Size of the ring buffer.
@@ -80,18 +73,18 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
         &cancel,
         order.json,
     )?;
-    let mut keyframes = Keyframes::new(Arc::clone(&recording.probes), VM);
+    let keyframes = Keyframes::new(Arc::clone(&recording.probes), VM);
     let mut vmm = vmm.confined();
-    let mut marks = Marks {
+    let marks = Marks {
         probes: &recording.probes,
         vm_fd: vmm.vm_fd(),
-        vcpu_fd: vmm.vcpu_fd(),
-        keyframes: &mut keyframes,
-        keyframe_every: order.keyframe_every,
+        vcpu_fds: vmm.vcpu_fds(),
+        keyframes: &keyframes,
+        stops: order.keyframes,
     };
-    let ran = on_vcpu_thread(&mut vmm, &mut marks, order.timeout, &cancel);
+    let ran = vmm.run(&marks, order.timeout, &cancel);
 
-    // The vCPU has stopped: whatever became of the guest, its tables are there to be copied, and
+    // The vCPUs have stopped: whatever became of the guest, its tables are there to be copied, and
     // the trace gets its last words. What went wrong first is what is reported.
     let end = keyframes
         .take()
@@ -99,6 +92,7 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
     let after = vmm.stats().map(|stats| {
         if let Some(vm) = meta.vms.first_mut() {
             vm.counters_after = Some(counters(&stats));
+            vm.memslots = metadata::memslots(&vmm);
         }
     });
     let (recorded, written) = recording.finish(meta, metadata::reason(&ran));
@@ -115,25 +109,8 @@ pub fn untraced(order: &Order) -> Result<ExitCode, Failure> {
     privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
     let mut vmm = vmm.confined();
-    let ran = on_vcpu_thread(&mut vmm, &mut NoHooks, order.timeout, &cancel);
+    let ran = vmm.run(&NoHooks, order.timeout, &cancel);
     Outcome::untraced(ran, vmm.tsc_khz()).report(order)
-}
-
-/// The vCPU has a thread of its own: what happens on it is what the guest causes.
-fn on_vcpu_thread(
-    vmm: &mut Vmm,
-    hooks: &mut (dyn Hooks + Send),
-    timeout: Duration,
-    cancel: &AtomicBool,
-) -> Result<GuestResult, VmmError> {
-    thread::scope(|scope| {
-        let vcpu = thread::Builder::new()
-            .name("vcpu0".to_owned())
-            .spawn_scoped(scope, || vmm.run(hooks, timeout, cancel))
-            .map_err(VmmError::Watchdog)?;
-        vcpu.join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
 }
 
 fn phase_name(number: u32) -> String {

@@ -84,11 +84,19 @@ impl Outcome {
             let marks: Vec<_> = result
                 .marks
                 .iter()
-                .map(|(phase, guest_tsc)| json!({ "name": phase.name(), "guest_tsc": guest_tsc }))
+                .map(|mark| {
+                    json!({
+                        "name": mark.phase.name(),
+                        "vcpu": mark.vcpu,
+                        "guest_tsc": mark.guest_tsc,
+                    })
+                })
                 .collect();
             let guest = json!({
                 "workload": order.plan.workload.name,
                 "pages": result.pages,
+                "exits": result.exits,
+                "host_passes": result.passes,
                 "elapsed_ns": u64::try_from(result.elapsed.as_nanos()).unwrap_or(u64::MAX),
                 "marks": marks,
                 "tsc_khz": self.tsc_khz,

@@ -30,8 +30,10 @@ pub fn prepare(order: &Order) -> Result<Setup, Failure> {
     }
     let types = Kernel::types()?;
     let vmm = Vmm::new(&order.plan).map_err(vm_failed)?;
+    let vcpu_fds = vmm.vcpu_fds();
+    let vcpu = vcpu_fds.first().context("the VM has no vCPU")?;
     // SAFETY: open as long as `vmm` lives, which outlives this.
-    let vcpu = unsafe { BorrowedFd::borrow_raw(vmm.vcpu_fd()) };
+    let vcpu = unsafe { BorrowedFd::borrow_raw(*vcpu) };
     if probes::is_two_dimensional(&types.1, vcpu).map_err(recording::cannot)? {
         return Err(recording::two_dimensional());
     }

@@ -7,8 +7,8 @@ use abi::{Phase, ResultCode, UnknownNumber};
 use kvm_ioctls::Error as Errno;
 use thiserror::Error;
 
+use super::hooks::HookError;
 use super::regs::Regs;
-use super::run::HookError;
 
 /// Error of the VMM: the host's, the guest's or the hooks'.
 #[derive(Debug, Error)]
@@ -48,22 +48,81 @@ pub enum VmmError {
         bytes: u64,
         /// The cause.
         #[source]
-        source: vm_memory::mmap::FromRangesError,
+        source: io::Error,
     },
-    /// `madvise(MADV_NOHUGEPAGE)` on guest memory.
-    #[error("cannot forbid huge pages in guest memory")]
-    NoHugePages(#[source] io::Error),
+    /// `madvise(MADV_HUGEPAGE)` or `madvise(MADV_NOHUGEPAGE)` on guest memory.
+    #[error("cannot ask for huge pages in guest memory, or forbid them (madvise)")]
+    HugePages(#[source] io::Error),
+    /// The host's part of a plan contradicts itself or the guest's memory.
+    #[error("the workload's plan for the host cannot be carried out: {what}")]
+    Plan {
+        /// What does not fit.
+        what: String,
+    },
     /// `KVM_SET_USER_MEMORY_REGION`.
-    #[error("KVM_SET_USER_MEMORY_REGION failed for slot {slot}, {bytes} bytes")]
+    #[error(
+        "KVM_SET_USER_MEMORY_REGION failed for slot {slot}: {bytes} bytes at {gpa:#x}, flags {flags:#x}"
+    )]
     SetMemory {
         /// Slot number.
-        slot: u32,
-        /// Size in bytes.
+        slot: u16,
+        /// Guest-physical address.
+        gpa: u64,
+        /// Size in bytes; 0 to delete it.
         bytes: u64,
+        /// `KVM_MEM_*`.
+        flags: u32,
         /// The cause.
         #[source]
         source: Errno,
     },
+    /// `KVM_SET_NR_MMU_PAGES`.
+    #[error(
+        "KVM_SET_NR_MMU_PAGES refused {pages} shadow pages (kernels that dropped this call cannot bound them, and none takes fewer than 64)"
+    )]
+    SetMmuPages {
+        /// Pages asked for.
+        pages: u64,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` is there, but cannot be switched on.
+    #[error("KVM_ENABLE_CAP failed for KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")]
+    ManualDirtyLog(#[source] Errno),
+    /// An actor's call failed.
+    #[error("while the host disturbed the guest: {call} failed for {frames} frames at {gpa:#x}")]
+    Actor {
+        /// The call.
+        call: &'static str,
+        /// First guest-physical byte.
+        gpa: u64,
+        /// Frames of 4 KiB.
+        frames: u64,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Reading which pages are there.
+    #[error("cannot read /proc/self/pagemap, which says what guest memory holds")]
+    Pagemap(#[source] io::Error),
+    /// KVM's dirty log is not the truth.
+    #[error(
+        "KVM's dirty log of slot {slot} left out {missed} of {changed} frames that the guest wrote, the first at {gpa:#x}"
+    )]
+    DirtyLogMissed {
+        /// Slot number.
+        slot: u16,
+        /// First such frame.
+        gpa: u64,
+        /// How many there are.
+        missed: u64,
+        /// Frames whose content changed.
+        changed: u64,
+    },
+    /// The act hook refused to go on.
+    #[error("while recording what the host did to the guest")]
+    Acted(#[source] HookError),
     /// The boot state or the image does not fit into guest memory.
     #[error("cannot access {bytes} bytes of guest memory at {gpa:#x}")]
     GuestMemory {
@@ -114,9 +173,12 @@ pub enum VmmError {
         /// What is wrong with it.
         what: String,
     },
-    /// Starting the watchdog.
-    #[error("cannot start the watchdog")]
-    Watchdog(#[source] io::Error),
+    /// The signal that gets a vCPU out of the guest.
+    #[error("cannot set the handler of the signal that stops the guest")]
+    Signal(#[source] io::Error),
+    /// Starting a thread.
+    #[error("cannot start a thread for a vCPU or an actor")]
+    Thread(#[source] io::Error),
     /// Confining the vCPU's thread.
     #[error("cannot confine the vCPU's thread (is seccomp in this kernel?)")]
     Seccomp(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -147,9 +209,9 @@ pub enum VmmError {
     /// The start hook refused to go on.
     #[error("before the guest's first instruction")]
     Start(#[source] HookError),
-    /// The tick hook refused to go on.
-    #[error("at a regular stop of the guest")]
-    Tick(#[source] HookError),
+    /// The stop hook refused to go on.
+    #[error("while the guest was stopped")]
+    Stopped(#[source] HookError),
 
     /// The vCPU shut down: an exception that could not be delivered. On AMD, KVM resets the
     /// vCPU before it says so, and `regs` are those after the reset (RIP 0xfff0).
@@ -263,6 +325,22 @@ pub enum VmmError {
         /// How many were checked.
         pages: u64,
     },
+    /// The guest's tables allowed an access that was refused, or the other way round.
+    #[error(
+        "wrong access: to page {page} it was {found}, not {expected}; {bad_pages} of {pages} went wrong"
+    )]
+    WrongAccess {
+        /// Page of the work range.
+        page: u64,
+        /// How the first wrong access went.
+        found: String,
+        /// How it should have gone.
+        expected: String,
+        /// How many went wrong.
+        bad_pages: u64,
+        /// How many were tried.
+        pages: u64,
+    },
     /// The guest refused to work.
     #[error("the guest gave up: {code}")]
     GuestRefused {
@@ -279,6 +357,10 @@ impl VmmError {
             libc::EACCES | libc::EPERM => Self::KvmPermission,
             _ => Self::OpenKvm(error),
         }
+    }
+
+    pub(super) fn plan(what: String) -> Self {
+        Self::Plan { what }
     }
 
     /// Whether this host (or this user on it) cannot run VMs at all.

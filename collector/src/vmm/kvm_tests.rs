@@ -1,22 +1,23 @@
 //! Tests on this host's real KVM: every workload, and every way to misbehave.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use abi::{CrashKind, Phase};
 
-use super::{GuestResult, HookError, Hooks, Vmm, VmmError};
+use super::{GuestResult, HookError, Hooks, Stops, Vmm, VmmError, lock};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
 
 /// Remembers the phases.
 #[derive(Default)]
-struct Marks(Vec<Phase>);
+struct Marks(Mutex<Vec<Phase>>);
 
 impl Hooks for Marks {
-    fn mark(&mut self, _vcpu: u16, phase: Phase, _guest_tsc: u64) -> Result<(), HookError> {
-        self.0.push(phase);
+    fn mark(&self, _vcpu: u16, phase: Phase, _guest_tsc: u64) -> Result<(), HookError> {
+        lock(&self.0).push(phase);
         Ok(())
     }
 }
@@ -34,17 +35,17 @@ fn vmm(workload: &str, params: &[(&str, &str)]) -> Vmm {
 }
 
 fn run(workload: &str, params: &[(&str, &str)]) -> (GuestResult, Vec<Phase>) {
-    let mut marks = Marks::default();
-    let result = vmm(workload, params).run(&mut marks, LONG, &AtomicBool::new(false));
+    let marks = Marks::default();
+    let result = vmm(workload, params).run(&marks, LONG, &AtomicBool::new(false));
     (
         result.unwrap_or_else(|error| panic!("{workload} {params:?}: {error}")),
-        marks.0,
+        marks.0.into_inner().unwrap(),
     )
 }
 
 fn crash(kind: CrashKind, timeout: Duration) -> VmmError {
     let mut vmm = vmm("crash", &[("kind", kind.name())]);
-    vmm.run(&mut Marks::default(), timeout, &AtomicBool::new(false))
+    vmm.run(&Marks::default(), timeout, &AtomicBool::new(false))
         .unwrap_err()
 }
 
@@ -86,7 +87,10 @@ fn kvm_phases_come_in_order() {
 fn kvm_guest_clock_goes_forward() {
     let (result, _) = run("linear", &[]);
     assert!(
-        result.marks.windows(2).all(|pair| pair[0].1 < pair[1].1),
+        result
+            .marks
+            .windows(2)
+            .all(|pair| pair[0].guest_tsc < pair[1].guest_tsc),
         "{:?}",
         result.marks
     );
@@ -102,7 +106,7 @@ fn kvm_counters_are_as_the_plan_expects() {
     for workload in ["linear", "demand"] {
         for write in ["true", "false"] {
             let mut vmm = vmm(workload, &[("pages", "1000"), ("write", write)]);
-            vmm.run(&mut Marks::default(), LONG, &AtomicBool::new(false))
+            vmm.run(&Marks::default(), LONG, &AtomicBool::new(false))
                 .unwrap();
             let counters = &vmm.stats().unwrap().vcpus[0];
             let counter = |name: &str| {
@@ -110,6 +114,7 @@ fn kvm_counters_are_as_the_plan_expects() {
                 found.unwrap_or_else(|| panic!("{name} is counted")).1
             };
             let expected = plan(workload, &[("pages", "1000"), ("write", write)]).expected;
+            let expected = expected.expect("theory gives them");
             assert_eq!(
                 counter("pf_guest"),
                 expected.guest_faults,
@@ -127,19 +132,20 @@ fn kvm_counters_are_as_the_plan_expects() {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn kvm_a_confined_thread_runs_a_guest() {
-    let thread = std::thread::spawn(|| {
-        let mut vmm = vmm("demand", &[("pages", "600")]).confined();
-        let pages = vmm
-            .run(&mut Marks::default(), LONG, &AtomicBool::new(false))
-            .map(|r| r.pages);
-        (
-            pages,
-            vmm.stats().is_ok(),
-            std::fs::File::open("/dev/null").is_err(),
-        )
-    });
-    let (pages, stats, cannot_open) = thread.join().unwrap();
-    assert_eq!((pages.unwrap(), stats, cannot_open), (600, true, true));
+    /// Tries on the vCPU's thread what it may not do.
+    struct Tries(AtomicBool);
+    impl Hooks for Tries {
+        fn mark(&self, _: u16, _: Phase, _: u64) -> Result<(), HookError> {
+            let opened = std::fs::File::open("/dev/null").is_ok();
+            self.0.fetch_or(opened, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+    let mut vmm = vmm("demand", &[("pages", "600")]).confined();
+    let tries = Tries(AtomicBool::new(false));
+    let ran = vmm.run(&tries, LONG, &AtomicBool::new(false)).unwrap();
+    let stats = vmm.stats().is_ok();
+    assert_eq!((ran.pages, stats, tries.0.into_inner()), (600, true, false));
 }
 
 #[test]
@@ -149,43 +155,81 @@ fn kvm_memory_is_one_slot() {
     let [slot] = vmm.memslots()[..] else {
         panic!("{:?}", vmm.memslots())
     };
-    assert_eq!((slot.id, slot.base.0, slot.hva % 4096), (0, 0, 0));
-    assert!(slot.bytes > 1 << 20 && vmm.vm_fd() != vmm.vcpu_fd());
+    assert_eq!((slot.id, slot.gpa.0, slot.hva % 4096), (0, 0, 0));
+    assert_eq!(slot.until_ns, None);
+    assert!(slot.bytes > 1 << 20 && !vmm.vcpu_fds().contains(&vmm.vm_fd()));
 }
 
-/// A hook that is called a few times a second, and one that fails.
-struct Ticks {
-    left: u32,
+/// Stops the guest, and fails when it has been stopped often enough.
+struct Stopping {
+    stops: Stops,
+    left: AtomicU32,
 }
 
-impl Hooks for Ticks {
-    fn mark(&mut self, _: u16, _: Phase, _: u64) -> Result<(), HookError> {
+impl Stopping {
+    fn new(left: u32, stops: Stops) -> Self {
+        let left = AtomicU32::new(left);
+        Self { stops, left }
+    }
+}
+
+impl Hooks for Stopping {
+    fn mark(&self, _: u16, _: Phase, _: u64) -> Result<(), HookError> {
         Ok(())
     }
 
-    fn tick_every(&self) -> Option<Duration> {
-        Some(Duration::from_millis(5))
+    fn stops(&self) -> Stops {
+        self.stops
     }
 
-    fn tick(&mut self, _: u16) -> Result<(), HookError> {
-        self.left = self.left.checked_sub(1).ok_or("enough")?;
+    fn stopped(&self) -> Result<(), HookError> {
+        let left = self.left.load(Ordering::Relaxed);
+        let less = left.checked_sub(1).ok_or("enough")?;
+        self.left.store(less, Ordering::Relaxed);
         Ok(())
     }
 }
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn kvm_ticks_stop_a_busy_guest() {
+fn kvm_regular_stops_stop_a_busy_guest() {
+    let stops = Stops {
+        every: Some(Duration::from_millis(5)),
+        marks: false,
+    };
     for kind in ["loop", "kernel-loop"] {
         let mut vmm = vmm("crash", &[("kind", kind)]);
         let error = vmm
-            .run(&mut Ticks { left: 3 }, LONG, &AtomicBool::new(false))
+            .run(&Stopping::new(3, stops), LONG, &AtomicBool::new(false))
             .unwrap_err();
         assert!(
-            matches!(&error, VmmError::Tick(source) if source.to_string() == "enough"),
+            matches!(&error, VmmError::Stopped(source) if source.to_string() == "enough"),
             "{error}"
         );
     }
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn kvm_each_mark_can_stop_the_guest() {
+    let stops = Stops {
+        every: None,
+        marks: true,
+    };
+    let hooks = Stopping::new(100, stops);
+    let mut vmm = vmm("linear", &[("pages", "3")]);
+    let result = vmm.run(&hooks, LONG, &AtomicBool::new(false)).unwrap();
+    // And once before the first instruction.
+    let stopped = 100 - hooks.left.into_inner() as usize;
+    assert_eq!(stopped, result.marks.len() + 1);
+}
+
+#[test]
+#[ignore = "needs /dev/kvm"]
+fn kvm_a_stop_before_the_start_can_fail() {
+    let hooks = Stopping::new(0, Stops::default());
+    let error = vmm("linear", &[]).run(&hooks, LONG, &AtomicBool::new(false));
+    assert!(matches!(error, Err(VmmError::Start(_))), "{error:?}");
 }
 
 #[test]
@@ -216,7 +260,7 @@ fn kvm_a_cancelled_guest_stops() {
             std::thread::sleep(SHORT);
             cancel.store(true, Ordering::Relaxed);
         });
-        let error = vmm.run(&mut Marks::default(), LONG, &cancel).unwrap_err();
+        let error = vmm.run(&Marks::default(), LONG, &cancel).unwrap_err();
         assert!(matches!(error, VmmError::Cancelled), "{error}");
     });
 }

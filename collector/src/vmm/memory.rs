@@ -1,122 +1,161 @@
-//! Guest RAM: one mapping of this process, one memslot of the VM.
+//! Guest RAM: one mapping of this process for each memslot of the plan.
 
-use std::io;
+use std::sync::atomic::Ordering;
 
-use abi::{Gpa, Mailbox};
-use kvm_bindings::kvm_userspace_memory_region;
-use kvm_ioctls::VmFd;
-use rustix::mm::{Advice, madvise};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use abi::layout::HOST_PAGE;
+use abi::{FrameRange, Gpa, Mailbox, PAGE_BYTES};
+use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use rustix::mm::Advice;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use workloads::{Backing, Slot};
 
-use super::{Memslot, VmmError};
+use super::VmmError;
+use super::mapping::Mapping;
 
-const SLOT: u32 = 0;
-
-/// Guest memory from guest-physical address 0 on.
+/// Guest memory, where the guest finds it at its start.
 ///
-/// Private, anonymous, `MAP_NORESERVE`, never a huge page and not prefaulted: a page of
-/// the host appears when the guest's first access makes KVM ask for it, one by one.
+/// A page of the host appears when the guest's first access makes KVM ask for it.
 #[derive(Debug)]
 pub(super) struct Ram {
     memory: GuestMemoryMmap,
-    slot: Memslot,
+    parts: Vec<(Slot, Mapping)>,
 }
 
 impl Ram {
-    pub(super) fn new(bytes: u64) -> Result<Self, VmmError> {
-        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
-        // vm-memory maps MAP_ANONYMOUS | MAP_NORESERVE | MAP_PRIVATE.
-        let memory = GuestMemoryMmap::<()>::from_ranges(&[(GuestAddress(0), size)])
-            .map_err(|source| VmmError::ReserveMemory { bytes, source })?;
-        let start =
-            memory
-                .get_host_address(GuestAddress(0))
-                .map_err(|source| VmmError::GuestMemory {
-                    gpa: 0,
-                    bytes: size,
-                    source,
-                })?;
-        // SAFETY: the range is exactly the mapping that `memory` owns, and this advice
-        // changes no byte of it.
-        unsafe { madvise(start.cast(), size, Advice::LinuxNoHugepage) }
-            .or_else(unsupported_is_fine)
-            .map_err(|error| VmmError::NoHugePages(error.into()))?;
-        let slot = Memslot {
-            id: SLOT,
-            base: GuestAddress(0),
-            bytes,
-            hva: start.addr() as u64,
-        };
-        Ok(Self { memory, slot })
+    /// Reserves what the memslots ask for.
+    pub(super) fn new(slots: &[Slot]) -> Result<Self, VmmError> {
+        let mut slots = slots.to_vec();
+        slots.sort_unstable_by_key(|slot| slot.gpa);
+        let (mut parts, mut regions) = (Vec::new(), Vec::new());
+        for slot in slots {
+            let mapping = reserve(&slot)?;
+            regions.push(region(&slot, &mapping)?);
+            parts.push((slot, mapping));
+        }
+        let memory = GuestMemoryMmap::from_regions(regions)
+            .map_err(|error| VmmError::plan(format!("memslots do not fit together: {error}")))?;
+        Ok(Self { memory, parts })
     }
 
-    /// Makes it the VM's memory. The VM must be dropped before `self`.
-    pub(super) fn register(&self, vm: &VmFd) -> Result<(), VmmError> {
-        let Memslot {
-            id: slot, bytes, ..
-        } = self.slot;
-        let region = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: self.slot.base.0,
-            memory_size: bytes,
-            userspace_addr: self.slot.hva,
-        };
-        // SAFETY: the mapping is `bytes` long and lives as long as `self`, which `Vmm`
-        // drops after the VM; it is the only memslot, so nothing overlaps.
-        unsafe { vm.set_user_memory_region(region) }.map_err(|source| VmmError::SetMemory {
-            slot,
-            bytes,
-            source,
+    /// The memslots of the plan, with the host-virtual address of each.
+    pub(super) fn slots(&self) -> impl Iterator<Item = (Slot, u64)> {
+        self.parts.iter().map(|(slot, at)| (*slot, at.hva()))
+    }
+
+    /// The host's address of a range that lies in one memslot.
+    pub(super) fn pointer(&self, range: FrameRange) -> Option<*mut libc::c_void> {
+        let (slot, mapping) = self.part(range)?;
+        Some(mapping.at((range.start.0 - slot.gpa.0) as usize))
+    }
+
+    /// The memslot in which all of a range lies.
+    pub(super) fn slot_of(&self, range: FrameRange) -> Option<Slot> {
+        self.part(range).map(|(slot, _)| *slot)
+    }
+
+    fn part(&self, range: FrameRange) -> Option<&(Slot, Mapping)> {
+        let bytes = range.frames.checked_mul(PAGE_BYTES)?;
+        self.parts.iter().find(|(slot, _)| {
+            let offset = range.start.0.checked_sub(slot.gpa.0);
+            offset
+                .and_then(|offset| offset.checked_add(bytes))
+                .is_some_and(|end| end <= slot.bytes)
         })
     }
 
-    pub(super) fn memslot(&self) -> Memslot {
-        self.slot
-    }
-
     pub(super) fn write(&self, to: Gpa, bytes: &[u8]) -> Result<(), VmmError> {
+        let failed = failed(to, bytes.len());
         self.memory
             .write_slice(bytes, GuestAddress(to.0))
-            .map_err(|source| VmmError::GuestMemory {
-                gpa: to.0,
-                bytes: bytes.len(),
-                source,
-            })
+            .map_err(failed)
     }
 
-    /// A copy of the mailbox, whatever stands there; the guest cannot change it any more.
-    pub(super) fn mailbox(&self) -> Result<Mailbox, VmmError> {
-        let from = abi::layout::mailbox(0);
-        let mut bytes = [0; Mailbox::BYTES];
+    pub(super) fn read(&self, from: Gpa, bytes: &mut [u8]) -> Result<(), VmmError> {
+        let failed = failed(from, bytes.len());
         self.memory
-            .read_slice(&mut bytes, GuestAddress(from.0))
-            .map_err(|source| VmmError::GuestMemory {
-                gpa: from.0,
-                bytes: Mailbox::BYTES,
-                source,
-            })?;
+            .read_slice(bytes, GuestAddress(from.0))
+            .map_err(failed)
+    }
+
+    /// A copy of a CPU's mailbox, whatever stands there; the guest cannot change it any more.
+    pub(super) fn mailbox(&self, cpu: u16) -> Result<Mailbox, VmmError> {
+        let mut bytes = [0; Mailbox::BYTES];
+        self.read(abi::layout::mailbox(cpu), &mut bytes)?;
         Ok(Mailbox::from_bytes(&bytes))
+    }
+
+    /// Tells the guest how many passes the actors have finished ([`abi::HostPage`]).
+    pub(super) fn set_passes(&self, passes: u64) -> Result<(), VmmError> {
+        let at = GuestAddress(HOST_PAGE.0);
+        self.memory
+            .store(passes, at, Ordering::Release)
+            .map_err(failed(HOST_PAGE, size_of::<u64>()))
     }
 }
 
-/// A kernel without transparent huge pages knows no such advice, and needs none.
-fn unsupported_is_fine(error: rustix::io::Errno) -> Result<(), rustix::io::Errno> {
-    if io::Error::from(error).raw_os_error() == Some(libc::EINVAL) {
-        Ok(())
-    } else {
-        Err(error)
+fn failed(gpa: Gpa, bytes: usize) -> impl FnOnce(vm_memory::GuestMemoryError) -> VmmError {
+    move |source| VmmError::GuestMemory {
+        gpa: gpa.0,
+        bytes,
+        source,
     }
+}
+
+fn reserve(slot: &Slot) -> Result<Mapping, VmmError> {
+    let bytes = slot.bytes;
+    let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+    let mapping = Mapping::new(size, slot.gpa.0)
+        .map_err(|source| VmmError::ReserveMemory { bytes, source })?;
+    let advice = match slot.backing {
+        Backing::Small => Advice::LinuxNoHugepage,
+        Backing::Huge => Advice::LinuxHugepage,
+    };
+    mapping.advise(advice).map_err(VmmError::HugePages)?;
+    Ok(mapping)
+}
+
+/// The mapping as a part of guest memory.
+fn region(slot: &Slot, mapping: &Mapping) -> Result<GuestRegionMmap, VmmError> {
+    let flags = MAP_ANONYMOUS | MAP_NORESERVE | MAP_PRIVATE;
+    // SAFETY: the mapping is that long and has these flags; `Ram` keeps both, and drops the
+    // region first.
+    let region = unsafe {
+        MmapRegion::build_raw(
+            mapping.at(0),
+            slot.bytes as usize,
+            PROT_READ | PROT_WRITE,
+            flags,
+        )
+    };
+    let wrong = |why: String| VmmError::plan(format!("memslot {}: {why}", slot.id));
+    let region = region.map_err(|error| wrong(error.to_string()))?;
+    GuestRegionMmap::new(region, GuestAddress(slot.gpa.0))
+        .ok_or_else(|| wrong("it wraps around the end of addresses".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn slot(id: u16, gpa: u64, bytes: u64) -> Slot {
+        Slot {
+            id,
+            gpa: Gpa(gpa),
+            bytes,
+            backing: Backing::Small,
+        }
+    }
+
+    fn frames(start: u64, frames: u64) -> FrameRange {
+        FrameRange {
+            start: Gpa(start),
+            frames,
+        }
+    }
+
     #[test]
     fn memory_ends_where_it_ends() {
-        let ram = Ram::new(0x10_0000).unwrap();
-        assert_eq!(ram.memslot().bytes, 0x10_0000);
+        let ram = Ram::new(&[slot(0, 0, 0x10_0000)]).unwrap();
         ram.write(Gpa(0xf_fff8), &[1; 8]).unwrap();
         assert!(matches!(
             ram.write(Gpa(0xf_fff9), &[1; 8]),
@@ -130,10 +169,36 @@ mod tests {
     }
 
     #[test]
-    fn the_mailbox_is_read_where_the_contract_says() {
-        let ram = Ram::new(0x10_0000).unwrap();
-        ram.write(abi::layout::mailbox(0), &abi::MAGIC.to_le_bytes())
-            .unwrap();
-        assert_eq!(ram.mailbox().unwrap().magic, abi::MAGIC);
+    fn slots_are_one_memory() {
+        let ram = Ram::new(&[slot(3, 0x8000, 0x4000), slot(0, 0, 0x8000)]).unwrap();
+        ram.write(Gpa(0x7ffe), &[1, 2, 3, 4]).unwrap();
+        let mut bytes = [0; 4];
+        ram.read(Gpa(0x7ffe), &mut bytes).unwrap();
+        assert_eq!(bytes, [1, 2, 3, 4]);
+        for (range, id) in [
+            (frames(0, 8), Some(0)),
+            (frames(0x8000, 4), Some(3)),
+            (frames(0x7000, 2), None),
+            (frames(0x8000, 5), None),
+            (frames(0, u64::MAX), None),
+        ] {
+            assert_eq!(ram.slot_of(range).map(|slot| slot.id), id, "{range:?}");
+            assert_eq!(ram.pointer(range).is_some(), id.is_some());
+        }
+        assert!(Ram::new(&[slot(0, 0, 0x8000), slot(1, 0x7000, 0x1000)]).is_err());
+    }
+
+    #[test]
+    fn mailbox_and_passes_stand_where_the_contract_says() {
+        let ram = Ram::new(&[slot(0, 0, 0x10_0000)]).unwrap();
+        for cpu in 0..abi::MAX_VCPUS {
+            ram.write(abi::layout::mailbox(cpu), &abi::MAGIC.to_le_bytes())
+                .unwrap();
+            assert_eq!(ram.mailbox(cpu).unwrap().magic, abi::MAGIC);
+        }
+        ram.set_passes(5).unwrap();
+        let mut passes = [0; 8];
+        ram.read(HOST_PAGE, &mut passes).unwrap();
+        assert_eq!(u64::from_le_bytes(passes), 5);
     }
 }

@@ -1,12 +1,16 @@
-//! A small VMM: runs one workload's guest on one vCPU, and survives whatever it does.
+//! A small VMM: runs one workload's guest, disturbs it as asked, and survives whatever it does.
 //!
 //! ```text
-//! mod       Vmm: build it, ask it, run it           run       the loop around KVM_RUN
-//! memory    guest RAM and its one memslot           exit      what a KVM exit means (pure)
-//! image     the guest's ELF image into RAM          call      what a guest's call means (pure)
-//! boot      page tables, GDT, TSS, registers        watchdog  time-out, cancel, ticks
-//! regs      registers, readable                     seccomp   confines the vCPU's thread
-//! stats     KVM's own counters                      error     everything that can go wrong
+//! mod       Vmm: build it, ask it                   run       a run's threads, and who conducts them
+//! memory    guest RAM                               vcpu      the loop around KVM_RUN
+//! mapping   host memory behind it                   exit      what a KVM exit means (pure)
+//! slots     memslots, now and before                call      what a guest's call means (pure)
+//! image     the guest's ELF image into RAM          stand_in  memory that KVM does not find
+//! boot      page tables, GDT, TSS, registers        course    who runs, what failed first
+//! regs      registers, readable                     world     stops everything for a moment
+//! stats     KVM's own counters                      calm      memory is away for a moment
+//! actors    what the host does to the guest         seccomp   confines the vCPUs' threads
+//! hooks     what others do meanwhile                error     everything that can go wrong
 //! ```
 //!
 //! It knows KVM, guest memory and the contract in `abi`. It does not know that anything
@@ -15,47 +19,57 @@
 //! The guest is hostile by assumption. All it can reach is its own memory and one port;
 //! every number it sends is checked, and each of its misdeeds ends in a [`VmmError`].
 
+mod actors;
 mod boot;
 mod call;
+mod calm;
+mod course;
 mod error;
 mod exit;
+mod hooks;
 mod image;
+mod mapping;
 mod memory;
 mod regs;
 mod run;
 mod seccomp;
+mod slots;
+mod stand_in;
 mod stats;
-mod watchdog;
+mod vcpu;
+mod world;
 
 #[cfg(test)]
 mod kvm_tests;
+#[cfg(test)]
+mod smp_tests;
 
+use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+use kvm_bindings::{
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_MAX_CPUID_ENTRIES,
+    KVMIO, kvm_enable_cap,
+};
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
-use vm_memory::GuestAddress;
+use vmm_sys_util::ioctl::ioctl_with_val;
+use vmm_sys_util::ioctl_io_nr;
+use workloads::{Actor, Plan};
 
 pub use error::VmmError;
+pub use hooks::{HookError, Hooks, HostAct, HostActKind, Stops};
 pub use regs::Regs;
-pub use run::{GuestResult, HookError, Hooks};
+pub use run::GuestResult;
+pub use slots::Memslot;
 pub use stats::KvmStats;
 
 use memory::Ram;
+use slots::Slots;
 use stats::StatsFile;
 
-/// A part of guest memory as KVM knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memslot {
-    /// KVM's slot number.
-    pub id: u32,
-    /// First guest-physical byte.
-    pub base: GuestAddress,
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Where it starts in this process: the host-virtual address of `base`.
-    pub hva: u64,
-}
+ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, KVMIO, 0x44);
 
 /// A VM with one vCPU and no memory, which never runs: something of KVM's to look at.
 ///
@@ -70,16 +84,22 @@ pub fn spare() -> Result<(VmFd, VcpuFd), VmmError> {
 
 /// A virtual machine with one workload loaded, ready to run once.
 ///
-/// It has one memslot, of ordinary 4 KiB pages that nobody has touched yet (no huge
-/// pages, not prefaulted), no interrupt controller and no devices.
+/// It has the memslots and vCPUs of its plan, no interrupt controller and no devices. Its memory
+/// is not prefaulted.
 #[derive(Debug)]
 pub struct Vmm {
     // Dropped in this order: nothing runs any more when the memory goes.
-    vcpu: VcpuFd,
+    vcpus: Vec<VcpuFd>,
     vm: VmFd,
     vm_stats: StatsFile,
-    vcpu_stats: StatsFile,
+    vcpu_stats: Vec<StatsFile>,
+    slots: Slots,
     ram: Ram,
+    plan: Plan,
+    /// Dirty bits are cleared by a call of their own.
+    manual_dirty_log: bool,
+    /// `/proc/self/pagemap`, where an actor checks the dirty log.
+    pagemap: Option<File>,
     confined: bool,
 }
 
@@ -89,7 +109,7 @@ impl Vmm {
     /// # Errors
     /// [`VmmError::NoKvm`] and its neighbours: this host cannot do it. Anything else: what
     /// failed on the way.
-    pub fn new(plan: &workloads::Plan) -> Result<Self, VmmError> {
+    pub fn new(plan: &Plan) -> Result<Self, VmmError> {
         let kvm = Kvm::new().map_err(VmmError::no_kvm)?;
         let version = kvm.get_api_version();
         if version != 12 {
@@ -100,32 +120,51 @@ impl Vmm {
             vm.set_tss_address(boot::TSS_ADDRESS)
                 .map_err(VmmError::SetTssAddr)?;
         }
+        let manual_dirty_log = manual_dirty_log(&vm, plan)?;
 
-        let ram = Ram::new(plan.memory_bytes)?;
-        ram.register(&vm)?;
+        let ram = Ram::new(&plan.host.slots)?;
+        actors::check(plan, &ram)?;
+        let slots = Slots::of(&ram, &vm)?;
+        if let Some(pages) = plan.host.mmu_pages {
+            set_mmu_pages(&vm, pages)?;
+        }
         let entry = image::load(workloads::GUEST_IMAGE, &ram)?;
         boot::write(&ram, &plan.boot_info)?;
 
-        let vcpu = vm.create_vcpu(0).map_err(VmmError::CreateVcpu)?;
         let mut cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(VmmError::GetCpuid)?;
         boot::hide_virtualization(&mut cpuid);
-        vcpu.set_cpuid2(&cpuid).map_err(VmmError::SetCpuid)?;
-        boot::set_registers(&vcpu, 0, entry)?;
+        let cpus = u16::try_from(plan.boot_info.vcpus).unwrap_or(u16::MAX);
+        if !(1..=abi::MAX_VCPUS).contains(&cpus) {
+            let what = format!("{cpus} vCPUs, of 1 to {}", abi::MAX_VCPUS);
+            return Err(VmmError::plan(what));
+        }
+        let (mut vcpus, mut vcpu_stats) = (Vec::new(), Vec::new());
+        for cpu in 0..cpus {
+            let vcpu = vm.create_vcpu(cpu.into()).map_err(VmmError::CreateVcpu)?;
+            vcpu.set_cpuid2(&cpuid).map_err(VmmError::SetCpuid)?;
+            boot::set_registers(&vcpu, cpu, entry)?;
+            vcpu_stats.push(StatsFile::open(&vcpu)?);
+            vcpus.push(vcpu);
+        }
 
         Ok(Self {
             vm_stats: StatsFile::open(&vm)?,
-            vcpu_stats: StatsFile::open(&vcpu)?,
-            vcpu,
+            vcpu_stats,
+            vcpus,
             vm,
+            slots,
             ram,
+            plan: plan.clone(),
+            manual_dirty_log,
+            pagemap: actors::pagemap(plan)?,
             confined: false,
         })
     }
 
-    /// Makes [`Vmm::run`] confine its thread by seccomp, for good, once the watchdog runs:
-    /// see `seccomp.rs` for what is left to the thread (and so to the hooks).
+    /// Makes [`Vmm::run`] confine the vCPUs' threads by seccomp: see `seccomp.rs` for what is
+    /// left to them (and so to the hooks that run on them).
     #[must_use]
     pub fn confined(mut self) -> Self {
         self.confined = true;
@@ -138,16 +177,17 @@ impl Vmm {
         self.vm.as_raw_fd()
     }
 
-    /// File descriptor of vCPU 0, open as long as the `Vmm` lives.
+    /// File descriptors of the vCPUs, in the order of their numbers, open as long as the `Vmm`
+    /// lives.
     #[must_use]
-    pub fn vcpu_fd(&self) -> RawFd {
-        self.vcpu.as_raw_fd()
+    pub fn vcpu_fds(&self) -> Vec<RawFd> {
+        self.vcpus.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
-    /// The memslots: exactly one.
+    /// Every memslot that there was so far.
     #[must_use]
     pub fn memslots(&self) -> Vec<Memslot> {
-        vec![self.ram.memslot()]
+        self.slots.times()
     }
 
     /// KVM's own counters, as they stand now.
@@ -155,15 +195,51 @@ impl Vmm {
     /// # Errors
     /// [`VmmError::ReadStats`].
     pub fn stats(&self) -> Result<KvmStats, VmmError> {
+        let vcpus = self.vcpu_stats.iter().map(StatsFile::read);
         Ok(KvmStats {
             vm: self.vm_stats.read()?,
-            vcpus: vec![self.vcpu_stats.read()?],
+            vcpus: vcpus.collect::<Result<_, _>>()?,
         })
     }
 
     /// Frequency of the guest's time-stamp counter, kHz; `None` if KVM does not tell.
     #[must_use]
     pub fn tsc_khz(&self) -> Option<u32> {
-        self.vcpu.get_tsc_khz().ok().filter(|&khz| khz > 0)
+        self.vcpus
+            .first()?
+            .get_tsc_khz()
+            .ok()
+            .filter(|&khz| khz > 0)
     }
+}
+
+/// Bounds the shadow pages.
+fn set_mmu_pages(vm: &VmFd, pages: u64) -> Result<(), VmmError> {
+    // SAFETY: the argument is a number.
+    if unsafe { ioctl_with_val(vm, KVM_SET_NR_MMU_PAGES(), pages) } < 0 {
+        let source = io::Error::last_os_error();
+        return Err(VmmError::SetMmuPages { pages, source });
+    }
+    Ok(())
+}
+
+/// Switches `KVM_CLEAR_DIRTY_LOG` on, where an actor wants it and KVM has it.
+fn manual_dirty_log(vm: &VmFd, plan: &Plan) -> Result<bool, VmmError> {
+    let wanted = |actor: &Actor| matches!(actor, Actor::DirtyLog { clear: true, .. });
+    let cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2;
+    if !plan.host.actors.iter().any(wanted) || vm.check_extension_raw(cap.into()) <= 0 {
+        return Ok(false);
+    }
+    let mut enable = kvm_enable_cap {
+        cap,
+        ..kvm_enable_cap::default()
+    };
+    enable.args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE.into();
+    vm.enable_cap(&enable).map_err(VmmError::ManualDirtyLog)?;
+    Ok(true)
+}
+
+/// A panic elsewhere is no reason for one here: no lock is held across a half-done change.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -6,6 +6,7 @@ mod cut;
 mod foreign;
 mod host;
 mod lab;
+mod losses;
 mod observer;
 mod support;
 mod usage;

@@ -42,7 +42,11 @@ macro_rules! number_cell {
                 if cells.null_count() > 0 {
                     return Err(format!("{} nulls where none may be", cells.null_count()));
                 }
-                Ok(cells.into_no_null_iter().map(from).collect())
+                let mut values = Vec::with_capacity(cells.len());
+                for array in cells.downcast_iter() {
+                    values.extend(array.values_iter().map(|cell| from(*cell)));
+                }
+                Ok(values)
             }
 
             fn missing(_: usize) -> Option<Vec<Self>> {
@@ -63,7 +67,20 @@ macro_rules! number_cell {
             fn cells(column: &Column) -> Result<Vec<Self>, String> {
                 let from: fn($native) -> $ty = $from;
                 let cells = column.$accessor().map_err(|error| error.to_string())?;
-                Ok(cells.iter().map(|cell| cell.map(from)).collect())
+                if cells.null_count() == cells.len() {
+                    return Ok(vec![None; cells.len()]);
+                }
+                let mut values = Vec::with_capacity(cells.len());
+                for array in cells.downcast_iter() {
+                    let all = array.values_iter().map(|cell| Some(from(*cell)));
+                    match array.validity() {
+                        None => values.extend(all),
+                        Some(valid) => values.extend(
+                            all.zip(valid.iter()).map(|(cell, valid)| cell.filter(|_| valid)),
+                        ),
+                    }
+                }
+                Ok(values)
             }
 
             fn missing(rows: usize) -> Option<Vec<Self>> {
@@ -119,13 +136,25 @@ macro_rules! name_cell {
             fn cells(column: &Column) -> Result<Vec<Self>, String> {
                 let from: fn(&str) -> Option<$ty> = $from;
                 let cells = column.str().map_err(|error| error.to_string())?;
-                cells
-                    .iter()
-                    .map(|cell| {
-                        let cell = cell.ok_or("a null where none may be")?;
-                        from(cell).ok_or_else(|| format!("unknown value `{}`", cell.escape_debug()))
-                    })
-                    .collect()
+                if cells.null_count() > 0 {
+                    return Err(format!("{} nulls where none may be", cells.null_count()));
+                }
+                let mut values: Vec<Self> = Vec::with_capacity(cells.len());
+                // Neighbours nearly always have one of two values: those are not looked up again.
+                let mut latest: [Option<(&str, Self)>; 2] = [None, None];
+                for cell in cells.downcast_iter().flat_map(|array| array.values_iter()) {
+                    let known = latest.iter().flatten().find(|(name, _)| *name == cell);
+                    if let Some((_, value)) = known {
+                        values.push(value.clone());
+                        continue;
+                    }
+                    let value = from(cell)
+                        .ok_or_else(|| format!("unknown value `{}`", cell.escape_debug()))?;
+                    latest.rotate_right(1);
+                    latest[0] = Some((cell, value.clone()));
+                    values.push(value);
+                }
+                Ok(values)
             }
 
             fn missing(_: usize) -> Option<Vec<Self>> {

@@ -220,6 +220,9 @@ table! {
         unsync: u8,
         /// How many vCPUs hold it as a root.
         root_count: u32,
+        /// Guest frame that a leaf maps; null for what is no leaf, for a direct page (`gfn` tells it),
+        /// and where the kernel or an older trace does not tell it.
+        leaf_gfn: Option<Gfn>,
     }
 }
 

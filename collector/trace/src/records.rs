@@ -63,6 +63,8 @@ pub struct KeyframePage {
     pub root_count: u32,
     /// The entries that are not empty, by index.
     pub entries: Vec<(u16, Spte)>,
+    /// Guest frames of the leaves among them, by index, as far as the trace tells them.
+    pub gfns: Vec<(u16, Gfn)>,
 }
 
 impl Record {
@@ -238,11 +240,13 @@ impl<'a> Records<'a> {
             unsync: row.unsync != 0,
             root_count: row.root_count,
             entries: row.index.zip(row.spte).into_iter().collect(),
+            gfns: row.index.zip(row.leaf_gfn).into_iter().collect(),
         };
         while self.keyframes.peek()? == Some(page.seq)
             && let Some(row) = self.keyframes.next()
         {
             page.entries.extend(row.index.zip(row.spte));
+            page.gfns.extend(row.index.zip(row.leaf_gfn));
         }
         Ok(Some(page))
     }

@@ -61,6 +61,7 @@ offsets! {
     need sp_role "kvm_mmu_page" "role";
     need sp_unsync "kvm_mmu_page" "unsync";
     need sp_root_count "kvm_mmu_page" "root_count";
+    find sp_translation "kvm_mmu_page" "shadowed_translation" "a pointer; frames of the leaves of a page with a guest table";
     need vcpu_kvm "kvm_vcpu" "kvm";
     need vcpu_id "kvm_vcpu" "vcpu_id";
     need vcpu_cr3 "kvm_vcpu" "arch.cr3";
@@ -91,6 +92,10 @@ offsets! {
     find memslots_node_idx "kvm_memslots" "node_idx";
     find slot_id_node "kvm_memory_slot" "id_node";
     find kvm_used_mmu_pages "kvm" "arch.n_used_mmu_pages" "up to Linux 6.18";
+    find slot_rmap "kvm_memory_slot" "arch.rmap" "a list of heads for each level";
+    find desc_more "pte_list_desc" "more";
+    find desc_sptes "pte_list_desc" "sptes";
+    find desc_count "pte_list_desc" "spte_count" "its low 32 bits are read";
     find regs_di "pt_regs" "di" "first argument of a system call";
     find regs_si "pt_regs" "si" "second";
 }
@@ -109,6 +114,8 @@ pub struct Config {
     pub role_level_shift: u32,
     /// The level's width in bits.
     pub role_level_width: u32,
+    /// Where the mark of a direct page is in a role word.
+    pub role_direct_shift: u32,
     /// `PFERR_*` bits that the walk of every fault has: U where KVM emulates the guest's kernel
     /// (PVM), so that the emulator's walks, millions a second, are told at once; else none.
     pub walk_bits: u32,

@@ -107,7 +107,9 @@ pub struct Entry {
     /// Which optional fields hold something: the bit constants of this type.
     pub known: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Zero. (A run of odd bytes would be a loop on the kernel side.)
+    pub reserved_word: u32,
 }
 
 impl Entry {

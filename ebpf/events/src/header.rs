@@ -68,6 +68,8 @@ pub enum RecordKind {
     Write = 7,
     /// [`crate::Host`]
     Host = 8,
+    /// [`crate::KeyframeTable`]
+    KeyframeTable = 9,
 }
 
 impl RecordKind {
@@ -82,6 +84,7 @@ impl RecordKind {
             6 => Self::KeyframePage,
             7 => Self::Write,
             8 => Self::Host,
+            9 => Self::KeyframeTable,
             _ => return None,
         })
     }

@@ -23,11 +23,13 @@ pub enum HostEvent {
     Reread = 6,
     /// Every leaf of the range that no record named since `Reread` is gone.
     Settled = 7,
+    /// Dirty logging ends for a slot.
+    DirtyStop = 8,
 }
 
 impl HostEvent {
     /// Every event, in the order of their numbers.
-    pub const ALL: [HostEvent; 7] = [
+    pub const ALL: [HostEvent; 8] = [
         HostEvent::Unmap,
         HostEvent::DirtyStart,
         HostEvent::DirtyClear,
@@ -35,6 +37,7 @@ impl HostEvent {
         HostEvent::FlushSlot,
         HostEvent::Reread,
         HostEvent::Settled,
+        HostEvent::DirtyStop,
     ];
 
     /// The event with this number, if there is one.
@@ -52,6 +55,7 @@ impl HostEvent {
             HostEvent::FlushSlot => "flush_slot",
             HostEvent::Reread => "reread",
             HostEvent::Settled => "settled",
+            HostEvent::DirtyStop => "dirty_stop",
         }
     }
 
@@ -76,7 +80,9 @@ pub struct Host {
     /// A [`HostEvent`].
     pub event: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: u8,
+    /// Zero.
+    pub reserved_word: u32,
 }
 
 impl Host {

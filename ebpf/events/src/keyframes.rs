@@ -33,6 +33,19 @@ pub struct KeyframePage {
 
 const _: () = assert!(size_of::<KeyframePage>() == 56 + 8 * ENTRIES_PER_TABLE);
 
+/// A shadow page with a guest table behind it, and what its leaves map.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct KeyframeTable {
+    /// The page; its header's kind is that of this record.
+    pub page: KeyframePage,
+    /// `sp->shadowed_translation`: for each leaf the guest frame that it maps, shifted by the page
+    /// size, `ACC_*` rights below. Whatever was there last where the entry is no leaf.
+    pub translations: [u64; ENTRIES_PER_TABLE],
+}
+
+const _: () = assert!(size_of::<KeyframeTable>() == 56 + 16 * ENTRIES_PER_TABLE);
+
 /// How far a keyframe has come, kept in a map between runs of its program.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]

@@ -28,12 +28,14 @@ pub use entries::{Cause, Entry};
 pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};
 pub use header::{Header, NO_VCPU, RecordKind, Seq, TimeNs, VcpuId, VmId};
 pub use host::{Host, HostEvent};
-pub use keyframes::{ENTRIES_PER_TABLE, KEYFRAME_BATCH, KeyframeCursor, KeyframePage};
+pub use keyframes::{
+    ENTRIES_PER_TABLE, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable,
+};
 pub use losses::{Loss, Probe};
 pub use marks::{COLLECTOR_MARK_BASE, Mark};
 pub use pages::{Page, PageEvent, Role, RoleLayout};
 pub use roots::Root;
 pub use spte::Level;
-pub use vcpus::{Outcomes, Vcpu};
+pub use vcpus::{Outcomes, SHADOWS, Store, Vcpu};
 pub use vms::{COUNTER_WORDS, CounterWords, Identity, MEMSLOT_BUCKETS, NO_VM, SlotAnswer, VcpuKey};
 pub use writes::Write;

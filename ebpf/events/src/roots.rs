@@ -17,7 +17,9 @@ pub struct Root {
     /// Level of the shadow root.
     pub level: u8,
     /// Zero.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
+    /// Zero.
+    pub reserved_word: u32,
 }
 
 const _: () = assert!(size_of::<Root>() == 48);

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Fault, VcpuId, VmId};
+use crate::{Fault, Gfn, Gpa, Hva, Spte, VcpuId, VmId};
 
 /// The start of `kvm_vcpu.stat.pf_*`, in the kernel's order. KVM counts `taken` before it walks
 /// the guest's tables and one of the others when the fault is dealt with, so they tell a fault's
@@ -50,8 +50,20 @@ pub struct Vcpu {
     pub entries_seen: u8,
     /// RIP and roots of this fault were read: later, the emulator has moved on.
     pub rooted: u8,
+    /// Shadow pages were synced whose entries were not compared since.
+    pub syncing: u8,
+    /// The guest stores to a shadowed table: see [`Store`]. One of the constants of that type.
+    pub storing: u8,
     /// Zero.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 3],
+    /// The store, while `storing` is not 0.
+    pub store: Store,
+    /// The memslot of the latest fault: first frame, frames, and where it starts in its process.
+    pub slot_base: Gfn,
+    /// See `slot_base`.
+    pub slot_pages: u64,
+    /// See `slot_base`.
+    pub slot_hva: Hva,
     /// The record, as far as it is known. Its roots outlive it: they are those last recorded.
     pub fault: Fault,
 }
@@ -73,4 +85,29 @@ impl Vcpu {
     pub const MAPPED: u8 = 4;
 }
 
-const _: () = assert!(size_of::<Vcpu>() == 72 + size_of::<Fault>());
+/// Shadow pages of one guest table that are looked at (they differ in their roles).
+pub const SHADOWS: usize = 4;
+
+/// A store of the guest's to a shadowed table, emulated, from the walk that gives its address until
+/// the vCPU's next event. For kernels whose functions cannot be hooked.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Store {
+    /// The guest's entry.
+    pub gpa: Gpa,
+    /// Kernel addresses of the shadow pages of its table; 0 where there are fewer.
+    pub tables: [u64; SHADOWS],
+    /// Their entries before.
+    pub old: [Spte; SHADOWS],
+}
+
+impl Store {
+    /// There is none.
+    pub const NONE: u8 = 0;
+    /// It is about to happen, or has.
+    pub const BEGUN: u8 = 1;
+    /// It has happened, and has its record; what it does to the shadow tables comes next.
+    pub const TOLD: u8 = 2;
+}
+
+const _: () = assert!(size_of::<Vcpu>() == 96 + size_of::<Store>() + size_of::<Fault>());

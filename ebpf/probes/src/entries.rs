@@ -64,9 +64,47 @@ pub fn record(vm: VmId, vcpu: VcpuId, change: Change) {
         (*record).level = change.level;
         (*record).cause = change.cause as u8;
         (*record).known = known;
-        (*record).reserved = [0; 5];
+        (*record).reserved = 0;
+        (*record).reserved_word = 0;
     }
     submit(entry);
+}
+
+/// Records the entry at `sptep` as it is. The record takes its number before the entry is read: a change
+/// that comes later has a later number, and what it leaves is what counts.
+#[inline(always)]
+pub fn record_as_it_is(vm: VmId, vcpu: VcpuId, cause: Cause, sptep: u64, gfn: Option<Gfn>) {
+    let Some(table) = pages::find(sptep & !0xfff).filter(|table| table.vm == vm) else {
+        return;
+    };
+    let Some(mut entry) = reserve::<Entry>(RecordKind::Entry, Probe::Entry, vm, vcpu, now()) else {
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    let Some(spte) = read::<u64>(sptep, 0).map(Spte) else {
+        entry.discard(0);
+        lose(Probe::Read);
+        return;
+    };
+    // SAFETY: reserved room for one record.
+    unsafe {
+        (*record).sptep = physical(sptep);
+        (*record).spte = spte;
+        (*record).old = EMPTY;
+        (*record).gfn = gfn.unwrap_or_default();
+        (*record).level = table.level;
+        (*record).cause = cause as u8;
+        (*record).known = if gfn.is_some() { Entry::GFN } else { 0 };
+        (*record).reserved = 0;
+        (*record).reserved_word = 0;
+    }
+    submit(entry);
+}
+
+/// Whether every change outside a fault has a record of its own.
+#[inline(always)]
+pub fn is_told() -> bool {
+    TOLD.get(0).is_some_and(|told| *told != 0)
 }
 
 /// Linking a child table has no tracepoint, but follows a page that was looked up: then, under
@@ -83,13 +121,13 @@ pub fn record_links(vcpu: &mut Vcpu) {
 /// every change has its own record: `mmu_lock` is not held, so this one could come after a later one.
 #[inline(always)]
 pub fn reread_leaf(vcpu: &Vcpu) {
-    if TOLD.get(0).copied().unwrap_or(0) == 0 {
+    if !is_told() {
         walk(vcpu, false);
     }
 }
 
 /// The path of the fault's address: its upper entries are recorded, or the leaf at its end.
-#[inline(always)]
+#[inline(never)]
 fn walk(vcpu: &Vcpu, links: bool) {
     let gva: Gva = vcpu.fault.gva;
     let mut table = vcpu.fault.root;

@@ -13,7 +13,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use events::{
-    Cause, Class, ERROR_PFN_MASK, Fault, Gfn, Gpte, Gva, Hva, MOMENTS, Moment, NO_SLOT_PFN,
+    Cause, Class, ERROR_PFN_MASK, Fault, Gfn, Gpa, Gpte, Gva, Hva, MOMENTS, Moment, NO_SLOT_PFN,
     NOT_SEEN, Outcomes, Pfn, Probe, RecordKind, Spte, TimeNs, Vcpu,
 };
 
@@ -21,8 +21,9 @@ use crate::{
     causes,
     entries::{self, Change},
     kernel::{Window, config, now, offset, physical, read},
+    pages,
     ring::{lose, next_seq, place, submit},
-    roots, vcpus,
+    roots, unsync, vcpus, writes,
 };
 
 /// x86's #PF.
@@ -33,25 +34,51 @@ const WRITE: u32 = 1 << 1;
 /// `PFERR_RSVD_MASK`: the entry is a marker for MMIO, KVM emulates without a look at the tables.
 const RESERVED: u32 = 1 << 3;
 
-/// Whether the walk under way on this CPU is a fault's, asked only where KVM emulates the guest's
-/// kernel: there the emulator reads guest entries by the million, and this turns them away before the
+/// Whose walk is under way on this CPU, and where it goes. Where KVM emulates the guest's kernel the emulator reads guest entries by the million, and this turns them away before the
 /// thread is looked up. A walk that changes CPU in its microsecond, or sleeps for a guest table that
 /// the host has swapped out, loses the rest of its entries; what the guest's own tables refuse then
 /// looks retried.
 #[map]
-static WALK: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Walk {
+    /// One of the constants below.
+    whose: u32,
+    /// Of a store, the low half of its address.
+    low: u32,
+}
+
 /// The emulator's, or none.
 const OTHER: u32 = 0;
 /// A fault's, and entries are still to come.
 const READING: u32 = 1;
 /// A fault's, all entries read.
 const READ: u32 = 2;
+/// The emulator's, for a store: only told apart where functions cannot be hooked.
+const STORE: u32 = 3;
+/// The same, and the store goes to a shadowed table.
+const TABLE: u32 = 4;
 
 #[inline(always)]
-fn set_walk(walk: u32) {
-    if let Some(place) = WALK.get_ptr_mut(0) {
+fn set_walk(whose: u32) {
+    if let Some(walk) = WALK.get_ptr_mut(0) {
         // SAFETY: this CPU's own value, and a hint: the vCPU's step is asked too.
-        unsafe { *place = walk };
+        unsafe { (*walk).whose = whose };
+    }
+}
+
+/// The emulator's walk of `address`.
+#[inline(always)]
+fn set_emulators(address: u64, error_code: u32) {
+    let store = error_code & WRITE != 0 && !entries::is_told();
+    if let Some(walk) = WALK.get_ptr_mut(0) {
+        // SAFETY: as above.
+        unsafe {
+            (*walk).whose = if store { STORE } else { OTHER };
+            (*walk).low = address as u32;
+        }
     }
 }
 
@@ -62,8 +89,12 @@ fn is_emulated() -> bool {
 }
 
 #[inline(always)]
-fn walk() -> u32 {
-    WALK.get(0).copied().unwrap_or(OTHER)
+fn walk() -> Walk {
+    let none = Walk {
+        whose: OTHER,
+        low: 0,
+    };
+    WALK.get(0).copied().unwrap_or(none)
 }
 
 // TP_PROTO(u64 addr, u32 pferr), no lock.
@@ -71,18 +102,38 @@ fn walk() -> u32 {
 pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     let error_code = ctx.arg::<u64>(1) as u32;
     let wanted = config!(walk_bits);
+    // The instruction that stored to a table is over.
+    if walk().whose == TABLE
+        && let Some(vcpu) = vcpus::current()
+    {
+        writes::finish(vcpu);
+    }
     if error_code & wanted != wanted {
-        set_walk(OTHER);
+        set_emulators(ctx.arg(0), error_code);
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
+    before(vcpu);
+    walk_begins(vcpu, ctx.arg(0), error_code);
+}
+
+/// What the vCPU did before this event is brought to an end. Called by programs that leave the rest to
+/// functions of their own: what the comparison calls needs room on the stack (512 bytes in all).
+#[inline(always)]
+fn before(vcpu: &mut Vcpu) {
+    writes::finish(vcpu);
+    unsync::compare(vcpu, Cause::Invlpg);
+}
+
+#[inline(never)]
+fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: u32) {
     let Some(outcomes) = read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
         lose(Probe::Read);
         return;
     };
     if outcomes.taken == vcpu.outcomes.taken {
         // The emulator's: no fault was taken since.
-        set_walk(OTHER);
+        set_emulators(address, error_code);
         if vcpu.step == Vcpu::WALKING {
             vcpu.step = Vcpu::WALKED;
         }
@@ -94,7 +145,7 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     } else {
         close(vcpu, &outcomes);
         emit(vcpu);
-        begin(vcpu, walk_begins, Gva(ctx.arg(0)), error_code);
+        begin(vcpu, walk_begins, Gva(address), error_code);
     }
     vcpu.outcomes = outcomes;
     vcpu.step = Vcpu::WALKING;
@@ -128,15 +179,22 @@ pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: u32) {
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
 #[raw_tracepoint]
 pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
-    if is_emulated() && walk() != READING {
+    let gpte = Gpte(ctx.arg(0));
+    let level = ctx.arg::<u64>(1) as u32;
+    let walk = walk();
+    if walk.whose == STORE {
+        if is_last(gpte, level) {
+            store_to(gpte, level, walk.low);
+        }
+        return;
+    }
+    if is_emulated() && walk.whose != READING {
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step != Vcpu::WALKING {
         return;
     }
-    let gpte = Gpte(ctx.arg(0));
-    let level = ctx.arg::<u64>(1) as u32;
     if !(1..=5).contains(&level) {
         return;
     }
@@ -145,16 +203,39 @@ pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
         *place = gpte;
     }
     vcpu.fault.gpte_levels |= 1 << index;
-    if level == 1 || !gpte.is_present() || (level <= 3 && gpte.is_large()) {
+    if is_last(gpte, level) {
         vcpu.fault.moments[Moment::WalkEnd as usize] = since(vcpu);
         set_walk(READ);
+    }
+}
+
+/// No other entry follows in this walk.
+#[inline(always)]
+fn is_last(gpte: Gpte, level: u32) -> bool {
+    level == 1 || !gpte.is_present() || (level <= 3 && gpte.is_large())
+}
+
+/// The emulator's walk for a store has come to its frame.
+#[inline(always)]
+fn store_to(gpte: Gpte, level: u32, low: u32) {
+    set_walk(OTHER);
+    if !gpte.is_present() {
+        return;
+    }
+    let within = (1 << (12 + 9 * ((level - 1) & 3))) - 1;
+    let gpa = Gpa(gpte.gpa().0 & !within | u64::from(low) & within);
+    if pages::may_be_table(gpa.gfn())
+        && let Some(vcpu) = vcpus::current()
+        && writes::begin(vcpu, gpa)
+    {
+        set_walk(TABLE);
     }
 }
 
 // TP_PROTO(u32 pferr), no lock: the guest's own tables refuse the access.
 #[raw_tracepoint]
 pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
-    if is_emulated() && walk() == OTHER {
+    if is_emulated() && !matches!(walk().whose, READING | READ) {
         return;
     }
     set_walk(OTHER);
@@ -184,17 +265,20 @@ pub fn kvm_inj_exception(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
-    if request(vcpu, ctx.arg(0)).is_none() {
+    unsync::compare_synced(vcpu);
+    if request(vcpu, ctx.arg(0)).is_none() || roots::update(vcpu).is_none() {
         lose(Probe::Read);
         warn!(
             &ctx,
             "kvm_page_fault at {:x} cannot be read",
             ctx.arg::<u64>(0)
         );
+        return;
     }
+    entries::record_links(vcpu);
 }
 
-#[inline(always)]
+#[inline(never)]
 fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
     // From addr to pfn.
     let fault = Window::<64>::read(fault, offset!(fault_addr))?;
@@ -226,10 +310,11 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
         vcpu.fault.hva = Hva(address.wrapping_add(gfn.wrapping_sub(base) << 12));
         vcpu.fault.pfn = Pfn(pfn | within);
         vcpu.fault.known |= Fault::SLOT;
+        vcpu.slot_base = Gfn(base);
+        vcpu.slot_pages = slot.get(offset!(slot_npages))?;
+        vcpu.slot_hva = Hva(address);
     }
     vcpu.step = Vcpu::REQUESTED;
-    roots::update(vcpu)?;
-    entries::record_links(vcpu);
     Some(())
 }
 
@@ -244,6 +329,7 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         return;
     };
     let sptep = physical(place);
+    unsync::note(place, spte);
     // An entry that is already as wanted is not announced: then a neighbour comes first.
     let within = events::Level(level).pages() - 1;
     let wanted = (ctx.arg::<u64>(1) ^ vcpu.fault.gfn.0) & !within == 0;
@@ -286,6 +372,12 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_userspace_exit(_: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
+    before(vcpu);
+    userspace_exit(vcpu);
+}
+
+#[inline(never)]
+fn userspace_exit(vcpu: &mut Vcpu) {
     match read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
         Some(outcomes) => close(vcpu, &outcomes),
         None => lose(Probe::Read),

@@ -1,11 +1,18 @@
 //! What the host does to a VM's memory.
 
-use aya_ebpf::{macros::kprobe, programs::ProbeContext};
-use events::{Cause, Gfn, Host, HostEvent, NO_VCPU, Probe, RecordKind};
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    helpers::bpf_loop,
+    macros::{kprobe, raw_tracepoint},
+    programs::{ProbeContext, RawTracePointContext},
+};
+use events::{ABSENT, Cause, Gfn, Host, HostEvent, NO_VCPU, Probe, RecordKind, VcpuId, VmId};
 
 use crate::{
-    causes,
-    kernel::{offset, read},
+    causes, entries,
+    kernel::{now, offset, read},
+    memslots,
     ring::{lose, reserve, submit},
     vcpus,
 };
@@ -36,9 +43,12 @@ fn begin(
         Some(vcpu) if vcpu.vm == vm => vcpu.vcpu,
         _ => NO_VCPU,
     };
-    let Some(mut entry) =
-        reserve::<Host>(RecordKind::Host, Probe::Host, vm, by, crate::kernel::now())
-    else {
+    record(vm, by, event as u8, &range);
+}
+
+#[inline(always)]
+fn record(vm: VmId, by: VcpuId, event: u8, range: &Range) {
+    let Some(mut entry) = reserve::<Host>(RecordKind::Host, Probe::Host, vm, by, now()) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -47,8 +57,9 @@ fn begin(
         (*record).gfn = Gfn(range.gfn);
         (*record).pages = range.pages;
         (*record).slot = range.slot;
-        (*record).event = event as u8;
-        (*record).reserved = [0; 5];
+        (*record).event = event;
+        (*record).reserved = 0;
+        (*record).reserved_word = 0;
     }
     submit(entry);
 }
@@ -126,4 +137,197 @@ pub fn flush_slot_begins(ctx: ProbeContext) -> u32 {
         whole(ctx.arg(1)?)
     });
     0
+}
+
+/// Run by user space, which has done something to the memory of VM `arg(0)` whose vCPUs it has stopped:
+/// the event `arg(1)` in memslot `arg(2)`, from frame `arg(3)` on `arg(4)` frames. For kernels where
+/// functions cannot be hooked: the leaf entries that there are now are recorded one by one.
+///
+/// They are found by KVM's own reverse maps, which nobody changes while the vCPUs are stopped, unless
+/// the host takes memory back just then.
+#[raw_tracepoint]
+pub fn acted(ctx: RawTracePointContext) {
+    let vm = VmId(ctx.arg::<u64>(0) as u16);
+    let range = Range {
+        slot: ctx.arg::<u64>(2) as u16,
+        gfn: ctx.arg(3),
+        pages: ctx.arg(4),
+    };
+    record(vm, NO_VCPU, ctx.arg::<u64>(1) as u8, &range);
+    record(vm, NO_VCPU, HostEvent::Reread as u8, &range);
+    let heads = match memslots::by_id(vm, range.slot) {
+        Some(slot) => Heads::of(slot, vm, range.gfn),
+        // The memslot is gone, and all its entries are.
+        None => Some(Heads::NONE),
+    };
+    match heads {
+        // A chain that cannot be followed to its end is lost: then the range is not settled.
+        // SAFETY: the callback takes the heads.
+        Some(heads) if heads.base[0] == 0 || unsafe { reread_all(&heads, range.pages) } => {
+            record(vm, NO_VCPU, HostEvent::Settled as u8, &range);
+        }
+        _ => lose(Probe::Read),
+    }
+}
+
+/// `kvm_memory_slot.arch.rmap`: heads of the reverse maps of each level, of frames from `gfn` on.
+#[repr(C)]
+struct Heads {
+    /// Of levels 1 to 3: the head of the memslot's first frame.
+    base: [u64; 3],
+    slot_gfn: u64,
+    gfn: u64,
+    vm: u64,
+}
+
+impl Heads {
+    const NONE: Self = Self {
+        base: [0; 3],
+        slot_gfn: 0,
+        gfn: 0,
+        vm: 0,
+    };
+
+    #[inline(always)]
+    fn of(slot: u64, vm: VmId, gfn: u64) -> Option<Self> {
+        if offset!(slot_rmap) == ABSENT
+            || offset!(desc_more) == ABSENT
+            || offset!(desc_sptes) == ABSENT
+            || offset!(desc_count) == ABSENT
+        {
+            return None;
+        }
+        Some(Self {
+            base: read(slot, offset!(slot_rmap))?,
+            slot_gfn: read(slot, offset!(slot_base_gfn))?,
+            gfn,
+            vm: vm.0.into(),
+        })
+    }
+}
+
+/// Most frames of a range: 8 GiB (`bpf_loop` does no more than 8 Mi turns).
+const MOST_FRAMES: u64 = 1 << 21;
+
+#[inline(always)]
+unsafe fn reread_all(heads: &Heads, pages: u64) -> bool {
+    if pages > MOST_FRAMES {
+        return false;
+    }
+    // SAFETY: the callback takes the heads.
+    let turns = unsafe {
+        bpf_loop(
+            pages as u32,
+            reread_frame as *mut c_void,
+            core::ptr::from_ref(heads).cast_mut().cast(),
+            0,
+        )
+    };
+    // A callback that stops the loop has not come to the end.
+    turns == pages as i64
+}
+
+/// `KVM_RMAP_MANY` (6.1: bit 0 of `kvm_rmap_head.val`): a list of entries, not one.
+const MANY: u64 = 1;
+/// The low bits are marks (Linux 6.14 adds a lock).
+const MARKS: u64 = 7;
+/// `PTE_LIST_EXT`: entries of a `struct pte_list_desc`.
+const IN_DESC: u32 = 14;
+/// Most of them in a chain: 4096 entries of one frame, four times what KVM keeps (`RMAP_RECYCLE_THRESHOLD`).
+const MOST_DESCS: u32 = 300;
+
+/// Called for each frame; 0: go on.
+#[inline(never)]
+unsafe extern "C" fn reread_frame(turn: u64, heads: *const Heads) -> i64 {
+    // SAFETY: what the helper hands over.
+    let heads = unsafe { &*heads };
+    let gfn = heads.gfn + turn;
+    for level in 0..3u32 {
+        let shift = 9 * level;
+        // A large page is looked at once, at its first frame in the range.
+        if level > 0 && turn != 0 && gfn & ((1 << shift) - 1) != 0 {
+            continue;
+        }
+        let index = (gfn >> shift).wrapping_sub(heads.slot_gfn >> shift);
+        let head = heads.base[level as usize] + 8 * index;
+        let Some(value) = read::<u64>(head, 0) else {
+            return 1;
+        };
+        let within = gfn & !((1 << shift) - 1);
+        if value & !MARKS == 0 {
+            continue;
+        }
+        if value & MANY == 0 {
+            reread(heads.vm, value & !MARKS, within);
+            continue;
+        }
+        let mut chain = Chain {
+            desc: value & !MARKS,
+            vm: heads.vm,
+            gfn: within,
+            failed: 0,
+        };
+        // SAFETY: the callback takes the chain.
+        unsafe {
+            bpf_loop(
+                MOST_DESCS,
+                reread_desc as *mut c_void,
+                (&raw mut chain).cast(),
+                0,
+            )
+        };
+        if chain.desc != 0 || chain.failed != 0 {
+            return 1;
+        }
+    }
+    0
+}
+
+/// The rest of a frame's reverse map.
+#[repr(C)]
+struct Chain {
+    /// `struct pte_list_desc`; 0 at the end.
+    desc: u64,
+    vm: u64,
+    gfn: u64,
+    failed: u64,
+}
+
+/// Called for each `struct pte_list_desc`; 0: go on.
+#[inline(never)]
+unsafe extern "C" fn reread_desc(_: u64, chain: *mut Chain) -> i64 {
+    // SAFETY: what the helper hands over.
+    let chain = unsafe { &mut *chain };
+    if chain.desc == 0 {
+        return 1;
+    }
+    let (Some(count), Some(more)) = (
+        read::<u32>(chain.desc, offset!(desc_count)),
+        read::<u64>(chain.desc, offset!(desc_more)),
+    ) else {
+        chain.failed = 1;
+        return 1;
+    };
+    for at in 0..IN_DESC {
+        if at >= count {
+            break;
+        }
+        match read::<u64>(chain.desc + 8 * u64::from(at), offset!(desc_sptes)) {
+            Some(sptep) => reread(chain.vm, sptep, chain.gfn),
+            None => chain.failed = 1,
+        }
+    }
+    chain.desc = more;
+    0
+}
+
+#[inline(always)]
+fn reread(vm: u64, sptep: u64, gfn: u64) {
+    entries::record_as_it_is(
+        VmId(vm as u16),
+        NO_VCPU,
+        Cause::Reread,
+        sptep,
+        Some(Gfn(gfn)),
+    );
 }

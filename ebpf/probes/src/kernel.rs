@@ -94,6 +94,12 @@ fn page_offset() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
+/// Whether a role word is a direct page's, which shadows no table.
+#[inline(always)]
+pub fn role_is_direct(role: u32) -> bool {
+    (role >> (config!(role_direct_shift) & 31)) & 1 != 0
+}
+
 /// The level in a role word.
 #[inline(always)]
 pub fn role_level(role: u32) -> u8 {

@@ -7,8 +7,8 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use bytemuck::Zeroable as _;
 use events::{
-    ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, NO_VCPU, Probe,
-    RecordKind, Role, VmId,
+    ABSENT, ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable,
+    NO_VCPU, Probe, RecordKind, Role, VmId,
 };
 
 use crate::{
@@ -59,7 +59,7 @@ pub fn keyframe(ctx: RawTracePointContext) {
             cursor.done = 1;
             break;
         }
-        if !has_room(size_of::<KeyframePage>() as u64) {
+        if !has_room(size_of::<KeyframeTable>() as u64) {
             // The caller comes back when the ring has been drained.
             break;
         }
@@ -87,39 +87,87 @@ pub fn keyframe(ctx: RawTracePointContext) {
     debug!(&ctx, "keyframe {}: {} pages", number, cursor.pages);
 }
 
+/// Bytes of a table, and of the translations beside it.
+const TABLE: u32 = 8 * ENTRIES_PER_TABLE as u32;
+
+/// What is read of a page before there is room for its copy.
+struct Found {
+    spt: u64,
+    gfn: u64,
+    role: u32,
+    unsync: u8,
+    root_count: u32,
+}
+
 #[inline(always)]
 fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
-    let spt: u64 = read(sp, offset!(sp_spt))?;
-    let gfn: u64 = read(sp, offset!(sp_gfn))?;
-    let role: u32 = read(sp, offset!(sp_role))?;
-    let unsync: u8 = read(sp, offset!(sp_unsync))?;
-    let root_count: u32 = read(sp, offset!(sp_root_count))?;
-    if spt & 0xfff != 0 || !(1..=5).contains(&role_level(role)) {
+    let found = Found {
+        spt: read(sp, offset!(sp_spt))?,
+        gfn: read(sp, offset!(sp_gfn))?,
+        role: read(sp, offset!(sp_role))?,
+        unsync: read(sp, offset!(sp_unsync))?,
+        root_count: read(sp, offset!(sp_root_count))?,
+    };
+    if found.spt & 0xfff != 0 || !(1..=5).contains(&role_level(found.role)) {
         return None;
     }
     // Before it is copied: a page without room is still followed.
-    pages::remember(spt, vm, role_level(role));
-    let mut entry = try_reserve::<KeyframePage>(RecordKind::KeyframePage, vm, NO_VCPU, now())?;
+    pages::remember(sp, vm)?;
+    let translations = translations(sp)?;
+    if translations == 0 {
+        let mut entry = try_reserve::<KeyframePage>(RecordKind::KeyframePage, vm, NO_VCPU, now())?;
+        // SAFETY: reserved room for one record.
+        if !unsafe { fill(entry.as_mut_ptr(), &found, number) } {
+            entry.discard(0);
+            return None;
+        }
+        submit(entry);
+        return Some(());
+    }
+    let mut entry = try_reserve::<KeyframeTable>(RecordKind::KeyframeTable, vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record; the helper checks the address it reads.
-    let failed = unsafe {
-        (*record).spt = physical(spt);
-        (*record).gfn = Gfn(gfn);
-        (*record).role = Role(role);
-        (*record).keyframe = number;
-        (*record).root_count = root_count;
-        (*record).unsync = u32::from(unsync);
-        let entries = &raw mut (*record).entries;
-        bpf_probe_read_kernel(
-            entries.cast(),
-            8 * ENTRIES_PER_TABLE as u32,
-            spt as *const _,
-        )
+    let whole = unsafe {
+        fill(&raw mut (*record).page, &found, number)
+            && bpf_probe_read_kernel(
+                (&raw mut (*record).translations).cast(),
+                TABLE,
+                translations as *const _,
+            ) == 0
     };
-    if failed != 0 {
+    if !whole {
         entry.discard(0);
         return None;
     }
     submit(entry);
     Some(())
+}
+
+/// Where the frames of the page's leaves are; 0 for a page that has none of its own.
+#[inline(always)]
+fn translations(sp: u64) -> Option<u64> {
+    match offset!(sp_translation) {
+        ABSENT => Some(0),
+        offset => read(sp, offset),
+    }
+}
+
+/// Writes all of a page's record but its header; false if the table could not be read.
+///
+/// # Safety
+///
+/// `record` must be valid for writes.
+#[inline(always)]
+unsafe fn fill(record: *mut KeyframePage, found: &Found, number: u32) -> bool {
+    // SAFETY: the caller's room for one record; the helper checks the address it reads.
+    unsafe {
+        (*record).spt = physical(found.spt);
+        (*record).gfn = Gfn(found.gfn);
+        (*record).role = Role(found.role);
+        (*record).keyframe = number;
+        (*record).root_count = found.root_count;
+        (*record).unsync = u32::from(found.unsync);
+        let entries = &raw mut (*record).entries;
+        bpf_probe_read_kernel(entries.cast(), TABLE, found.spt as *const _) == 0
+    }
 }

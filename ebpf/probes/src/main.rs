@@ -23,6 +23,7 @@ mod ring;
 mod roots;
 mod running;
 mod steps;
+mod unsync;
 mod vcpus;
 mod vms;
 mod writes;

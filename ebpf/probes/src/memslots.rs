@@ -18,6 +18,9 @@ const LONGEST: u64 = 64;
 /// Bytes of a `struct hlist_node`.
 const NODE: u64 = 16;
 
+/// `GOLDEN_RATIO_32` of `include/linux/hash.h`.
+const GOLDEN_RATIO_32: u32 = 0x61c8_8647;
+
 /// Answer of [`memslot`].
 #[map]
 static MEMSLOT: Array<SlotAnswer> = Array::with_max_entries(1, vcpus::USER_READS);
@@ -34,8 +37,9 @@ pub fn memslot(ctx: RawTracePointContext) {
     unsafe { *answer = found.unwrap_or(SlotAnswer::zeroed()) };
 }
 
+/// The chain of a bucket: its first node, and how far a node is from its memslot.
 #[inline(always)]
-fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
+fn chain(vm: VmId, bucket: u64) -> Option<(u64, u64)> {
     if offset!(kvm_memslots) == ABSENT
         || offset!(memslots_id_hash) == ABSENT
         || offset!(memslots_node_idx) == ABSENT
@@ -46,18 +50,43 @@ fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
     let slots: u64 = read(vcpus::kvm(vm)?, offset!(kvm_memslots))?;
     // Each memslot is in two sets by turns, and has a node for each.
     let set: u32 = read(slots, offset!(memslots_node_idx))?;
-    let mut node: u64 = read(slots + 8 * bucket, offset!(memslots_id_hash))?;
+    let first: u64 = read(slots + 8 * bucket, offset!(memslots_id_hash))?;
+    let within = NODE * u64::from(set & 1) + u64::from(offset!(slot_id_node));
+    Some((first, within))
+}
+
+/// `struct kvm_memory_slot` of a VM's memslot, by its number (`id_to_memslot`).
+#[inline(always)]
+pub fn by_id(vm: VmId, id: u16) -> Option<u64> {
+    // `hash_32` of 7 bits: MEMSLOT_BUCKETS.
+    let bucket = u32::from(id).wrapping_mul(GOLDEN_RATIO_32) >> 25;
+    let (mut node, within) = chain(vm, bucket.into())?;
+    for _ in 0..LONGEST {
+        if node == 0 {
+            return None;
+        }
+        if read::<u16>(node - within, offset!(slot_id)) == Some(id) {
+            return Some(node - within);
+        }
+        // `hlist_node.next` is the first field.
+        node = read(node, 0)?;
+    }
+    None
+}
+
+#[inline(always)]
+fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
+    let (mut node, within) = chain(vm, bucket)?;
     for step in 0..LONGEST {
         if node == 0 || step == place {
             break;
         }
-        // `hlist_node.next` is the first field.
         node = read(node, 0)?;
     }
     if node == 0 || place >= LONGEST {
         return None;
     }
-    let slot = node - NODE * u64::from(set & 1) - u64::from(offset!(slot_id_node));
+    let slot = node - within;
     Some(SlotAnswer {
         base: Gfn(read(slot, offset!(slot_base_gfn))?),
         pages: read(slot, offset!(slot_npages))?,

@@ -2,16 +2,19 @@
 
 use aya_ebpf::{
     macros::{map, raw_tracepoint},
-    maps::HashMap,
+    maps::{Array, HashMap},
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use events::{Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, Vcpu, VcpuId, VmId};
+use events::{
+    Cause, Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, Vcpu, VcpuId, VmId,
+};
 
 use crate::{
-    kernel::{now, offset, physical, read, role_level},
+    entries,
+    kernel::{now, offset, physical, read, role_is_direct, role_level},
     ring::{lose, reserve, submit},
-    vcpus,
+    unsync, vcpus, writes,
 };
 
 /// Shadow pages of traced VMs that are not gone, keyed by the kernel address of their entries
@@ -19,6 +22,27 @@ use crate::{
 /// vCPU's.
 #[map]
 static PAGES: HashMap<u64, Table> = HashMap::with_max_entries(1 << 18, vcpus::USER_READS);
+
+/// Shadow pages of each guest table, by the table's frame. Only kept where functions cannot be hooked.
+#[map]
+static SHADOWS: HashMap<TableKey, Shadows> = HashMap::with_max_entries(1 << 16, 0);
+
+/// Not 0 at the low bits of each frame that was ever in `SHADOWS`: most other frames cost no look
+/// into it.
+#[map]
+static FILTER: Array<u32> = Array::with_max_entries(FILTERED, 0);
+const FILTERED: u32 = 1 << 16;
+
+/// A guest table.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct TableKey {
+    gfn: Gfn,
+    vm: u64,
+}
+
+/// Kernel addresses of the entries of its shadow pages; 0 where there are fewer.
+type Shadows = [u64; events::SHADOWS];
 
 /// What is known of a shadow page by its address.
 #[derive(Clone, Copy)]
@@ -32,17 +56,97 @@ pub struct Table {
     pub zapped: u8,
 }
 
-/// Remembers the page whose entries are at `spt`.
+/// Remembers a shadow page.
 #[inline(always)]
-pub fn remember(spt: u64, vm: VmId, level: u8) {
+pub fn remember(sp: u64, vm: VmId) -> Option<()> {
+    let spt: u64 = read(sp, offset!(sp_spt))?;
+    let role: u32 = read(sp, offset!(sp_role))?;
     let table = Table {
         vm,
-        level,
+        level: role_level(role),
         zapped: 0,
     };
     if PAGES.insert(spt, table, 0).is_err() {
         lose(Probe::PageMap);
     }
+    if !entries::is_told() && !role_is_direct(role) {
+        shadow(vm, Gfn(read(sp, offset!(sp_gfn))?), spt);
+    }
+    Some(())
+}
+
+/// The page whose entries are at `spt` shadows the guest's table at `gfn`.
+#[inline(always)]
+fn shadow(vm: VmId, gfn: Gfn, spt: u64) {
+    let key = TableKey {
+        gfn,
+        vm: vm.0.into(),
+    };
+    if let Some(mark) = FILTER.get_ptr_mut(gfn.0 as u32 % FILTERED) {
+        // SAFETY: a map value; everybody writes the same.
+        unsafe { *mark = 1 };
+    }
+    let Some(shadows) = SHADOWS.get_ptr_mut(key) else {
+        if SHADOWS.insert(key, [spt, 0, 0, 0], 0).is_err() {
+            lose(Probe::PageMap);
+        }
+        return;
+    };
+    // SAFETY: a map value, changed under mmu_lock.
+    let shadows = unsafe { &mut *shadows };
+    for place in &mut *shadows {
+        if *place == spt {
+            return;
+        }
+        if *place == 0 {
+            *place = spt;
+            return;
+        }
+    }
+    lose(Probe::PageMap);
+}
+
+/// It does not any more.
+#[inline(always)]
+fn unshadow(vm: VmId, gfn: Gfn, spt: u64) {
+    let key = TableKey {
+        gfn,
+        vm: vm.0.into(),
+    };
+    let Some(shadows) = SHADOWS.get_ptr_mut(key) else {
+        return;
+    };
+    // SAFETY: a map value, changed under mmu_lock.
+    let shadows = unsafe { &mut *shadows };
+    let mut left = 0;
+    for place in &mut *shadows {
+        if *place == spt {
+            *place = 0;
+        }
+        left |= *place;
+    }
+    if left == 0 {
+        // Gone is what it shall be.
+        let _ = SHADOWS.remove(key);
+    }
+}
+
+/// The shadow pages of the guest's table at `gfn`, if there is any.
+#[inline(always)]
+pub fn shadows(vm: VmId, gfn: Gfn) -> Option<Shadows> {
+    let key = TableKey {
+        gfn,
+        vm: vm.0.into(),
+    };
+    // SAFETY: the value is copied at once.
+    unsafe { SHADOWS.get(key) }.copied()
+}
+
+/// Whether `gfn` may be a shadowed table of any VM.
+#[inline(always)]
+pub fn may_be_table(gfn: Gfn) -> bool {
+    let mark = FILTER.get(gfn.0 as u32 % FILTERED);
+    mark.is_some_and(|mark| *mark != 0)
 }
 
 /// The page whose entries are at `spt`, if it is a traced VM's and not gone.
@@ -71,14 +175,15 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     vcpu.linking = 1;
     if created {
         count(vcpu, |fault| &mut fault.created);
-        match (read(sp, offset!(sp_spt)), read(sp, offset!(sp_role))) {
-            (Some(spt), Some(role)) => remember(spt, vcpu.vm, role_level(role)),
-            _ => lose(Probe::Read),
+        if remember(sp, vcpu.vm).is_none() {
+            lose(Probe::Read);
         }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Born);
         debug!(&ctx, "vm {}: shadow page {:x} is new", vcpu.vm.0, sp);
     } else {
         count(vcpu, |fault| &mut fault.reused);
+        // An unsync page has just been brought in line (`kvm_mmu_find_shadow_page`).
+        unsync::compare(vcpu, Cause::Sync);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }
 }
@@ -87,8 +192,10 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
+        let sp: u64 = ctx.arg(0);
         vcpu.unsync = 1;
-        record(ctx.arg(0), vcpu.vm, vcpu.vcpu, PageEvent::Unsync);
+        unsync::keep(sp, vcpu.vm);
+        record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Unsync);
     }
 }
 
@@ -96,7 +203,9 @@ pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
-        record(ctx.arg(0), vcpu.vm, vcpu.vcpu, PageEvent::Sync);
+        let sp: u64 = ctx.arg(0);
+        unsync::sync(vcpu, sp);
+        record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Sync);
     }
 }
 
@@ -112,6 +221,16 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         return;
     };
     let vm = table.vm;
+    if !entries::is_told() {
+        if let Some(gfn) = read(sp, offset!(sp_gfn)) {
+            unshadow(vm, Gfn(gfn), spt);
+        }
+        unsync::drop(spt);
+        // The store that does it comes first.
+        if let Some(vcpu) = vcpus::current() {
+            writes::tell(vcpu);
+        }
+    }
     // A root in use is zapped again when its last user lets go: both times count for KVM. One that
     // is gone from the map already is no fault.
     if read::<u32>(sp, offset!(sp_root_count)) == Some(0) {

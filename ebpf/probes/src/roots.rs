@@ -18,7 +18,7 @@ const RIP_AVAILABLE: u32 = 1 << RIP;
 const NO_ROOT: u64 = u64::MAX;
 
 /// Reads RIP and the roots in use, once for each fault, and records the roots if they are not those last recorded.
-#[inline(always)]
+#[inline(never)]
 pub fn update(vcpu: &mut Vcpu) -> Option<()> {
     if vcpu.rooted != 0 {
         return Some(());
@@ -79,7 +79,8 @@ fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {
         (*row).cr3 = vcpu.fault.cr3;
         (*row).root = vcpu.fault.root;
         (*row).level = vcpu.root_level;
-        (*row).reserved = [0; 7];
+        (*row).reserved = [0; 3];
+        (*row).reserved_word = 0;
     }
     submit(entry);
     Some(())

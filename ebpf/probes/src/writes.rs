@@ -1,11 +1,12 @@
 //! Stores of the guest's that KVM emulated, those to shadowed page tables among them.
 
-use aya_ebpf::{macros::kprobe, programs::ProbeContext};
-use events::{Cause, Gpa, Probe, RecordKind, Write};
+use aya_ebpf::{helpers::bpf_probe_read_user, macros::kprobe, programs::ProbeContext};
+use events::{Cause, Gpa, Probe, RecordKind, SHADOWS, Spte, Store, Vcpu, Write};
 
 use crate::{
-    causes,
+    causes, entries,
     kernel::{now, read},
+    pages,
     ring::{lose, reserve, submit},
     vcpus,
 };
@@ -33,19 +34,90 @@ pub fn guest_write_begins(ctx: ProbeContext) -> u32 {
         1..=7 => value & ((1 << (8 * bytes)) - 1),
         _ => value,
     };
+    record(vcpu, Gpa(gpa), value, bytes);
+    0
+}
+
+#[inline(always)]
+fn record(vcpu: &Vcpu, gpa: Gpa, value: u64, bytes: u32) {
     let Some(mut entry) =
         reserve::<Write>(RecordKind::Write, Probe::Write, vcpu.vm, vcpu.vcpu, now())
     else {
-        return 0;
+        return;
     };
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record.
     unsafe {
-        (*record).gpa = Gpa(gpa);
+        (*record).gpa = gpa;
         (*record).value = value;
         (*record).bytes = bytes;
         (*record).reserved = 0;
     }
     submit(entry);
-    0
+}
+
+/// Where functions cannot be hooked: KVM is about to emulate a store to `gpa`. Whether it goes to a
+/// table; then what stands in its shadow pages now is kept until [`finish`].
+#[inline(always)]
+pub fn begin(vcpu: &mut Vcpu, gpa: Gpa) -> bool {
+    finish(vcpu);
+    let Some(tables) = pages::shadows(vcpu.vm, gpa.gfn()) else {
+        return false;
+    };
+    let gpa = Gpa(gpa.0 & !7);
+    for at in 0..SHADOWS {
+        vcpu.store.old[at] = entry(tables[at], gpa).unwrap_or_default();
+    }
+    vcpu.store.gpa = gpa;
+    vcpu.store.tables = tables;
+    vcpu.storing = Store::BEGUN;
+    true
+}
+
+/// Records the store, which has happened by now, unless that is done.
+#[inline(always)]
+pub fn tell(vcpu: &mut Vcpu) {
+    if vcpu.storing != Store::BEGUN {
+        return;
+    }
+    vcpu.storing = Store::TOLD;
+    let gpa = vcpu.store.gpa;
+    let within = gpa.gfn().0.wrapping_sub(vcpu.slot_base.0);
+    if within >= vcpu.slot_pages {
+        // In another memslot than the latest fault: where it is in the process is not known.
+        return;
+    }
+    let hva = vcpu.slot_hva.0 + (within << 12) + (gpa.0 & 0xfff);
+    // SAFETY: the helper checks the address. The vCPU's thread runs, so this is its VM's memory.
+    match unsafe { bpf_probe_read_user(hva as *const u64) } {
+        Ok(value) => record(vcpu, gpa, value, 8),
+        Err(_) => lose(Probe::Read),
+    }
+}
+
+/// The store is over: records it, and what it did to the shadow pages of the table.
+#[inline(always)]
+pub fn finish(vcpu: &mut Vcpu) {
+    if vcpu.storing == Store::NONE {
+        return;
+    }
+    tell(vcpu);
+    vcpu.storing = Store::NONE;
+    for at in 0..SHADOWS {
+        let Some(new) = entry(vcpu.store.tables[at], vcpu.store.gpa) else {
+            continue;
+        };
+        let old = vcpu.store.old[at];
+        if new != old && !(new.is_empty() && old.is_empty()) {
+            let sptep = vcpu.store.tables[at] + (vcpu.store.gpa.0 & 0xff8);
+            entries::record_as_it_is(vcpu.vm, vcpu.vcpu, Cause::GuestWrite, sptep, None);
+        }
+    }
+}
+
+/// The entry of a shadow page for the guest's entry at `gpa`, if the page is there still.
+#[inline(always)]
+fn entry(spt: u64, gpa: Gpa) -> Option<Spte> {
+    pages::find(spt).filter(|table| table.zapped == 0)?;
+    read(spt + (gpa.0 & 0xff8), 0).map(Spte)
 }

@@ -504,6 +504,7 @@ impl Guest {
                 direct: self.direct(),
                 unsync: 0,
                 root_count: u32::from(*level == 4),
+                leaf_gfn: None,
             };
             let entries = self.entries.range(*spt..Hpa(spt.0 + 4096));
             let rows = std::iter::once(row(None)).chain(entries.map(|entry| row(Some(entry))));

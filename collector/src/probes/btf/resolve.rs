@@ -50,6 +50,9 @@ impl KernelTypes {
         let [shift, width] = *role
             .get("level")
             .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.level".to_owned()))?;
+        let [direct, _] = *role
+            .get("direct")
+            .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.direct".to_owned()))?;
         let mut found = BTreeMap::new();
         let mut offsets = Offsets::zeroed();
         let numbers: &mut [u32] = bytemuck::cast_slice_mut(slice::from_mut(&mut offsets));
@@ -68,6 +71,7 @@ impl KernelTypes {
             keeps_rip: u32::from(self.keeps_rip(&offsets)),
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
+            role_direct_shift: u32::from(direct),
             ..Config::EMPTY
         };
         Ok(Resolved {

@@ -1,0 +1,143 @@
+//! Guest memory taken back by the host: discarded, protected, moved.
+
+use std::thread;
+use std::time::Duration;
+
+use abi::{FrameRange, PAGE_BYTES};
+use libc::c_void;
+use rustix::mm::{Advice, MprotectFlags, MremapFlags, madvise, mprotect, mremap_fixed};
+
+use super::super::VmmError;
+use super::super::hooks::{HostAct, HostActKind};
+use super::super::mapping::Mapping;
+use super::{Stage, chunks, failed};
+
+/// How long memory is away or read-only: long enough for a guest to meet it.
+const HOLD: Duration = Duration::from_micros(300);
+
+/// Goes over the chunks of `discard` and `disturb` in turn, one chunk a pass.
+pub(super) fn run(
+    stage: &Stage<'_>,
+    [discard, disturb]: [FrameRange; 2],
+    chunk_frames: u64,
+    every: Duration,
+) -> Result<(), VmmError> {
+    let discarded = chunks(discard, chunk_frames);
+    let disturbed = chunks(disturb, chunk_frames);
+    let scratch = Scratch::new(chunk_frames.min(disturb.frames))?;
+    let (mut discards, mut disturbances) = (0, 0);
+    while stage.runs_after(every) {
+        let discard_next = disturbed.is_empty() || discards <= disturbances;
+        if !discarded.is_empty() && discard_next {
+            Chunk::of(stage, discarded[discards % discarded.len()])?.discard()?;
+            discards += 1;
+        } else {
+            let chunk = Chunk::of(stage, disturbed[disturbances % disturbed.len()])?;
+            // Each chunk meets both in turn, whether their number is even or odd.
+            let round = disturbances / disturbed.len();
+            if (disturbances + round).is_multiple_of(2) {
+                chunk.protect()?;
+            } else {
+                chunk.move_away(&scratch)?;
+            }
+            disturbances += 1;
+        }
+        stage.passed()?;
+    }
+    Ok(())
+}
+
+/// Where moved memory is meanwhile. It is never unmapped, so that nothing else can come there.
+struct Scratch(Mapping);
+
+impl Scratch {
+    fn new(frames: u64) -> Result<Self, VmmError> {
+        let bytes = frames.max(1) * PAGE_BYTES;
+        let mapping = Mapping::new(bytes as usize, 0)
+            .map_err(|source| VmmError::ReserveMemory { bytes, source })?;
+        Ok(Self(mapping))
+    }
+}
+
+/// Frames of one memslot, in the host.
+struct Chunk<'a> {
+    stage: &'a Stage<'a>,
+    range: FrameRange,
+    act: HostAct,
+    at: *mut c_void,
+    bytes: usize,
+}
+
+impl<'a> Chunk<'a> {
+    fn of(stage: &'a Stage<'a>, range: FrameRange) -> Result<Self, VmmError> {
+        let ram = stage.scene.ram;
+        let (Some(slot), Some(at)) = (ram.slot_of(range), ram.pointer(range)) else {
+            return Err(VmmError::plan(format!("{} is in no memslot", range.start)));
+        };
+        Ok(Self {
+            stage,
+            range,
+            act: HostAct {
+                kind: HostActKind::Unmapped,
+                slot: slot.id,
+                range,
+            },
+            at,
+            bytes: (range.frames * PAGE_BYTES) as usize,
+        })
+    }
+
+    /// The frames read zero afterwards.
+    fn discard(&self) -> Result<(), VmmError> {
+        let Self { at, bytes, .. } = *self;
+        self.stage.operate(self.act, || {
+            // SAFETY: work frames, of which this process holds no reference, as `check` found.
+            unsafe { madvise(at, bytes, Advice::LinuxDontNeed) }
+                .map_err(failed("madvise(MADV_DONTNEED)", self.range))
+        })
+    }
+
+    /// Read-only for a while.
+    fn protect(&self) -> Result<(), VmmError> {
+        let _disturbance = self.stage.scene.calm.disturb();
+        let read_write = MprotectFlags::READ | MprotectFlags::WRITE;
+        self.set_protection(MprotectFlags::READ)?;
+        thread::sleep(HOLD);
+        self.set_protection(read_write)
+    }
+
+    fn set_protection(&self, flags: MprotectFlags) -> Result<(), VmmError> {
+        self.stage.operate(self.act, || self.mprotect(flags))
+    }
+
+    fn mprotect(&self, flags: MprotectFlags) -> Result<(), VmmError> {
+        // SAFETY: as in `discard`; the VMM serves no access meanwhile, as `Calm` sees to.
+        unsafe { mprotect(self.at, self.bytes, flags) }.map_err(failed("mprotect", self.range))
+    }
+
+    /// Elsewhere in this process for a while: the guest finds nothing.
+    ///
+    /// With `MREMAP_DONTUNMAP` an empty mapping stays behind, so that no other mapping of this
+    /// process can come there; until it is `PROT_NONE` a guest would find fresh pages in it,
+    /// hence the stop. The way back replaces it at once, and the guest need not wait.
+    fn move_away(&self, scratch: &Scratch) -> Result<(), VmmError> {
+        let away = scratch.0.at(0);
+        let _disturbance = self.stage.scene.calm.disturb();
+        self.stage.operate_stopped(|| {
+            self.mremap(self.at, away)?;
+            self.mprotect(MprotectFlags::empty())?;
+            self.stage.announce(self.act);
+            Ok(())
+        })?;
+        thread::sleep(HOLD);
+        self.stage.operate(self.act, || self.mremap(away, self.at))
+    }
+
+    fn mremap(&self, from: *mut c_void, to: *mut c_void) -> Result<(), VmmError> {
+        let flags = MremapFlags::MAYMOVE | MremapFlags::DONTUNMAP;
+        // SAFETY: as in `mprotect`; one of the two is the scratch memory, of which nobody knows.
+        unsafe { mremap_fixed(from, self.bytes, self.bytes, flags, to) }
+            .map(|_| ())
+            .map_err(failed("mremap", self.range))
+    }
+}
