@@ -1,9 +1,107 @@
 //! How much guest memory a workload needs, and where its frames lie.
 
-use abi::layout::{TABLE_POOL, WORK, WORK_POOL_ALIGN};
-use abi::{FrameRange, Gpa};
+use abi::layout::{BOOT_TABLE_FRAMES, TABLE_POOL, WORK, WORK_POOL_ALIGN};
+use abi::{FrameRange, Gpa, Shares, WorkloadId};
 
-/// The pools behind a work range of `pages` pages.
+use crate::plan::Given;
+
+/// What a workload's guest uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// Pages of the work range.
+    pub(crate) pages: u64,
+    /// Frames for page tables.
+    pub(crate) tables: u64,
+    /// Frames behind the work range.
+    pub(crate) frames: u64,
+}
+
+impl Needs {
+    /// Of a workload with these parameters.
+    pub(crate) fn of(workload: WorkloadId, given: Given<'_>) -> Self {
+        let pages = |pages: u64, frames: u64| Self {
+            pages,
+            tables: table_frames(pages),
+            frames,
+        };
+        let needs = match workload {
+            WorkloadId::Linear | WorkloadId::Demand => {
+                return pages(given.count("pages"), given.count("pages"));
+            }
+            WorkloadId::Crash => return pages(1, 1),
+            WorkloadId::Remap => pages(given.count("pages"), 2 * given.count("pages")),
+            WorkloadId::Switch => Self::of_switch(given),
+            // The child's root and tables come and go.
+            WorkloadId::Fork => pages(given.count("pages"), 2 * given.count("pages"))
+                .with_tables(1 + table_frames(given.count("pages"))),
+            WorkloadId::Unsync => {
+                let used = given.count("tables") * given.count("pages");
+                pages(512 * given.count("tables"), 2 * used)
+            }
+            // Four regions, the last of which has two tables.
+            WorkloadId::Flood => pages(4 * 512, 20).with_tables(1),
+            WorkloadId::Huge => pages(512 * given.count("regions"), 512 * given.count("regions")),
+            WorkloadId::Alias => pages(given.count("aliases"), 1),
+            WorkloadId::Recycle => pages(512 * given.count("tables"), given.count("tables")),
+            WorkloadId::Protect | WorkloadId::Reclaim | WorkloadId::Dirty | WorkloadId::Memslot => {
+                pages(given.count("pages"), given.count("pages"))
+            }
+            WorkloadId::Smp => {
+                let (common, cpus) = (given.count("pages"), given.count("vcpus"));
+                let spaces = cpus * (1 + table_frames(common));
+                pages(common, 2 * common).with_tables(spaces + table_frames(2 * common))
+            }
+            WorkloadId::Mixed => Self::of_mixed(given.count("vcpus")),
+        };
+        needs.with_view()
+    }
+
+    fn of_switch(given: Given<'_>) -> Self {
+        let (spaces, pages) = (given.count("spaces"), given.count("pages"));
+        let apart = if given.flag("shared") { 1 } else { spaces };
+        Self {
+            pages,
+            tables: spaces + apart * table_frames(pages),
+            frames: apart * pages,
+        }
+    }
+
+    fn of_mixed(cpus: u64) -> Self {
+        let shares = shares(cpus);
+        // For each CPU the whole range, two roots, a child of `fork` (root and three tables),
+        // a split page and the second table of `flood`.
+        let of_cpu = table_frames(shares.pages()) + 2 + 4 + 1 + 1;
+        Self {
+            pages: shares.pages(),
+            tables: cpus * of_cpu + table_frames(shares.frames()),
+            frames: shares.frames(),
+        }
+    }
+
+    fn with_tables(self, more: u64) -> Self {
+        Self {
+            tables: self.tables + more,
+            ..self
+        }
+    }
+
+    /// With the tables by which CPL3 sees all tables: a page table maps 512, itself included.
+    fn with_view(self) -> Self {
+        let upper = 2;
+        let page_tables = (self.tables + BOOT_TABLE_FRAMES + upper).div_ceil(511);
+        self.with_tables(upper + page_tables)
+    }
+}
+
+/// How `mixed` divides its work range; its frames begin at 0.
+fn shares(cpus: u64) -> Shares {
+    Shares {
+        start: Gpa(0),
+        cpus,
+    }
+}
+
+/// The pools of frames that a workload needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pools {
     pub(crate) tables: FrameRange,
@@ -11,17 +109,17 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    pub(crate) fn new(pages: u64) -> Self {
+    pub(crate) fn new(needs: Needs) -> Self {
         let tables = FrameRange {
             start: TABLE_POOL,
-            frames: table_frames(pages),
+            frames: needs.tables,
         };
         let work_start = Gpa(tables.end().0.next_multiple_of(WORK_POOL_ALIGN));
         Self {
             tables,
             work: FrameRange {
                 start: work_start,
-                frames: pages,
+                frames: needs.frames,
             },
         }
     }
@@ -34,7 +132,7 @@ impl Pools {
 
 /// Page tables, page directories and the one PDPT below the work range's PML4 slot. The
 /// range starts at a slot's start, so no table is shared or cut.
-fn table_frames(pages: u64) -> u64 {
+pub(crate) fn table_frames(pages: u64) -> u64 {
     const _: () = assert!(WORK.0.is_multiple_of(1 << 39));
     let page_tables = pages.div_ceil(512);
     page_tables + page_tables.div_ceil(512) + 1
@@ -43,8 +141,8 @@ fn table_frames(pages: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::MAX_PAGES;
-    use abi::layout::{BOOT_TABLE_FRAMES, IMAGE_END};
+    use crate::{Kind, all};
+    use abi::layout::IMAGE_END;
 
     #[test]
     fn tables_are_counted_level_by_level() {
@@ -60,11 +158,39 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_range_fits() {
-        let pools = Pools::new(MAX_PAGES);
-        assert!(pools.memory_bytes() < 3 << 30);
-        let mapped_by_boot_tables = (BOOT_TABLE_FRAMES - 3) * 512 * 4096;
-        assert!(pools.tables.end().0 <= mapped_by_boot_tables);
-        assert!(pools.tables.start > IMAGE_END);
+    fn a_view_shows_its_own_tables_too() {
+        for tables in 0..3000 {
+            let needs = Needs {
+                pages: 1,
+                tables,
+                frames: 1,
+            };
+            let all = needs.with_view().tables;
+            let page_tables = all - tables - 2;
+            assert!(page_tables * 512 >= all + BOOT_TABLE_FRAMES, "{tables}");
+        }
+    }
+
+    #[test]
+    fn the_largest_of_each_workload_fits() {
+        for workload in all() {
+            let largest: Vec<_> = workload
+                .params
+                .iter()
+                .filter_map(|param| match param.kind {
+                    Kind::Count { max, .. } => Some((param.name.to_owned(), max.to_string())),
+                    _ => None,
+                })
+                .collect();
+            let info = workload.plan(&largest).unwrap().boot_info;
+            assert!(info.memory_bytes < 3 << 30, "{}", workload.name);
+            let mapped_by_boot_tables = (BOOT_TABLE_FRAMES - 3) * 512 * 4096;
+            assert!(
+                info.tables.end().0 <= mapped_by_boot_tables,
+                "{}",
+                workload.name
+            );
+            assert!(info.tables.start > IMAGE_END);
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! A workload with checked parameters: what to run and what to expect.
 
 use abi::layout::WORK;
-use abi::{ABI_VERSION, BootInfo, Gpa, Gva, MAGIC, MAX_PARAMS, WorkloadId};
+use abi::{ABI_VERSION, BootInfo, Gva, MAGIC, MAX_PARAMS};
 
 use crate::error::nearest;
-use crate::memory::Pools;
-use crate::{Backing, Host, ParamError, Slot, Value, Workload};
+use crate::memory::{Needs, Pools};
+use crate::theory::{self, Counts};
+use crate::{Host, ParamError, Value, Workload, stage};
 
 /// Everything a VMM needs to run a workload, and what its trace should hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +21,8 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// The guest-virtual range that CPL3 works on.
     pub work: WorkRange,
-    /// Faults to expect there.
-    pub expected: Counts,
+    /// What to expect there; `None` where chance or the host decide.
+    pub expected: Option<Counts>,
     /// What the VMM does beside running the guest.
     pub host: Host,
 }
@@ -49,19 +50,6 @@ impl WorkRange {
     }
 }
 
-/// Faults in the work range over the whole run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Faults of the guest's own, which KVM hands to the guest kernel.
-    pub guest_faults: u64,
-    /// Faults that only the shadow tables cause and that write an entry; the guest never
-    /// sees them.
-    pub shadow_faults: u64,
-    /// Faults that KVM gives up half-way and lets happen again, because the host changed
-    /// its own mapping of the page meanwhile.
-    pub retried_faults: u64,
-}
-
 impl Plan {
     /// The values as text, for a trace's metadata; [`Workload::plan`] accepts them again.
     #[must_use]
@@ -80,27 +68,20 @@ impl Workload {
     /// [`ParamError`] for the first parameter that is unknown, given twice or refused.
     pub fn plan(&'static self, given: &[(String, String)]) -> Result<Plan, ParamError> {
         let values = self.values(given)?;
-        let pages = match values.first() {
-            Some(("pages", Value::Count(pages))) => *pages,
-            _ => 1,
-        };
-        let boot_info = self.boot_info(&values, Pools::new(pages));
-        let memory_bytes = boot_info.memory_bytes;
+        let given = Given(&values);
+        let needs = Needs::of(self.id, given);
+        let pools = Pools::new(needs);
+        let boot_info = self.boot_info(&values, pools);
         Ok(Plan {
             workload: self,
             boot_info,
-            memory_bytes,
-            work: WorkRange { start: WORK, pages },
-            expected: self.counts(pages, &values),
-            host: Host {
-                slots: vec![Slot {
-                    id: 0,
-                    gpa: Gpa(0),
-                    bytes: memory_bytes,
-                    backing: Backing::Small,
-                }],
-                ..Host::default()
+            memory_bytes: boot_info.memory_bytes,
+            work: WorkRange {
+                start: WORK,
+                pages: needs.pages,
             },
+            expected: theory::counts(self.id, given),
+            host: stage::host(self.id, given, &pools),
             values,
         })
     }
@@ -149,7 +130,7 @@ impl Workload {
             magic: MAGIC,
             version: ABI_VERSION,
             workload: self.id.number(),
-            vcpus: 1,
+            vcpus: vcpus(values),
             reserved: 0,
             memory_bytes: pools.memory_bytes(),
             tables: pools.tables,
@@ -157,33 +138,55 @@ impl Workload {
             params,
         }
     }
+}
 
-    /// With `write=false` KVM maps each page read-only, for two reasons: the guest's entry is
-    /// clean, so KVM must see the first store to set its dirty bit; and the host backs a page
-    /// that was only read with its one page of zeroes. The store then faults again, the host
-    /// replaces the page of zeroes, which invalidates what KVM has just looked up, and the
-    /// fault is retried: a third exit, the second that writes an entry.
-    fn counts(&self, pages: u64, values: &[(&'static str, Value)]) -> Counts {
-        let loads_first = u64::from(values.contains(&("write", Value::Flag(false)))) * pages;
-        let touched = Counts {
-            guest_faults: 0,
-            shadow_faults: pages + loads_first,
-            retried_faults: loads_first,
-        };
-        match self.id {
-            WorkloadId::Linear => touched,
-            WorkloadId::Demand => Counts {
-                guest_faults: pages,
-                ..touched
-            },
-            WorkloadId::Crash => Counts::default(),
+/// CPUs: the parameter's, where there is one.
+fn vcpus(values: &[(&'static str, Value)]) -> u32 {
+    let given = Given(values).count("vcpus");
+    // At most `MAX_VCPUS`, as the catalogue has it.
+    u32::try_from(given.max(1)).unwrap_or(1)
+}
+
+/// Checked values, by name. A workload asks for parameters that it has: anything else reads 0,
+/// false or nothing.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Given<'a>(pub(crate) &'a [(&'static str, Value)]);
+
+impl Given<'_> {
+    fn value(self, name: &str) -> Option<Value> {
+        let found = self.0.iter().find(|(one, _)| *one == name);
+        found.map(|(_, value)| *value)
+    }
+
+    pub(crate) fn count(self, name: &str) -> u64 {
+        match self.value(name) {
+            Some(Value::Count(count)) => count,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn seed(self, name: &str) -> u64 {
+        match self.value(name) {
+            Some(Value::Seed(seed)) => seed,
+            _ => 0,
+        }
+    }
+
+    pub(crate) fn flag(self, name: &str) -> bool {
+        self.value(name) == Some(Value::Flag(true))
+    }
+
+    pub(crate) fn choice(self, name: &str) -> &'static str {
+        match self.value(name) {
+            Some(Value::Choice(word)) => word,
+            _ => "",
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::{Counts, ParamError, Plan, Value, find};
+    use crate::{Backing, Counts, ParamError, Plan, Value, all, find};
 
     fn plan(workload: &str, given: &[(&str, &str)]) -> Result<Plan, ParamError> {
         let given: Vec<_> = given
@@ -230,9 +233,35 @@ mod tests {
                 guest_faults,
                 shadow_faults,
                 retried_faults,
+                shadow_pages: 3,
+                entries: 7,
             };
-            assert_eq!(plan.expected, expected, "{workload} {write}");
+            assert_eq!(plan.expected, Some(expected), "{workload} {write}");
         }
+    }
+
+    #[test]
+    fn slots_cover_memory_without_a_gap() {
+        for workload in all() {
+            let plan = plan(workload.name, &[]).unwrap();
+            let mut end = 0;
+            for (id, slot) in (0..).zip(&plan.host.slots) {
+                assert_eq!((slot.id, slot.gpa.0), (id, end), "{}", workload.name);
+                end += slot.bytes;
+            }
+            assert_eq!(end, plan.memory_bytes, "{}", workload.name);
+        }
+        let huge = plan("huge", &[("backing", "huge")]).unwrap();
+        let slot = huge.host.slots[1];
+        assert_eq!(slot.backing, Backing::Huge);
+        assert!(slot.gpa.0.is_multiple_of(2 << 20) && slot.bytes.is_multiple_of(2 << 20));
+    }
+
+    #[test]
+    fn cpus_are_those_asked_for() {
+        assert_eq!(plan("linear", &[]).unwrap().boot_info.vcpus, 1);
+        let plan = plan("smp", &[("vcpus", "4")]).unwrap();
+        assert_eq!(plan.boot_info.vcpus, 4);
     }
 
     #[test]

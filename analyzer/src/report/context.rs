@@ -234,17 +234,17 @@ fn section(
                     [
                         "guest".to_owned(),
                         count(range.guest),
-                        count(range.expected_guest),
+                        theory(range.expected_guest),
                     ],
                     [
                         "shadow".to_owned(),
                         count(range.shadow),
-                        count(range.expected_shadow),
+                        theory(range.expected_shadow),
                     ],
                     [
                         "retried".to_owned(),
                         count(range.retried),
-                        count(range.expected_retried),
+                        theory(range.expected_retried),
                     ],
                 ]
             })
@@ -503,4 +503,9 @@ fn probes(trace: &Trace) -> Vec<Probe> {
             }
         })
         .collect()
+}
+
+/// What theory gives, if it gives anything.
+fn theory(expected: Option<u64>) -> String {
+    expected.map_or_else(|| "-".to_owned(), count)
 }

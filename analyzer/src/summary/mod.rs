@@ -169,16 +169,16 @@ pub struct RangeSummary {
     pub pages: u64,
     /// Guest's own faults.
     pub guest: u64,
-    /// Guest's own faults that theory gives.
-    pub expected_guest: u64,
+    /// Guest's own faults that theory gives, if it gives any.
+    pub expected_guest: Option<u64>,
     /// Shadow faults.
     pub shadow: u64,
-    /// Shadow faults that theory gives.
-    pub expected_shadow: u64,
+    /// Shadow faults that theory gives, if it gives any.
+    pub expected_shadow: Option<u64>,
     /// Retried faults.
     pub retried: u64,
-    /// Retried faults that theory gives.
-    pub expected_retried: u64,
+    /// Retried faults that theory gives, if it gives any.
+    pub expected_retried: Option<u64>,
 }
 
 /// A phase.

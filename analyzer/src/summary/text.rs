@@ -213,12 +213,13 @@ fn range(out: &mut String, vm: &VmSummary) {
         ("retried", range.retried, range.expected_retried),
     ] {
         let note = match (counted, expected) {
-            (0, 0) => String::new(),
-            _ if counted == expected => "as expected".to_owned(),
-            (_, 0) => "not expected".to_owned(),
-            _ => format!("{} of it", percent(counted, expected)),
+            (0, Some(0)) | (_, None) => String::new(),
+            (_, Some(expected)) if counted == expected => "as expected".to_owned(),
+            (_, Some(0)) => "not expected".to_owned(),
+            (_, Some(expected)) => format!("{} of it", percent(counted, expected)),
         };
-        grid.row([name.to_owned(), count(counted), count(expected), note]);
+        let expected = expected.map_or_else(|| "-".to_owned(), count);
+        grid.row([name.to_owned(), count(counted), expected, note]);
     }
     out.push_str(&grid.text(2));
 }

@@ -23,14 +23,17 @@ pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Met
         counters_before: counters(stats),
         ..VmMeta::default()
     }];
+    let expected = order.plan.expected;
     meta.workload = Some(WorkloadMeta {
         name: order.plan.workload.name.to_owned(),
         params: order.plan.params().into_iter().collect(),
         range_gva: order.plan.work.start.0,
         range_pages: order.plan.work.pages,
-        expected_guest_faults: order.plan.expected.guest_faults,
-        expected_shadow_faults: order.plan.expected.shadow_faults,
-        expected_retried_faults: order.plan.expected.retried_faults,
+        expected_guest_faults: expected.map(|counts| counts.guest_faults),
+        expected_shadow_faults: expected.map(|counts| counts.shadow_faults),
+        expected_retried_faults: expected.map(|counts| counts.retried_faults),
+        expected_shadow_pages: expected.map(|counts| counts.shadow_pages),
+        expected_entries: expected.map(|counts| counts.entries),
     });
     meta
 }

@@ -75,7 +75,24 @@ fn done(mailbox: &Mailbox) -> Result<(), VmmError> {
             bad_pages,
             pages,
         }),
+        ResultCode::WrongAccess => Err(VmmError::WrongAccess {
+            page: first_bad_page,
+            found: access(found),
+            expected: access(expected),
+            bad_pages,
+            pages,
+        }),
         ResultCode::BadBootInfo | ResultCode::OutOfFrames => Err(VmmError::GuestRefused { code }),
+    }
+}
+
+/// How an access went, as [`ResultCode::WrongAccess`] has it.
+fn access(number: u64) -> String {
+    const REFUSED: u64 = 1 << 63;
+    if number & REFUSED == 0 {
+        "allowed".to_owned()
+    } else {
+        format!("refused (error code {:#x})", number & !REFUSED)
     }
 }
 
@@ -121,7 +138,7 @@ mod tests {
                 guest_tsc: 42
             }
         );
-        for phase in [0, Phase::Done.number(), 7, u32::MAX] {
+        for phase in [0, Phase::Done.number(), 8, u32::MAX] {
             let error = read(Call::Mark, &Mailbox { phase, ..mailbox() }).unwrap_err();
             assert!(matches!(error, VmmError::BadMailbox { .. }), "{phase}");
         }
@@ -143,6 +160,15 @@ mod tests {
         assert_eq!(
             read(Call::Done, &wrong).unwrap_err().to_string(),
             "wrong memory contents (wrong value): page 4 holds 0x3, not 0x2; 1 of 5 pages are wrong"
+        );
+        let refused = Mailbox {
+            code: ResultCode::WrongAccess.number(),
+            numbers: [5, 4, 1 << 63 | 7, 0, 1, 0],
+            ..mailbox()
+        };
+        assert_eq!(
+            read(Call::Done, &refused).unwrap_err().to_string(),
+            "wrong access: to page 4 it was refused (error code 0x7), not allowed; 1 of 5 went wrong"
         );
         assert!(
             read(

@@ -325,6 +325,22 @@ pub enum VmmError {
         /// How many were checked.
         pages: u64,
     },
+    /// The guest's tables allowed an access that was refused, or the other way round.
+    #[error(
+        "wrong access: to page {page} it was {found}, not {expected}; {bad_pages} of {pages} went wrong"
+    )]
+    WrongAccess {
+        /// Page of the work range.
+        page: u64,
+        /// How the first wrong access went.
+        found: String,
+        /// How it should have gone.
+        expected: String,
+        /// How many went wrong.
+        bad_pages: u64,
+        /// How many were tried.
+        pages: u64,
+    },
     /// The guest refused to work.
     #[error("the guest gave up: {code}")]
     GuestRefused {

@@ -114,6 +114,7 @@ fn kvm_counters_are_as_the_plan_expects() {
                 found.unwrap_or_else(|| panic!("{name} is counted")).1
             };
             let expected = plan(workload, &[("pages", "1000"), ("write", write)]).expected;
+            let expected = expected.expect("theory gives them");
             assert_eq!(
                 counter("pf_guest"),
                 expected.guest_faults,

@@ -177,13 +177,22 @@ pub struct WorkloadMeta {
     pub range_gva: u64,
     /// Length of that range, 4 KiB pages.
     pub range_pages: u64,
-    /// Guest's own faults in the range that theory gives.
-    pub expected_guest_faults: u64,
-    /// Shadow faults in the range that theory gives.
-    pub expected_shadow_faults: u64,
-    /// Retried faults in the range that theory gives.
-    #[serde(default)]
-    pub expected_retried_faults: u64,
+    /// Guest's own faults in the range that theory gives, as the following: absent where chance
+    /// or the host decide.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_guest_faults: Option<u64>,
+    /// Shadow faults in the range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_shadow_faults: Option<u64>,
+    /// Retried faults in the range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_retried_faults: Option<u64>,
+    /// Shadow pages below the roots that translate the range, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_shadow_pages: Option<u64>,
+    /// Leaf entries in them, at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_entries: Option<u64>,
 }
 
 /// How a recording ended.

@@ -28,7 +28,8 @@ numbered! {
 }
 
 numbered! {
-    /// A part of a guest's run, in this order; a workload may leave some out.
+    /// A part of a guest's run: `start` comes first and `done` last; a workload may leave some
+    /// of the others out.
     pub enum Phase {
         /// The guest kernel is up.
         Start = 1 => "start",
@@ -40,6 +41,8 @@ numbered! {
         Write = 4 => "write",
         /// CPL3 loads each page again and compares.
         Check = 5 => "check",
+        /// CPL3 works on what is mapped, and checks as it goes.
+        Work = 7 => "work",
         /// The work ended; sent with [`Call::Done`].
         Done = 6 => "done",
     }

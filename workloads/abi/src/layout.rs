@@ -104,6 +104,12 @@ pub const WORK_POOL_ALIGN: u64 = 512 * PAGE_BYTES;
 /// First byte of the work range: PML4 slot 1, which the boot tables leave empty.
 pub const WORK: Gva = Gva(0x80_0000_0000);
 
+/// Where CPL3 sees the page tables, from [`BOOT_TABLES`] on: PML4 slot 2. Mapped by the guests
+/// that look after their tables at CPL3.
+pub const TABLE_VIEW: Gva = Gva(0x100_0000_0000);
+/// Where CPL3 sees the work pool, frame after frame, in guests that want to: PML4 slot 3.
+pub const FRAME_VIEW: Gva = Gva(0x180_0000_0000);
+
 /// Selectors of the boot GDT. Their numbers are Linux's own on x86-64: a KVM-PVM host
 /// runs CPL3 with its own user segments loaded.
 pub mod selector {
@@ -132,4 +138,5 @@ const _: () = {
     assert!(cpu_areas_end().0 <= IMAGE.0);
     assert!(MAX_VCPUS as u64 * TSS_DISTANCE <= PAGE_BYTES);
     assert!(WORK.index(4) == 1);
+    assert!(TABLE_VIEW.index(4) == 2 && FRAME_VIEW.index(4) == 3);
 };

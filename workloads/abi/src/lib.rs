@@ -28,6 +28,7 @@ mod mailbox;
 mod number;
 mod order;
 mod params;
+mod shares;
 
 pub use addr::{Gpa, Gva, PAGE_BYTES};
 pub use boot_info::{BootInfo, FrameRange, MAX_PARAMS};
@@ -38,12 +39,13 @@ pub use mailbox::{Mailbox, ResultCode, TEXT_BYTES};
 pub use number::UnknownNumber;
 pub use order::{Order, value};
 pub use params::{MAX_PAGES, Pattern, WorkloadId};
+pub use shares::Shares;
 
 /// First field of [`BootInfo`] and of [`Mailbox`]: the bytes `SHADOWSC`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 
 /// Version of this contract; guest and VMM must agree exactly.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Most CPUs of a guest.
 pub const MAX_VCPUS: u16 = 4;

@@ -20,6 +20,10 @@ numbered! {
         BadBootInfo = 3 => "bad boot info",
         /// No frame left for a page table or a work page.
         OutOfFrames = 4 => "out of frames",
+        /// An access was refused that the guest's tables allow, or the other way round.
+        /// `numbers` as in `WrongValue`; a "value" is the page fault's error code with bit 63
+        /// set, or 0 where the access went through.
+        WrongAccess = 5 => "wrong access",
     }
 }
 

@@ -13,6 +13,34 @@ numbered! {
         Linear = 1 => "linear",
         /// Each page is mapped by the guest's own page fault.
         Demand = 2 => "demand",
+        /// Pages unmapped and mapped again to other frames.
+        Remap = 3 => "remap",
+        /// Many address spaces in turn.
+        Switch = 4 => "switch",
+        /// A copy of an address space, and copy-on-write.
+        Fork = 5 => "fork",
+        /// CPL3 writes its own leaf tables.
+        Unsync = 6 => "unsync",
+        /// One upper-level table written again and again.
+        Flood = 7 => "flood",
+        /// Permissions taken and given.
+        Protect = 8 => "protect",
+        /// 2 MiB pages, split and merged.
+        Huge = 9 => "huge",
+        /// Many addresses of one frame.
+        Alias = 10 => "alias",
+        /// More tables than KVM may shadow.
+        Recycle = 11 => "recycle",
+        /// The host takes memory back.
+        Reclaim = 12 => "reclaim",
+        /// The host logs dirty pages.
+        Dirty = 13 => "dirty",
+        /// The host moves a memslot.
+        Memslot = 14 => "memslot",
+        /// Several CPUs change tables that others use.
+        Smp = 15 => "smp",
+        /// All of it.
+        Mixed = 16 => "mixed",
         /// Fault injection for tests: see [`crate::CrashKind`].
         Crash = 255 => "crash",
     }

@@ -8,11 +8,13 @@ use core::arch::asm;
 
 use crate::cpu;
 
-/// Runs `fill` on the mailbox.
+/// Runs `fill` on the mailbox of the CPU that runs.
 pub fn with_mailbox(fill: impl FnOnce(&mut Mailbox)) {
-    let mailbox = core::ptr::with_exposed_provenance_mut::<Mailbox>(layout::mailbox(0).0 as usize);
+    let mailbox = core::ptr::with_exposed_provenance_mut::<Mailbox>(
+        layout::mailbox(cpu::number()).0 as usize,
+    );
     // SAFETY: the page is identity-mapped, writable, and holds a mailbox (any bytes are
-    // one). There is one CPU and `fill` never makes a call, so no second reference exists.
+    // one). It is this CPU's own and `fill` never makes a call, so no second reference exists.
     fill(unsafe { &mut *mailbox });
 }
 
@@ -33,7 +35,7 @@ pub fn mark(phase: Phase) {
     send(Call::Mark.number());
 }
 
-/// Ends the run; `numbers` as [`ResultCode`] says.
+/// Ends this CPU's part of the run; `numbers` as [`ResultCode`] says.
 pub fn done(code: ResultCode, numbers: &[u64]) -> ! {
     with_mailbox(|mailbox| {
         mailbox.code = code.number();

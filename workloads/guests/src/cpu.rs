@@ -1,7 +1,7 @@
 //! The instructions that Rust has no words for.
 
-use abi::layout::{selector, user_stack_top};
-use abi::{BootInfo, CALL_PORT};
+use abi::layout::{cpu_of, selector, user_stack_top};
+use abi::{BootInfo, CALL_PORT, Gpa};
 use core::arch::asm;
 
 /// Current privilege level: 0 in the guest kernel, 3 in its user code.
@@ -10,6 +10,15 @@ pub fn privilege_level() -> u16 {
     // SAFETY: reads a register.
     unsafe { asm!("mov {0:x}, cs", out(reg) cs, options(nomem, nostack, preserves_flags)) };
     cs & 3
+}
+
+/// The number of the CPU that runs, at either privilege level: each has stacks of its own.
+#[inline(always)]
+pub fn number() -> u16 {
+    let rsp: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, rsp", out(reg) rsp, options(nomem, nostack, preserves_flags)) };
+    cpu_of(Gpa(rsp))
 }
 
 /// The time-stamp counter, in guest TSC cycles.
@@ -32,6 +41,22 @@ pub fn page_table_root() -> u64 {
     // SAFETY: reads a register.
     unsafe { asm!("mov {}, cr3", out(reg) cr3, options(nomem, nostack, preserves_flags)) };
     cr3 & !0xfff
+}
+
+/// Makes `root` the current PML4, and forgets all translations. CPL0 only.
+///
+/// # Safety
+/// The code, the stack and the data in use must be mapped there as they are now.
+pub unsafe fn load_root(root: u64) {
+    // SAFETY: the caller's promise. Memory may look different afterwards.
+    unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
+}
+
+/// Forgets the translation of `address` under the current PML4. CPL0 only.
+#[inline(always)]
+pub fn invalidate(address: u64) {
+    // SAFETY: changes no mapping; memory may look different afterwards.
+    unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
 }
 
 /// Writes `number` to the call port. CPL0 only. The VMM reads the mailbox meanwhile.
@@ -72,7 +97,7 @@ pub fn enter_user(entry: extern "C" fn(&'static BootInfo) -> !, info: &'static B
             "push {rip}",
             "iretq",
             ss = const selector::USER_DATA,
-            rsp = in(reg) user_stack_top(0).0 - 8,
+            rsp = in(reg) user_stack_top(number()).0 - 8,
             cs = const selector::USER_CODE,
             rip = in(reg) entry,
             in("rdi") info,

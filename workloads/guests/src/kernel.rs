@@ -1,11 +1,11 @@
 //! The guest kernel's state and its two ways to map the work range.
 
-use abi::layout::WORK;
-use abi::{BootInfo, Gpa, Gva, PAGE_BYTES, Phase, ResultCode, WorkloadId};
+use abi::layout::{BOOT_TABLES, TABLE_VIEW, WORK};
+use abi::{BootInfo, FrameRange, Gpa, Gva, PAGE_BYTES, Phase, ResultCode, WorkloadId};
 use core::cell::UnsafeCell;
 
 use crate::paging::{FramePool, Mapper, OutOfFrames};
-use crate::{call, crash};
+use crate::{call, crash, service};
 
 struct Kernel {
     mapper: Mapper,
@@ -16,8 +16,9 @@ struct Kernel {
 
 struct KernelCell(UnsafeCell<Kernel>);
 
-// SAFETY: the machine has one CPU, and only code at CPL0 with interrupts off gets at it,
-// through `with_kernel`, whose callers do not nest.
+// SAFETY: only CPU 0 gets at it, with interrupts off, through `with_kernel`, whose callers do
+// not nest: at CPL0 before it leaves to CPL3 and in faults of guests that have one CPU, and at
+// CPL3 once before the other CPUs begin.
 unsafe impl Sync for KernelCell {}
 
 static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
@@ -48,8 +49,25 @@ pub fn start(info: &BootInfo) {
     match WorkloadId::try_from(info.workload) {
         Ok(WorkloadId::Linear) => map_all(info.params[0]),
         Ok(WorkloadId::Crash) => crash::prepare(info),
-        Ok(WorkloadId::Demand) | Err(_) => {}
+        Ok(_) if service::keeps_tables(info) => show_tables(info.tables.end()),
+        Ok(_) | Err(_) => {}
     }
+}
+
+/// Maps all page tables, made or not, where CPL3 looks for them.
+fn show_tables(end: Gpa) {
+    let frames = (end.0 - BOOT_TABLES.0) / PAGE_BYTES;
+    for frame in 0..frames {
+        let at = TABLE_VIEW.add_pages(frame);
+        if with_kernel(|kernel| kernel.mapper.map(at, BOOT_TABLES.add_frames(frame))).is_err() {
+            call::done(ResultCode::OutOfFrames, &[frame]);
+        }
+    }
+}
+
+/// The frames for page tables that the kernel has not used: from now on they are CPL3's.
+pub fn give_tables() -> FrameRange {
+    with_kernel(|kernel| kernel.mapper.give_tables())
 }
 
 fn map_all(pages: u64) {

@@ -6,41 +6,71 @@
 //! because a KVM-PVM host runs CPL3 natively on the shadow tables and emulates CPL0
 //! instruction by instruction; for the same reason every path at CPL0 is short.
 //!
+//! ```text
+//! kernel, paging, idt, trap, service   CPL0: start, page faults, what CPL3 asks for
+//! call, cpu, panic                     both
+//! work                                 `linear` and `demand`, whose tables the kernel makes
+//! tables, ground, access, check        CPL3 as the keeper of its own tables, and its own judge
+//! exercises, single, spaces            the workloads of one CPU
+//! team, several, mix                   those of several
+//! ```
+//!
 //! The guest knows nothing of tracing but [`call::mark`]. Isolation inside the guest
 //! is not the point: the whole image is mapped for CPL3 too.
 #![no_std]
 #![no_main]
 
+mod access;
+mod arena;
 mod call;
+mod check;
 mod cpu;
 mod crash;
+mod exercises;
+mod ground;
 mod idt;
 mod kernel;
+mod lock;
+mod mix;
 mod paging;
 mod panic;
+mod random;
+mod service;
+mod several;
+mod single;
+mod spaces;
+mod tables;
+mod team;
 mod trap;
 mod work;
 
 use abi::{BootInfo, ResultCode, WorkloadId};
 
-/// Entered by the VMM at CPL0 with RDI = the boot info's address.
+/// Entered by the VMM at CPL0 with RDI = the boot info's address, RSI = the CPU's number.
 #[unsafe(no_mangle)]
-extern "C" fn _start(info: &'static BootInfo) -> ! {
+extern "C" fn _start(info: &'static BootInfo, cpu: u64) -> ! {
     call::open_mailbox();
-    idt::fill();
-    if !info.is_current() {
-        call::done(ResultCode::BadBootInfo, &[]);
+    if cpu == 0 {
+        idt::fill();
+        if !info.is_current() {
+            call::done(ResultCode::BadBootInfo, &[]);
+        }
+        call::mark(abi::Phase::Start);
+        kernel::start(info);
     }
-    call::mark(abi::Phase::Start);
-    kernel::start(info);
     cpu::enter_user(user_main, info)
 }
 
-/// The first code at CPL3.
+/// The first code at CPL3. CPUs other than 0 may be here before there is an IDT: they wait.
 extern "C" fn user_main(info: &'static BootInfo) -> ! {
     match WorkloadId::try_from(info.workload) {
+        Ok(workload @ (WorkloadId::Smp | WorkloadId::Mixed)) if cpu::number() == 0 => {
+            several::lead(workload, info)
+        }
+        Ok(workload @ (WorkloadId::Smp | WorkloadId::Mixed)) => several::join(workload, info),
         Ok(WorkloadId::Linear | WorkloadId::Demand) => work::run(info),
         Ok(WorkloadId::Crash) => crash::run(info),
+        Ok(workload) => single::run(workload, info),
         Err(_) => call::done(ResultCode::BadBootInfo, &[]),
     }
 }

@@ -1,17 +1,24 @@
-//! The guest's own page tables: four levels, 4 KiB pages.
+//! The guest's own page tables as its kernel makes them: four levels, 4 KiB pages.
 
-use abi::{FrameRange, Gpa, Gva};
+use abi::{FrameRange, Gpa, Gva, PAGE_BYTES};
 
 use crate::cpu;
 
-const PRESENT: u64 = 1 << 0;
-const WRITABLE: u64 = 1 << 1;
-const USER: u64 = 1 << 2;
+/// The entry is used.
+pub const PRESENT: u64 = 1 << 0;
+/// Stores are allowed.
+pub const WRITABLE: u64 = 1 << 1;
+/// CPL3 is allowed.
+pub const USER: u64 = 1 << 2;
+/// At level 2: a page of 2 MiB.
+pub const LARGE: u64 = 1 << 7;
+/// No instruction may be fetched.
+pub const NO_EXECUTE: u64 = 1 << 63;
 /// Flags of every entry made here. Accessed and dirty stay clear: that is for the
 /// hardware, or for KVM's walker, to set at the first access.
-const FLAGS: u64 = PRESENT | WRITABLE | USER;
+pub const FLAGS: u64 = PRESENT | WRITABLE | USER;
 /// Bits 51:12 of an entry.
-const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// A region that no address lies in.
 const NO_REGION: (u64, Gpa) = (u64::MAX, Gpa(0));
@@ -54,6 +61,15 @@ impl FramePool {
         self.next = frame.add_frames(1);
         Ok(frame)
     }
+
+    /// What has not been handed out; nothing is left.
+    pub fn give(&mut self) -> FrameRange {
+        let start = core::mem::replace(&mut self.next, self.end);
+        FrameRange {
+            start,
+            frames: (self.end.0 - start.0) / PAGE_BYTES,
+        }
+    }
 }
 
 /// Adds pages to the current page tables. What runs for each page is inlined: at CPL0
@@ -82,6 +98,11 @@ impl Mapper {
             tables: FramePool::new(tables),
             last: NO_REGION,
         }
+    }
+
+    /// The frames for tables that are left.
+    pub fn give_tables(&mut self) -> FrameRange {
+        self.tables.give()
     }
 
     /// Maps the page of `gva` to `frame`, for CPL3, writable.

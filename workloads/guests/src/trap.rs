@@ -2,7 +2,8 @@
 
 use abi::{Call, HYPERCALL_MAGIC};
 
-use crate::{call, cpu, kernel};
+use crate::access::{self, REFUSED};
+use crate::{call, cpu, kernel, service};
 
 /// The stack as the stubs of [`crate::idt`] leave it, lowest address first.
 #[repr(C)]
@@ -30,31 +31,56 @@ const INVALID_OPCODE: u64 = 6;
 const PRESENT: u64 = 1 << 0;
 /// Page-fault error code: the access came from CPL3.
 const USER: u64 = 1 << 2;
+/// Page-fault error code: an instruction was fetched.
+const FETCH: u64 = 1 << 4;
 /// `ud2`, as a little-endian number.
 const UD2: u16 = 0x0b0f;
 
-/// #PF: maps the page if it is one that the workload wants mapped on demand.
+/// #PF: maps the page if it is one that the workload wants mapped on demand, or leads CPL3
+/// on if it asked for that (see [`crate::access`]).
 pub extern "C" fn page_fault(frame: &mut Frame) {
     let address = cpu::fault_address();
     let missing_for_user = frame.error_code & (PRESENT | USER) == USER;
-    if !(missing_for_user && kernel::map_on_demand(address)) {
+    if !(missing_for_user && kernel::map_on_demand(address)) && !refuse(frame, address) {
         report(frame);
     }
 }
 
-/// Every other exception; #UD from CPL3 with the magic in RAX is a hypercall.
+/// Leads CPL3 behind an access of [`crate::access`], with the error code in RDX.
+fn refuse(frame: &mut Frame, address: u64) -> bool {
+    if frame.error_code & USER == 0 {
+        return false;
+    }
+    if frame.error_code & FETCH != 0 && frame.rip == address {
+        frame.rip = access::after_refused_call();
+        // The return address.
+        frame.rsp += 8;
+    } else if let Some(rip) = access::after_refusal(frame.rip) {
+        frame.rip = rip;
+    } else {
+        return false;
+    }
+    frame.rdx = REFUSED | frame.error_code;
+    true
+}
+
+/// Every other exception; `ud2` from CPL3 with a magic in RAX asks for something.
 pub extern "C" fn exception(frame: &mut Frame) {
-    if !is_hypercall(frame) {
+    if !is_ud2_of_user(frame) {
         report(frame);
     }
-    cpu::out_call(frame.rax as u32);
+    let number = frame.rax as u32;
+    match frame.rax & !u64::from(u32::MAX) {
+        HYPERCALL_MAGIC => cpu::out_call(number),
+        service::MAGIC if service::serve(number, frame.rdi, frame.rsi, frame.rdx) => {}
+        _ => report(frame),
+    }
     frame.rip += 2;
 }
 
-fn is_hypercall(frame: &Frame) -> bool {
-    let from_user = frame.cs & 3 == 3;
-    let magic = frame.rax & !u64::from(u32::MAX) == HYPERCALL_MAGIC;
-    if !(frame.vector == INVALID_OPCODE && from_user && magic) {
+#[inline(always)]
+fn is_ud2_of_user(frame: &Frame) -> bool {
+    if !(frame.vector == INVALID_OPCODE && frame.cs & 3 == 3) {
         return false;
     }
     let code = core::ptr::with_exposed_provenance::<u16>(frame.rip as usize);

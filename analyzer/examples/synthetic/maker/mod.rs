@@ -252,8 +252,8 @@ impl Maker {
                 params: [("pages".to_owned(), self.shape.pages.to_string())].into(),
                 range_gva: RANGE,
                 range_pages: self.shape.pages,
-                expected_guest_faults: self.shape.pages * self.shape.passes,
-                expected_shadow_faults: self.shape.pages * self.shape.passes,
+                expected_guest_faults: Some(self.shape.pages * self.shape.passes),
+                expected_shadow_faults: Some(self.shape.pages * self.shape.passes),
                 ..WorkloadMeta::default()
             }),
             ..Meta::default()

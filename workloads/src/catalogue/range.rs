@@ -1,51 +1,11 @@
-//! The workloads.
+//! Workloads over one range of pages, each touched once.
 
 use abi::{MAX_PAGES, WorkloadId};
 
-use crate::error::{UnknownWorkload, nearest};
+use super::Workload;
 use crate::{Kind, Param};
 
-/// One entry of the catalogue.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Workload {
-    /// Name, as in `collector run NAME`.
-    pub name: &'static str,
-    /// What it stresses, in one line.
-    pub stresses: &'static str,
-    /// The parameters it takes.
-    pub params: &'static [Param],
-    /// What its trace should look like.
-    pub expected: &'static str,
-    /// For tests of the VMM: found by name, but not listed.
-    pub hidden: bool,
-    /// Which guest code runs.
-    pub(crate) id: WorkloadId,
-}
-
-/// The workloads to list, in the order to list them.
-pub fn all() -> impl Iterator<Item = &'static Workload> {
-    CATALOGUE.iter().filter(|workload| !workload.hidden)
-}
-
-/// The workload of this name, hidden ones included.
-///
-/// # Errors
-/// [`UnknownWorkload`] with the names there are and the nearest one.
-pub fn find(name: &str) -> Result<&'static Workload, UnknownWorkload> {
-    CATALOGUE
-        .iter()
-        .find(|workload| workload.name == name)
-        .ok_or_else(|| {
-            let known: Vec<_> = all().map(|workload| workload.name).collect();
-            UnknownWorkload {
-                name: name.to_owned(),
-                nearest: nearest(name, &known),
-                known,
-            }
-        })
-}
-
-static CATALOGUE: &[Workload] = &[
+pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "linear",
         stresses: "pure shadow faults: the guest maps its whole range before it touches a page",
@@ -138,43 +98,3 @@ const RANGE_PARAMS: &[Param] = &[
         default: "true",
     },
 ];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use abi::{CrashKind, Pattern};
-
-    #[test]
-    fn names_are_those_of_the_contract() {
-        for workload in CATALOGUE {
-            assert_eq!(workload.name, workload.id.name());
-        }
-        let choices = |workload: &Workload, name: &str| {
-            let param = workload.params.iter().find(|param| param.name == name);
-            match param.expect("the parameter exists").kind {
-                Kind::Choice(words) => words.to_vec(),
-                other => panic!("{name} is {other:?}"),
-            }
-        };
-        let patterns: Vec<_> = Pattern::ALL.iter().map(|pattern| pattern.name()).collect();
-        assert_eq!(choices(&CATALOGUE[0], "pattern"), patterns);
-        let kinds: Vec<_> = CrashKind::ALL.iter().map(|kind| kind.name()).collect();
-        assert_eq!(choices(&CATALOGUE[2], "kind"), kinds);
-    }
-
-    #[test]
-    fn defaults_pass_their_own_check() {
-        for param in CATALOGUE.iter().flat_map(|workload| workload.params) {
-            param.parse(param.default).expect("the default is valid");
-        }
-    }
-
-    #[test]
-    fn an_unknown_name_lists_the_known_ones() {
-        let error = find("liner").unwrap_err().to_string();
-        let expected =
-            "no workload is called 'liner' (did you mean 'linear'?); there are: linear, demand";
-        assert_eq!(error, expected);
-        assert!(find("crash").is_ok(), "hidden, but there");
-    }
-}

@@ -1,0 +1,133 @@
+//! Pages of 2 MiB, split into tables and merged again.
+
+use abi::Gva;
+
+use crate::access::{load, store};
+use crate::arena;
+use crate::check::Check;
+use crate::ground::Ground;
+use crate::paging::{FLAGS, LARGE};
+use crate::random::Random;
+use crate::service;
+use crate::tables::{self, Entry, entry_of};
+
+use super::Values;
+
+/// 4 KiB pages of a region.
+pub const REGION_PAGES: u64 = 512;
+/// Pages used of each region, spread over it.
+const USED: u64 = 16;
+
+/// Regions of 2 MiB, each over its own aligned frames.
+#[derive(Debug)]
+pub struct Huge {
+    ground: Ground,
+    /// Each region's level-1 table while it is split, else 0.
+    table: &'static mut [u64],
+    /// Which used frame each used page has: another one of its region, while that is split.
+    frame_of: &'static mut [u64],
+    content: &'static mut [u64],
+    values: Values,
+}
+
+impl Huge {
+    /// Maps the regions by large pages. The ground's base and frames are multiples of 2 MiB.
+    pub fn new(ground: Ground, regions: u64, seed: u64) -> Self {
+        let exercise = Self {
+            ground,
+            table: arena::take(regions),
+            frame_of: arena::take(regions * USED),
+            content: arena::take(regions * USED),
+            values: Values::new(seed),
+        };
+        for region in 0..regions {
+            exercise.level_2(region).set(exercise.large(region));
+        }
+        for (frame, number) in exercise.frame_of.iter_mut().zip(0..) {
+            *frame = number;
+        }
+        exercise
+    }
+
+    /// Regions there are.
+    pub fn regions(&self) -> u64 {
+        self.table.len() as u64
+    }
+
+    fn level_2(&self, region: u64) -> Entry {
+        self.ground.space.entry(self.base(region), 2)
+    }
+
+    fn base(&self, region: u64) -> Gva {
+        self.ground.gva(region * REGION_PAGES)
+    }
+
+    /// The entry that maps the region as one page.
+    fn large(&self, region: u64) -> u64 {
+        self.ground.frame(region * REGION_PAGES).0 | FLAGS | LARGE
+    }
+
+    /// The page, or the frame, of the used one of this number.
+    fn used(number: u64) -> u64 {
+        number * (REGION_PAGES / USED)
+    }
+
+    /// Splits a region or merges it, uses it, and if it is split swaps two pages and uses it
+    /// again.
+    pub fn turn(&mut self, region: u64, random: &mut Random, check: &mut Check) {
+        if self.table[region as usize] == 0 {
+            self.split(region);
+        } else {
+            self.merge(region);
+        }
+        self.use_region(region, check);
+        if self.table[region as usize] != 0 {
+            self.swap(region, random.below(USED), random.below(USED));
+            self.use_region(region, check);
+        }
+    }
+
+    fn split(&mut self, region: u64) {
+        let (base, table) = (self.base(region), tables::take());
+        for page in 0..REGION_PAGES {
+            let frame = self.ground.frame(region * REGION_PAGES + page);
+            entry_of(table, base.add_pages(page), 1).set_here(frame.0 | FLAGS);
+        }
+        self.table[region as usize] = table.0;
+        let value = table.0 | FLAGS;
+        self.level_2(region).set_and_invalidate(value, base);
+    }
+
+    fn merge(&mut self, region: u64) {
+        self.level_2(region).set(self.large(region));
+        // Up to 512 translations are stale.
+        self.ground.space.load();
+        tables::give(abi::Gpa(core::mem::take(&mut self.table[region as usize])));
+        for number in region * USED..(region + 1) * USED {
+            self.frame_of[number as usize] = number;
+        }
+    }
+
+    fn swap(&mut self, region: u64, one: u64, other: u64) {
+        let (one, other) = (region * USED + one, region * USED + other);
+        self.frame_of.swap(one as usize, other as usize);
+        for number in [one, other] {
+            let gva = self.ground.gva(Self::used(number));
+            let frame = Self::used(self.frame_of[number as usize]);
+            let value = self.ground.frame(frame).0 | FLAGS;
+            self.ground.space.entry(gva, 1).set(value);
+            service::invalidate(gva, 1);
+        }
+    }
+
+    /// Loads and stores all its used pages.
+    pub fn use_region(&mut self, region: u64, check: &mut Check) {
+        for number in region * USED..(region + 1) * USED {
+            let page = Self::used(number);
+            let content = &mut self.content[self.frame_of[number as usize] as usize];
+            check.value(page, load(self.ground.gva(page)), *content);
+            *content = self.values.next();
+            store(self.ground.gva(page), *content);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! What guests do to their tables: each exercise keeps the books of what its pages must hold
+//! and which accesses must be refused, and checks that as it goes. A workload is one of them
+//! in a loop; `mixed` draws from all.
+
+pub mod alias;
+pub mod common;
+pub mod flood;
+pub mod fork;
+pub mod huge;
+pub mod protect;
+pub mod remap;
+pub mod sweep;
+pub mod unsync;
+
+/// A value to store that nobody has stored before.
+#[derive(Debug)]
+pub struct Values {
+    seed: u64,
+    count: u64,
+}
+
+impl Values {
+    /// Values of `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, count: 0 }
+    }
+
+    /// The next one; never zero.
+    pub fn next(&mut self) -> u64 {
+        self.count += 1;
+        abi::value(self.count, self.seed)
+    }
+}

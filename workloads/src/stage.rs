@@ -1,0 +1,124 @@
+//! The host's part in each workload.
+
+use std::time::Duration;
+
+use abi::layout::WORK_POOL_ALIGN;
+use abi::{FrameRange, Gpa, PAGE_BYTES, Shares, WorkloadId};
+
+use crate::memory::Pools;
+use crate::plan::Given;
+use crate::{Actor, Backing, Host, Slot};
+
+/// The memslot of everything, or of everything but the work frames.
+const FIRST_SLOT: u16 = 0;
+/// The memslot of the work frames, where they have one.
+const WORK_SLOT: u16 = 1;
+/// Pause of an actor that is all the host does.
+const OFTEN: Duration = Duration::from_millis(1);
+/// Pause of one of many.
+const SELDOM: Duration = Duration::from_millis(20);
+/// Chunks of a range that is reclaimed.
+const CHUNKS: u64 = 8;
+
+/// What the VMM does for a workload with these parameters.
+pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Host {
+    let work = pools.work;
+    let host = |backing, actors| Host {
+        slots: apart(pools, backing),
+        actors,
+        mmu_pages: None,
+    };
+    match workload {
+        WorkloadId::Huge if given.choice("backing") == "huge" => host(Backing::Huge, Vec::new()),
+        WorkloadId::Huge => host(Backing::Small, Vec::new()),
+        WorkloadId::Reclaim => host(Backing::Small, vec![reclaim(halves(work), OFTEN)]),
+        WorkloadId::Dirty => host(
+            Backing::Small,
+            vec![Actor::DirtyLog {
+                slot: WORK_SLOT,
+                clear: given.flag("clear"),
+                toggle: given.flag("toggle"),
+                every: OFTEN,
+            }],
+        ),
+        WorkloadId::Memslot => host(Backing::Small, vec![memslots(pools, OFTEN)]),
+        WorkloadId::Mixed => host(Backing::Small, mixed(given, pools)),
+        _ => Host {
+            slots: vec![Slot {
+                id: FIRST_SLOT,
+                gpa: Gpa(0),
+                bytes: pools.memory_bytes(),
+                backing: Backing::Small,
+            }],
+            actors: Vec::new(),
+            mmu_pages: (workload == WorkloadId::Recycle).then(|| given.count("mmu_pages")),
+        },
+    }
+}
+
+/// The work frames in a memslot of their own.
+fn apart(pools: &Pools, backing: Backing) -> Vec<Slot> {
+    let work = pools.work;
+    vec![
+        Slot {
+            id: FIRST_SLOT,
+            gpa: Gpa(0),
+            bytes: work.start.0,
+            backing: Backing::Small,
+        },
+        Slot {
+            id: WORK_SLOT,
+            gpa: work.start,
+            bytes: work.frames * PAGE_BYTES,
+            backing,
+        },
+    ]
+}
+
+fn halves(range: FrameRange) -> [FrameRange; 2] {
+    let frames = range.frames / 2;
+    let start = range.start.add_frames(frames);
+    [
+        FrameRange { frames, ..range },
+        FrameRange {
+            start,
+            frames: range.frames - frames,
+        },
+    ]
+}
+
+fn reclaim([discard, disturb]: [FrameRange; 2], every: Duration) -> Actor {
+    Actor::Reclaim {
+        discard,
+        disturb,
+        chunk_frames: discard.frames.max(disturb.frames).div_ceil(CHUNKS),
+        every,
+    }
+}
+
+/// The work frames' slot, and right behind all memory the place that it is moved to.
+fn memslots(pools: &Pools, every: Duration) -> Actor {
+    Actor::Memslots {
+        slot: WORK_SLOT,
+        window: Gpa(pools.memory_bytes().next_multiple_of(WORK_POOL_ALIGN)),
+        every,
+    }
+}
+
+/// No two actors may change one slot: logged is what the guest's own tables are in.
+fn mixed(given: Given<'_>, pools: &Pools) -> Vec<Actor> {
+    let shares = Shares {
+        start: pools.work.start,
+        cpus: given.count("vcpus"),
+    };
+    vec![
+        reclaim([shares.all_vanishing(), shares.lasting()], SELDOM),
+        Actor::DirtyLog {
+            slot: FIRST_SLOT,
+            clear: given.seed("seed").is_multiple_of(2),
+            toggle: true,
+            every: SELDOM,
+        },
+        memslots(pools, SELDOM),
+    ]
+}
