@@ -12,19 +12,15 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ("class_guest", "loads-lab", &["--class", "guest"]),
     ("class_shadow_missing", "loads", &["--class", "shadow"]),
     (
-        "class_shadow_weak",
+        "class_shadow_reread",
         "loads",
         &["--class", "shadow", "--nth", "60"],
     ),
+    ("class_shadow_weak", "boot-lab", &["--fault", "270"]),
     (
         "class_write_protected",
         "boot-lab",
         &["--class", "write_protected", "--nth", "3"],
-    ),
-    (
-        "class_write_protected_leaf",
-        "loads-lab",
-        &["--class", "write_protected"],
     ),
     ("class_unsync", "boot-lab", &["--class", "unsync"]),
     ("class_mmio_first", "boot-lab", &["--class", "mmio"]),

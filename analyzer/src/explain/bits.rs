@@ -28,10 +28,16 @@ pub(super) fn changed(old: Spte, new: Spte, level: Level) -> Vec<String> {
     let mut words = Vec::new();
     match (old.is_shadow_present(), new.is_shadow_present()) {
         (false, false) if old == new => words.push("nothing changed".to_owned()),
-        (false, false) => words.push(format!(
-            "it was no mapping, and is none: {}",
-            meaning(new, level)
-        )),
+        (false, false) => words.push(match new.is_empty() {
+            true => format!(
+                "it was {}; it is empty now, and no mapping before or after",
+                absent(old)
+            ),
+            false => format!(
+                "it was {}; it is a marker for MMIO now, which is no mapping",
+                absent(old)
+            ),
+        }),
         (false, true) => words.push(format!(
             "it was {}; it {}",
             absent(old),

@@ -174,17 +174,20 @@ fn which(out: &mut String, of: &Change) {
     }
     if let Some(entry) = &of.guest {
         guest(out, entry, row.time_ns);
-        if matches!(row.cause, Cause::Sync | Cause::Invlpg) {
-            match &of.guest_later {
-                Some((gpte, by)) => out.push_str(&format!(
-                    "      stores to an unsync table are not seen; later there stood\n      {}\n      read by {}\n",
-                    bits::guest(*gpte),
-                    fault(by)
-                )),
-                None => out.push_str(
-                    "      stores to an unsync table are not seen, and no later walk read it\n",
-                ),
-            }
+        let is_unseen = matches!(row.cause, Cause::Sync | Cause::Invlpg);
+        if is_unseen {
+            out.push_str("      (stores to an unsync table are not seen)\n");
+        }
+        if let Some((gpte, by)) = of
+            .guest_later
+            .as_ref()
+            .filter(|_| is_unseen || entry.known.is_none())
+        {
+            out.push_str(&format!(
+                "      later there stood {}\n      read by {}\n",
+                bits::guest(*gpte),
+                fault(by)
+            ));
         }
     }
 }

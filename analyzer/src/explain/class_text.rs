@@ -1,6 +1,6 @@
 //! What each class of fault is, in the kernel's words, with what this one shows of it.
 
-use events::{Class, Gpa, PageEvent, Spte};
+use events::{Cause, Class, Gpa, PageEvent, Spte};
 
 use super::{
     Explanation, PageChange, Unsynced,
@@ -51,6 +51,11 @@ fn guest(of: &Explanation) -> String {
 fn shadow(of: &Explanation) -> String {
     let Some(before) = of.before.filter(|before| before.is_shadow_present()) else {
         return match (&of.emptied, of.fault.created) {
+            (Some(row), _) if row.cause == Cause::Reread => format!(
+                "the shadow entry was missing: it had gone when it was read again (seq {}), as after a fault \
+                 that KVM gave up, or an act of the host's",
+                count(row.seq.0)
+            ),
             (Some(row), _) => format!(
                 "the shadow entry was missing: {} had emptied it ({})",
                 row.cause.name(),

@@ -1,6 +1,6 @@
 //! The five steps as text for 100 columns.
 
-use events::{Class, ERROR_PFN_MASK, NO_SLOT_PFN, PageEvent};
+use events::{Cause, Class, ERROR_PFN_MASK, NO_SLOT_PFN, PageEvent};
 
 use super::{Explanation, Followed, Store, change_text::phase, class_text};
 use crate::faults::FaultStep;
@@ -297,7 +297,7 @@ fn written(out: &mut String, of: &Explanation) {
         }
         _ => out.push_str(&format!("   {}\n", unwritten(row.class))),
     }
-    if let Some(emptied) = &of.emptied {
+    if let Some(emptied) = of.emptied.as_ref().filter(|row| row.cause != Cause::Reread) {
         let before = emptied.old.map(|old| format!(" of {:#x}", old.0));
         out.push_str(&format!(
             "   before, it was emptied{} by {}, {} earlier (seq {})\n",
