@@ -333,6 +333,12 @@ pub const PLAN: &[Step] = &[
         "such changes have the cause `other`",
     ),
     optional(
+        "kvm_unmap_hva_range",
+        &[&[tracepoint("kvm_unmap_hva_range", &["start", "end"])]],
+        "the host's copy-on-write on a vCPU's thread, where functions cannot be hooked",
+        "what it takes from the tables is seen in keyframes only",
+    ),
+    optional(
         "kvm_mmu_slot_remove_write_access",
         &[&during(
             "kvm_mmu_slot_remove_write_access",

@@ -67,14 +67,16 @@ fn done(mailbox: &Mailbox) -> Result<(), VmmError> {
     let &[pages, first_bad_page, found, expected, bad_pages, _] = &mailbox.numbers;
     match code {
         ResultCode::Ok => Ok(()),
-        ResultCode::WrongValue | ResultCode::NotZero => Err(VmmError::WrongResult {
-            code,
-            first_bad_page,
-            found,
-            expected,
-            bad_pages,
-            pages,
-        }),
+        ResultCode::WrongValue | ResultCode::NotZero | ResultCode::WrongRefusals => {
+            Err(VmmError::WrongResult {
+                code,
+                first_bad_page,
+                found,
+                expected,
+                bad_pages,
+                pages,
+            })
+        }
         ResultCode::WrongAccess => Err(VmmError::WrongAccess {
             page: first_bad_page,
             found: access(found),

@@ -54,8 +54,12 @@ pub struct Vcpu {
     pub syncing: u8,
     /// The guest stores to a shadowed table: see [`Store`]. One of the constants of that type.
     pub storing: u8,
+    /// The host takes a page away on this thread: how many of `unmapping` are meant.
+    pub unmaps: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
+    /// Kernel addresses of the entries of that page, until the vCPU's next event.
+    pub unmapping: [u64; SHADOWS],
     /// The store, while `storing` is not 0.
     pub store: Store,
     /// The memslot of the latest fault: first frame, frames, and where it starts in its process.
@@ -85,7 +89,7 @@ impl Vcpu {
     pub const MAPPED: u8 = 4;
 }
 
-/// Shadow pages of one guest table that are looked at (they differ in their roles).
+/// Shadow pages of one guest table, and entries of one page, that are looked at.
 pub const SHADOWS: usize = 4;
 
 /// A store of the guest's to a shadowed table, emulated, from the walk that gives its address until
@@ -110,4 +114,5 @@ impl Store {
     pub const TOLD: u8 = 2;
 }
 
-const _: () = assert!(size_of::<Vcpu>() == 96 + size_of::<Store>() + size_of::<Fault>());
+const _: () =
+    assert!(size_of::<Vcpu>() == 96 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());

@@ -20,6 +20,7 @@ use events::{
 use crate::{
     causes,
     entries::{self, Change},
+    host,
     kernel::{Window, config, now, offset, physical, read},
     pages,
     ring::{lose, next_seq, place, submit},
@@ -58,7 +59,8 @@ const READING: u32 = 1;
 const READ: u32 = 2;
 /// The emulator's, for a store: only told apart where functions cannot be hooked.
 const STORE: u32 = 3;
-/// The same, and the store goes to a shadowed table.
+/// It goes to a shadowed table, or the host took a page away meanwhile: the walk after it looks what
+/// became of the entries.
 const TABLE: u32 = 4;
 
 #[inline(always)]
@@ -67,6 +69,12 @@ fn set_walk(whose: u32) {
         // SAFETY: this CPU's own value, and a hint: the vCPU's step is asked too.
         unsafe { (*walk).whose = whose };
     }
+}
+
+/// Something is to be brought to an end at the next walk of any kind on this CPU.
+#[inline(always)]
+pub fn look_again() {
+    set_walk(TABLE);
 }
 
 /// The emulator's walk of `address`.
@@ -107,6 +115,7 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
         && let Some(vcpu) = vcpus::current()
     {
         writes::finish(vcpu);
+        host::finish(vcpu);
     }
     if error_code & wanted != wanted {
         set_emulators(ctx.arg(0), error_code);
@@ -122,6 +131,7 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
 #[inline(always)]
 fn before(vcpu: &mut Vcpu) {
     writes::finish(vcpu);
+    host::finish(vcpu);
     unsync::compare(vcpu, Cause::Invlpg);
 }
 

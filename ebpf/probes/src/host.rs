@@ -7,10 +7,13 @@ use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::{ABSENT, Cause, Gfn, Host, HostEvent, NO_VCPU, Probe, RecordKind, VcpuId, VmId};
+use events::{
+    ABSENT, Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, RecordKind, SHADOWS, Vcpu, VcpuId,
+    VmId,
+};
 
 use crate::{
-    causes, entries,
+    causes, entries, faults,
     kernel::{now, offset, read},
     memslots,
     ring::{lose, reserve, submit},
@@ -139,6 +142,66 @@ pub fn flush_slot_begins(ctx: ProbeContext) -> u32 {
     0
 }
 
+// TP_PROTO(unsigned long start, unsigned long end), from an mmu-notifier, before mmu_lock. On a vCPU's
+// own thread it is the host's copy-on-write of a page that the vCPU, or KVM in its name, stores to.
+#[raw_tracepoint]
+pub fn kvm_unmap_hva_range(ctx: RawTracePointContext) {
+    if entries::is_told() {
+        return;
+    }
+    let Some(vcpu) = vcpus::current() else { return };
+    finish(vcpu);
+    let hva = Hva(ctx.arg(0));
+    let Some(place) = memslots::search(vcpu.vm, |place| place.gfn_of(hva).is_some()) else {
+        return;
+    };
+    let (Some(gfn), Some(heads)) = (
+        place.gfn_of(hva),
+        read::<u64>(place.slot, offset!(slot_rmap)),
+    ) else {
+        return;
+    };
+    let Some(value) = read::<u64>(heads + 8 * (gfn.0 - place.base.0), 0) else {
+        lose(Probe::Read);
+        return;
+    };
+    if value & !MARKS == 0 {
+        return;
+    }
+    if value & MANY == 0 {
+        vcpu.unmapping[0] = value & !MARKS;
+        vcpu.unmaps = 1;
+    } else {
+        let desc = value & !MARKS;
+        let Some(count) = read::<u32>(desc, offset!(desc_count)) else {
+            lose(Probe::Read);
+            return;
+        };
+        for at in 0..SHADOWS {
+            let sptep = read::<u64>(desc + 8 * at as u64, offset!(desc_sptes));
+            vcpu.unmapping[at] = sptep.filter(|_| (at as u32) < count).unwrap_or(0);
+        }
+        vcpu.unmaps = SHADOWS as u8;
+    }
+    faults::look_again();
+}
+
+/// The page is gone by now: its entries are recorded as they are.
+#[inline(always)]
+pub fn finish(vcpu: &mut Vcpu) {
+    if vcpu.unmaps == 0 {
+        return;
+    }
+    vcpu.unmaps = 0;
+    for at in 0..SHADOWS {
+        let sptep = vcpu.unmapping[at];
+        vcpu.unmapping[at] = 0;
+        if sptep != 0 {
+            entries::record_as_it_is(vcpu.vm, vcpu.vcpu, Cause::HostUnmap, sptep, None);
+        }
+    }
+}
+
 /// Run by user space, which has done something to the memory of VM `arg(0)` whose vCPUs it has stopped:
 /// the event `arg(1)` in memslot `arg(2)`, from frame `arg(3)` on `arg(4)` frames. For kernels where
 /// functions cannot be hooked: the leaf entries that there are now are recorded one by one.
@@ -156,8 +219,7 @@ pub fn acted(ctx: RawTracePointContext) {
     record(vm, NO_VCPU, ctx.arg::<u64>(1) as u8, &range);
     record(vm, NO_VCPU, HostEvent::Reread as u8, &range);
     let heads = match memslots::by_id(vm, range.slot) {
-        Some(slot) => Heads::of(slot, vm, range.gfn),
-        // The memslot is gone, and all its entries are.
+        Some(slot) => Heads::of(slot, vm, &range),
         None => Some(Heads::NONE),
     };
     match heads {
@@ -188,8 +250,16 @@ impl Heads {
         vm: 0,
     };
 
+    /// Of frames that are outside of the memslot there are none: it is gone from there, and all its
+    /// entries are.
     #[inline(always)]
-    fn of(slot: u64, vm: VmId, gfn: u64) -> Option<Self> {
+    fn of(slot: u64, vm: VmId, range: &Range) -> Option<Self> {
+        let base: u64 = read(slot, offset!(slot_base_gfn))?;
+        let pages: u64 = read(slot, offset!(slot_npages))?;
+        let within = range.gfn.wrapping_sub(base);
+        if within >= pages || range.pages > pages - within {
+            return Some(Self::NONE);
+        }
         if offset!(slot_rmap) == ABSENT
             || offset!(desc_more) == ABSENT
             || offset!(desc_sptes) == ABSENT
@@ -199,8 +269,8 @@ impl Heads {
         }
         Some(Self {
             base: read(slot, offset!(slot_rmap))?,
-            slot_gfn: read(slot, offset!(slot_base_gfn))?,
-            gfn,
+            slot_gfn: base,
+            gfn: range.gfn,
             vm: vm.0.into(),
         })
     }

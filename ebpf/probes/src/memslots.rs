@@ -74,6 +74,62 @@ pub fn by_id(vm: VmId, id: u16) -> Option<u64> {
     None
 }
 
+/// Where a memslot is.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// `struct kvm_memory_slot`.
+    pub slot: u64,
+    /// First frame.
+    pub base: Gfn,
+    /// Frames.
+    pub pages: u64,
+    /// Where it starts in its process.
+    pub hva: Hva,
+}
+
+impl Place {
+    #[inline(always)]
+    fn of(slot: u64) -> Option<Self> {
+        Some(Self {
+            slot,
+            base: Gfn(read(slot, offset!(slot_base_gfn))?),
+            pages: read(slot, offset!(slot_npages))?,
+            hva: Hva(read(slot, offset!(slot_userspace_addr))?),
+        })
+    }
+
+    /// Where `gfn` is in the process, if it is in this memslot.
+    #[inline(always)]
+    pub fn hva_of(&self, gfn: Gfn) -> Option<Hva> {
+        let within = gfn.0.wrapping_sub(self.base.0);
+        (within < self.pages).then(|| Hva(self.hva.0 + (within << 12)))
+    }
+
+    /// The frame at `hva`, if it is in this memslot.
+    #[inline(always)]
+    pub fn gfn_of(&self, hva: Hva) -> Option<Gfn> {
+        let within = hva.0.wrapping_sub(self.hva.0) >> 12;
+        (within < self.pages).then(|| Gfn(self.base.0 + within))
+    }
+}
+
+/// Memslots that are looked through for one that holds an address: the first ones by number. What is
+/// in others is seen in keyframes.
+const SEARCHED: u16 = 8;
+
+/// The memslot that `holds` something.
+#[inline(always)]
+pub fn search(vm: VmId, holds: impl Fn(&Place) -> bool) -> Option<Place> {
+    for id in 0..SEARCHED {
+        if let Some(place) = by_id(vm, id).and_then(Place::of)
+            && holds(&place)
+        {
+            return Some(place);
+        }
+    }
+    None
+}
+
 #[inline(always)]
 fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
     let (mut node, within) = chain(vm, bucket)?;

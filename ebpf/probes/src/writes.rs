@@ -1,12 +1,12 @@
 //! Stores of the guest's that KVM emulated, those to shadowed page tables among them.
 
 use aya_ebpf::{helpers::bpf_probe_read_user, macros::kprobe, programs::ProbeContext};
-use events::{Cause, Gpa, Probe, RecordKind, SHADOWS, Spte, Store, Vcpu, Write};
+use events::{Cause, Gfn, Gpa, Hva, Probe, RecordKind, SHADOWS, Spte, Store, Vcpu, Write};
 
 use crate::{
     causes, entries,
     kernel::{now, read},
-    pages,
+    memslots, pages,
     ring::{lose, reserve, submit},
     vcpus,
 };
@@ -82,17 +82,29 @@ pub fn tell(vcpu: &mut Vcpu) {
     }
     vcpu.storing = Store::TOLD;
     let gpa = vcpu.store.gpa;
-    let within = gpa.gfn().0.wrapping_sub(vcpu.slot_base.0);
-    if within >= vcpu.slot_pages {
-        // In another memslot than the latest fault: where it is in the process is not known.
+    let Some(hva) = hva_of(vcpu, gpa.gfn()) else {
         return;
-    }
-    let hva = vcpu.slot_hva.0 + (within << 12) + (gpa.0 & 0xfff);
+    };
+    let hva = hva.0 + (gpa.0 & 0xfff);
     // SAFETY: the helper checks the address. The vCPU's thread runs, so this is its VM's memory.
     match unsafe { bpf_probe_read_user(hva as *const u64) } {
         Ok(value) => record(vcpu, gpa, value, 8),
         Err(_) => lose(Probe::Read),
     }
+}
+
+/// By the memslot of the latest fault, or by another one.
+#[inline(always)]
+fn hva_of(vcpu: &mut Vcpu, gfn: Gfn) -> Option<Hva> {
+    let within = gfn.0.wrapping_sub(vcpu.slot_base.0);
+    if within < vcpu.slot_pages {
+        return Some(Hva(vcpu.slot_hva.0 + (within << 12)));
+    }
+    let place = memslots::search(vcpu.vm, |place| place.hva_of(gfn).is_some())?;
+    vcpu.slot_base = place.base;
+    vcpu.slot_pages = place.pages;
+    vcpu.slot_hva = place.hva;
+    place.hva_of(gfn)
 }
 
 /// The store is over: records it, and what it did to the shadow pages of the table.

@@ -24,6 +24,9 @@ numbered! {
         /// `numbers` as in `WrongValue`; a "value" is the page fault's error code with bit 63
         /// set, or 0 where the access went through.
         WrongAccess = 5 => "wrong access",
+        /// The guest's #PF handler was called more often, or less, than the tables say.
+        /// `numbers` as in `WrongValue`; a "value" is a number of refused accesses.
+        WrongRefusals = 6 => "number of refused accesses",
     }
 }
 

@@ -5,8 +5,11 @@
 //! about it is then up to CPL3. Each access is one `mov` of eight bytes, which a host that
 //! has no memory there can emulate.
 
-use abi::Gva;
+use abi::{Gva, MAX_VCPUS};
 use core::arch::global_asm;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cpu;
 
 /// A page fault of the guest's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +68,23 @@ global_asm!(
     "add rsp, 8",
     "ret",
 );
+
+/// How many accesses of each CPU the #PF handler has led CPL3 on behind.
+static REFUSALS: [AtomicU64; MAX_VCPUS as usize] =
+    [const { AtomicU64::new(0) }; MAX_VCPUS as usize];
+
+/// Counts a refusal on this CPU. In the #PF handler.
+#[inline(always)]
+pub fn count_refusal() {
+    let refusals = &REFUSALS[usize::from(cpu::number())];
+    // Nobody else stores here.
+    refusals.store(refusals.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+}
+
+/// Refusals on this CPU so far.
+pub fn refusals() -> u64 {
+    REFUSALS[usize::from(cpu::number())].load(Ordering::Relaxed)
+}
 
 /// Where to go on after a page fault at `rip`, if it is a load's or a store's of this module.
 #[inline(always)]

@@ -53,6 +53,11 @@ impl Check {
         );
     }
 
+    /// The #PF handler has refused as many accesses as should be.
+    pub fn refusals(&mut self, found: u64, expected: u64) {
+        self.compare(ResultCode::WrongRefusals, 0, found, expected);
+    }
+
     fn compare(&mut self, code: ResultCode, page: u64, found: u64, expected: u64) {
         self.pages += 1;
         if found == expected {

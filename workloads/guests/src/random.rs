@@ -24,7 +24,7 @@ impl Random {
 
     /// A number below `end`, which is below 2^32 and not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        (self.next() >> 31) * end >> 32
+        ((self.next() >> 31) * end) >> 32
     }
 
     /// True once in `times`.

@@ -117,6 +117,7 @@ fn protect(ground: Ground, info: &BootInfo, check: &mut Check) {
     for page in 0..protect.pages() {
         protect.use_page(page, check);
     }
+    check.refusals(access::refusals(), protect.refused());
 }
 
 fn huge(ground: Ground, info: &BootInfo, check: &mut Check) {

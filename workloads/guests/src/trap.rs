@@ -61,6 +61,7 @@ fn refuse(frame: &mut Frame, address: u64) -> bool {
         return false;
     }
     frame.rdx = REFUSED | frame.error_code;
+    access::count_refusal();
     true
 }
 

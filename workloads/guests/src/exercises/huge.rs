@@ -49,11 +49,6 @@ impl Huge {
         exercise
     }
 
-    /// Regions there are.
-    pub fn regions(&self) -> u64 {
-        self.table.len() as u64
-    }
-
     fn level_2(&self, region: u64) -> Entry {
         self.ground.space.entry(self.base(region), 2)
     }

@@ -46,7 +46,7 @@ impl Unsync {
     /// Maps the pages. The ground's base is a multiple of 2 MiB, and it has two frames a page.
     pub fn new(ground: Ground, tables: u64, pages_per_table: u64, seed: u64) -> Self {
         let pages = tables * pages_per_table;
-        let mut exercise = Self {
+        let exercise = Self {
             ground,
             pages_per_table,
             frame_of: arena::take(pages),
