@@ -294,7 +294,6 @@ impl VmReplay {
             | HostEvent::DirtyClear
             | HostEvent::DirtyStop
             | HostEvent::ZapRange
-            | HostEvent::DirtyStop
             | HostEvent::FlushSlot => {}
         }
     }
