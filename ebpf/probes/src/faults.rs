@@ -340,9 +340,12 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
     };
     let sptep = physical(place);
     unsync::note(place, spte);
-    // An entry that is already as wanted is not announced: then a neighbour comes first.
+    // An entry that is already as wanted, or a marker for MMIO, is not announced: then a neighbour comes
+    // first, which may even map the same frame.
     let within = events::Level(level).pages() - 1;
-    let wanted = (ctx.arg::<u64>(1) ^ vcpu.fault.gfn.0) & !within == 0;
+    let same_frame = (ctx.arg::<u64>(1) ^ vcpu.fault.gfn.0) & !within == 0;
+    let index = events::Level(level).index(vcpu.fault.gva);
+    let wanted = same_frame && index == Some((place >> 3) as u16 & 511);
     if vcpu.step == Vcpu::REQUESTED && wanted {
         // A direct page may have been linked since the request (guest huge, host small).
         entries::record_links(vcpu);
