@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// `collector lab` with the kernel under test.
-fn lab() -> Command {
+pub fn lab() -> Command {
     let mut command = collector();
     command.arg("lab");
     if let Some(kernel) = std::env::var_os("SHADOWSCOPE_LAB_KERNEL") {

@@ -3,6 +3,7 @@
 
 mod attach;
 mod cut;
+mod exact;
 mod foreign;
 mod host;
 mod lab;
