@@ -292,7 +292,6 @@ impl VmReplay {
             HostEvent::Unmap
             | HostEvent::DirtyStart
             | HostEvent::DirtyClear
-            | HostEvent::DirtyStop
             | HostEvent::ZapRange
             | HostEvent::DirtyStop
             | HostEvent::FlushSlot => {}
