@@ -3,7 +3,7 @@
 
 use std::{path::Path, process::Command};
 
-use analyzer::explain::{Selector, Told, find};
+use analyzer::explain::{Selector, Told, Zap, find};
 use events::{Cause, Class, Hpa, Seq, VmId};
 use trace::Trace;
 
@@ -62,7 +62,39 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ),
     ("cause_fault", "boot-lab", &["--cause", "fault"]),
     ("cause_mmio", "boot-lab", &["--cause", "mmio"]),
+    ("class_unsync_synced", "unsync", &["--class", "unsync"]),
+    (
+        "class_unsync_again",
+        "unsync",
+        &["--class", "unsync", "--nth", "2"],
+    ),
+    (
+        "class_write_protected_clears",
+        "flood-lab",
+        &["--fault", "93"],
+    ),
+    (
+        "class_write_protected_floods",
+        "flood-lab",
+        &["--fault", "95"],
+    ),
+    (
+        "cause_sync_drops",
+        "unsync",
+        &["--cause", "sync", "--nth", "3"],
+    ),
+    (
+        "cause_guest_write",
+        "flood-lab",
+        &["--cause", "guest_write"],
+    ),
+    ("seq_store_floods", "flood-lab", &["--seq", "191"]),
+    ("page_flooded", "flood-lab", &["--seq", "192"]),
+    ("page_unsync", "unsync", &["--seq", "67"]),
 ];
+
+/// Those that are told; every record of the small ones.
+const RECORDINGS: [&str; 5] = ["loads", "loads-lab", "boot-lab", "unsync", "flood-lab"];
 
 fn recording(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -100,7 +132,7 @@ fn each_class_and_each_cause_is_told() {
 
 #[test]
 fn every_class_and_cause_of_the_recordings_has_a_golden() {
-    for name in ["loads", "loads-lab", "boot-lab"] {
+    for name in RECORDINGS {
         let has = |word: &str| TOLD.iter().any(|(_, _, args)| args.contains(&word));
         for class in Class::ALL {
             let found = find(
@@ -129,7 +161,7 @@ fn every_class_and_cause_of_the_recordings_has_a_golden() {
 /// Each record by its number: it is told as what it is, and its numbers are in what is said.
 #[test]
 fn every_record_can_be_told() {
-    for name in ["loads", "loads-lab"] {
+    for name in RECORDINGS.into_iter().filter(|name| *name != "boot-lab") {
         let trace = open(name);
         let records: Vec<_> = trace
             .records()
@@ -249,6 +281,31 @@ fn a_pages_life_counts_its_records() {
         let unsync: u64 = lives.iter().map(|life| life.unsync_total).sum();
         assert_eq!(unsync, rows(|row| row.event.name() == "unsync"), "{spt}");
     }
+}
+
+/// A page that was zapped for write flooding says so, with the store that did it.
+#[test]
+fn write_flooding_is_known_by_its_third_store() {
+    let trace = open("flood-lab");
+    let mut flooded = 0;
+    for record in trace.records() {
+        let Ok(trace::Record::Page(row)) = record else {
+            continue;
+        };
+        if row.event.name() != "zapped" || row.level.0 < 2 {
+            continue;
+        }
+        let Told::Life(life) = told(&trace, Selector::Seq(row.seq)) else {
+            panic!("not a page");
+        };
+        let end = life.end.expect("an end");
+        assert!(
+            matches!(end.why, Zap::Store(seq, 3) if seq < row.seq),
+            "{end:?}"
+        );
+        flooded += 1;
+    }
+    assert!(flooded >= 2, "{flooded}");
 }
 
 #[test]

@@ -3,7 +3,11 @@
 use events::{Cause, Class, Gva, Level, PageEvent};
 use trace::{EntryRow, FaultRow, PageRow, Record};
 
-use super::{Explanation, Followed, PageChange, history::History, stores::Late};
+use super::{
+    Explanation, Followed, PageChange,
+    history::History,
+    stores::{Late, is_within},
+};
 
 /// Records read behind the fault to see what followed.
 pub(super) const LOOK_AHEAD: usize = 20_000;
@@ -101,7 +105,11 @@ impl Ahead {
                 page.is_over = true;
             }
         }
-        let is_own = self.at_fault && row.vcpu == Some(self.fault.vcpu);
+        // A fault without a leaf has its number from its end: what comes behind is not its doing.
+        let is_own = self.at_fault
+            && row.vcpu == Some(self.fault.vcpu)
+            && self.fault.sptep.is_some()
+            && is_within(row.time_ns, &self.fault);
         let zapped = &mut self.explanation.zapped_after;
         if is_own && row.event == PageEvent::Zapped && zapped.len() < MAX_ZAPPED {
             zapped.push(PageChange::new(row, self.stores));

@@ -70,6 +70,9 @@ fn past(words: &str) -> String {
     }
 }
 
+/// A test of an entry, and what it means that it holds now, or holds no more.
+type Bit = (fn(Spte) -> bool, &'static str, &'static str);
+
 fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
     if old == new {
         words.push("nothing changed".to_owned());
@@ -94,7 +97,7 @@ fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
             new.pfn().hpa()
         ));
     }
-    let bits: [(fn(Spte) -> bool, &str, &str); 7] = [
+    let bits: [Bit; 7] = [
         (
             Spte::is_writable,
             "W set: the guest may write",

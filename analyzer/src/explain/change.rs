@@ -310,10 +310,9 @@ impl Ahead {
         self.is_together &= row.vcpu != of.row.vcpu || row.cause == of.row.cause;
         let counts = self.is_together && row.vcpu == of.row.vcpu;
         of.together += u64::from(counts);
-        if let Some(period) = of.period.as_mut().filter(|_| counts) {
-            if row.sptep.table() == of.row.sptep.table() {
-                period.entry(row);
-            }
+        let is_same_table = row.sptep.table() == of.row.sptep.table();
+        if let Some(period) = of.period.as_mut().filter(|_| counts && is_same_table) {
+            period.entry(row);
         }
         if !self.has_ended && row.sptep == of.row.sptep {
             let by = Writer::of_entry(row);

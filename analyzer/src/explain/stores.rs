@@ -81,6 +81,7 @@ impl Store {
     fn is_of(&self, fault: &FaultRow) -> bool {
         self.vcpu == fault.vcpu
             && self.time >= fault.time_ns
+            && is_within(self.time, fault)
             && guest::gpa(fault).map(Gpa::gfn) == Some(self.gpa.gfn())
     }
 
@@ -101,6 +102,12 @@ impl Store {
             "bytes": self.bytes, "value": self.value, "before": self.before, "cleared": cleared,
         })
     }
+}
+
+/// Whether a moment is not behind a fault's end, where its emulation is seen to end.
+pub(super) fn is_within(time: TimeNs, fault: &FaultRow) -> bool {
+    let end = fault.time_ns.0.saturating_add(fault.total_ns.into());
+    fault.emulate_ns.is_none() || time.0 <= end
 }
 
 /// Shadow entries of one guest entry that are told: one for each role of its table.

@@ -293,7 +293,6 @@ impl VmReplay {
             | HostEvent::DirtyStart
             | HostEvent::DirtyClear
             | HostEvent::ZapRange
-            | HostEvent::DirtyStop
             | HostEvent::FlushSlot => {}
         }
     }
