@@ -292,6 +292,7 @@ impl VmReplay {
             HostEvent::Unmap
             | HostEvent::DirtyStart
             | HostEvent::DirtyClear
+            | HostEvent::DirtyStop
             | HostEvent::ZapRange
             | HostEvent::FlushSlot => {}
         }
