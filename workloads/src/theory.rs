@@ -146,9 +146,10 @@ mod tests {
     #[test]
     fn one_alias_too_many_drops_all() {
         // Page 1001 is the one: it faults again, with page 1000 beside it. The loads then fault
-        // once for each group of the first 1,000 pages; two entries are there already when
-        // the last group comes.
+        // once for each group of the first 1,000 pages, the last of which makes 1,002 entries
+        // and drops all; that group and the last two pages come again.
         let counts = alias(1002);
-        assert_eq!(counts.shadow_faults, 1002 + 1 + 125);
+        assert_eq!(counts.shadow_faults, 1003 + 125 + 2);
+        assert_eq!(counts.entries, 10);
     }
 }

@@ -9,6 +9,8 @@ mod host;
 mod lab;
 mod losses;
 mod observer;
+mod provoked;
 mod support;
+mod theory;
 mod usage;
 mod workloads;

@@ -1,0 +1,146 @@
+//! Faults, shadow pages and entries of the workloads whose numbers theory gives.
+
+use std::{collections::BTreeMap, collections::BTreeSet, path::Path};
+
+use serde_json::Value;
+use workloads::Counts;
+
+use crate::support::{analyze, folder, record};
+
+/// Index of the work range in a root: its PML4 slot.
+const WORK_SLOT: u64 = 1;
+
+fn plan(workload: &str, params: &[(&str, String)]) -> Counts {
+    let params: Vec<_> = params
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), value.clone()))
+        .collect();
+    let plan = workloads::find(workload).expect("a workload").plan(&params);
+    plan.expect("a plan").expected.expect("theory")
+}
+
+/// Shadow pages below the roots that translate the work range, and leaf entries in them, as
+/// the kernel's own tables have them at the end.
+fn shadow(trace: &Path) -> (u64, u64) {
+    const PRESENT: u64 = 1;
+    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+    let table = analyze("table", trace);
+    let number = |value: &Value| value.as_u64().expect("a number");
+    let pages: BTreeMap<u64, (u64, Vec<(u64, u64)>)> = table["pages"]
+        .as_array()
+        .expect("pages")
+        .iter()
+        .map(|page| {
+            let entries = page["entries"].as_array().expect("entries").iter();
+            let entries = entries.map(|entry| (number(&entry[0]), number(&entry[1])));
+            (
+                number(&page["spt"]),
+                (number(&page["level"]), entries.collect()),
+            )
+        })
+        .collect();
+    let mut below: Vec<u64> = pages
+        .values()
+        .filter(|(level, _)| *level == 4)
+        .flat_map(|(_, entries)| entries)
+        .filter(|(index, _)| *index == WORK_SLOT)
+        .map(|(_, entry)| entry & ADDRESS)
+        .collect();
+    let (mut seen, mut leaves) = (BTreeSet::new(), 0);
+    while let Some(spt) = below.pop() {
+        let (level, entries) = &pages[&spt];
+        if !seen.insert(spt) {
+            continue;
+        }
+        let present = entries.iter().filter(|(_, entry)| entry & PRESENT != 0);
+        if *level == 1 {
+            leaves += present.count() as u64;
+        } else {
+            below.extend(present.map(|(_, entry)| entry & ADDRESS));
+        }
+    }
+    (seen.len() as u64, leaves)
+}
+
+fn check(workload: &str, params: &[(&str, String)], faults: [u64; 3], tables: (u64, u64)) {
+    let what = format!("{workload} {params:?}");
+    let expected = plan(workload, params);
+    let Counts {
+        guest_faults,
+        shadow_faults,
+        retried_faults,
+        shadow_pages,
+        entries,
+    } = expected;
+    assert_eq!(
+        [guest_faults, shadow_faults, retried_faults],
+        faults,
+        "{what}"
+    );
+    assert_eq!((shadow_pages, entries), tables, "{what}");
+
+    let folder = folder();
+    let mut args = vec![workload.to_owned()];
+    for (name, value) in params {
+        args.extend(["-p".to_owned(), format!("{name}={value}")]);
+    }
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
+    let (trace, _) = record(&folder, &args);
+    let summary = analyze("summary", &trace);
+    let classes = &summary["vms"][0]["classes"];
+    let count = |class: &str| classes[class]["in_range"].as_u64().unwrap_or(0);
+    assert_eq!(["guest", "shadow", "retried"].map(count), faults, "{what}");
+    assert_eq!(shadow(&trace), tables, "{what}");
+}
+
+/// A PDPT, and a directory and page tables as far as the pages reach.
+fn tables(pages: u64) -> u64 {
+    1 + pages.div_ceil(512 * 512) + pages.div_ceil(512)
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_ranges_are_as_theory_says() {
+    for pages in [1, 513, 4096] {
+        let params = [("pages", pages.to_string())];
+        let after = (tables(pages), pages);
+        check("linear", &params, [0, pages, 0], after);
+        check("demand", &params, [pages, pages, 0], after);
+    }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_roots_that_come_back_cost_nothing() {
+    for (spaces, pages) in [(1, 1), (6, 16), (64, 40)] {
+        let mut params = vec![
+            ("spaces", spaces.to_string()),
+            ("pages", pages.to_string()),
+            ("rounds", 5.to_string()),
+        ];
+        // Each space has three tables of its own; each page is faulted in once in each.
+        let own = spaces * pages;
+        check("switch", &params, [0, own, 0], (3 * spaces, own));
+        // All have the same three.
+        params.push(("shared", true.to_string()));
+        check("switch", &params, [0, pages, 0], (3, pages));
+    }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_aliases_past_the_limit_are_dropped_and_come_back() {
+    for (aliases, faults, entries) in [
+        (8, 8, 8),
+        // 1,001 entries are one more than KVM's limit, but only adding another finds that out.
+        (1001, 1001, 1001),
+        // Page 1001 drops all, and comes back with page 1000 beside it: 1,003 faults. Each load
+        // brings back a group of 8: 125 faults for pages 0 to 999, the last of which makes 1,002
+        // entries and drops all once more. Pages 992 to 999 and 1000 to 1001 come again, a
+        // fault each.
+        (1002, 1003 + 125 + 2, 10),
+    ] {
+        let params = [("aliases", aliases.to_string())];
+        check("alias", &params, [0, faults, 0], (tables(aliases), entries));
+    }
+}
