@@ -41,7 +41,7 @@ pub(crate) use records::blank_fault;
 
 use std::collections::BTreeMap;
 
-use events::{RoleLayout, VmId};
+use events::{RoleLayout, VcpuId, VmId};
 use trace::Record;
 
 pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
@@ -92,6 +92,15 @@ impl Replay {
             .entry(record.vm())
             .or_insert_with(|| VmReplay::new(options))
             .apply(record);
+    }
+
+    /// Takes it as known on which root each vCPU of a VM runs.
+    pub fn resume(&mut self, vm: VmId, roots: &BTreeMap<VcpuId, CurrentRoot>) {
+        let options = self.options;
+        let replay = self.vms.entry(vm);
+        replay
+            .or_insert_with(|| VmReplay::new(options))
+            .resume(roots);
     }
 
     /// One VM, if a record named it.

@@ -93,6 +93,10 @@ impl VmReplay {
         self.used.map(|used| used.seq)
     }
 
+    pub(crate) fn resume(&mut self, roots: &BTreeMap<VcpuId, CurrentRoot>) {
+        self.roots.extend(roots);
+    }
+
     pub(crate) fn apply(&mut self, record: &Record) {
         match record {
             Record::Fault(row) => self.fault(row),

@@ -7,11 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use events::{Seq, VmId};
+use events::{Seq, VcpuId, VmId};
 use polars::prelude::{DataFrame, PolarsResult};
 use trace::{FaultRow, KeyframeRow, MarkRow, Part, RootRow, Row, Segment, Trace, TraceError};
 
-use super::{Moment, SnapshotError};
+use super::{Moment, SnapshotError, users::users};
+use crate::replay::CurrentRoot;
 
 /// Name of a keyframe's row in `marks`.
 const KEYFRAME: &str = "keyframe";
@@ -27,8 +28,8 @@ pub(super) struct Begin {
     pub part: Part,
     /// The mark that ends the keyframe: before it nothing is known.
     pub mark: Seq,
-    /// What was told of roots before.
-    pub roots: Vec<RootRow>,
+    /// Each vCPU's root before.
+    pub roots: BTreeMap<VcpuId, CurrentRoot>,
     /// Faults of the VM before.
     pub faults: u64,
 }
@@ -91,7 +92,6 @@ pub(super) fn begins(
         if left_out.any(|segment| segment.time_ns[1] > bound.time) {
             continue;
         }
-        let before = roots.iter().filter(|(stretch, _)| *stretch < from);
         begins.push(Begin {
             part: Part {
                 from,
@@ -99,7 +99,7 @@ pub(super) fn begins(
                 tables_of: Some(vm),
             },
             mark: mark.seq,
-            roots: before.map(|(_, row)| row.clone()).collect(),
+            roots: users(trace, vm, &roots, from)?,
             faults: match counts {
                 true => faults_before(trace, vm, from)?,
                 false => 0,
@@ -152,7 +152,7 @@ fn bound(
 }
 
 /// Segments of a kind by their stretch.
-fn in_order<R: Row>(trace: &Trace) -> Vec<&Segment> {
+pub(super) fn in_order<R: Row>(trace: &Trace) -> Vec<&Segment> {
     let mut segments: Vec<_> = trace.of_kind(R::KIND).collect();
     segments.sort_by_key(|segment| segment.segment);
     segments
@@ -297,7 +297,7 @@ fn fault_numbers(trace: &Trace, vm: VmId, segment: &Segment) -> Result<Vec<u64>,
 }
 
 /// A column is not what the schema says.
-fn strange(
+pub(super) fn strange(
     trace: &Trace,
     segment: &Segment,
 ) -> impl FnOnce(polars::prelude::PolarsError) -> TraceError {

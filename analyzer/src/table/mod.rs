@@ -8,6 +8,7 @@ mod moment;
 mod ranges;
 mod reading;
 mod tree;
+mod users;
 
 use events::{Hpa, Seq, TimeNs};
 use trace::TraceError;

@@ -183,8 +183,9 @@ impl Now {
             ..replay_options(trace)
         };
         let mut replay = Replay::new(options);
-        let roots = begin.iter().flat_map(|begin| &begin.roots);
-        roots.for_each(|row| replay.apply(&Record::Root(row.clone())));
+        if let Some(begin) = &begin {
+            replay.resume(vm, &begin.roots);
+        }
         Self {
             vm,
             replay,
