@@ -1,10 +1,13 @@
 //! Says what a trace of KVM's shadow MMU holds.
 
+mod heap;
+
 use std::process::ExitCode;
 
 use analyzer::cli;
 
 fn main() -> ExitCode {
+    heap::keep_memory();
     let command = match cli::parse() {
         Ok(command) => command,
         Err(code) => return code,

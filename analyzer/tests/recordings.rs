@@ -67,6 +67,32 @@ fn an_address_is_translated_before_and_after_its_fault() {
 }
 
 #[test]
+fn tables_are_shown_as_tree_and_ranges() {
+    let mut text = say(&["table", "--at", "fault:700"], "lab");
+    text += &say(&["table", "--at", "0.3s", "--as", "ranges"], "lab");
+    text += &say(
+        &["table", "--seq", "1000", "--gva", "0x8000001000"],
+        "keyframes",
+    );
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn what_changed_between_two_moments_has_causes() {
+    let text = say(&["table", "--diff", "phase:touch", "end"], "lab");
+    insta::assert_snapshot!(text.lines().take(30).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn a_timeline_shows_faults_levels_and_causes() {
+    let mut text = String::new();
+    for show in ["faults", "levels", "causes"] {
+        text += &say(&["timeline", "--lines", "8", "--show", show], "lab");
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
 fn a_report_is_made() {
     let folder = tempfile::tempdir().expect("a folder");
     let page = folder.path().join("report.html");

@@ -183,10 +183,10 @@ pub(super) const RULES: &[Rule] = &[
     },
     Rule {
         counter: "mmu_unsync",
-        kept: Kept::Vm,
+        kept: Kept::Gauge,
         relation: Relation::Equal,
-        trace: |of| Ok(of.page(PageEvent::Unsync) - of.page(PageEvent::Sync)),
-        counts: "pages unsync now: made unsync minus synced (kvm_unsync_page, kvm_unlink_unsync_page)",
+        trace: |of| Ok(signed(of.totals()?.unsync)),
+        counts: "pages unsync at the end: made unsync and neither synced nor zapped since (kvm_unsync_page, kvm_unlink_unsync_page)",
     },
     Rule {
         counter: "mmu_shadow_pages",

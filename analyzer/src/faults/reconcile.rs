@@ -155,7 +155,8 @@ fn value(name: &str, kept: Kept, before: &Counters, after: &Counters) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use events::{Class, PageEvent, RoleLayout, VmId};
+    use events::{Class, Gfn, Hpa, Level, PageEvent, Role, RoleLayout, Seq, TimeNs, VmId};
+    use trace::{PageRow, Record};
 
     use super::*;
     use crate::replay::{Replay, ReplayOptions, blank_fault};
@@ -189,7 +190,20 @@ mod tests {
             from_birth: true,
             told: true,
         });
-        replay.apply(&trace::Record::Fault(blank_fault(events::Seq(0))));
+        replay.apply(&Record::Fault(blank_fault(Seq(0))));
+        // Three leaf tables go unsync; one is zapped by a thread of the host's, of whose doing with
+        // unsync pages there is no record but that.
+        for (spt, event) in [
+            (0x1000, PageEvent::Born),
+            (0x2000, PageEvent::Born),
+            (0x3000, PageEvent::Born),
+            (0x1000, PageEvent::Unsync),
+            (0x2000, PageEvent::Unsync),
+            (0x3000, PageEvent::Unsync),
+            (0x2000, PageEvent::Zapped),
+        ] {
+            replay.apply(&page(Hpa(spt), event));
+        }
         let seen = ProbeState {
             name: TRACK_WRITE.to_owned(),
             attached: true,
@@ -201,6 +215,22 @@ mod tests {
         assert_eq!(line.counter, counter);
         assert!(lines.next().is_none());
         line
+    }
+
+    fn page(spt: Hpa, event: PageEvent) -> Record {
+        Record::Page(PageRow {
+            seq: Seq(1),
+            time_ns: TimeNs(1),
+            vm: VmId(0),
+            vcpu: None,
+            event,
+            spt,
+            gfn: Gfn(spt.0 >> 12),
+            role: Role(1),
+            level: Level(1),
+            direct: 0,
+            unsync: 0,
+        })
     }
 
     fn agrees(counts: &Counts, counter: &str, of_vcpu: bool, kvm: u64) -> bool {
@@ -223,6 +253,8 @@ mod tests {
         assert_eq!(seen("mmu_recycled", false), [t, t, t, t, t, t, f]);
         assert_eq!(seen("pages_4k", false), [f; 7], "no leaf at the end");
         assert_eq!(seen("tlb_flush", true), [t; 7], "not compared");
+        let unsync = seen("mmu_unsync", false);
+        assert_eq!(unsync, [t, f, f, f, f, f, f], "one of three was zapped");
     }
 
     #[test]

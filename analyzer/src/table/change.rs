@@ -90,13 +90,8 @@ pub(crate) fn text(before: &Snapshot, after: &Snapshot, between: &Between) -> St
         of.vm.tables().pages().filter(lost).count() as u64
     };
     out.push_str(&format!(
-        "{} changed{}; {} made, {} zapped\n",
+        "{} changed; {} made, {} zapped\n",
         plural(changes.len() as u64, "entry"),
-        if changes.is_empty() {
-            ""
-        } else {
-            ", by cause:"
-        },
         plural(gone(after, before), "page"),
         count(gone(before, after)),
     ));

@@ -4,8 +4,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::{
-    guest::Run, machine::Machine, programs::Programs, recorder::Recorder, replay::Replay,
-    spread::Spread, targets::Target,
+    guest::Run, machine::Machine, moments::Moments, programs::Programs, recorder::Recorder,
+    replay::Replay, spread::Spread, targets::Target,
 };
 
 #[derive(Debug, Serialize)]
@@ -30,6 +30,8 @@ pub struct Figures {
     pub recorder: Recorder,
     pub programs: Programs,
     pub replay: Replay,
+    /// Absent without an analyzer.
+    pub moments: Option<Moments>,
     pub targets: Vec<Target>,
 }
 

@@ -19,7 +19,7 @@ use crate::{
     tracefs::{Events, Instance},
 };
 
-const COLLECTOR: &str = env!("CARGO_BIN_EXE_collector");
+pub const COLLECTOR: &str = env!("CARGO_BIN_EXE_collector");
 
 /// Which guest to run.
 #[derive(Clone, Copy)]

@@ -4,6 +4,7 @@
 //! main      what is measured, and in which order     guest     one run of `linear`
 //! tracefs   a tracer to compare with                 programs  the kernel's measure of the probes
 //! recorder  its CPU time                             replay    the analyzer's speed
+//! moments   `table --at` in a long trace
 //! spread    medians and quartiles                    machine   where and when
 //! figures   everything that was measured             targets   what it should have been
 //! text      the same as a table
@@ -15,6 +16,7 @@
 mod figures;
 mod guest;
 mod machine;
+mod moments;
 mod programs;
 mod recorder;
 mod replay;
@@ -51,6 +53,9 @@ struct Args {
     /// Faults in the trace that the analyzer replays
     #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
     replay_pages: u64,
+    /// Pages of each of the four guests of the long trace that `table --at` is asked of
+    #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
+    table_pages: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -126,6 +131,8 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
     };
     let replay = replay::measure(&long)?;
 
+    let moments = moments::measure(args.table_pages, folder.path())?;
+
     let of = |way: Way| {
         rounds
             .iter()
@@ -160,6 +167,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         recorder,
         programs,
         replay,
+        moments,
         targets: Vec::new(),
     };
     Ok(targets::judge(figures))

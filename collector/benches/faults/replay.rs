@@ -80,6 +80,6 @@ pub fn measure(guest: &Guest<'_>) -> anyhow::Result<Replay> {
     })
 }
 
-fn beside_the_collector() -> PathBuf {
+pub fn beside_the_collector() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_collector")).with_file_name("analyzer")
 }

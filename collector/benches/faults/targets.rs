@@ -11,6 +11,9 @@ const BYTES: f64 = 40.0;
 /// Least records that a core replays in a second.
 const REPLAY: f64 = 5e6;
 
+/// Most that a shadow table at a moment of a long trace may take, s.
+const TABLE_S: f64 = 0.3;
+
 /// One of them.
 #[derive(Debug, Serialize)]
 pub struct Target {
@@ -70,6 +73,18 @@ pub fn judge(figures: Figures) -> Figures {
             reach: format!("at least {:.0} million", REPLAY / 1e6),
             measured: replay,
             met: fast,
+        },
+        Target {
+            what: "table at a moment of a long trace",
+            reach: format!("at most {TABLE_S} s"),
+            measured: figures.moments.as_ref().map_or_else(
+                || "not measured".to_owned(),
+                |moments| format!("{:.3} s", moments.seconds.median),
+            ),
+            met: figures
+                .moments
+                .as_ref()
+                .map(|moments| moments.seconds.median <= TABLE_S),
         },
     ];
     Figures { targets, ..figures }

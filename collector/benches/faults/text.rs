@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use crate::{
     figures::{Compared, Disk, Figures, Loss, Turns},
+    moments::Moments,
     programs::{Cost, Programs},
     recorder::Recorder,
     replay::Replay,
@@ -67,6 +68,14 @@ fn write(figures: &Figures, out: &mut String) -> fmt::Result {
     programs(&figures.programs, out)?;
     writeln!(out)?;
     replay(&figures.replay, out)?;
+    if let Some(Moments { records, seconds }) = &figures.moments {
+        let [min, max] = seconds.range;
+        writeln!(
+            out,
+            "analyzer table --at, {records} records: {:.3} s ({min:.3} .. {max:.3})",
+            seconds.median
+        )?;
+    }
     writeln!(out)?;
     targets(&figures.targets, out)
 }

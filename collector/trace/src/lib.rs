@@ -17,6 +17,7 @@ mod cell;
 mod error;
 mod kinds;
 mod meta;
+mod pages;
 mod reader;
 mod records;
 mod segments;

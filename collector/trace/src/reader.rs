@@ -17,6 +17,9 @@ const MAX_META: u64 = 64 << 20;
 /// Largest segment read: two million rows of every column, not compressed.
 const MAX_SEGMENT: u64 = 1 << 30;
 
+/// Rows from which on the columns of a segment are decoded on several threads.
+const PARALLEL: u64 = 1 << 16;
+
 /// An open trace.
 #[derive(Debug)]
 pub struct Trace {
@@ -249,8 +252,12 @@ fn decode<R: Row>(
     columns: Option<&[&str]>,
 ) -> Result<DataFrame, String> {
     let decoding = AssertUnwindSafe(|| {
-        let mut reader =
-            ParquetReader::new(Cursor::new(bytes)).read_parallel(ParallelStrategy::None);
+        // Small segments are not worth waking other threads up.
+        let strategy = match rows {
+            0..PARALLEL => ParallelStrategy::None,
+            _ => ParallelStrategy::Columns,
+        };
+        let mut reader = ParquetReader::new(Cursor::new(bytes)).read_parallel(strategy);
         let found = reader.num_rows()? as u64;
         polars_ensure!(found == rows, ComputeError: "{found} rows, written with {rows}");
         let schema = reader.schema()?;

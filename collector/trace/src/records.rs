@@ -5,8 +5,8 @@ use std::fmt;
 use events::{Gfn, Hpa, Level, Role, Seq, Spte, TimeNs, VmId};
 
 use crate::{
-    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Stretch,
-    TraceError, WriteRow, stream::Stream,
+    EntryRow, FaultRow, HostRow, LossRow, MarkRow, PageRow, RootRow, Stretch, TraceError, WriteRow,
+    stream::Stream,
 };
 
 /// Kinds of record, numbered in the order of [`Record`].
@@ -42,27 +42,27 @@ pub enum Record {
 /// One page of a keyframe with its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyframePage {
-    /// See [`KeyframeRow::seq`].
+    /// See [`crate::KeyframeRow::seq`].
     pub seq: Seq,
-    /// See [`KeyframeRow::time_ns`].
+    /// See [`crate::KeyframeRow::time_ns`].
     pub time: TimeNs,
-    /// See [`KeyframeRow::vm`].
+    /// See [`crate::KeyframeRow::vm`].
     pub vm: VmId,
-    /// See [`KeyframeRow::keyframe`].
+    /// See [`crate::KeyframeRow::keyframe`].
     pub keyframe: u32,
-    /// See [`KeyframeRow::spt`].
+    /// See [`crate::KeyframeRow::spt`].
     pub spt: Hpa,
-    /// See [`KeyframeRow::gfn`].
+    /// See [`crate::KeyframeRow::gfn`].
     pub gfn: Gfn,
-    /// See [`KeyframeRow::role`].
+    /// See [`crate::KeyframeRow::role`].
     pub role: Role,
-    /// See [`KeyframeRow::level`].
+    /// See [`crate::KeyframeRow::level`].
     pub level: Level,
     /// No guest table behind it.
     pub direct: bool,
     /// Unsync.
     pub unsync: bool,
-    /// See [`KeyframeRow::root_count`].
+    /// See [`crate::KeyframeRow::root_count`].
     pub root_count: u32,
     /// The entries that are not empty, by index.
     pub entries: Vec<(u16, Spte)>,
@@ -131,7 +131,7 @@ pub struct Records<'a> {
     pages: Stream<PageRow>,
     roots: Stream<RootRow>,
     marks: Stream<MarkRow>,
-    keyframes: Stream<KeyframeRow>,
+    keyframes: Stream<KeyframePage>,
     writes: Stream<WriteRow>,
     host: Stream<HostRow>,
     losses: Stream<LossRow>,
@@ -248,31 +248,16 @@ impl<'a> Records<'a> {
         })
     }
 
-    /// A keyframe's page: its own row, and those of its entries, which share its number.
+    /// A keyframe's page with all its parts, which share its number.
     fn page(&mut self) -> Result<Option<KeyframePage>, TraceError> {
-        let Some(row) = self.keyframes.next() else {
+        let Some(mut page) = self.keyframes.next() else {
             return Ok(None);
         };
-        let mut page = KeyframePage {
-            seq: row.seq,
-            time: row.time_ns,
-            vm: row.vm,
-            keyframe: row.keyframe,
-            spt: row.spt,
-            gfn: row.gfn,
-            role: row.role,
-            level: row.level,
-            direct: row.direct != 0,
-            unsync: row.unsync != 0,
-            root_count: row.root_count,
-            entries: row.index.zip(row.spte).into_iter().collect(),
-            gfns: row.index.zip(row.leaf_gfn).into_iter().collect(),
-        };
         while self.keyframes.peek()? == Some(page.seq)
-            && let Some(row) = self.keyframes.next()
+            && let Some(part) = self.keyframes.next()
         {
-            page.entries.extend(row.index.zip(row.spte));
-            page.gfns.extend(row.index.zip(row.leaf_gfn));
+            page.entries.extend(part.entries);
+            page.gfns.extend(part.gfns);
         }
         Ok(Some(page))
     }

@@ -8,10 +8,42 @@ use std::path::{Path, PathBuf};
 use events::Seq;
 use polars::prelude::*;
 
-use crate::{Row, TraceError, stretches::Columns};
+use crate::{KeyframePage, Row, TraceError, pages, stretches::Columns};
 
-/// Rows made at a time.
-const SLICE: usize = 512;
+/// What a stream gives.
+pub(crate) trait Item: Sized {
+    /// Rows taken apart at a time: little enough to stay in a core's cache.
+    const SLICE: usize;
+
+    /// Place in the order of all records.
+    fn seq(&self) -> Seq;
+    /// Takes a slice apart; `path` is only for the error.
+    fn items(frame: &DataFrame, path: &Path) -> Result<Vec<Self>, TraceError>;
+}
+
+impl<R: Row> Item for R {
+    const SLICE: usize = 512;
+
+    fn seq(&self) -> Seq {
+        Row::seq(self)
+    }
+
+    fn items(frame: &DataFrame, path: &Path) -> Result<Vec<Self>, TraceError> {
+        R::from_frame(frame, path)
+    }
+}
+
+impl Item for KeyframePage {
+    const SLICE: usize = 8192;
+
+    fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    fn items(frame: &DataFrame, path: &Path) -> Result<Vec<Self>, TraceError> {
+        pages::from_frame(frame, path)
+    }
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -39,7 +71,7 @@ impl<R> Default for Stream<R> {
     }
 }
 
-impl<R: Row> Stream<R> {
+impl<R: Item> Stream<R> {
     /// Takes the kind's rows of a stretch, if it has any, and lets go of what is numbered up to
     /// `until`. To be called when all that was let go before has been taken.
     pub(crate) fn load(&mut self, columns: Columns, until: Option<u64>) -> Result<(), TraceError> {
@@ -73,11 +105,11 @@ impl<R: Row> Stream<R> {
     /// The number of the next row that was let go.
     pub(crate) fn peek(&mut self) -> Result<Option<Seq>, TraceError> {
         if self.rows.peek().is_none() && self.done < self.ready.height() {
-            let slice = self.ready.slice(self.done as i64, SLICE);
+            let slice = self.ready.slice(self.done as i64, R::SLICE);
             self.done += slice.height();
-            self.rows = R::from_frame(&slice, &self.path)?.into_iter().peekable();
+            self.rows = R::items(&slice, &self.path)?.into_iter().peekable();
         }
-        Ok(self.rows.peek().map(Row::seq))
+        Ok(self.rows.peek().map(Item::seq))
     }
 
     /// The row that [`Stream::peek`] announced.

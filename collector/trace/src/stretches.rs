@@ -15,7 +15,7 @@ use crate::{
 pub struct Part {
     /// First stretch; a segment's number is that of its stretch.
     pub from: u32,
-    /// Last stretch.
+    /// Last stretch; of this one only the kinds that may come before the end of the one before.
     pub to: u32,
     /// Only what changes the tables of this VM: of faults, the guest's entries, the slot and the
     /// time of each step are null, and the keyframes of other VMs have pages without entries.
@@ -78,6 +78,8 @@ pub struct Stretches<'a> {
     trace: &'a Trace,
     part: Part,
     rest: std::vec::IntoIter<Vec<&'a Segment>>,
+    /// Highest number of the stretch before.
+    before: u64,
 }
 
 impl<'a> Stretches<'a> {
@@ -92,10 +94,11 @@ impl<'a> Stretches<'a> {
             trace,
             part,
             rest: stretches.into_values().collect::<Vec<_>>().into_iter(),
+            before: u64::MAX,
         }
     }
 
-    fn read(&self, segments: &[&Segment]) -> Result<Stretch, TraceError> {
+    fn read(&self, segments: &[&Segment], last: u64) -> Result<Stretch, TraceError> {
         let tables_only = self.part.tables_of.is_some();
         let faults = tables_only.then_some(FAULTS_OF_TABLES.as_slice());
         let mut keyframes = self.kind::<KeyframeRow>(segments, None)?;
@@ -106,11 +109,7 @@ impl<'a> Stretches<'a> {
             })?;
         }
         Ok(Stretch {
-            last: segments
-                .iter()
-                .map(|segment| segment.seq[1])
-                .max()
-                .unwrap_or_default(),
+            last,
             faults: self.kind::<FaultRow>(segments, faults)?,
             entries: self.kind::<EntryRow>(segments, None)?,
             pages: self.kind::<PageRow>(segments, None)?,
@@ -141,8 +140,14 @@ impl Iterator for Stretches<'_> {
     type Item = Result<Stretch, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let segments = self.rest.next()?;
-        Some(self.read(&segments))
+        let mut segments = self.rest.next()?;
+        let last = segments.iter().map(|segment| segment.seq[1]).max();
+        let before = std::mem::replace(&mut self.before, last.unwrap_or_default());
+        // Its rows would be held back for a stretch that does not come.
+        let all = self.part.to == u32::MAX;
+        let to = self.part.to;
+        segments.retain(|segment| all || segment.segment < to || segment.seq[0] <= before);
+        Some(self.read(&segments, last.unwrap_or_default()))
     }
 }
 

@@ -202,8 +202,11 @@ pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
 // TP_PROTO(struct kvm_mmu_page *sp), under mmu_lock, before the entries are brought in line.
 #[raw_tracepoint]
 pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
-    if let Some(vcpu) = vcpus::current() {
-        let sp: u64 = ctx.arg(0);
+    let Some(vcpu) = vcpus::current() else { return };
+    let sp: u64 = ctx.arg(0);
+    // A vCPU's thread may zap another VM's pages, for the host. One that is gone already was its own.
+    let table = read(sp, offset!(sp_spt)).and_then(find);
+    if table.is_none_or(|table| table.vm == vcpu.vm) {
         unsync::sync(vcpu, sp);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Sync);
     }
