@@ -1,7 +1,8 @@
 //! What a trace of KVM's shadow MMU says.
 //!
 //! [`replay`] rebuilds the shadow tables from records and [`faults`] counts and times; [`study`] does
-//! both in one reading. [`explain`] tells one fault, [`table`] shows one moment, [`summary`],
+//! both in one reading. [`explain`] tells one fault, one change or one page's life, [`table`] shows one
+//! moment, [`summary`],
 //! [`verify`] and [`verdict`] say what a trace holds and whether it can be trusted. [`figures`] has
 //! the data of each figure, [`render`] draws them, [`report`] puts all on one page. [`cli`] is the
 //! command line. Replay knows no files, figures no drawing, the report not how a number was computed.

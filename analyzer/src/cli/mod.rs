@@ -38,7 +38,7 @@ enum Command {
     Report(report::ReportArgs),
     /// A shadow table at a moment
     Table(table::TableArgs),
-    /// The five steps of one fault, with the real numbers
+    /// What happened and why: a fault in five steps, a change of an entry, a shadow page's life
     Explain(explain::ExplainArgs),
     /// Faults and shadow tables over time
     Timeline(timeline::TimelineArgs),

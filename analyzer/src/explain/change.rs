@@ -52,7 +52,7 @@ pub struct Change {
     pub next_was_injected: bool,
     /// That one's leaf stands in the same place.
     pub next_is_its: bool,
-    /// Changes of the same cause on the same thread around it, itself included.
+    /// Changes of the same cause on the same thread from it on, itself included.
     pub together: u64,
     /// What came of it.
     pub after: Vec<After>,
@@ -266,6 +266,8 @@ impl Ahead {
             Record::Fault(row) => self.fault(row),
             Record::Entry(row) => self.entry(row),
             Record::Page(row) => self.page(row),
+            // Another act of the same thread's: what it changes is its own.
+            Record::Host(row) => self.is_together &= row.vcpu != self.change.row.vcpu,
             _ => {}
         }
     }

@@ -284,7 +284,7 @@ fn behind(out: &mut String, of: &Change) {
     }
     if of.together > 1 {
         out.push_str(&format!(
-            "   with it, one after the other: {} of this cause\n",
+            "   from this one on, one after the other: {} of this cause\n",
             plural(of.together, "change")
         ));
     }

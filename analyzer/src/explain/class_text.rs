@@ -3,7 +3,7 @@
 use events::{Cause, Class, Gpa, PageEvent, Spte};
 
 use super::{
-    Explanation, PageChange, Unsynced,
+    By, Explanation, PageChange, Unsynced,
     change_text::{thread, wrap, wrap_at, writer},
     why,
 };
@@ -79,18 +79,23 @@ fn shadow(of: &Explanation) -> String {
         "the entry was there but too weak ({}{by}); it is now {}{}",
         flags::spte(before),
         flags::spte(now),
-        lacked(before, now, of.fault.error_code),
+        lacked(of, before, now),
     )
 }
 
 /// Which right was missing.
-fn lacked(before: Spte, now: Spte, error: u32) -> &'static str {
+fn lacked(of: &Explanation, before: Spte, now: Spte) -> &'static str {
+    let error = of.fault.error_code;
     if error & WRITE != 0 && !before.is_writable() && now.is_writable() {
-        return match before.is_mmu_writable() {
-            true => {
-                ": W had been left out or taken, for dirty logging or since only loads had come"
+        let logs = of
+            .writer
+            .is_some_and(|by| by.by == By::Change(Cause::DirtyLog));
+        return match (logs, before.is_mmu_writable()) {
+            (true, _) => {
+                ": W had been taken for dirty logging, and this store marks the page dirty in the log"
             }
-            false => {
+            (false, true) => ": W had been left out, since only loads had come",
+            (false, false) => {
                 ": W had been left out since the guest's entry was not dirty, or the frame was a table"
             }
         };

@@ -11,6 +11,8 @@ mod class_text;
 mod find;
 mod guest;
 mod history;
+#[cfg(test)]
+mod hostile;
 mod life;
 mod life_text;
 mod select;
