@@ -132,6 +132,11 @@ impl Act {
         }
     }
 
+    /// Whether an entry was emptied by it.
+    pub fn emptied(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
     /// All that was looked for is found.
     pub(super) fn is_done(&self) -> bool {
         match &self.record {

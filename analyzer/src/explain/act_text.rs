@@ -147,6 +147,9 @@ fn back(out: &mut String, of: &Act) {
             ns(*after),
             writer(by)
         )),
+        None if !of.emptied() && of.zapped.is_empty() => {
+            out.push_str("   it emptied no entry, so none had to be made again\n")
+        }
         None => out.push_str("   none of these entries was made again that the trace shows\n"),
     }
 }
