@@ -42,9 +42,11 @@ pub(super) fn users(
         let root = CurrentRoot {
             cr3: row.cr3,
             root: row.root,
+            level: Some(row.level),
         };
         latest.add(row.vcpu, turns.place(*stretch, row.seq), root);
     }
+    let switches = latest.0.clone();
     let mut older: BTreeMap<VcpuId, u32> = roots
         .iter()
         .filter(|(stretch, _)| *stretch < from)
@@ -65,8 +67,15 @@ pub(super) fn users(
             }
         }
     }
-    let latest = latest.0.into_iter();
-    Ok(latest.map(|(vcpu, (_, root))| (vcpu, root)).collect())
+    let latest = latest.0.into_iter().map(|(vcpu, (_, mut root))| {
+        // A fault does not tell the level of the root it was on, its switch did.
+        let switch = switches
+            .get(&vcpu)
+            .filter(|(_, told)| told.root == root.root);
+        root.level = root.level.or(switch.and_then(|(_, told)| told.level));
+        (vcpu, root)
+    });
+    Ok(latest.collect())
 }
 
 /// When the rows of each stretch are let go: with its own if they are numbered below the end of the
@@ -114,6 +123,7 @@ fn faults(trace: &Trace, vm: VmId, segment: &Segment) -> Result<Vec<Fault>, Trac
             let root = CurrentRoot {
                 cr3: events::Gpa(cr3?),
                 root: Hpa(root?),
+                level: None,
             };
             (of? == vm.0).then_some((VcpuId(vcpu?), Seq(seq?), root))
         });
