@@ -258,6 +258,14 @@ mod tests {
     }
 
     #[test]
+    fn shadow_pages_are_bounded_where_that_matters() {
+        let bound = |workload, given: &[_]| plan(workload, given).unwrap().host.mmu_pages;
+        assert_eq!(bound("linear", &[]), None);
+        assert_eq!(bound("recycle", &[("mmu_pages", "70")]), Some(70));
+        assert!(bound("switch", &[("spaces", "64")]) > Some(64 * 4));
+    }
+
+    #[test]
     fn cpus_are_those_asked_for() {
         assert_eq!(plan("linear", &[]).unwrap().boot_info.vcpus, 1);
         let plan = plan("smp", &[("vcpus", "4")]).unwrap();

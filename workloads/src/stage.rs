@@ -51,8 +51,22 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
                 backing: Backing::Small,
             }],
             actors: Vec::new(),
-            mmu_pages: (workload == WorkloadId::Recycle).then(|| given.count("mmu_pages")),
+            mmu_pages: mmu_pages(workload, given),
         },
+    }
+}
+
+/// Left to itself KVM allows a guest as small as these about a hundred shadow pages, which many
+/// spaces need more than: they must not be recycled where theory is to hold.
+fn mmu_pages(workload: WorkloadId, given: Given<'_>) -> Option<u64> {
+    /// Of the root and the tables below it, in each space.
+    const LEVELS: u64 = 4;
+    /// Of everything else, and what KVM keeps free.
+    const MORE: u64 = 128;
+    match workload {
+        WorkloadId::Recycle => Some(given.count("mmu_pages")),
+        WorkloadId::Switch => Some(LEVELS * given.count("spaces") + MORE),
+        _ => None,
     }
 }
 
