@@ -53,9 +53,9 @@ struct Args {
     /// Faults in the trace that the analyzer replays
     #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
     replay_pages: u64,
-    /// Pages of each of the four guests of the long trace that `table --at` is asked of
-    #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
-    table_pages: u64,
+    /// Passes over the dirty log in the long trace that `table --at` is asked of
+    #[arg(long, default_value_t = 9000, value_parser = clap::value_parser!(u64).range(16..=1_000_000))]
+    table_passes: u64,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -131,7 +131,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
     };
     let replay = replay::measure(&long)?;
 
-    let moments = moments::measure(args.table_pages, folder.path())?;
+    let moments = moments::measure(args.table_passes, folder.path())?;
 
     let of = |way: Way| {
         rounds

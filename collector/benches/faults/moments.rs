@@ -1,13 +1,11 @@
 //! How long the analyzer takes to show a shadow table at a moment of a long trace.
 //!
-//! The trace is that of several guests at once, by `attach`: one guest's faults are too few.
+//! The trace is that of a guest whose dirty log is fetched all the time: 800 records a pass.
 
 use std::{
-    io,
     path::Path,
-    process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::{Command, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, ensure};
@@ -20,11 +18,7 @@ use crate::{
     spread::Spread,
 };
 
-/// Guests at once, with three faults a page each.
-const GUESTS: u32 = 4;
-/// Seconds between two keyframes.
-const KEYFRAMES: u32 = 2;
-/// Moments asked for, evenly spread over the life of the first guest.
+/// Moments asked for, evenly spread over the life of the guest.
 const MOMENTS: u64 = 9;
 /// How often each is asked for.
 const TIMES: usize = 3;
@@ -38,17 +32,16 @@ pub struct Moments {
 }
 
 /// Records a long trace and asks for moments of it; `None` where there is no analyzer.
-pub fn measure(pages: u64, folder: &Path) -> anyhow::Result<Option<Moments>> {
+pub fn measure(passes: u64, folder: &Path) -> anyhow::Result<Option<Moments>> {
     let analyzer = beside_the_collector();
     if !analyzer.is_file() {
         return Ok(None);
     }
     let trace = folder.join("moments.trace");
-    let first = record(pages, &trace)?;
+    record(passes, &trace)?;
     let meta = meta(&trace)?;
     let end = meta.end.context("the recording has no end")?;
-    let vm = meta.vms.iter().find(|vm| vm.pid == first);
-    let vm = vm.context("the first guest is not in the trace")?;
+    let vm = meta.vms.first().context("the guest is not in the trace")?;
     let mut seconds = Vec::new();
     let life = end.time_ns.saturating_sub(vm.from_ns);
     for moment in 1..=MOMENTS {
@@ -69,7 +62,6 @@ fn ask(analyzer: &Path, trace: &Path, vm: u16, at: u64) -> anyhow::Result<f64> {
         .arg("table")
         .arg(trace)
         .args(["--vm", &vm.to_string(), "--at", &at.to_string()])
-        .args(["--gva", "0x8000001000"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .status()
@@ -78,54 +70,28 @@ fn ask(analyzer: &Path, trace: &Path, vm: u16, at: u64) -> anyhow::Result<f64> {
     Ok(begin.elapsed().as_secs_f64())
 }
 
-/// Gives the first guest's process.
-fn record(pages: u64, trace: &Path) -> anyhow::Result<u32> {
-    let mut guests = Vec::new();
-    for seed in 1..=GUESTS {
-        guests.push(guest(pages, seed)?);
-    }
-    // They fill their tables first, which no probe sees.
-    thread::sleep(Duration::from_secs(1));
-    let mut recorder = Command::new(COLLECTOR)
-        .args(["attach", "--all", "--ring-mib", "512", "--keyframe-every"])
-        .arg(KEYFRAMES.to_string())
-        .arg("--output")
+fn record(passes: u64, trace: &Path) -> anyhow::Result<()> {
+    progress("a long trace");
+    let status = Command::new(COLLECTOR)
+        .args([
+            "run",
+            "dirty",
+            "--keyframe-every",
+            "0.5",
+            "--ring-mib",
+            "128",
+        ])
+        .arg(format!("--param=passes={passes}"))
+        .args(["--timeout", "1200", "--output"])
         .arg(trace)
         .env_remove("SUDO_UID")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .spawn()
+        .status()
         .with_context(|| format!("while starting {COLLECTOR}"))?;
-    let first = guests.first().map(Child::id).context("no guest")?;
-    let mut ended = Ok(());
-    for mut guest in guests {
-        let status = guest.wait().context("while waiting for a guest")?;
-        if !status.success() {
-            ended = Err(anyhow::anyhow!(
-                "`collector run linear` ended with {status}"
-            ));
-        }
-    }
-    let pid = libc::pid_t::try_from(recorder.id()).context("the recorder's process")?;
-    // SAFETY: a signal to a child that was not waited for yet, so the number is still its own.
-    if unsafe { libc::kill(pid, libc::SIGTERM) } != 0 {
-        return Err(io::Error::last_os_error()).context("while stopping the recorder");
-    }
-    let status = recorder.wait().context("while waiting for the recorder")?;
-    ended?;
-    ensure!(status.success(), "`collector attach` ended with {status}");
-    Ok(first)
-}
-
-fn guest(pages: u64, seed: u32) -> anyhow::Result<Child> {
-    progress(&format!("a long trace: guest {seed} of {GUESTS}"));
-    Command::new(COLLECTOR)
-        .args(["run", "linear", "--untraced", "--param=write=false"])
-        .arg(format!("--param=pages={pages}"))
-        .arg(format!("--param=seed={seed}"))
-        .args(["--timeout", "1200"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .with_context(|| format!("while starting {COLLECTOR}"))
+    ensure!(
+        status.success(),
+        "`collector run dirty` ended with {status}"
+    );
+    Ok(())
 }
