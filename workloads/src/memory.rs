@@ -47,9 +47,9 @@ impl Needs {
                 pages(given.count("pages"), given.count("pages"))
             }
             WorkloadId::Smp => {
-                let (common, cpus) = (given.count("pages"), given.count("vcpus"));
-                let spaces = cpus * (1 + table_frames(common));
-                pages(common, 2 * common).with_tables(spaces + table_frames(2 * common))
+                let (joint, cpus) = (given.count("pages"), given.count("vcpus"));
+                let spaces = cpus * (1 + table_frames(joint));
+                pages(joint, 2 * joint).with_tables(spaces + table_frames(2 * joint))
             }
             WorkloadId::Mixed => Self::of_mixed(given.count("vcpus")),
         };

@@ -224,8 +224,9 @@ impl Arriving {
             KeyframeUse::Set
         };
         if used != KeyframeUse::Incomplete {
-            self.extra_pages(tables);
+            // An entry that pointed to a page that is gone may point elsewhere by now: that first.
             mend(std::mem::take(&mut self.fixes), tables);
+            self.extra_pages(tables);
         }
         let counts = used == KeyframeUse::Verified;
         KeyframeCheck {

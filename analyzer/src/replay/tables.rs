@@ -231,15 +231,17 @@ impl ShadowTables {
             return;
         }
         let since = page.since;
-        let entries: Vec<_> = page.entries().collect();
+        let own = page
+            .entries()
+            .map(|(index, spte)| (page.place(index), spte, page.leaf_gfn(index)));
+        let mut entries: Vec<_> = own.collect();
+        let parents = self.parents(info.spt).iter();
+        let links = parents.filter_map(|place| Some((*place, self.entry(*place)?, None)));
+        entries.extend(links.collect::<Vec<_>>());
         self.zap(info.spt);
         self.adopt_page(info, since);
-        for (index, spte) in entries {
-            self.store(
-                Hpa(info.spt.0.wrapping_add(u64::from(index) * 8)),
-                spte,
-                None,
-            );
+        for (place, spte, gfn) in entries {
+            self.store(place, spte, gfn);
         }
     }
 

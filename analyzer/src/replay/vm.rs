@@ -249,6 +249,11 @@ impl VmReplay {
             return;
         };
         let mut anomaly = self.tables.store(row.sptep, row.spte, row.gfn);
+        // Where links are read from the path of a fault that was given up, no lock is held.
+        let unlocked = row.cause == Cause::Link && !self.options.told;
+        if unlocked && anomaly == Some(AnomalyKind::LinkToZappedTable) {
+            anomaly = None;
+        }
         if anomaly.is_none() && level != row.level {
             anomaly = Some(AnomalyKind::OtherLevel);
         }
@@ -269,7 +274,8 @@ impl VmReplay {
         let kind = if self.tables.is_retired(row.sptep.table()) {
             // A root in use is emptied entry by entry after its zap was told, and what was read
             // without the lock may be of a page that went meanwhile.
-            if !row.spte.is_shadow_present() || row.cause == Cause::Reread {
+            let unlocked = row.cause == Cause::Reread || (!self.options.told && row.old.is_none());
+            if !row.spte.is_shadow_present() || unlocked {
                 return;
             }
             AnomalyKind::EntryInZappedPage

@@ -19,6 +19,8 @@ struct State {
     under_way: u32,
     /// How many disturbances have begun.
     begun: u64,
+    /// The memory could not be put back.
+    lost: bool,
 }
 
 /// How things stood before an entry into the guest.
@@ -54,10 +56,15 @@ impl Calm {
         disturbed
     }
 
-    /// Does `work` while nothing is disturbed.
-    pub(super) fn calmly<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _calm = self.until_calm(lock(&self.state));
-        work()
+    /// Does `work` while nothing is disturbed; `None` if memory is lost.
+    pub(super) fn calmly<T>(&self, work: impl FnOnce() -> T) -> Option<T> {
+        let calm = self.until_calm(lock(&self.state));
+        (!calm.lost).then(work)
+    }
+
+    /// Memory could not be put back: nobody may touch it any more.
+    pub(super) fn never(&self) {
+        lock(&self.state).lost = true;
     }
 
     fn until_calm<'a>(&self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
@@ -113,5 +120,13 @@ mod tests {
             away.store(false, Ordering::SeqCst);
             drop(disturbance);
         });
+    }
+
+    #[test]
+    fn memory_that_is_lost_is_not_touched() {
+        let calm = Calm::default();
+        assert_eq!(calm.calmly(|| 1), Some(1));
+        calm.never();
+        assert_eq!(calm.calmly(|| 1), None);
     }
 }

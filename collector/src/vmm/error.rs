@@ -272,6 +272,9 @@ pub enum VmmError {
         /// Where the guest stood.
         regs: Box<Regs>,
     },
+    /// What an actor took away could not be put back.
+    #[error("guest memory that the host moved or protected could not be put back")]
+    MemoryLost,
     /// The caller set the cancel flag.
     #[error("cancelled")]
     Cancelled,

@@ -175,14 +175,17 @@ impl Vcpu<'_> {
         let away = match self.fd.run() {
             Ok(VcpuExit::MmioRead(gpa, data)) => {
                 if let Some(home) = scene.stand_in.home(gpa, data.len()) {
-                    inside.aside(|| scene.calm.calmly(|| scene.ram.read(home, data)))?;
+                    let read = inside.aside(|| scene.calm.calmly(|| scene.ram.read(home, data)));
+                    read.ok_or(VmmError::MemoryLost)??;
                     return Ok(Action::Resume);
                 }
                 return Ok(decide(&VcpuExit::MmioRead(gpa, data)));
             }
             Ok(VcpuExit::MmioWrite(gpa, data)) => {
                 if let Some(home) = scene.stand_in.home(gpa, data.len()) {
-                    inside.aside(|| scene.calm.calmly(|| scene.ram.write(home, data)))?;
+                    let written =
+                        inside.aside(|| scene.calm.calmly(|| scene.ram.write(home, data)));
+                    written.ok_or(VmmError::MemoryLost)??;
                     return Ok(Action::Resume);
                 }
                 return Ok(decide(&VcpuExit::MmioWrite(gpa, data)));

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Fault, Gfn, Gpa, Hva, Spte, VcpuId, VmId};
+use crate::{Fault, Gpa, Spte, VcpuId, VmId};
 
 /// The start of `kvm_vcpu.stat.pf_*`, in the kernel's order. KVM counts `taken` before it walks
 /// the guest's tables and one of the others when the fault is dealt with, so they tell a fault's
@@ -62,12 +62,6 @@ pub struct Vcpu {
     pub unmapping: [u64; SHADOWS],
     /// The store, while `storing` is not 0.
     pub store: Store,
-    /// The memslot of the latest fault: first frame, frames, and where it starts in its process.
-    pub slot_base: Gfn,
-    /// See `slot_base`.
-    pub slot_pages: u64,
-    /// See `slot_base`.
-    pub slot_hva: Hva,
     /// The record, as far as it is known. Its roots outlive it: they are those last recorded.
     pub fault: Fault,
 }
@@ -115,4 +109,4 @@ impl Store {
 }
 
 const _: () =
-    assert!(size_of::<Vcpu>() == 96 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());
+    assert!(size_of::<Vcpu>() == 72 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());

@@ -320,9 +320,6 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
         vcpu.fault.hva = Hva(address.wrapping_add(gfn.wrapping_sub(base) << 12));
         vcpu.fault.pfn = Pfn(pfn | within);
         vcpu.fault.known |= Fault::SLOT;
-        vcpu.slot_base = Gfn(base);
-        vcpu.slot_pages = slot.get(offset!(slot_npages))?;
-        vcpu.slot_hva = Hva(address);
     }
     vcpu.step = Vcpu::REQUESTED;
     Some(())
@@ -427,6 +424,9 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
                 vcpu.fault.known |= Fault::MAPPING;
                 Class::Mmio
             }
+            // KVM has forgotten the page meanwhile, but a marker is MMIO's, and a load is no store to
+            // a table.
+            (false, None) if vcpu.fault.error_code & (WRITE | RESERVED) != WRITE => Class::Mmio,
             _ => Class::WriteProtected,
         }
     } else if now.spurious != vcpu.outcomes.spurious {

@@ -183,7 +183,9 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     } else {
         count(vcpu, |fault| &mut fault.reused);
         // An unsync page has just been brought in line (`kvm_mmu_find_shadow_page`).
-        unsync::compare(vcpu, Cause::Sync);
+        if read::<u8>(sp, offset!(sp_unsync)) != Some(0) {
+            unsync::compare(vcpu, Cause::Sync);
+        }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }
 }
@@ -194,7 +196,7 @@ pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
     if let Some(vcpu) = vcpus::current() {
         let sp: u64 = ctx.arg(0);
         vcpu.unsync = 1;
-        unsync::keep(sp, vcpu.vm);
+        unsync::keep(vcpu, sp);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Unsync);
     }
 }

@@ -65,7 +65,7 @@ unsafe fn add(place: *mut u64, change: i64) {
 
 /// A page becomes unsync: a copy is kept from now on.
 #[inline(always)]
-pub fn keep(sp: u64, vm: VmId) {
+pub fn keep(vcpu: &mut Vcpu, sp: u64) {
     if entries::is_told() {
         return;
     }
@@ -73,6 +73,10 @@ pub fn keep(sp: u64, vm: VmId) {
         lose(Probe::Read);
         return;
     };
+    if UNSYNC.get_ptr_mut(spt).is_some() {
+        // Another vCPU has synced it and was not here since.
+        compare(vcpu, Cause::Sync);
+    }
     if UNSYNC.get_ptr_mut(spt).is_none() {
         if UNSYNC.insert(spt, blank, 0).is_err() {
             lose(Probe::PageMap);
@@ -85,7 +89,7 @@ pub fn keep(sp: u64, vm: VmId) {
     };
     // SAFETY: a map value, in use by whoever holds this VM's mmu_lock; the helper checks the address.
     let failed = unsafe {
-        (*copy).vm = vm;
+        (*copy).vm = vcpu.vm;
         (*copy).syncing = 0;
         let entries = &raw mut (*copy).entries;
         bpf_probe_read_kernel(
@@ -202,12 +206,13 @@ unsafe extern "C" fn compare_page(
     if order.synced != 0 && !own {
         return 0;
     }
+    let syncing = copy.syncing != 0;
     let mut page = Page {
         spt,
         copy,
         vm: order.vm,
         vcpu: order.vcpu,
-        cause: order.cause,
+        cause: if syncing { Cause::Sync } else { order.cause },
     };
     // In a loop of its own the verifier would walk all of the page's entries.
     // SAFETY: the callback takes the page.

@@ -93,18 +93,10 @@ pub fn tell(vcpu: &mut Vcpu) {
     }
 }
 
-/// By the memslot of the latest fault, or by another one.
+/// By the memslot that holds it now: they may move.
 #[inline(always)]
-fn hva_of(vcpu: &mut Vcpu, gfn: Gfn) -> Option<Hva> {
-    let within = gfn.0.wrapping_sub(vcpu.slot_base.0);
-    if within < vcpu.slot_pages {
-        return Some(Hva(vcpu.slot_hva.0 + (within << 12)));
-    }
-    let place = memslots::search(vcpu.vm, |place| place.hva_of(gfn).is_some())?;
-    vcpu.slot_base = place.base;
-    vcpu.slot_pages = place.pages;
-    vcpu.slot_hva = place.hva;
-    place.hva_of(gfn)
+fn hva_of(vcpu: &Vcpu, gfn: Gfn) -> Option<Hva> {
+    memslots::search(vcpu.vm, |place| place.hva_of(gfn).is_some())?.hva_of(gfn)
 }
 
 /// The store is over: records it, and what it did to the shadow pages of the table.

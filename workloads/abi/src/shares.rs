@@ -26,7 +26,7 @@ pub struct Shares {
 
 impl Shares {
     /// Pages that all CPUs have in common, at the start of the work range.
-    pub const COMMON_PAGES: u64 = 64;
+    pub const JOINT_PAGES: u64 = 64;
 
     fn range(&self, first: u64, frames: u64) -> FrameRange {
         FrameRange {
@@ -47,10 +47,10 @@ impl Shares {
         self.range(self.cpus * LARGE + cpu * SMALL, SMALL)
     }
 
-    /// Two frames for each common page.
+    /// Two frames for each of the joint pages.
     #[must_use]
-    pub fn common(&self) -> FrameRange {
-        self.range(self.cpus * (LARGE + SMALL), 2 * Self::COMMON_PAGES)
+    pub fn joint(&self) -> FrameRange {
+        self.range(self.cpus * (LARGE + SMALL), 2 * Self::JOINT_PAGES)
     }
 
     /// A CPU's frames that may vanish.
@@ -61,7 +61,7 @@ impl Shares {
     }
 
     fn first_vanishing(&self) -> u64 {
-        self.cpus * (LARGE + SMALL) + 2 * Self::COMMON_PAGES
+        self.cpus * (LARGE + SMALL) + 2 * Self::JOINT_PAGES
     }
 
     /// All frames that keep their content.
@@ -109,7 +109,7 @@ mod tests {
             };
             let mut ranges: Vec<_> = (0..cpus)
                 .flat_map(|cpu| [shares.large(cpu), shares.small(cpu), shares.vanishing(cpu)])
-                .chain([shares.common()])
+                .chain([shares.joint()])
                 .map(|range| (range.start, range.end()))
                 .collect();
             ranges.sort_unstable();

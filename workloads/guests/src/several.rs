@@ -4,7 +4,7 @@ use abi::layout::{FRAME_VIEW, WORK};
 use abi::{BootInfo, MAX_VCPUS, Phase, Shares, WorkloadId};
 
 use crate::check::Check;
-use crate::exercises::common::Common;
+use crate::exercises::joint::Joint;
 use crate::lock::Lock;
 use crate::mix::Mix;
 use crate::random::Random;
@@ -17,7 +17,7 @@ const SPACE_ONCE_IN: u64 = 8;
 /// What CPU 0 has made ready for all.
 #[derive(Clone, Copy)]
 struct Setup {
-    common: Common,
+    joint: Joint,
     /// Two spaces for each CPU, often the same.
     spaces: [[Space; 2]; MAX_VCPUS as usize],
 }
@@ -64,7 +64,7 @@ fn smp(info: &BootInfo) -> Setup {
     }
     // Where nobody works in the boot space, its pages are mapped all the same.
     Setup {
-        common: Common::new(pages, info.work, 0, &all[..count], cpus),
+        joint: Joint::new(pages, info.work, 0, &all[..count], cpus),
         spaces,
     }
 }
@@ -77,7 +77,7 @@ fn mixed(info: &BootInfo) -> Setup {
         start: info.work.start,
         cpus,
     };
-    let frames = shares.common();
+    let frames = shares.joint();
     let mut spaces = [[Space::BOOT; 2]; MAX_VCPUS as usize];
     let mut all = [Space::BOOT; MAX_VCPUS as usize];
     let mut count = 1;
@@ -89,12 +89,12 @@ fn mixed(info: &BootInfo) -> Setup {
         }
     }
     let view = (frames.start.0 - info.work.start.0) / abi::PAGE_BYTES;
-    let common = Common::new(Shares::COMMON_PAGES, frames, view, &all[..count], cpus);
+    let joint = Joint::new(Shares::JOINT_PAGES, frames, view, &all[..count], cpus);
     for own in &mut spaces[..cpus as usize] {
         own[1] = Space::new();
         own[1].share(own[0], WORK);
     }
-    Setup { common, spaces }
+    Setup { joint, spaces }
 }
 
 /// On each CPU.
@@ -116,7 +116,7 @@ fn work(workload: WorkloadId, info: &BootInfo) -> ! {
                 if spaces[0] != spaces[1] && random.once_in(SPACE_ONCE_IN) {
                     spaces[random.below(2) as usize].load();
                 }
-                setup.common.step(&mut random, &mut check);
+                setup.joint.step(&mut random, &mut check);
             }
         }
         _ => {
@@ -130,7 +130,7 @@ fn work(workload: WorkloadId, info: &BootInfo) -> ! {
             for _ in 0..steps {
                 team::answer();
                 if random.once_in(4) {
-                    setup.common.step(&mut random, &mut check);
+                    setup.joint.step(&mut random, &mut check);
                 } else {
                     mix.step(&mut random, &mut check);
                 }
@@ -139,6 +139,6 @@ fn work(workload: WorkloadId, info: &BootInfo) -> ! {
         }
     }
     team::finish(cpus);
-    setup.common.check(&mut check);
+    setup.joint.check(&mut check);
     check.finish()
 }

@@ -47,8 +47,10 @@ pub(super) fn run(
             0 => delete_and_add(stage, home)?,
             1 => move_and_back(stage, home, window)?,
             _ => {
+                let inside = stage.scene.world.enter();
                 // SAFETY: `memory` is kept until the slot is deleted.
                 unsafe { stage.slots.set(stage.vm, spare, 0) }?;
+                drop(inside);
                 thread::sleep(HOLD);
                 if let Err(error) = delete(stage, spare) {
                     std::mem::forget(memory);

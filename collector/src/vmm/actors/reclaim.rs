@@ -113,9 +113,16 @@ impl<'a> Chunk<'a> {
     fn protect(&self) -> Result<(), VmmError> {
         let _disturbance = self.stage.scene.calm.disturb();
         let read_write = MprotectFlags::READ | MprotectFlags::WRITE;
-        self.set_protection(MprotectFlags::READ)?;
-        thread::sleep(HOLD);
-        self.set_protection(read_write)
+        let away = self.set_protection(MprotectFlags::READ);
+        if away.is_ok() {
+            thread::sleep(HOLD);
+        }
+        // Whatever became of it, the memory comes back before anybody may touch it.
+        let back = self.set_protection(read_write);
+        if back.is_err() {
+            self.stage.scene.calm.never();
+        }
+        away.and(back)
     }
 
     fn set_protection(&self, flags: MprotectFlags) -> Result<(), VmmError> {
@@ -135,14 +142,25 @@ impl<'a> Chunk<'a> {
     fn move_away(&self, scratch: &Scratch) -> Result<(), VmmError> {
         let away = scratch.0.at(0);
         let _disturbance = self.stage.scene.calm.disturb();
-        self.stage.operate_stopped(|| {
+        let mut moved = false;
+        let gone = self.stage.operate_stopped(|| {
             self.mremap(self.at, away)?;
+            moved = true;
             self.mprotect(MprotectFlags::empty())?;
             self.stage.announce(self.act);
             Ok(())
-        })?;
-        thread::sleep(HOLD);
-        self.stage.operate(self.act, || self.mremap(away, self.at))
+        });
+        if !moved {
+            return gone;
+        }
+        if gone.is_ok() {
+            thread::sleep(HOLD);
+        }
+        let back = self.stage.operate(self.act, || self.mremap(away, self.at));
+        if back.is_err() {
+            self.stage.scene.calm.never();
+        }
+        gone.and(back)
     }
 
     fn mremap(&self, from: *mut c_void, to: *mut c_void) -> Result<(), VmmError> {

@@ -3,10 +3,10 @@
 //! in a loop; `mixed` draws from all.
 
 pub mod alias;
-pub mod common;
 pub mod flood;
 pub mod fork;
 pub mod huge;
+pub mod joint;
 pub mod protect;
 pub mod remap;
 pub mod sweep;

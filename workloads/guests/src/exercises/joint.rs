@@ -27,7 +27,7 @@ const MOST_SPACES: usize = 5;
 
 /// The pages, and the spaces that map them. All CPUs have a copy.
 #[derive(Clone, Copy, Debug)]
-pub struct Common {
+pub struct Joint {
     cpus: u64,
     frames: FrameRange,
     /// The first frame's number in the frame view.
@@ -42,7 +42,7 @@ pub struct Common {
     seen_by_all: &'static [AtomicU64],
 }
 
-impl Common {
+impl Joint {
     /// Maps `pages` pages at the start of the work range in each of `spaces`, two frames a
     /// page, which the frame view shows from its frame `view` on.
     pub fn new(pages: u64, frames: FrameRange, view: u64, spaces: &[Space], cpus: u64) -> Self {
