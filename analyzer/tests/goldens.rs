@@ -381,6 +381,32 @@ fn errors_say_what_there_is() {
         (vec!["summary", "demo.trace", "--vm", "7"], 2),
         (vec!["table", "demo.trace", "--at", "9s"], 2),
         (vec!["table", "demo.trace", "--phase", "lunch"], 2),
+        (vec!["table", "demo.trace", "--seq", "9999"], 2),
+        (
+            vec![
+                "table",
+                "demo.trace",
+                "--diff",
+                "30us",
+                "end",
+                "--as",
+                "tree",
+            ],
+            2,
+        ),
+        (
+            vec![
+                "table",
+                "demo.trace",
+                "--diff",
+                "30us",
+                "end",
+                "--gva",
+                "0x1000",
+            ],
+            2,
+        ),
+        (vec!["explain", "demo.trace", "--cause", "dirty_log"], 2),
         (vec!["schema", "lunch"], 2),
     ] {
         text += &format!("$ {}\n{}\n", args.join(" "), demo.error(&args, code));

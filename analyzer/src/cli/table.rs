@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use events::{Gva, Hpa, VmId};
 use trace::Trace;
@@ -31,7 +32,7 @@ pub struct TableArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "diff")]
     phase: Option<String>,
     /// What changed between two moments, and why; each as for --at
-    #[arg(long, num_args = 2, value_names = ["T1", "T2"])]
+    #[arg(long, num_args = 2, value_names = ["T1", "T2"], conflicts_with_all = ["root", "gva"])]
     diff: Option<Vec<Moment>>,
     /// Only this root, or the tables below this shadow page
     #[arg(long, value_name = "HPA", value_parser = root)]
@@ -39,9 +40,9 @@ pub struct TableArgs {
     /// Translate this address, with the entries on the way
     #[arg(long, value_name = "ADDR", value_parser = address)]
     gva: Option<Gva>,
-    /// How to show it
-    #[arg(long = "as", value_name = "FORM", default_value = "tree")]
-    form: Form,
+    /// How to show it [default: tree]
+    #[arg(long = "as", value_name = "FORM")]
+    form: Option<Form>,
     /// The same as --as json
     #[arg(long)]
     json: bool,
@@ -63,9 +64,14 @@ fn root(text: &str) -> Result<Hpa, String> {
 
 impl TableArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
+        if let (Some(_), Some(Form::Tree | Form::Ranges)) = (&self.diff, self.form) {
+            return Err(Failure::usage(anyhow!(
+                "--diff lists changes: it has no form but text (without --as) and --as json"
+            )));
+        }
         let trace = self.source.open()?;
         let vm = self.source.one_vm(&trace)?;
-        let json = self.json || self.form == Form::Json;
+        let json = self.json || self.form == Some(Form::Json);
         let warning = verdict::cut(&trace).filter(|_| !json);
         let mut text = warning
             .map(|line| format!("{}\n", output::line(&line)))
@@ -94,7 +100,7 @@ impl TableArgs {
             }
             text.push_str(&match (self.gva, self.form) {
                 (Some(gva), _) => table::translation(&snapshot, &roots, gva),
-                (None, Form::Ranges) => table::ranges(&snapshot, &roots),
+                (None, Some(Form::Ranges)) => table::ranges(&snapshot, &roots),
                 (None, _) => table::tree(&snapshot, &roots),
             });
         }

@@ -1,6 +1,6 @@
 //! One change of an entry: which, by whom, why, what led to it, what followed.
 
-use events::{Cause, Class, Gpte, HostEvent, PageEvent, Spte, TimeNs};
+use events::{Cause, Class, Gpte, HostEvent, PageEvent, Seq, Spte, TimeNs};
 use trace::{EntryRow, FaultRow, HostRow, PageRow, Record};
 
 use super::{
@@ -104,6 +104,8 @@ impl Change {
         let frame = row.gfn.or_else(|| page_gfn().filter(|_| has_frame));
         let store = row.vcpu.and_then(|vcpu| history.stores.open(vcpu));
         let table = page.map(|page| page.info);
+        let born = page.map_or(Seq(0), |page| page.since);
+        let writer = page.and_then(|_| history.writer_of(row.sptep, born));
         let store = store.filter(|store| {
             row.cause == Cause::GuestWrite && table.is_none_or(|table| table.gfn == store.gpa.gfn())
         });
@@ -126,7 +128,7 @@ impl Change {
             ways: replay.map_or_else(Ways::default, |vm| Ways::to(row.sptep, vm, history)),
             guest: table.and_then(|table| history.guest_entry(&table, index)),
             guest_later: None,
-            writer: page.and_then(|page| history.writer_of(row.sptep, page.since)),
+            writer,
             store: store.cloned(),
             period: history
                 .period(row.sptep.table())
@@ -136,10 +138,12 @@ impl Change {
                     period.entry(row);
                     period
                 }),
-            act: match kinds.is_empty() {
-                true => None,
-                false => history.act(kinds, frame).cloned(),
-            },
+            // What came to be after an act is not its doing.
+            act: history
+                .open_act(kinds, frame, row.vcpu)
+                .filter(|act| act.seq >= born)
+                .filter(|act| writer.is_none_or(|writer| act.time_ns >= writer.time))
+                .cloned(),
             made: made.filter(|_| row.cause == Cause::WriteProtect).cloned(),
             before: row.vcpu.and_then(|vcpu| history.faults.get(&vcpu).copied()),
             next: None,
@@ -154,6 +158,18 @@ impl Change {
     /// The fault of its vCPU that was under way.
     pub fn within(&self) -> Option<FaultRef> {
         self.next.filter(|next| next.time <= self.row.time_ns)
+    }
+
+    /// The host copied the frame on write on the thread of the vCPU whose fault this is: the fault is
+    /// about the same frame, and KVM gave it up or emulates its store.
+    pub fn copied_for(&self) -> Option<FaultRef> {
+        let next = self.next.filter(|_| self.row.cause == Cause::HostUnmap)?;
+        let is_its = match next.gfn.zip(self.row.gfn) {
+            Some((of_fault, of_entry)) => of_fault == of_entry,
+            None => self.ways.lead(next.gva, self.row.level),
+        };
+        let stores = matches!(next.class, Class::Retried | Class::WriteProtected);
+        (is_its && stores).then_some(next)
     }
 
     /// Write access is taken since the frame is a guest table: also before a table is synced.

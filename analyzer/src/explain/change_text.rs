@@ -241,7 +241,11 @@ fn behind(out: &mut String, of: &Change) {
             }
             invalidated_by(out, of);
         }
-        Cause::HostUnmap | Cause::DirtyLog | Cause::Memslot => host(out, of),
+        Cause::HostUnmap => {
+            host(out, of);
+            copied(out, of);
+        }
+        Cause::DirtyLog | Cause::Memslot => host(out, of),
         Cause::WriteProtect => {
             if let Some(made) = &of.made {
                 protected_by(out, of, made);
@@ -386,6 +390,27 @@ fn host(out: &mut String, of: &Change) {
         thread(act.vcpu.map(|vcpu| vcpu.0)),
         count(act.seq.0),
     ));
+}
+
+/// Whom the host took the frame away for, where it did so on a vCPU's own thread.
+fn copied(out: &mut String, of: &Change) {
+    let Some(vcpu) = of.row.vcpu else { return };
+    let on = format!("on the thread of vCPU {} itself", vcpu.0);
+    let line = match of.copied_for() {
+        Some(next) if next.class == Class::Retried => format!(
+            "{on}: the host copies its page on write (or moves it) for {}, which KVM gave up for that",
+            fault(&next)
+        ),
+        Some(next) => format!(
+            "{on}: the host copies its page on write, as KVM emulates the store of {}",
+            fault(&next)
+        ),
+        None => format!(
+            "{on}, as where the host copies a page on write; no fault on this frame that KVM gave up or \
+             emulated follows at once"
+        ),
+    };
+    wrap(out, &line);
 }
 
 fn protected_by(out: &mut String, of: &Change, made: &PageRow) {

@@ -178,7 +178,8 @@ fn fast(of: &Explanation) -> String {
 
 fn spurious(of: &Explanation) -> String {
     let told = "RET_PF_SPURIOUS: by the time mmu_lock was held the entry allowed this access, so the same \
-         value would have been stored. The CPU had used an older one from its TLB, or another access made it";
+         value would have been stored. The CPU had used an older one from its TLB, or another access made it, \
+         or an upper table had been zapped and this fault linked a leaf table that had survived with its leaf";
     match of.writer {
         Some(by) => {
             let age = of.fault.time_ns.0.saturating_sub(by.time.0);

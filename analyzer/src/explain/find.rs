@@ -86,7 +86,7 @@ pub fn find(
             Found::Page(spt) => life(trace, vm, spt, selector, progress),
         };
     }
-    Err(finder.nothing())
+    Err(finder.nothing(trace))
 }
 
 /// The life of the page at `spt` that `selector` means.
@@ -124,7 +124,7 @@ fn life(
         _ => life.number == selector.nth(),
     });
     let Some(mut life) = life else {
-        return Err(nothing(selector, total, &census));
+        return Err(nothing(trace, selector, total, &census));
     };
     life.start_ns = trace.span_ns().map_or(0, |[start, _]| start);
     let until = life.end.as_ref().map_or(Seq(u64::MAX), |end| end.at.seq);
@@ -132,12 +132,11 @@ fn life(
     Ok(Told::Life(Box::new(life)))
 }
 
-fn nothing(selector: Selector, matching: u64, census: &Census) -> ExplainError {
+fn nothing(trace: &Trace, selector: Selector, matching: u64, census: &Census) -> ExplainError {
     ExplainError::NoSuch {
-        kind: selector.kind(),
-        wanted: selector.to_string(),
-        matching,
+        wanted: selector.not_there(matching),
         choice: census.choice(selector),
+        hint: selector.hint(matching, &trace.meta().probes),
     }
 }
 
@@ -178,8 +177,8 @@ impl Finder {
         }
     }
 
-    fn nothing(self) -> ExplainError {
-        nothing(self.selector, self.matching, &self.census)
+    fn nothing(self, trace: &Trace) -> ExplainError {
+        nothing(trace, self.selector, self.matching, &self.census)
     }
 
     /// Applies a record; gives it back if it is the one, with what its effect would hide.

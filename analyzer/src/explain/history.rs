@@ -193,7 +193,8 @@ pub(super) struct History {
     pub count: u64,
     /// Changes so far.
     pub changes: u64,
-    acts: VecDeque<HostRow>,
+    /// The latest acts of the host, each with whether it is over.
+    acts: VecDeque<(HostRow, bool)>,
     walks: HashMap<u64, (Gpte, FaultRef)>,
     writers: HashMap<Hpa, Writer>,
     roots: HashMap<Hpa, Gpa>,
@@ -225,10 +226,13 @@ impl History {
                 }
             }
             Record::Host(row) => {
+                if row.event == HostEvent::Settled {
+                    self.settle(row);
+                }
                 if self.acts.len() == MAX_ACTS {
                     self.acts.pop_front();
                 }
-                self.acts.push_back(row.clone());
+                self.acts.push_back((row.clone(), false));
             }
             Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
         }
@@ -318,10 +322,28 @@ impl History {
 
     /// The latest act of the host of one of these kinds that covers a frame; any, if that is unknown.
     pub(super) fn act(&self, kinds: &[HostEvent], gfn: Option<Gfn>) -> Option<&HostRow> {
-        self.acts.iter().rev().find(|row| {
-            let covers = gfn.is_none_or(|gfn| covers(row, gfn));
-            covers && kinds.contains(&row.event)
-        })
+        let mut acts = self.acts.iter().rev().map(|(row, _)| row);
+        acts.find(|row| is_such(row, kinds, gfn))
+    }
+
+    /// As [`History::act`], but only what the thread of `vcpu` is still at.
+    pub(super) fn open_act(
+        &self,
+        kinds: &[HostEvent],
+        gfn: Option<Gfn>,
+        vcpu: Option<VcpuId>,
+    ) -> Option<&HostRow> {
+        let open = self.acts.iter().rev().filter(|(_, is_over)| !is_over);
+        let mut own = open.map(|(row, _)| row).filter(|row| row.vcpu == vcpu);
+        own.find(|row| is_such(row, kinds, gfn))
+    }
+
+    /// All that was done to a range is known: its acts are over.
+    fn settle(&mut self, settled: &HostRow) {
+        for (row, is_over) in &mut self.acts {
+            *is_over |=
+                (row.gfn, row.pages, row.vcpu) == (settled.gfn, settled.pages, settled.vcpu);
+        }
     }
 
     /// The time in which a page is, or last was, unsync.
@@ -332,6 +354,10 @@ impl History {
 
 fn stored(store: &super::Store) -> (Gpte, Source) {
     (Gpte(store.value), Source::Store(store.seq, store.time))
+}
+
+fn is_such(row: &HostRow, kinds: &[HostEvent], gfn: Option<Gfn>) -> bool {
+    kinds.contains(&row.event) && gfn.is_none_or(|gfn| covers(row, gfn))
 }
 
 /// Whether an act of the host concerns a frame.

@@ -349,7 +349,7 @@ fn reason(row: &PageRow, zapped: Option<(PageRow, bool)>, history: &History) -> 
         return Zap::WithParent(parent.spt);
     }
     let kinds = [HostEvent::FlushSlot, HostEvent::ZapRange];
-    let act = history.act(&kinds, None).filter(|act| act.vcpu == row.vcpu);
+    let act = history.open_act(&kinds, None, row.vcpu);
     let Some(vcpu) = row.vcpu else {
         return act.map_or(Zap::NoVcpu, |act| Zap::Host(act.clone()));
     };

@@ -49,18 +49,14 @@ pub use why::{Why, why};
 #[non_exhaustive]
 pub enum ExplainError {
     /// There is none.
-    #[error(
-        "no such {kind} of this VM: {wanted}; {matching} would match without the number; {choice}"
-    )]
+    #[error("this VM has {wanted}; {choice}{hint}")]
     NoSuch {
-        /// A fault, a change, a record or a shadow page.
-        kind: &'static str,
-        /// What was asked for.
+        /// That what was asked for is not there, and how many like it are.
         wanted: String,
-        /// Those that match but for their number.
-        matching: u64,
         /// What the VM has instead.
         choice: String,
+        /// As what such a change stands in this trace, where its own probe is not attached.
+        hint: String,
     },
     /// The trace could not be read that far.
     #[error(transparent)]

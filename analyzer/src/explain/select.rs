@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use events::{Cause, Class, Gva, Hpa, Seq, VmId};
 use polars::prelude::PolarsError;
-use trace::{FaultRow, MarkRow, Record, Row as _, Trace, TraceError};
+use trace::{FaultRow, MarkRow, ProbeState, Record, Row as _, Trace, TraceError};
 
-use crate::text::units::count;
+use crate::text::{
+    plain,
+    units::{count, plural},
+};
 
 /// What to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,36 +59,53 @@ impl Selector {
         }
     }
 
-    /// What it selects among.
-    pub(super) fn kind(self) -> &'static str {
-        match self {
-            Selector::Index(_) | Selector::Gva(..) | Selector::Class(..) => "fault",
-            Selector::Change(_) | Selector::Cause(..) => "change",
-            Selector::Seq(_) => "record",
-            Selector::Page(..) => "shadow page",
+    /// That it is not there, and how many are that match but for their number.
+    pub(super) fn not_there(self, matching: u64) -> String {
+        let (what, of) = match self {
+            Selector::Index(index) => return format!("no fault {index}, counted from 0"),
+            Selector::Change(index) => return format!("no change {index}, counted from 0"),
+            Selector::Seq(seq) => return format!("no record of seq {}", seq.0),
+            Selector::Gva(gva, _) => ("fault", format!("on the page of gva {gva}")),
+            Selector::Class(class, _) => ("fault", format!("of class {}", class.name())),
+            Selector::Cause(cause, _) => ("change", format!("of cause {}", cause.name())),
+            Selector::Page(spt, _) => ("shadow page", format!("at {spt}")),
+        };
+        match matching {
+            0 => format!("no {what} {of}"),
+            _ => format!(
+                "no number {} {of}: {}, counted from 0",
+                self.nth(),
+                plural(matching, what)
+            ),
         }
     }
-}
 
-impl std::fmt::Display for Selector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Selector::Index(index) | Selector::Change(index) => {
-                write!(f, "number {index}, counted from 0")
-            }
-            Selector::Gva(gva, nth) => {
-                write!(f, "number {nth}, counted from 0, on the page of gva {gva}")
-            }
-            Selector::Class(class, nth) => {
-                let nth = nth.unwrap_or(0);
-                write!(f, "number {nth}, counted from 0, of class {}", class.name())
-            }
-            Selector::Cause(cause, nth) => {
-                write!(f, "number {nth}, counted from 0, of cause {}", cause.name())
-            }
-            Selector::Seq(seq) => write!(f, "seq {}", seq.0),
-            Selector::Page(spt, nth) => write!(f, "life {nth}, counted from 0, of {spt}"),
+    /// As what changes of a cause stand in the trace whose probe was not attached.
+    pub(super) fn hint(self, matching: u64, probes: &[ProbeState]) -> String {
+        let Selector::Cause(cause, _) = self else {
+            return String::new();
+        };
+        let of_cause: &[&str] = match cause {
+            Cause::HostUnmap => &["kvm_unmap_gfn_range"],
+            Cause::DirtyLog => &[
+                "kvm_mmu_slot_remove_write_access",
+                "kvm_arch_mmu_enable_log_dirty_pt_masked",
+            ],
+            Cause::Memslot => &["kvm_zap_gfn_range", "kvm_arch_flush_shadow_memslot"],
+            _ => &[],
+        };
+        let absent: Vec<_> = probes
+            .iter()
+            .filter(|probe| !probe.attached && of_cause.contains(&probe.name.as_str()))
+            .map(|probe| plain(&probe.name))
+            .collect();
+        if matching > 0 || absent.is_empty() {
+            return String::new();
         }
+        format!(
+            "; on this host {} could not be probed, and such changes appear with cause reread",
+            absent.join(" and ")
+        )
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Reconciled {
     pub relation: Relation,
     /// Whether they do.
     pub agrees: bool,
+    /// That in words: `equal`, `at most`, `at least`, `DIFFERS` or `not compared`.
+    pub verdict: &'static str,
     /// What the counter counts.
     pub counts: &'static str,
     /// Why it is not compared, if it is not.
@@ -91,15 +93,23 @@ fn line(rule: &Rule, kvm: i64, evidence: &Evidence) -> Reconciled {
         (Some(trace), Relation::AtLeast) => kvm >= trace,
         (Some(trace), Relation::AtMost) => kvm <= trace,
     };
+    let relation = match trace {
+        Some(_) => rule.relation,
+        None => Relation::NotCompared,
+    };
     Reconciled {
         counter: rule.counter.into(),
         kvm,
         trace,
-        relation: match trace {
-            Some(_) => rule.relation,
-            None => Relation::NotCompared,
-        },
+        relation,
         agrees,
+        verdict: match (relation, agrees) {
+            (Relation::NotCompared, _) => "not compared",
+            (_, false) => "DIFFERS",
+            (_, true) if trace == Some(kvm) => "equal",
+            (Relation::AtMost, true) => "at most",
+            (_, true) => "at least",
+        },
         counts: rule.counts,
         why,
     }
@@ -124,6 +134,7 @@ fn without_rule(before: &Counters, after: &Counters) -> Vec<Reconciled> {
                 trace: None,
                 relation: Relation::NotCompared,
                 agrees: true,
+                verdict: "not compared",
                 counts: "a counter of this kernel's own",
                 why: Some("what it counts is not known"),
             })

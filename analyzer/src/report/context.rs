@@ -55,11 +55,11 @@ pub struct TraceContext {
     pub probes: Vec<Probe>,
 }
 
-/// A statement that is good or not.
+/// A statement with its mark.
 #[derive(Clone, Debug, Serialize)]
 pub struct Statement {
-    /// Nothing to worry about.
-    pub good: bool,
+    /// Its mark: `good`, `bad`, or `neutral` for what is neither.
+    pub mark: &'static str,
     /// The statement.
     pub text: String,
 }
@@ -159,7 +159,7 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
     let mut quality: Vec<_> = verdict::quality(study)
         .into_iter()
         .map(|line| Statement {
-            good: line.good,
+            mark: if line.good { "good" } else { "bad" },
             text: line.text,
         })
         .collect();
@@ -197,16 +197,21 @@ fn refused(trace: &Trace) -> Statement {
         .iter()
         .filter(|probe| !probe.attached)
         .count() as u64;
-    let text = if refused == 0 {
-        "every probe of the plan records".to_owned()
-    } else {
-        format!(
-            "{} of the plan not attached: what they show is absent, see the end of the page",
-            plural(refused, "probe")
-        )
-    };
+    if refused == 0 {
+        return Statement {
+            mark: "good",
+            text: "every probe of the plan records".to_owned(),
+        };
+    }
+    let text = format!(
+        "{} of the plan not attached: what they show is absent, see the end of the page",
+        plural(refused, "probe")
+    );
     // Absent is not wrong: each figure names what it lacks.
-    Statement { good: true, text }
+    Statement {
+        mark: "neutral",
+        text,
+    }
 }
 
 fn section(

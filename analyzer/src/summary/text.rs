@@ -282,15 +282,18 @@ fn reconciliation(out: &mut String, vm: &VmSummary) {
     out.push_str("\n  Against KVM's own counters\n");
     let mut grid = Grid::new(&["counter", ">KVM", ">trace", ""]);
     for line in lines {
-        let difference = signed(line.difference());
         let note = match (line.agrees, line.relation, line.why) {
             (_, Relation::NotCompared, why) => {
                 format!("not compared: {}", why.unwrap_or_default())
             }
-            (true, ..) if line.difference() == 0 => "equal".to_owned(),
-            (true, Relation::AtMost, _) => format!("{difference}: {}", line.counts),
-            (true, ..) => format!("{difference} more: {}", line.counts),
-            (false, ..) => format!("DIFFERS by {difference}: {}", line.counts),
+            (true, ..) if line.difference() == 0 => line.verdict.to_owned(),
+            (true, ..) => format!("{}: {}", line.verdict, line.counts),
+            (false, ..) => format!(
+                "{} by {}: {}",
+                line.verdict,
+                signed(line.difference()),
+                line.counts
+            ),
         };
         grid.row([
             plain(&line.counter),

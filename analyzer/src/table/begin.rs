@@ -11,7 +11,7 @@ use events::{Seq, VcpuId, VmId};
 use polars::prelude::{DataFrame, PolarsResult};
 use trace::{FaultRow, KeyframeRow, MarkRow, Part, RootRow, Row, Segment, Trace, TraceError};
 
-use super::{Moment, SnapshotError, users::users};
+use super::{Moment, SnapshotError, TableError, users::users};
 use crate::replay::CurrentRoot;
 
 /// Name of a keyframe's row in `marks`.
@@ -130,6 +130,12 @@ fn bound(
     if let Some(time) = moment.time(span)? {
         let to = first(&|segment| segment.time_ns[1] > time);
         return Ok(Some(Bound { time, to, ..all }));
+    }
+    let last = trace.segments().iter().map(|segment| segment.seq[1]).max();
+    if let (Moment::Seq(seq), Some(last)) = (moment, last)
+        && *seq > last
+    {
+        return Err(TableError::NoSeq { seq: *seq, last }.into());
     }
     Ok(match moment {
         Moment::Seq(seq) => Some(Bound {

@@ -53,6 +53,14 @@ pub enum TableError {
         /// Faults of the VM.
         faults: u64,
     },
+    /// Behind the last record.
+    #[error("no record {seq}: the last one of the trace is seq {last}")]
+    NoSeq {
+        /// The number asked for.
+        seq: u64,
+        /// The highest there is.
+        last: u64,
+    },
     /// No such mark.
     #[error("no phase `{name}` was marked; `analyzer summary` lists the phases")]
     NoPhase {

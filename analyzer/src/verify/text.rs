@@ -1,7 +1,6 @@
 //! The verification as text.
 
 use super::{KeyframeSummary, Verification, VmVerification};
-use crate::faults::Relation;
 use crate::text::{
     Grid, plain,
     units::{count, plural, signed, since},
@@ -241,13 +240,6 @@ fn reconciliation(out: &mut String, vm: &VmVerification) {
     out.push_str("\n  KVM's own counters\n");
     let mut grid = Grid::new(&["counter", ">KVM", ">trace", "", "counts"]);
     for line in lines {
-        let note = match (line.relation, line.agrees) {
-            (Relation::NotCompared, _) => "not compared",
-            (_, false) => "DIFFERS",
-            (_, true) if line.difference() == 0 => "equal",
-            (Relation::AtMost, true) => "at most",
-            (_, true) => "at least",
-        };
         let counts = match line.why {
             Some(why) => format!("{}; {why}", line.counts),
             None => line.counts.to_owned(),
@@ -256,7 +248,7 @@ fn reconciliation(out: &mut String, vm: &VmVerification) {
             plain(&line.counter),
             signed(line.kvm),
             line.trace.map(signed).unwrap_or_default(),
-            note.to_owned(),
+            line.verdict.to_owned(),
             counts,
         ]);
     }
