@@ -107,7 +107,12 @@ impl Change {
         let born = page.map_or(Seq(0), |page| page.since);
         let writer = page.and_then(|_| history.writer_of(row.sptep, born));
         let store = store.filter(|store| {
-            row.cause == Cause::GuestWrite && table.is_none_or(|table| table.gfn == store.gpa.gfn())
+            match row.cause {
+                Cause::GuestWrite => table.is_none_or(|table| table.gfn == store.gpa.gfn()),
+                // The host copies the frame that KVM stores to.
+                Cause::HostUnmap => frame == Some(store.gpa.gfn()),
+                _ => false,
+            }
         });
         let is_of_unsync = matches!(row.cause, Cause::Sync | Cause::Invlpg);
         let kinds = acts(row.cause);

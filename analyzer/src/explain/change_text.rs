@@ -396,6 +396,17 @@ fn host(out: &mut String, of: &Change) {
 fn copied(out: &mut String, of: &Change) {
     let Some(vcpu) = of.row.vcpu else { return };
     let on = format!("on the thread of vCPU {} itself", vcpu.0);
+    if let Some(store) = &of.store {
+        wrap(
+            out,
+            &format!(
+                "{on}: the host copies its page on write, as KVM emulates a store to gpa {} (seq {})",
+                store.gpa,
+                count(store.seq.0)
+            ),
+        );
+        return;
+    }
     let line = match of.copied_for() {
         Some(next) if next.class == Class::Retried => format!(
             "{on}: the host copies its page on write (or moves it) for {}, which KVM gave up for that",

@@ -365,3 +365,43 @@ pub(super) fn covers(row: &HostRow, gfn: Gfn) -> bool {
     let offset = gfn.0.checked_sub(row.gfn.0);
     offset.is_some_and(|offset| offset < row.pages)
 }
+
+#[cfg(test)]
+mod tests {
+    use events::VmId;
+
+    use super::*;
+
+    #[test]
+    fn an_act_ends_when_its_range_is_settled() {
+        let act = |seq, event, gfn, vcpu: Option<u16>| HostRow {
+            seq: Seq(seq),
+            time_ns: TimeNs(seq),
+            vm: VmId(0),
+            vcpu: vcpu.map(VcpuId),
+            event,
+            slot: None,
+            gfn: Gfn(gfn),
+            pages: 16,
+        };
+        let mut history = History::default();
+        for row in [
+            act(0, HostEvent::Unmap, 0, None),
+            act(1, HostEvent::Unmap, 32, Some(1)),
+            act(2, HostEvent::Settled, 0, None),
+            act(3, HostEvent::Settled, 32, None),
+        ] {
+            history.see(&Record::Host(row));
+        }
+        let open = |gfn, vcpu: Option<u16>| {
+            let act = history.open_act(&[HostEvent::Unmap], Some(Gfn(gfn)), vcpu.map(VcpuId));
+            act.map(|act| act.seq.0)
+        };
+        assert_eq!(open(5, None), None, "it is over");
+        assert_eq!(open(33, Some(1)), Some(1), "another thread's goes on");
+        assert_eq!(open(33, None), None, "of no other thread");
+        assert_eq!(open(48, Some(1)), None, "not of this frame");
+        let known = history.act(&[HostEvent::Unmap], Some(Gfn(5)));
+        assert_eq!(known.map(|act| act.seq.0), Some(0), "it is still known");
+    }
+}

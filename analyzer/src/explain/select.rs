@@ -103,7 +103,7 @@ impl Selector {
             return String::new();
         }
         format!(
-            "; on this host {} could not be probed, and such changes appear with cause reread",
+            "; {} could not be probed on this host, where such changes appear with cause reread",
             absent.join(" and ")
         )
     }

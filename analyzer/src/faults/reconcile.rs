@@ -276,6 +276,7 @@ mod tests {
         };
         let line = reconciled(&counts, "pf_spurious", true, &[1, 2]);
         assert_eq!((line.kvm, line.trace, line.agrees), (3, Some(3), true));
+        assert_eq!(line.verdict, "equal");
     }
 
     #[test]
