@@ -205,3 +205,24 @@ fn the_second_zap_of_a_root_in_use_is_no_anomaly() {
     }
     assert_eq!(kinds(&story.replay(false)), []);
 }
+
+/// The records of a replaced child are lost: the keyframe sets the link, and the next one finds it.
+#[test]
+fn a_keyframe_mends_a_link_to_a_page_that_is_gone() {
+    let (old, new) = (PRESENT | 0x5027, PRESENT | 0x6027);
+    let vm = Story::default()
+        .page(PageEvent::Born, 0x4000, 2, 1)
+        .page(PageEvent::Born, 0x5000, 1, 1)
+        .entry(Cause::Link, 0x4010, 2, None, old)
+        .copy(0, 0x4000, 2, &[(2, new)])
+        .copy(0, 0x6000, 1, &[])
+        .mark(0, 2)
+        .copy(1, 0x4000, 2, &[(2, new)])
+        .copy(1, 0x6000, 1, &[])
+        .mark(1, 2)
+        .replay(true);
+    let kept = vm.checks().kept().iter();
+    let exact: Vec<_> = kept.map(|check| check.drift.is_exact()).collect();
+    assert_eq!(exact, [false, true]);
+    assert_eq!(vm.tables().entry(Hpa(0x4010)), Some(Spte(new)));
+}

@@ -274,7 +274,11 @@ impl VmReplay {
         let kind = if self.tables.is_retired(row.sptep.table()) {
             // A root in use is emptied entry by entry after its zap was told, and what was read
             // without the lock may be of a page that went meanwhile.
-            let unlocked = row.cause == Cause::Reread || (!self.options.told && row.old.is_none());
+            let looked_again = matches!(
+                row.cause,
+                Cause::GuestWrite | Cause::Sync | Cause::Invlpg | Cause::HostUnmap
+            );
+            let unlocked = row.cause == Cause::Reread || (!self.options.told && looked_again);
             if !row.spte.is_shadow_present() || unlocked {
                 return;
             }
@@ -398,6 +402,8 @@ impl VmReplay {
         };
         let check = arriving.close(mark, &mut self.tables);
         if check.used != KeyframeUse::Incomplete {
+            // It named every entry that there is.
+            self.rereads = Rereads::default();
             self.used = Some(Moment {
                 seq: row.seq,
                 time: row.time_ns,
