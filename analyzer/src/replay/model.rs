@@ -58,7 +58,11 @@ fn step() -> impl Strategy<Value = Step> {
     let event = prop::sample::select(PageEvent::ALL.to_vec());
     prop_oneof![
         3 => (event, 1..6_u64, 1..4_u8, any::<bool>(), 0..6_u64)
-            .prop_map(|(event, page, level, direct, gfn)| Step::Page { event, page, level, direct, gfn }),
+            .prop_map(|(event, page, level, direct, gfn)| {
+                // A direct page maps what its level is aligned to (`kvm_mmu_get_child_sp`).
+                let gfn = if direct && level > 1 { 0 } else { gfn };
+                Step::Page { event, page, level, direct, gfn }
+            }),
         4 => (1..6_u64, 0..3_u64, 0..6_u64, 0..8_u64, any::<bool>())
             .prop_map(|(page, index, gfn, flags, by_fault)| Step::Leaf { page, index, gfn, flags, by_fault }),
         3 => (1..6_u64, 0..3_u64, 1..6_u64).prop_map(|(page, index, child)| Step::Link { page, index, child }),
