@@ -18,7 +18,7 @@ fn number(value: &Value) -> u64 {
 fn kvm_a_ring_that_is_too_small_loses_what_it_says_it_lost() {
     let folder = folder();
     let pages = format!("pages={PAGES}");
-    let small = ["--ring-kib", "16", "--keyframe-every", "0.2"];
+    let small = ["--ring-kib", "32", "--keyframe-every", "0.2"];
     let args = [&["linear", "-p", &pages][..], &small].concat();
     let (trace, outcome) = record(&folder, &args);
     let lost = number(&outcome["recorded"]["lost"]);
