@@ -256,6 +256,11 @@ pub const PLAN: &[Step] = &[
                 &["", "sptep"],
             ),
             entry("mmu_page_zap_pte", "mmu_page_zap_pte", &["", "", "spte"]),
+            entry(
+                "kvm_zap_all_rmap_sptes",
+                "kvm_zap_all_rmap_sptes",
+                &["kvm", "rmap_head"],
+            ),
         ]],
         "every SPTE that changes outside a fault: old value, new value",
         "stores, INVLPG and sync are seen at the vCPU's next event; what the host changes, only in keyframes, but for the built-in VMM's own acts",

@@ -54,6 +54,7 @@ offsets! {
     need fault_gfn "kvm_page_fault" "gfn";
     need fault_slot "kvm_page_fault" "slot";
     need fault_pfn "kvm_page_fault" "pfn";
+    need fault_prefetch "kvm_page_fault" "prefetch" "no vCPU faulted: a frame that the host brought in late";
     need fault_goal_level "kvm_page_fault" "goal_level";
     need sp_link "kvm_mmu_page" "link";
     need sp_spt "kvm_mmu_page" "spt";

@@ -5,7 +5,10 @@
 //! them is the cause (see `causes`). One change escapes them: a sync that finds another frame behind a
 //! marker for MMIO clears the marker inline (`sync_mmio_spte`).
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
+    helpers::bpf_loop,
     macros::{kprobe, map, raw_tracepoint},
     maps::Array,
     programs::{ProbeContext, RawTracePointContext},
@@ -16,7 +19,7 @@ use events::{
 
 use crate::{
     causes,
-    kernel::{direct_map, now, physical, read},
+    kernel::{direct_map, now, offset, physical, read},
     pages,
     ring::{lose, reserve, submit},
     vcpus,
@@ -258,6 +261,85 @@ pub fn mmu_spte_clear_track_bits(ctx: ProbeContext) -> u32 {
     if let Some(sptep) = ctx.arg::<u64>(1) {
         changed(ctx.arg(0), sptep, |_, _| Some(EMPTY));
     }
+    0
+}
+
+/// `KVM_RMAP_MANY`, the marks below an rmap head's pointer, and `PTE_LIST_EXT`.
+const MANY: u64 = 1;
+const MARKS: u64 = 7;
+const IN_DESC: u32 = 14;
+/// Most of them in a chain, as in `host`.
+const MOST_DESCS: u32 = 300;
+
+/// A chain of entries that are about to be zapped.
+#[repr(C)]
+struct Doomed {
+    kvm: u64,
+    /// `struct pte_list_desc`; 0 at the end.
+    desc: u64,
+}
+
+// kvm_zap_all_rmap_sptes(struct kvm *kvm, struct kvm_rmap_head *rmap_head), under mmu_lock, before the
+// entries go. In Linux 7.2 it has a copy of mmu_spte_clear_track_bits for the entries of a list, which
+// is therefore read here; where it has none, each of them is told twice, to the same effect.
+#[kprobe]
+pub fn kvm_zap_all_rmap_sptes(ctx: ProbeContext) -> u32 {
+    let (Some(kvm), Some(head)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else {
+        return 0;
+    };
+    if vcpus::traced(kvm).is_none() {
+        return 0;
+    }
+    let Some(value) = read::<u64>(head, 0) else {
+        lose(Probe::Read);
+        return 0;
+    };
+    if value & MANY == 0 {
+        return 0;
+    }
+    let mut doomed = Doomed {
+        kvm,
+        desc: value & !MARKS,
+    };
+    // SAFETY: the callback takes the chain.
+    unsafe {
+        bpf_loop(
+            MOST_DESCS,
+            doom_desc as *mut c_void,
+            (&raw mut doomed).cast(),
+            0,
+        )
+    };
+    if doomed.desc != 0 {
+        lose(Probe::Read);
+    }
+    0
+}
+
+/// Called for each `struct pte_list_desc`; 0: go on.
+#[inline(never)]
+unsafe extern "C" fn doom_desc(_: u64, doomed: *mut Doomed) -> i64 {
+    // SAFETY: what the helper hands over.
+    let doomed = unsafe { &mut *doomed };
+    if doomed.desc == 0 {
+        return 1;
+    }
+    let (Some(count), Some(more)) = (
+        read::<u32>(doomed.desc, offset!(desc_count)),
+        read::<u64>(doomed.desc, offset!(desc_more)),
+    ) else {
+        return 1;
+    };
+    for at in 0..IN_DESC {
+        if at >= count {
+            break;
+        }
+        let sptep = read::<u64>(doomed.desc + 8 * u64::from(at), offset!(desc_sptes));
+        if let Some(sptep) = sptep {
+            changed(Some(doomed.kvm), sptep, |_, _| Some(EMPTY));
+        }
+    }
+    doomed.desc = more;
     0
 }
 

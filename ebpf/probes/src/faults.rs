@@ -301,6 +301,11 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
         // The exit may be long ago: the vCPU may have slept since.
         vcpu.exit = 0;
         begin(vcpu, now(), gva, fault.get(offset!(fault_error_code))?);
+        // Not counted by KVM (`pf_taken`): its leaf is recorded as a neighbour's is.
+        if fault.get::<u8>(offset!(fault_prefetch))? != 0 {
+            vcpu.step = Vcpu::MAPPED;
+            return Some(());
+        }
     }
     vcpu.fault.moments[Moment::TablesReady as usize] = since(vcpu);
     let gfn: u64 = fault.get(offset!(fault_gfn))?;
