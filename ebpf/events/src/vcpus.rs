@@ -54,7 +54,7 @@ pub struct Vcpu {
     pub syncing: u8,
     /// The guest stores to a shadowed table: see [`Store`]. One of the constants of that type.
     pub storing: u8,
-    /// The host takes a page away on this thread: how many of `unmapping` are meant.
+    /// The host takes a page away on this thread: `unmapping` holds something.
     pub unmaps: u8,
     /// Zero.
     pub reserved: [u8; 2],

@@ -5,10 +5,7 @@
 //! them is the cause (see `causes`). One change escapes them: a sync that finds another frame behind a
 //! marker for MMIO clears the marker inline (`sync_mmio_spte`).
 
-use core::ffi::c_void;
-
 use aya_ebpf::{
-    helpers::bpf_loop,
     macros::{kprobe, map, raw_tracepoint},
     maps::Array,
     programs::{ProbeContext, RawTracePointContext},
@@ -19,9 +16,10 @@ use events::{
 
 use crate::{
     causes,
-    kernel::{direct_map, now, offset, physical, read},
+    kernel::{direct_map, now, physical, read},
     pages,
     ring::{lose, reserve, submit},
+    rmaps::{self, Head},
     vcpus,
 };
 
@@ -258,25 +256,10 @@ pub fn mmu_spte_update(ctx: ProbeContext) -> u32 {
 // mmu_spte_clear_track_bits(struct kvm *kvm, u64 *sptep), under mmu_lock, before the store.
 #[kprobe]
 pub fn mmu_spte_clear_track_bits(ctx: ProbeContext) -> u32 {
-    if let Some(sptep) = ctx.arg::<u64>(1) {
-        changed(ctx.arg(0), sptep, |_, _| Some(EMPTY));
+    if let (Some(kvm), Some(sptep)) = (ctx.arg(0), ctx.arg(1)) {
+        cleared(kvm, sptep);
     }
     0
-}
-
-/// `KVM_RMAP_MANY`, the marks below an rmap head's pointer, and `PTE_LIST_EXT`.
-const MANY: u64 = 1;
-const MARKS: u64 = 7;
-const IN_DESC: u32 = 14;
-/// Most of them in a chain, as in `host`.
-const MOST_DESCS: u32 = 300;
-
-/// A chain of entries that are about to be zapped.
-#[repr(C)]
-struct Doomed {
-    kvm: u64,
-    /// `struct pte_list_desc`; 0 at the end.
-    desc: u64,
 }
 
 // kvm_zap_all_rmap_sptes(struct kvm *kvm, struct kvm_rmap_head *rmap_head), under mmu_lock, before the
@@ -290,57 +273,22 @@ pub fn kvm_zap_all_rmap_sptes(ctx: ProbeContext) -> u32 {
     if vcpus::traced(kvm).is_none() {
         return 0;
     }
-    let Some(value) = read::<u64>(head, 0) else {
-        lose(Probe::Read);
-        return 0;
+    // The one entry of a frame goes through mmu_spte_clear_track_bits.
+    let told = match rmaps::head(head) {
+        Some(Head::Many(desc)) => rmaps::each(desc, rmaps::Entry::Clear, kvm, 0),
+        Some(_) => true,
+        None => false,
     };
-    if value & MANY == 0 {
-        return 0;
-    }
-    let mut doomed = Doomed {
-        kvm,
-        desc: value & !MARKS,
-    };
-    // SAFETY: the callback takes the chain.
-    unsafe {
-        bpf_loop(
-            MOST_DESCS,
-            doom_desc as *mut c_void,
-            (&raw mut doomed).cast(),
-            0,
-        )
-    };
-    if doomed.desc != 0 {
+    if !told {
         lose(Probe::Read);
     }
     0
 }
 
-/// Called for each `struct pte_list_desc`; 0: go on.
-#[inline(never)]
-unsafe extern "C" fn doom_desc(_: u64, doomed: *mut Doomed) -> i64 {
-    // SAFETY: what the helper hands over.
-    let doomed = unsafe { &mut *doomed };
-    if doomed.desc == 0 {
-        return 1;
-    }
-    let (Some(count), Some(more)) = (
-        read::<u32>(doomed.desc, offset!(desc_count)),
-        read::<u64>(doomed.desc, offset!(desc_more)),
-    ) else {
-        return 1;
-    };
-    for at in 0..IN_DESC {
-        if at >= count {
-            break;
-        }
-        let sptep = read::<u64>(doomed.desc + 8 * u64::from(at), offset!(desc_sptes));
-        if let Some(sptep) = sptep {
-            changed(Some(doomed.kvm), sptep, |_, _| Some(EMPTY));
-        }
-    }
-    doomed.desc = more;
-    0
+/// An entry is about to be cleared.
+#[inline(always)]
+pub fn cleared(kvm: u64, sptep: u64) {
+    changed(Some(kvm), sptep, |_, _| Some(EMPTY));
 }
 
 // mmu_page_zap_pte(struct kvm *kvm, struct kvm_mmu_page *sp, u64 *spte, struct list_head *invalid_list),

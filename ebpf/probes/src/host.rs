@@ -17,6 +17,7 @@ use crate::{
     kernel::{now, offset, read},
     memslots,
     ring::{lose, reserve, submit},
+    rmaps::{self, Head},
     vcpus,
 };
 
@@ -161,28 +162,18 @@ pub fn kvm_unmap_hva_range(ctx: RawTracePointContext) {
     ) else {
         return;
     };
-    let Some(value) = read::<u64>(heads + 8 * (gfn.0 - place.base.0), 0) else {
+    let entries = match rmaps::head(heads + 8 * (gfn.0 - place.base.0)) {
+        Some(Head::Empty) => return,
+        Some(Head::One(sptep)) => Some([sptep, 0, 0, 0]),
+        Some(Head::Many(desc)) => rmaps::first(desc),
+        None => None,
+    };
+    let Some(entries) = entries else {
         lose(Probe::Read);
         return;
     };
-    if value & !MARKS == 0 {
-        return;
-    }
-    if value & MANY == 0 {
-        vcpu.unmapping[0] = value & !MARKS;
-        vcpu.unmaps = 1;
-    } else {
-        let desc = value & !MARKS;
-        let Some(count) = read::<u32>(desc, offset!(desc_count)) else {
-            lose(Probe::Read);
-            return;
-        };
-        for at in 0..SHADOWS {
-            let sptep = read::<u64>(desc + 8 * at as u64, offset!(desc_sptes));
-            vcpu.unmapping[at] = sptep.filter(|_| (at as u32) < count).unwrap_or(0);
-        }
-        vcpu.unmaps = SHADOWS as u8;
-    }
+    vcpu.unmapping = entries;
+    vcpu.unmaps = 1;
     faults::look_again();
 }
 
@@ -260,11 +251,7 @@ impl Heads {
         if within >= pages || range.pages > pages - within {
             return Some(Self::NONE);
         }
-        if offset!(slot_rmap) == ABSENT
-            || offset!(desc_more) == ABSENT
-            || offset!(desc_sptes) == ABSENT
-            || offset!(desc_count) == ABSENT
-        {
+        if offset!(slot_rmap) == ABSENT || !rmaps::are_known() {
             return None;
         }
         Some(Self {
@@ -297,15 +284,6 @@ unsafe fn reread_all(heads: &Heads, pages: u64) -> bool {
     turns == pages as i64
 }
 
-/// `KVM_RMAP_MANY` (6.1: bit 0 of `kvm_rmap_head.val`): a list of entries, not one.
-const MANY: u64 = 1;
-/// The low bits are marks (Linux 6.14 adds a lock).
-const MARKS: u64 = 7;
-/// `PTE_LIST_EXT`: entries of a `struct pte_list_desc`.
-const IN_DESC: u32 = 14;
-/// Most of them in a chain: 4096 entries of one frame, four times what KVM keeps (`RMAP_RECYCLE_THRESHOLD`).
-const MOST_DESCS: u32 = 300;
-
 /// Called for each frame; 0: go on.
 #[inline(never)]
 unsafe extern "C" fn reread_frame(turn: u64, heads: *const Heads) -> i64 {
@@ -320,79 +298,26 @@ unsafe extern "C" fn reread_frame(turn: u64, heads: *const Heads) -> i64 {
         }
         let index = (gfn >> shift).wrapping_sub(heads.slot_gfn >> shift);
         let head = heads.base[level as usize] + 8 * index;
-        let Some(value) = read::<u64>(head, 0) else {
-            return 1;
-        };
         let within = gfn & !((1 << shift) - 1);
-        if value & !MARKS == 0 {
-            continue;
-        }
-        if value & MANY == 0 {
-            reread(heads.vm, value & !MARKS, within);
-            continue;
-        }
-        let mut chain = Chain {
-            desc: value & !MARKS,
-            vm: heads.vm,
-            gfn: within,
-            failed: 0,
+        let read = match rmaps::head(head) {
+            Some(Head::Empty) => true,
+            Some(Head::One(sptep)) => {
+                reread(heads.vm, sptep, within);
+                true
+            }
+            Some(Head::Many(desc)) => rmaps::each(desc, rmaps::Entry::Reread, heads.vm, within),
+            None => false,
         };
-        // SAFETY: the callback takes the chain.
-        unsafe {
-            bpf_loop(
-                MOST_DESCS,
-                reread_desc as *mut c_void,
-                (&raw mut chain).cast(),
-                0,
-            )
-        };
-        if chain.desc != 0 || chain.failed != 0 {
+        if !read {
             return 1;
         }
     }
     0
 }
 
-/// The rest of a frame's reverse map.
-#[repr(C)]
-struct Chain {
-    /// `struct pte_list_desc`; 0 at the end.
-    desc: u64,
-    vm: u64,
-    gfn: u64,
-    failed: u64,
-}
-
-/// Called for each `struct pte_list_desc`; 0: go on.
-#[inline(never)]
-unsafe extern "C" fn reread_desc(_: u64, chain: *mut Chain) -> i64 {
-    // SAFETY: what the helper hands over.
-    let chain = unsafe { &mut *chain };
-    if chain.desc == 0 {
-        return 1;
-    }
-    let (Some(count), Some(more)) = (
-        read::<u32>(chain.desc, offset!(desc_count)),
-        read::<u64>(chain.desc, offset!(desc_more)),
-    ) else {
-        chain.failed = 1;
-        return 1;
-    };
-    for at in 0..IN_DESC {
-        if at >= count {
-            break;
-        }
-        match read::<u64>(chain.desc + 8 * u64::from(at), offset!(desc_sptes)) {
-            Some(sptep) => reread(chain.vm, sptep, chain.gfn),
-            None => chain.failed = 1,
-        }
-    }
-    chain.desc = more;
-    0
-}
-
+/// Records an entry as it is now.
 #[inline(always)]
-fn reread(vm: u64, sptep: u64, gfn: u64) {
+pub fn reread(vm: u64, sptep: u64, gfn: u64) {
     entries::record_as_it_is(
         VmId(vm as u16),
         NO_VCPU,

@@ -20,6 +20,7 @@ mod marks;
 mod memslots;
 mod pages;
 mod ring;
+mod rmaps;
 mod roots;
 mod running;
 mod steps;
