@@ -50,14 +50,14 @@ pub struct Vcpu {
     pub entries_seen: u8,
     /// RIP and roots of this fault were read: later, the emulator has moved on.
     pub rooted: u8,
-    /// Shadow pages were synced whose entries were not compared since.
-    pub syncing: u8,
     /// The guest stores to a shadowed table: see [`Store`]. One of the constants of that type.
     pub storing: u8,
     /// The host takes a page away on this thread: `unmapping` holds something.
     pub unmaps: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: [u8; 3],
+    /// Kernel address of the shadow page that was synced last, until its entries are compared; 0: none.
+    pub synced: u64,
     /// Kernel addresses of the entries of that page, until the vCPU's next event.
     pub unmapping: [u64; SHADOWS],
     /// The store, while `storing` is not 0.
@@ -109,4 +109,4 @@ impl Store {
 }
 
 const _: () =
-    assert!(size_of::<Vcpu>() == 72 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());
+    assert!(size_of::<Vcpu>() == 80 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());

@@ -138,17 +138,28 @@ pub fn sync(vcpu: &mut Vcpu, sp: u64) {
     if let Some(copy) = UNSYNC.get_ptr_mut(spt) {
         // SAFETY: a map value, under mmu_lock.
         unsafe { (*copy).syncing = vcpu.vcpu.0 + 1 };
-        vcpu.syncing = 1;
+        vcpu.synced = spt;
     }
 }
 
-/// Pages that the vCPU has synced since are compared for the last time.
+/// The page that the vCPU has synced last is compared for the last time.
 #[inline(always)]
 pub fn compare_synced(vcpu: &mut Vcpu) {
-    if vcpu.syncing != 0 {
-        vcpu.syncing = 0;
-        each(vcpu, Cause::Sync, 1);
+    let spt = vcpu.synced;
+    if spt == 0 {
+        return;
     }
+    vcpu.synced = 0;
+    let Some(copy) = UNSYNC.get_ptr_mut(spt) else {
+        return;
+    };
+    // SAFETY: a map value.
+    if unsafe { (*copy).syncing } != vcpu.vcpu.0 + 1 {
+        // Unsync again already.
+        return;
+    }
+    compare_with(spt, copy, vcpu.vm, vcpu.vcpu, Cause::Sync);
+    drop(spt);
 }
 
 /// All unsync pages of the vCPU's VM are compared: something that has `cause` may have changed them.
@@ -156,7 +167,7 @@ pub fn compare_synced(vcpu: &mut Vcpu) {
 pub fn compare(vcpu: &mut Vcpu, cause: Cause) {
     if are_there() {
         compare_synced(vcpu);
-        each(vcpu, cause, 0);
+        each(vcpu, cause);
     }
 }
 
@@ -166,17 +177,14 @@ struct Order {
     vm: VmId,
     vcpu: VcpuId,
     cause: Cause,
-    /// Not 0: only those that the vCPU has synced.
-    synced: u32,
 }
 
 #[inline(never)]
-fn each(vcpu: &Vcpu, cause: Cause, synced: u32) {
+fn each(vcpu: &Vcpu, cause: Cause) {
     let order = Order {
         vm: vcpu.vm,
         vcpu: vcpu.vcpu,
         cause,
-        synced,
     };
     // SAFETY: the callback takes what this map holds, and the order.
     unsafe {
@@ -192,27 +200,32 @@ fn each(vcpu: &Vcpu, cause: Cause, synced: u32) {
 /// Called for each copy; 0: go on.
 #[inline(never)]
 unsafe extern "C" fn compare_page(
-    map: *mut c_void,
+    _: *mut c_void,
     key: *const u64,
     copy: *mut Copy,
     order: *const Order,
 ) -> i64 {
     // SAFETY: what the helper hands over.
-    let (spt, copy, order) = unsafe { (*key, &mut *copy, &*order) };
-    if copy.vm != order.vm {
-        return 0;
+    let (spt, vm, syncing, order) = unsafe { (*key, (*copy).vm, (*copy).syncing, &*order) };
+    if vm == order.vm {
+        let cause = if syncing == 0 {
+            order.cause
+        } else {
+            Cause::Sync
+        };
+        compare_with(spt, copy, vm, order.vcpu, cause);
     }
-    let own = copy.syncing == order.vcpu.0 + 1;
-    if order.synced != 0 && !own {
-        return 0;
-    }
-    let syncing = copy.syncing != 0;
+    0
+}
+
+#[inline(always)]
+fn compare_with(spt: u64, copy: *mut Copy, vm: VmId, vcpu: VcpuId, cause: Cause) {
     let mut page = Page {
         spt,
         copy,
-        vm: order.vm,
-        vcpu: order.vcpu,
-        cause: if syncing { Cause::Sync } else { order.cause },
+        vm,
+        vcpu,
+        cause,
     };
     // In a loop of its own the verifier would walk all of the page's entries.
     // SAFETY: the callback takes the page.
@@ -224,14 +237,6 @@ unsafe extern "C" fn compare_page(
             0,
         );
     }
-    if order.synced != 0 {
-        // SAFETY: the map that is walked through; the helper allows it.
-        let removed = unsafe { aya_ebpf::helpers::bpf_map_delete_elem(map, key.cast()) };
-        if removed == 0 {
-            count(-1);
-        }
-    }
-    0
 }
 
 /// A page that is compared.
