@@ -1,6 +1,7 @@
 //! `collector series`.
 
 use std::{
+    collections::BTreeSet,
     env,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -12,7 +13,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 
 use super::run::{param, plan, seconds};
-use crate::failure::Failure;
+use crate::{failure::Failure, recording};
 
 /// Arguments of `series`.
 #[derive(Debug, Args)]
@@ -68,8 +69,19 @@ impl Item {
 impl SeriesArgs {
     /// Runs and records one after another; all of them, whatever becomes of one.
     pub fn execute(self) -> Result<ExitCode, Failure> {
+        if !self.output.is_dir() {
+            let folder = self.output.display();
+            let error = anyhow!("the traces are to go to {folder}, which is no folder");
+            return Err(Failure::usage(error).hint(format!("mkdir {folder}")));
+        }
+        let mut traces = BTreeSet::new();
         for item in &self.items {
             plan(&item.workload, &item.params)?;
+            recording::check_output(&self.output.join(item.trace()))?;
+            if !traces.insert(item.trace()) {
+                let error = anyhow!("{} is given twice: its trace would be too", item.text);
+                return Err(Failure::usage(error).hint("another seed gives another run"));
+            }
         }
         let program = env::current_exe().context("while looking for this program")?;
         let mut failed = Vec::new();

@@ -52,6 +52,14 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
         2,
         &["power of two"],
     ),
+    (&["series", "liner"], 2, &["did you mean 'linear'"]),
+    (&["series", "linear:pages"], 2, &["NAME=VALUE"]),
+    (
+        &["series", "-o", "nowhere", "linear"],
+        2,
+        &["nowhere", "mkdir"],
+    ),
+    (&["series", "linear", "linear"], 2, &["given twice"]),
     (&["fly"], 2, &["fly"]),
     (&["workloads", "liner"], 2, &["did you mean 'linear'"]),
 ];

@@ -102,8 +102,8 @@ table! {
         vm: VmId,
         /// vCPU on whose thread it happened.
         vcpu: Option<VcpuId>,
-        /// Why: link, prefetch, other, reread (read after a fault was given up), guest_write, sync,
-        /// invlpg, host_unmap, dirty_log, write_protect, fault, memslot, mmio.
+        /// Why: link, prefetch, other, reread (read again after a fault was given up, or after an act of
+        /// the host's: it may not have changed), guest_write, sync, invlpg, host_unmap, dirty_log, write_protect, fault, memslot, mmio.
         cause: Cause,
         /// Where the entry stands, host-physical.
         sptep: Hpa,
@@ -228,7 +228,8 @@ table! {
 
 table! {
     /// A store of the guest's to memory that KVM emulated: all those to shadowed page tables, and
-    /// some to other pages. Stores to unsync tables are not seen by anybody.
+    /// some to other pages. Stores to unsync tables are not seen by anybody. Where functions cannot be
+    /// hooked, those to shadowed tables only, each as the eight bytes of the entry afterwards.
     WriteRow in "writes" {
         /// Place in the order of all records.
         seq: Seq,
@@ -248,7 +249,8 @@ table! {
 }
 
 table! {
-    /// Something the host did to a range of the guest's frames, before it takes effect.
+    /// Something the host did to a range of the guest's frames: before it takes effect, or, where
+    /// functions cannot be hooked, after it, with a look at what it has left.
     HostRow in "host" {
         /// Place in the order of all records.
         seq: Seq,
@@ -258,7 +260,8 @@ table! {
         vm: VmId,
         /// vCPU on whose thread it happened; null for other threads.
         vcpu: Option<VcpuId>,
-        /// What: unmap, dirty_start, dirty_clear, zap_range, flush_slot.
+        /// What: unmap, dirty_start, dirty_clear, dirty_stop, zap_range, flush_slot; reread (each leaf of
+        /// the range that is there follows in `entries`) and settled (the rest of its leaves is gone).
         event: HostEvent,
         /// Memslot; null where the frames are meant whatever their slot.
         slot: Option<Slot>,
