@@ -102,6 +102,17 @@ pub fn emulates_guest_kernel() -> bool {
     vendor_module() == Some("kvm_pvm")
 }
 
+/// The processor is emulated by software. Its model's name says so in a nested guest too, where the
+/// hypervisor's CPUID leaf is that of KVM.
+pub fn is_emulated() -> bool {
+    is_emulator(&cpu_model())
+}
+
+/// Whether a processor of this model is QEMU's TCG.
+fn is_emulator(model: &str) -> bool {
+    model.contains("QEMU TCG")
+}
+
 /// Kernel lockdown mode: `none`, `integrity`, `confidentiality`, or `unknown`.
 pub fn lockdown() -> String {
     let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
@@ -143,7 +154,13 @@ fn cpu_model() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::selected;
+    use super::{is_emulator, selected};
+
+    #[test]
+    fn an_emulated_processor_is_known_by_its_model() {
+        assert!(is_emulator("QEMU TCG CPU version 2.5+"));
+        assert!(!is_emulator("AMD EPYC 7763 64-Core Processor"));
+    }
 
     #[test]
     fn the_mode_in_force_is_the_one_in_brackets() {

@@ -59,47 +59,24 @@ pub struct PhaseCost {
 
 /// Costs of every class that occurs, in the order of [`Class::ALL`].
 pub fn by_class(columns: &FaultColumns) -> PolarsResult<Vec<(Class, ClassCost)>> {
-    let quantile = |q: f64| {
-        col("total_ns")
-            .quantile(lit(q), QuantileMethod::Nearest)
-            .cast(DataType::UInt64)
-    };
-    let frame = columns
-        .frame()?
-        .lazy()
-        .group_by([col("class")])
-        .agg([
-            len().cast(DataType::UInt64).alias("count"),
-            col("in_range")
-                .cast(DataType::UInt64)
-                .sum()
-                .alias("in_range"),
-            col("total_ns").cast(DataType::UInt64).sum().alias("sum"),
-            quantile(0.50).alias("p50"),
-            quantile(0.95).alias("p95"),
-            quantile(0.99).alias("p99"),
-        ])
-        .sort(["class"], SortMultipleOptions::default())
-        .collect()?;
     let mut costs = Vec::new();
-    for row in 0..frame.height() {
-        let cell = |name: &str| number(&frame, name, row);
-        let Some(class) = u8::try_from(cell("class")?).ok().and_then(Class::from_raw) else {
-            continue;
-        };
+    for part in columns.frame()?.partition_by(["class"], true)? {
+        let Some(class) = class(&part)? else { continue };
+        let times = part.column("total_ns")?;
         costs.push((
             class,
             ClassCost {
-                count: cell("count")?,
-                in_range: cell("in_range")?,
-                total_ns: cell("sum")?,
-                p50_ns: cell("p50")?,
-                p95_ns: cell("p95")?,
-                p99_ns: cell("p99")?,
+                count: part.height() as u64,
+                in_range: sum(part.column("in_range")?)?,
+                total_ns: sum(times)?,
+                p50_ns: quantile(times, 0.50)?,
+                p95_ns: quantile(times, 0.95)?,
+                p99_ns: quantile(times, 0.99)?,
                 steps: Vec::new(),
             },
         ));
     }
+    costs.sort_by_key(|(class, _)| *class as u8);
     for step in FaultStep::ALL {
         for (class, cost) in by_step(columns, step)? {
             if let Some((_, of)) = costs.iter_mut().find(|(other, _)| *other == class) {
@@ -114,32 +91,20 @@ fn by_step(columns: &FaultColumns, step: FaultStep) -> PolarsResult<Vec<(Class, 
     let Some(frame) = columns.step_frame(step)? else {
         return Ok(Vec::new());
     };
-    let frame = frame
-        .lazy()
-        .filter(col("ns").is_not_null())
-        .group_by([col("class")])
-        .agg([
-            len().cast(DataType::UInt64).alias("count"),
-            col("ns").cast(DataType::UInt64).sum().alias("sum"),
-            col("ns")
-                .quantile(lit(0.5), QuantileMethod::Nearest)
-                .cast(DataType::UInt64)
-                .alias("p50"),
-        ])
-        .collect()?;
     let mut costs = Vec::new();
-    for row in 0..frame.height() {
-        let cell = |name: &str| number(&frame, name, row);
-        let Some(class) = u8::try_from(cell("class")?).ok().and_then(Class::from_raw) else {
+    for part in frame.partition_by(["class"], true)? {
+        let Some(class) = class(&part)? else { continue };
+        let times = part.column("ns")?.drop_nulls();
+        if times.is_empty() {
             continue;
-        };
+        }
         costs.push((
             class,
             StepCost {
                 step,
-                count: cell("count")?,
-                total_ns: cell("sum")?,
-                p50_ns: cell("p50")?,
+                count: times.len() as u64,
+                total_ns: sum(&times)?,
+                p50_ns: quantile(&times, 0.50)?,
             },
         ));
     }
@@ -148,34 +113,39 @@ fn by_step(columns: &FaultColumns, step: FaultStep) -> PolarsResult<Vec<(Class, 
 
 /// Counts and time by phase and class, in the order of both.
 pub fn by_phase(columns: &FaultColumns) -> PolarsResult<Vec<PhaseCost>> {
-    let frame = columns
-        .frame()?
-        .lazy()
-        .group_by([col("phase"), col("class")])
-        .agg([
-            len().cast(DataType::UInt64).alias("count"),
-            col("total_ns").cast(DataType::UInt64).sum().alias("sum"),
-        ])
-        .sort(["phase", "class"], SortMultipleOptions::default())
-        .collect()?;
     let mut costs = Vec::new();
-    for row in 0..frame.height() {
-        let cell = |name: &str| number(&frame, name, row);
-        let Some(class) = u8::try_from(cell("class")?).ok().and_then(Class::from_raw) else {
+    for part in columns.frame()?.partition_by(["phase", "class"], true)? {
+        let (Some(class), Some(phase)) = (class(&part)?, part.column("phase")?.u16()?.first())
+        else {
             continue;
         };
-        let phase = u16::try_from(cell("phase")?).unwrap_or(u16::MAX);
         costs.push(PhaseCost {
             phase,
             class,
-            count: cell("count")?,
-            total_ns: cell("sum")?,
+            count: part.height() as u64,
+            total_ns: sum(part.column("total_ns")?)?,
         });
     }
+    costs.sort_by_key(|cost| (cost.phase, cost.class as u8));
     Ok(costs)
 }
 
-fn number(frame: &DataFrame, name: &str, row: usize) -> PolarsResult<u64> {
-    let value = frame.column(name)?.get(row)?;
-    Ok(value.extract::<u64>().unwrap_or_default())
+/// The class of all rows of a part.
+fn class(part: &DataFrame) -> PolarsResult<Option<Class>> {
+    Ok(part
+        .column("class")?
+        .u8()?
+        .first()
+        .and_then(Class::from_raw))
+}
+
+/// In 64 bits: a column of 32 would wrap.
+fn sum(column: &Column) -> PolarsResult<u64> {
+    let sum = column.cast(&DataType::UInt64)?.sum_reduce()?;
+    Ok(sum.value().extract::<u64>().unwrap_or_default())
+}
+
+fn quantile(times: &Column, quantile: f64) -> PolarsResult<u64> {
+    let time = times.quantile_reduce(quantile, QuantileMethod::Nearest)?;
+    Ok(time.value().extract::<u64>().unwrap_or_default())
 }

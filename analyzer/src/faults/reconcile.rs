@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
-use trace::{Counters, ProbeState, VmMeta};
+use trace::{Counters, Sees, Stores, VmMeta};
 
 use super::{
     Counts,
@@ -53,26 +53,22 @@ impl Reconciled {
     }
 }
 
-/// The step of the recorder's plan that makes a record of each emulated store.
-const TRACK_WRITE: &str = "kvm_mmu_track_write";
-
 /// Sets the trace against KVM's counters; rules without a counter on this kernel are left out, and
 /// MMU counters without a rule are shown and not compared. `None` if the trace has no counters of
 /// the end: it was cut, or the VM took them with it.
 pub fn reconcile(
     counts: &Counts,
     meta: &VmMeta,
-    probes: &[ProbeState],
+    sees: Sees,
     replay: Option<&VmReplay>,
 ) -> Option<Vec<Reconciled>> {
     let after = meta.counters_after.as_ref()?;
     let before = &meta.counters_before;
-    let seen = |probe: &ProbeState| probe.attached && probe.name == TRACK_WRITE;
     let known = replay.filter(|replay| replay.knows_the_beginning());
     let evidence = Evidence {
         counts,
         tables: known.map(VmReplay::tables),
-        stores_seen: probes.iter().any(seen),
+        stores_seen: sees.stores == Stores::All,
         vcpus: after.vcpus.len(),
     };
     let lines = RULES.iter().filter_map(|rule| {
@@ -199,7 +195,7 @@ mod tests {
         let mut replay = Replay::new(ReplayOptions {
             role: RoleLayout::default(),
             from_birth: true,
-            told: true,
+            sees_every_change: true,
         });
         replay.apply(&Record::Fault(blank_fault(Seq(0))));
         // Three leaf tables go unsync; one is zapped by a thread of the host's, of whose doing with
@@ -215,12 +211,13 @@ mod tests {
         ] {
             replay.apply(&page(Hpa(spt), event));
         }
-        let seen = ProbeState {
-            name: TRACK_WRITE.to_owned(),
-            attached: true,
-            ..ProbeState::default()
+        let sees = Sees {
+            every_change: true,
+            stores: Stores::All,
+            from_birth: true,
+            emulated: false,
         };
-        let lines = reconcile(counts, &meta, &[seen], replay.vm(VmId(0)));
+        let lines = reconcile(counts, &meta, sees, replay.vm(VmId(0)));
         let mut lines = lines.unwrap_or_default().into_iter();
         let line = lines.next().expect("a line of the only counter");
         assert_eq!(line.counter, counter);

@@ -89,7 +89,7 @@ pub(crate) struct Arriving {
     /// The state before was meant to be whole.
     trusted: bool,
     /// Every change has its record: nothing can be seen late.
-    told: bool,
+    sees_every_change: bool,
     seen: AddressSet<Hpa>,
     entries: u64,
     foreign: u64,
@@ -100,12 +100,12 @@ pub(crate) struct Arriving {
 }
 
 impl Arriving {
-    pub(crate) fn new(number: u32, begun: Seq, trusted: bool, told: bool) -> Self {
+    pub(crate) fn new(number: u32, begun: Seq, trusted: bool, sees_every_change: bool) -> Self {
         Self {
             number,
             begun,
             trusted,
-            told,
+            sees_every_change,
             seen: AddressSet::default(),
             entries: 0,
             foreign: 0,
@@ -188,7 +188,7 @@ impl Arriving {
         let silent = matches!(
             kind,
             DifferenceKind::ExtraEntry | DifferenceKind::OtherPermission
-        ) && !self.told;
+        ) && !self.sees_every_change;
         let gfn_known = page.leaf_gfn(index).is_some();
         let late = silent.then(|| LateKind::of(level, replayed, kernel, gfn_known));
         self.differ(Difference {

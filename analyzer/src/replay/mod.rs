@@ -66,7 +66,7 @@ pub struct ReplayOptions {
     pub from_birth: bool,
     /// Every change of an entry has a record of its own. What the fault that maps one frame too
     /// often drops (`__rmap_add`) is not inferred then, and nothing is seen late.
-    pub told: bool,
+    pub sees_every_change: bool,
 }
 
 /// The shadow tables of every VM.

@@ -440,7 +440,7 @@ fn replay(steps: &[Step]) -> Replay {
     let mut replay = Replay::new(ReplayOptions {
         role: RoleLayout::default(),
         from_birth: true,
-        told: false,
+        sees_every_change: false,
     });
     for (seq, step) in (0..).zip(steps) {
         replay.apply(&record(seq, step));
@@ -563,7 +563,7 @@ proptest! {
         let mut replay = Replay::new(ReplayOptions {
             role: RoleLayout { level: [255, 255], direct: [31, 31], access: [0, 0], invalid: [8, 1] },
             from_birth: false,
-            told: false,
+            sees_every_change: false,
         });
         for (kind, a, b, c, small, flag) in raw {
             replay.apply(&any_record(kind, a, b, c, small, flag));

@@ -1,4 +1,4 @@
-//! Changes that no tracepoint tells, told from drift.
+//! Changes that no tracepoint shows, kept apart from drift.
 
 use events::{Cause, Level, PageEvent, Spte};
 
@@ -23,14 +23,14 @@ fn story(link: u64, leaf: u64) -> Story {
         .mark(0, 2)
 }
 
-fn check(story: &Story, told: bool) -> KeyframeCheck {
-    let vm = story.replay_with(true, told);
+fn check(story: &Story, sees_every_change: bool) -> KeyframeCheck {
+    let vm = story.replay_with(true, sees_every_change);
     vm.checks().kept()[0].clone()
 }
 
 /// Drift of entries, and the kinds that are late.
-fn seen(link: u64, leaf: u64, told: bool) -> (u64, Vec<LateKind>) {
-    let check = check(&story(link, leaf), told);
+fn seen(link: u64, leaf: u64, sees_every_change: bool) -> (u64, Vec<LateKind>) {
+    let check = check(&story(link, leaf), sees_every_change);
     let late = check.late.iter().filter_map(|change| change.late).collect();
     assert_eq!(check.drift.late.total(), check.late.len() as u64);
     (check.drift.entries(), late)

@@ -186,14 +186,14 @@ impl Story {
         self.replay_with(from_birth, false)
     }
 
-    pub(super) fn replay_with(&self, from_birth: bool, told: bool) -> VmReplay {
+    pub(super) fn replay_with(&self, from_birth: bool, sees_every_change: bool) -> VmReplay {
         let mut replay = Replay::new(ReplayOptions {
             role: RoleLayout {
                 invalid: [8, 1],
                 ..RoleLayout::default()
             },
             from_birth,
-            told,
+            sees_every_change,
         });
         self.0.iter().for_each(|record| replay.apply(record));
         replay.vm(VM).cloned().unwrap_or_default()

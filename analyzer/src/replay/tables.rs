@@ -100,18 +100,18 @@ pub struct ShadowTables {
     shadows: ReverseMap<Gfn>,
     /// Leaves of unknown guest frame (from a keyframe), by host frame.
     strays: ReverseMap<Pfn>,
-    /// Zapped pages whose address was not given out again: what their zap still does is told after it.
+    /// Zapped pages whose address was not reused yet: what their zap still does is recorded after it.
     retired: AddressSet<Hpa>,
     totals: Totals,
-    /// See [`super::ReplayOptions::told`].
-    told: bool,
+    /// See [`super::ReplayOptions::sees_every_change`].
+    sees_every_change: bool,
 }
 
 impl ShadowTables {
-    /// Empty; see [`super::ReplayOptions::told`].
-    pub(crate) fn new(told: bool) -> Self {
+    /// Empty; see [`super::ReplayOptions::sees_every_change`].
+    pub(crate) fn new(sees_every_change: bool) -> Self {
         Self {
-            told,
+            sees_every_change,
             ..Self::default()
         }
     }
@@ -409,7 +409,7 @@ impl ShadowTables {
                 return None;
             };
             let before = self.rmap.add((gfn, level), place);
-            if before > RMAP_RECYCLE_THRESHOLD && !self.told {
+            if before > RMAP_RECYCLE_THRESHOLD && !self.sees_every_change {
                 for place in self.rmap.take((gfn, level)) {
                     self.clear(place);
                 }

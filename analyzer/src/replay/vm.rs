@@ -24,7 +24,7 @@ pub struct CurrentRoot {
     pub cr3: Gpa,
     /// The shadow root.
     pub root: Hpa,
-    /// Its level, where a record of the switch told it.
+    /// Its level, where a record of the switch has it.
     pub level: Option<Level>,
 }
 
@@ -47,7 +47,7 @@ impl VmReplay {
     pub(crate) fn new(options: ReplayOptions) -> Self {
         Self {
             options,
-            tables: ShadowTables::new(options.told),
+            tables: ShadowTables::new(options.sees_every_change),
             ..Self::default()
         }
     }
@@ -111,7 +111,7 @@ impl VmReplay {
     }
 
     /// The latest keyframe that was used, if replay that begins with it goes on as any other does:
-    /// it told the guest frame of every leaf, and no PAE root, of which keyframes say nothing, was
+    /// it has the guest frame of every leaf, and no PAE root, of which keyframes say nothing, was
     /// seen.
     pub(crate) fn whole_since(&self) -> Option<Seq> {
         let whole = self.tables.knows_every_gfn() && self.pae.iter().next().is_none();
@@ -250,7 +250,7 @@ impl VmReplay {
         };
         let mut anomaly = self.tables.store(row.sptep, row.spte, row.gfn);
         // Where links are read from the path of a fault that was given up, no lock is held.
-        let unlocked = row.cause == Cause::Link && !self.options.told;
+        let unlocked = row.cause == Cause::Link && !self.options.sees_every_change;
         if unlocked && anomaly == Some(AnomalyKind::LinkToZappedTable) {
             anomaly = None;
         }
@@ -272,13 +272,14 @@ impl VmReplay {
 
     fn entry_of_no_page(&mut self, row: &EntryRow) {
         let kind = if self.tables.is_retired(row.sptep.table()) {
-            // A root in use is emptied entry by entry after its zap was told, and what was read
+            // A root in use is emptied entry by entry after the record of its zap, and what was read
             // without the lock may be of a page that went meanwhile.
             let looked_again = matches!(
                 row.cause,
                 Cause::GuestWrite | Cause::Sync | Cause::Invlpg | Cause::HostUnmap
             );
-            let unlocked = row.cause == Cause::Reread || (!self.options.told && looked_again);
+            let unlocked =
+                row.cause == Cause::Reread || (!self.options.sees_every_change && looked_again);
             if !row.spte.is_shadow_present() || unlocked {
                 return;
             }
@@ -378,7 +379,7 @@ impl VmReplay {
                 page.keyframe,
                 page.seq,
                 trusted,
-                self.options.told,
+                self.options.sees_every_change,
             ));
         }
         if let Some(arriving) = &mut self.arriving {
@@ -393,7 +394,9 @@ impl VmReplay {
             .arriving
             .take()
             .filter(|arriving| arriving.number() == number)
-            .unwrap_or_else(|| Arriving::new(number, row.seq, trusted, self.options.told));
+            .unwrap_or_else(|| {
+                Arriving::new(number, row.seq, trusted, self.options.sees_every_change)
+            });
         let mark = Mark {
             seq: row.seq,
             time: row.time_ns,

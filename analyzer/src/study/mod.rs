@@ -65,20 +65,13 @@ pub fn vm_numbers(trace: &Trace) -> Vec<u16> {
     trace.meta().vms.iter().map(|vm| vm.vm).collect()
 }
 
-/// Step of the collector's plan that records every change of an entry outside a fault.
-const EVERY_CHANGE: &str = "mmu_spte_update";
-
 /// What replay must know of a recording.
 pub fn replay_options(trace: &Trace) -> ReplayOptions {
-    let meta = trace.meta();
-    // Only the collector's own VMM runs a workload, and it traces before the first entry.
+    let sees = trace.meta().sees();
     ReplayOptions {
-        role: meta.role_layout(),
-        from_birth: meta.workload.is_some(),
-        told: meta
-            .probes
-            .iter()
-            .any(|probe| probe.name == EVERY_CHANGE && probe.attached),
+        role: trace.meta().role_layout(),
+        from_birth: sees.from_birth,
+        sees_every_change: sees.every_change,
     }
 }
 
@@ -125,7 +118,7 @@ impl Study {
             study.gaps.end(end.records, TimeNs(end.time_ns));
         }
         for (vm, of) in &mut study.vms {
-            of.finish(study.replay.vm(*vm), &trace.meta().probes)?;
+            of.finish(study.replay.vm(*vm), trace.meta().sees())?;
         }
         Ok(study)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use events::{Class, Gva, VcpuId};
-use trace::{FaultRow, Meta, ProbeState, Record, VmMeta};
+use trace::{FaultRow, Meta, Record, Sees, VmMeta};
 
 use super::StudyError;
 use crate::{
@@ -143,7 +143,7 @@ impl VmStudy {
     pub(super) fn finish(
         &mut self,
         replay: Option<&VmReplay>,
-        probes: &[ProbeState],
+        sees: Sees,
     ) -> Result<(), StudyError> {
         self.costs = by_class(&self.columns)?;
         self.phase_costs = by_phase(&self.columns)?;
@@ -154,7 +154,7 @@ impl VmStudy {
         self.reconciliation = self
             .meta
             .as_ref()
-            .and_then(|meta| reconcile(&self.counts, meta, probes, replay));
+            .and_then(|meta| reconcile(&self.counts, meta, sees, replay));
         Ok(())
     }
 

@@ -25,16 +25,12 @@ impl Line {
     }
 }
 
-/// What the model of a CPU that QEMU emulates is called.
-const EMULATED: &str = "QEMU TCG";
-
 /// What must be said above everything else: the trace was cut, is damaged, or its times mean nothing.
 /// Empty for most.
 pub fn warnings(trace: &Trace, study: &Study) -> Vec<Line> {
     let mut lines = cut(trace).into_iter().collect::<Vec<_>>();
-    let cpu = &trace.meta().host.cpu;
-    if cpu.contains(EMULATED) {
-        let cpu = crate::text::plain(cpu);
+    if trace.meta().sees().emulated {
+        let cpu = crate::text::plain(&trace.meta().host.cpu);
         lines.push(Line::new(
             false,
             format!("EMULATED ({cpu}): counts, order and contents hold, times mean nothing"),

@@ -111,7 +111,7 @@ pub fn attach(order: &Order) -> Result<ExitCode, Failure> {
     privileges::keep_only(privileges::WATCHING)?;
     let cancel = recording::cancel_on_signal()?;
 
-    let meta = recording::start(&kernel, order.ring_bytes);
+    let meta = recording::start(&kernel, order.ring_bytes, false);
     let names = kernel.counters.clone();
     let recording = Recording::start(
         kernel,

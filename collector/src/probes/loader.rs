@@ -7,11 +7,11 @@ use aya::{
 };
 use events::{Config, KeyframeCursor, Loss, Vcpu};
 use std::{collections::BTreeSet, io, sync::Mutex};
-use trace::{ProbeState, ProgramCost, Tried};
+use trace::{ProbeState, ProgramCost, Stores, Tried};
 
 use super::{
     KernelTypes,
-    plan::{Attachment, Candidate, EVERY_CHANGE, Hook, PLAN, Silent, Step},
+    plan::{Attachment, Candidate, EVERY_CHANGE, EVERY_STORE, Hook, PLAN, Silent, Step},
     vms::VmMaps,
 };
 
@@ -258,8 +258,20 @@ impl Probes {
 
     /// Whether every change of an entry outside a fault has a record of its own.
     pub fn sees_every_change(&self) -> bool {
+        self.is_attached(EVERY_CHANGE)
+    }
+
+    /// Which of the guest's emulated stores have a record.
+    pub fn stores(&self) -> Stores {
+        match self.is_attached(EVERY_STORE) {
+            true => Stores::All,
+            false => Stores::ToTables,
+        }
+    }
+
+    fn is_attached(&self, step: &str) -> bool {
         let mut states = self.states.iter();
-        states.any(|state| state.name == EVERY_CHANGE && state.attached)
+        states.any(|state| state.name == step && state.attached)
     }
 
     /// What became of each probe.

@@ -204,6 +204,8 @@ const fn during(
 
 /// Step whose functions make every change that no tracepoint announces.
 pub const EVERY_CHANGE: &str = "mmu_spte_update";
+/// Step whose functions make a record of every store that KVM emulates.
+pub const EVERY_STORE: &str = "kvm_mmu_track_write";
 
 /// Every step, in the order in which they are attached: what ends a fault before what begins one.
 pub const PLAN: &[Step] = &[
@@ -266,7 +268,7 @@ pub const PLAN: &[Step] = &[
         "stores, INVLPG and sync are seen at the vCPU's next event; what the host changes, only in keyframes, but for the built-in VMM's own acts",
     ),
     optional(
-        "kvm_mmu_track_write",
+        EVERY_STORE,
         &[
             &during(
                 "kvm_mmu_track_write",

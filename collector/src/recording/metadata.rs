@@ -3,13 +3,13 @@
 use std::{env, time::SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
-use trace::{End, Meta, ProgramCost, SCHEMA_VERSION, Tool, TraceWriter};
+use trace::{End, Meta, ProgramCost, SCHEMA_VERSION, Sees, Tool, TraceWriter};
 
 use super::Kernel;
 use crate::host;
 
-/// At the start; what is recorded comes on top.
-pub fn start(kernel: &Kernel, ring_bytes: u32) -> Meta {
+/// At the start; the VMs are added by the caller. `from_birth`: see [`Sees::from_birth`].
+pub fn start(kernel: &Kernel, ring_bytes: u32, from_birth: bool) -> Meta {
     Meta {
         schema: SCHEMA_VERSION,
         tool: Tool {
@@ -24,6 +24,12 @@ pub fn start(kernel: &Kernel, ring_bytes: u32) -> Meta {
         clock: "CLOCK_MONOTONIC".to_owned(),
         complete: false,
         host: host::facts(),
+        sees: Some(Sees {
+            every_change: kernel.probes.sees_every_change(),
+            stores: kernel.probes.stores(),
+            from_birth,
+            emulated: host::is_emulated(),
+        }),
         probes: kernel.probes.states().to_vec(),
         offsets: kernel.resolved.offsets.clone(),
         role: kernel.resolved.role.clone(),

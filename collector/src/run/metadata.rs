@@ -12,7 +12,7 @@ use crate::{
 
 /// Before the guest starts.
 pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Meta {
-    let mut meta = recording::start(kernel, order.ring_bytes);
+    let mut meta = recording::start(kernel, order.ring_bytes, true);
     meta.vms = vec![VmMeta {
         vm: VM.0,
         pid: process::id(),

@@ -33,8 +33,8 @@ pub use kinds::{
     WriteRow,
 };
 pub use meta::{
-    Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Tool, Tried,
-    VmMeta, WorkloadMeta,
+    Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Sees, Stores,
+    Tool, Tried, VmMeta, WorkloadMeta,
 };
 pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};

@@ -27,6 +27,9 @@ pub struct Meta {
     pub complete: bool,
     /// The machine.
     pub host: Host,
+    /// What the recording sees; null in a trace of a recorder that did not say. Ask [`Meta::sees`].
+    #[serde(default)]
+    pub sees: Option<Sees>,
     /// Every probe considered, and what became of it.
     pub probes: Vec<ProbeState>,
     /// Kernel fields and their byte offsets; null where this kernel has none.
@@ -44,6 +47,25 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// What the recording sees. Recorders before version 0.2 did not say: for their traces it
+    /// follows from the probes that were attached, from who made the VM, and from the processor.
+    pub fn sees(&self) -> Sees {
+        let attached = |name: &str| {
+            self.probes
+                .iter()
+                .any(|probe| probe.attached && probe.name == name)
+        };
+        self.sees.unwrap_or_else(|| Sees {
+            every_change: attached("mmu_spte_update"),
+            stores: match attached("kvm_mmu_track_write") {
+                true => Stores::All,
+                false => Stores::ToTables,
+            },
+            from_birth: self.workload.is_some(),
+            emulated: self.host.cpu.contains("QEMU TCG"),
+        })
+    }
+
     /// The layout of role words, zero widths where unknown.
     pub fn role_layout(&self) -> RoleLayout {
         let field = |name: &str| self.role.get(name).copied().unwrap_or_default();
@@ -54,6 +76,30 @@ impl Meta {
             invalid: field("invalid"),
         }
     }
+}
+
+/// What a recording sees: the contract between the recorder and whoever reads the trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sees {
+    /// Each SPTE that changes outside of a fault has a record, at the change. If false, such a
+    /// change is found by reading the entry again later, or by the next keyframe.
+    pub every_change: bool,
+    /// Which of the guest's emulated stores have a record in `writes`.
+    pub stores: Stores,
+    /// Every VM was traced from before its first entry, when it had no shadow page.
+    pub from_birth: bool,
+    /// The machine is emulated by software: its times mean nothing.
+    pub emulated: bool,
+}
+
+/// Which of the guest's emulated stores a recording sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stores {
+    /// All of them.
+    All,
+    /// Those to shadowed tables.
+    ToTables,
 }
 
 /// The recording program.
