@@ -10,7 +10,7 @@ use events::{
 use crate::table::table;
 
 /// Id of a memslot (`kvm_memory_slot.id`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub struct Slot(pub u16);
 
 table! {

@@ -59,7 +59,7 @@ macro_rules! table {
         }
     ) => {
         $(#[doc = $kind_doc])+
-        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
         pub struct $name {
             $( $(#[doc = $doc])+ pub $field: $ty, )+
         }

@@ -12,6 +12,8 @@ mod entries;
 mod faults;
 mod header;
 mod host;
+#[cfg(feature = "serde")]
+mod json;
 mod keyframes;
 mod losses;
 mod marks;
