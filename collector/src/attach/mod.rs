@@ -58,7 +58,7 @@ impl Target {
 
 /// What to record and how.
 #[derive(Debug)]
-pub struct Order {
+pub struct Options {
     /// Whose VMs.
     pub target: Target,
     /// Folder of the trace.
@@ -75,7 +75,7 @@ pub struct Order {
     pub json: bool,
 }
 
-/// Why a recording ended in good order.
+/// Why a recording ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Every VM of the process has ended.
@@ -98,32 +98,32 @@ impl Reason {
 }
 
 /// Records.
-pub fn attach(order: &Order) -> Result<ExitCode, Failure> {
-    recording::check_output(&order.output)?;
+pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
+    recording::check_output(&options.output)?;
     recording::check_root()?;
-    if let Target::Process(pid) = order.target {
+    if let Target::Process(pid) = options.target {
         check_process(pid)?;
     }
     if host::paging() == Paging::TwoDimensional {
         return Err(recording::two_dimensional());
     }
-    let kernel = load(order)?;
+    let kernel = load(options)?;
     privileges::keep_only(privileges::WATCHING)?;
     let cancel = recording::cancel_on_signal()?;
 
-    let meta = recording::start(&kernel, order.ring_bytes, false);
+    let meta = recording::start(&kernel, options.ring_bytes, false);
     let names = kernel.counters.clone();
     let recording = Recording::start(
         kernel,
-        &order.output,
+        &options.output,
         &meta,
         |number| format!("phase-{number}"),
         &cancel,
-        order.json,
+        options.json,
     )?;
     let begin = Instant::now();
-    let mut watch = Watch::new(&recording, names, order.target, meta);
-    let watched = until_the_end(&mut watch, order, &cancel);
+    let mut watch = Watch::new(&recording, names, options.target, meta);
+    let watched = until_the_end(&mut watch, options, &cancel);
     let elapsed = begin.elapsed();
     // Whatever went wrong: what was taken in gets its last words.
     let (meta, closed) = watch.finish();
@@ -135,14 +135,14 @@ pub fn attach(order: &Order) -> Result<ExitCode, Failure> {
     let (recorded, written) = recording.finish(meta, reason);
     let reason = match (watched, written.and(closed)) {
         (Ok(reason), Ok(())) => reason,
-        (Ok(_), Err(error)) => return Err(cut_short(order, error)),
-        (Err(error), also) => return Err(cut_short(order, error).also(also.err())),
+        (Ok(_), Err(error)) => return Err(cut_short(options, error)),
+        (Err(error), also) => return Err(cut_short(options, error).also(also.err())),
     };
-    outcome::report(order, reason, elapsed, &vms, recorded)
+    outcome::report(options, reason, elapsed, &vms, recorded)
 }
 
-fn cut_short(order: &Order, error: anyhow::Error) -> Failure {
-    let trace = order.output.display();
+fn cut_short(options: &Options, error: anyhow::Error) -> Failure {
+    let trace = options.output.display();
     Failure::failed(error).hint(format!("{trace} holds what happened up to there"))
 }
 
@@ -163,12 +163,12 @@ fn check_process(pid: u32) -> Result<(), Failure> {
 }
 
 /// Everything that needs root.
-fn load(order: &Order) -> Result<Kernel, Failure> {
+fn load(options: &Options) -> Result<Kernel, Failure> {
     let types = Kernel::types()?;
     let (_vm, spare) = vmm::spare().map_err(recording::cannot)?;
     // SAFETY: open until the end of this function.
     let vcpu = unsafe { BorrowedFd::borrow_raw(spare.as_raw_fd()) };
-    let mut kernel = Kernel::load(types, vcpu, order.ring_bytes, order.verbose)?;
+    let mut kernel = Kernel::load(types, vcpu, options.ring_bytes, options.verbose)?;
     kernel.attach()?;
     kernel.attach_running()?;
     Ok(kernel)
@@ -176,34 +176,34 @@ fn load(order: &Order) -> Result<Kernel, Failure> {
 
 fn until_the_end(
     watch: &mut Watch<'_>,
-    order: &Order,
+    options: &Options,
     cancel: &Arc<AtomicBool>,
 ) -> anyhow::Result<Reason> {
     let begin = Instant::now();
     let mut look = begin;
-    let mut keyframe = order.keyframe_every.map(|every| begin + every);
+    let mut keyframe = options.keyframe_every.map(|every| begin + every);
     loop {
         let now = Instant::now();
         if now >= look {
             watch.look()?;
-            look = Instant::now() + order.target.look_every();
+            look = Instant::now() + options.target.look_every();
         }
         if cancel.load(Ordering::Acquire) {
             return Ok(Reason::Interrupted);
         }
-        if order.time.is_some_and(|time| begin.elapsed() >= time) {
+        if options.time.is_some_and(|time| begin.elapsed() >= time) {
             return Ok(Reason::Time);
         }
-        if order.target != Target::All && watch.running() == 0 {
+        if options.target != Target::All && watch.running() == 0 {
             return Ok(Reason::Done);
         }
-        if let (Some(every), Some(due)) = (order.keyframe_every, keyframe)
+        if let (Some(every), Some(due)) = (options.keyframe_every, keyframe)
             && now >= due
         {
             watch.keyframes()?;
             keyframe = Some(Instant::now() + every);
         }
-        let end = order.time.map(|time| begin + time);
+        let end = options.time.map(|time| begin + time);
         let next = [Some(look), keyframe, end].into_iter().flatten().min();
         let pause = next.map_or(POLL, |next| next.saturating_duration_since(Instant::now()));
         thread::sleep(pause.min(POLL));

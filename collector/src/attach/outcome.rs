@@ -9,19 +9,19 @@ use std::{
 use serde_json::json;
 use trace::VmMeta;
 
-use super::{Order, Reason};
+use super::{Options, Reason};
 use crate::{failure::Failure, recording::Recorded};
 
 /// Prints what was recorded.
 pub fn report(
-    order: &Order,
+    options: &Options,
     reason: Reason,
     elapsed: Duration,
     vms: &[VmMeta],
     recorded: Recorded,
 ) -> Result<ExitCode, Failure> {
     let mut out = io::stdout().lock();
-    let written = if order.json {
+    let written = if options.json {
         let vms: Vec<_> = vms
             .iter()
             .map(|vm| {
@@ -35,7 +35,7 @@ pub fn report(
             })
             .collect();
         let outcome = json!({
-            "trace": order.output,
+            "trace": options.output,
             "reason": reason.name(),
             "elapsed_ns": u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             "vms": vms,
@@ -46,7 +46,7 @@ pub fn report(
         });
         writeln!(out, "{outcome:#}")
     } else {
-        text(&mut out, order, elapsed, vms, recorded)
+        text(&mut out, options, elapsed, vms, recorded)
     };
     written.map_err(anyhow::Error::from)?;
     Ok(ExitCode::SUCCESS)
@@ -54,7 +54,7 @@ pub fn report(
 
 fn text(
     out: &mut impl Write,
-    order: &Order,
+    options: &Options,
     elapsed: Duration,
     vms: &[VmMeta],
     recorded: Recorded,
@@ -73,7 +73,7 @@ fn text(
             vm.vcpus.len(),
         )?;
     }
-    let trace = order.output.display();
+    let trace = options.output.display();
     writeln!(
         out,
         "{trace}: {:.1} s, {} faults, {} records, {} lost, {} KiB\nnext: analyzer summary {trace}",

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::run::{RING_MIB, ring_bytes, seconds};
 use crate::{
-    attach::{self, Order, Target},
+    attach::{self, Options, Target},
     failure::Failure,
 };
 
@@ -54,7 +54,7 @@ impl AttachArgs {
             Some(pid) => (Target::Process(pid), pid.to_string()),
             None => (Target::All, "all".to_owned()),
         };
-        attach::attach(&Order {
+        attach::attach(&Options {
             target,
             output: self
                 .output

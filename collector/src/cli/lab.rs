@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use super::run::{default_output, param, plan, seconds};
 use crate::{
     failure::Failure,
-    lab::{self, Order, Output, Work},
+    lab::{self, Options, Output, Work},
 };
 
 /// A guest that is not one of the workloads.
@@ -98,7 +98,7 @@ impl LabArgs {
                 (Work::Command(self.command.clone()), output)
             }
         };
-        lab::run(&Order {
+        lab::run(&Options {
             work,
             output,
             observer: self.observer,

@@ -7,7 +7,7 @@ use workloads::Plan;
 
 use crate::{
     failure::Failure,
-    run::{self, Order},
+    run::{self, Options},
     vmm::Stops,
 };
 
@@ -60,7 +60,7 @@ impl RunArgs {
         let vcpus = self.vcpus.map(|n| ("vcpus".to_owned(), n.to_string()));
         let params: Vec<_> = self.params.into_iter().chain(vcpus).collect();
         let plan = plan(&self.workload, &params)?;
-        let order = Order {
+        let options = Options {
             plan,
             output: self
                 .output
@@ -78,9 +78,9 @@ impl RunArgs {
             json: self.json,
         };
         if self.untraced {
-            run::untraced(&order)
+            run::untraced(&options)
         } else {
-            run::traced(&order)
+            run::traced(&options)
         }
     }
 }

@@ -55,7 +55,7 @@ const SHADOW: (&str, &str) = ("kvm_amd", "npt=0");
 
 /// What to do in the lab.
 #[derive(Debug)]
-pub struct Order {
+pub struct Options {
     /// What runs inside.
     pub work: Work,
     /// What is brought out: its path inside, and where it goes.
@@ -108,17 +108,17 @@ pub struct Output {
 }
 
 /// Boots, runs, and brings the results out.
-pub fn run(order: &Order) -> Result<ExitCode, Failure> {
-    let outputs = order.output.iter().map(|output| &output.outside);
-    for output in outputs.chain(&order.observer) {
+pub fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let outputs = options.output.iter().map(|output| &output.outside);
+    for output in outputs.chain(&options.observer) {
         recording::check_output(output)?;
     }
-    let qemu = match &order.qemu {
+    let qemu = match &options.qemu {
         Some(path) => path.clone(),
         None => machine::find().map_err(no_qemu)?,
     };
-    let root = order.kernel.as_deref().unwrap_or(Path::new("/"));
-    let kernel = Kernel::find(root, order.modules.as_deref()).map_err(no_kernel)?;
+    let root = options.kernel.as_deref().unwrap_or(Path::new("/"));
+    let kernel = Kernel::find(root, options.modules.as_deref()).map_err(no_kernel)?;
     let modules = Modules::of(&kernel).map_err(|error| {
         Failure::host(error).hint("a distribution's own kernel has them; --kernel takes one")
     })?;
@@ -130,7 +130,7 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
     }
 
     let signals = Signals::listen().context("while watching for Ctrl-C")?;
-    let results = results(order)?;
+    let results = results(options)?;
     let folder = tempfile::Builder::new()
         .prefix("shadowscope-lab-")
         .tempdir()
@@ -140,29 +140,29 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
         folder.path().join("initramfs"),
     );
     fs::write(&image_path, image).context("while copying the kernel")?;
-    pack(order, &modules, &qemu, &image_path, &initramfs)?;
+    pack(options, &modules, &qemu, &image_path, &initramfs)?;
 
-    let mut screen = Screen::new(&kernel.release, &order.work);
-    let show = screen.console(order.verbose);
-    let command_line = command_line(order);
+    let mut screen = Screen::new(&kernel.release, &options.work);
+    let show = screen.console(options.verbose);
+    let command_line = command_line(options);
     let parts = Parts {
         qemu: &qemu,
         kernel: &image_path,
         initramfs: &initramfs,
         command_line: &command_line,
-        cpus: order.cpus,
-        memory_mib: order.memory_mib,
+        cpus: options.cpus,
+        memory_mib: options.memory_mib,
     };
     let (mut machine, stream) = Machine::start(&parts, show)?;
     let watch =
-        Watch::start(signals, machine.pid(), order.timeout).context("while watching the lab")?;
+        Watch::start(signals, machine.pid(), options.timeout).context("while watching the lab")?;
     let heard = conversation::listen(
         BufReader::new(&stream),
         &stream,
         &mut screen,
         results.as_ref().map(TempDir::path),
         // They lie in the lab's memory.
-        u64::from(order.memory_mib) << 20,
+        u64::from(options.memory_mib) << 20,
     );
     if heard.is_err() {
         // What it has to say is of no use any more.
@@ -177,11 +177,11 @@ pub fn run(order: &Order) -> Result<ExitCode, Failure> {
         (Err(_), Some(_)) => Heard::default(),
         (heard, _) => heard?,
     };
-    let code = verdict(order, &qemu, heard, stopped, &tail)?;
-    if let (Some(output), Some(results)) = (&order.output, &results) {
+    let code = verdict(options, &qemu, heard, stopped, &tail)?;
+    if let (Some(output), Some(results)) = (&options.output, &results) {
         bring_out(&results.path().join(OUTPUT), &output.outside)?;
     }
-    if let (Some(observer), Some(results)) = (&order.observer, &results) {
+    if let (Some(observer), Some(results)) = (&options.observer, &results) {
         bring_out(&results.path().join(OBSERVED), observer)?;
     }
     Ok(ExitCode::from(code))
@@ -204,8 +204,8 @@ impl Modules {
 }
 
 /// A folder beside the output, so that what is unpacked there can be renamed.
-fn results(order: &Order) -> Result<Option<TempDir>, Failure> {
-    let Some(output) = order.output.as_ref() else {
+fn results(options: &Options) -> Result<Option<TempDir>, Failure> {
+    let Some(output) = options.output.as_ref() else {
         return Ok(None);
     };
     let parent = match output.outside.parent() {
@@ -230,7 +230,7 @@ fn bring_out(from: &Path, to: &Path) -> Result<(), Failure> {
 }
 
 fn pack(
-    order: &Order,
+    options: &Options,
     modules: &Modules,
     qemu: &Path,
     image: &Path,
@@ -244,7 +244,7 @@ fn pack(
         let name = format!("{}/{}.ko", job::MODULES, module.name);
         archive.bytes(&name, &module.elf)?;
     }
-    let work = match &order.work {
+    let work = match &options.work {
         Work::Command(words) => job::Work::Command(words.clone()),
         Work::Linux {
             cpus,
@@ -262,7 +262,7 @@ fn pack(
             })
         }
     };
-    let parameters = parameters(order);
+    let parameters = parameters(options);
     let with_parameters = |modules: &[Loadable]| {
         let module = |module: &Loadable| Module {
             name: module.name.clone(),
@@ -283,30 +283,33 @@ fn pack(
             .iter()
             .any(|(name, value)| *name == SHADOW.0 && value == "npt=1"),
         work,
-        output: order.output.as_ref().map(|output| output.inside.clone()),
-        reload: order
+        output: options.output.as_ref().map(|output| output.inside.clone()),
+        reload: options
             .reload
             .clone()
             .map(|(name, parameters)| Module { name, parameters }),
-        observe: order.observer.is_some(),
+        observe: options.observer.is_some(),
     };
     archive.bytes(job::JOB, &serde_json::to_vec(&job)?)?;
     Ok(archive.finish()?)
 }
 
 /// Ours, then the user's: the kernel takes the last of several.
-fn parameters(order: &Order) -> Vec<(String, String)> {
+fn parameters(options: &Options) -> Vec<(String, String)> {
     let ours = (SHADOW.0.to_owned(), SHADOW.1.to_owned());
-    [ours].into_iter().chain(order.parameters.clone()).collect()
+    [ours]
+        .into_iter()
+        .chain(options.parameters.clone())
+        .collect()
 }
 
-fn command_line(order: &Order) -> String {
+fn command_line(options: &Options) -> String {
     let mut line = "console=ttyS0 panic=-1".to_owned();
-    if !order.verbose {
+    if !options.verbose {
         line += " quiet";
     }
     // For a KVM that is built in; a module gets them when it is loaded.
-    for (module, parameter) in parameters(order) {
+    for (module, parameter) in parameters(options) {
         line += &format!(" {module}.{parameter}");
     }
     line + " -- " + guest::SUBCOMMAND
@@ -346,7 +349,7 @@ fn no_linux(error: LinuxError) -> Failure {
 
 /// The command's exit code, or why there is none.
 fn verdict(
-    order: &Order,
+    options: &Options,
     qemu: &Path,
     heard: Heard,
     stopped: Option<Stopped>,
@@ -363,7 +366,7 @@ fn verdict(
         }
         (None, _, Some(Stopped::Late)) => Err(Failure::failed(anyhow!(
             "the lab was not done after {} s, while {stage}{console}",
-            order.timeout.as_secs_f64()
+            options.timeout.as_secs_f64()
         ))
         .hint("--timeout gives it longer; -v shows its console")),
         (None, Some(code), None) if heard.whole => Ok(code),

@@ -4,15 +4,15 @@ use std::process;
 
 use trace::{Counters, Memslot, Meta, VmMeta, WorkloadMeta};
 
-use super::{Order, VM};
+use super::{Options, VM};
 use crate::{
     recording::{self, Kernel},
     vmm::{GuestResult, KvmStats, Vmm, VmmError},
 };
 
 /// Before the guest starts.
-pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Meta {
-    let mut meta = recording::start(kernel, order.ring_bytes, true);
+pub fn start(options: &Options, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Meta {
+    let mut meta = recording::start(kernel, options.ring_bytes, true);
     meta.vms = vec![VmMeta {
         vm: VM.0,
         pid: process::id(),
@@ -23,12 +23,12 @@ pub fn start(order: &Order, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) -> Met
         counters_before: counters(stats),
         ..VmMeta::default()
     }];
-    let expected = order.plan.expected;
+    let expected = options.plan.expected;
     meta.workload = Some(WorkloadMeta {
-        name: order.plan.workload.name.to_owned(),
-        params: order.plan.params().into_iter().collect(),
-        range_gva: order.plan.work.start.0,
-        range_pages: order.plan.work.pages,
+        name: options.plan.workload.name.to_owned(),
+        params: options.plan.params().into_iter().collect(),
+        range_gva: options.plan.work.start.0,
+        range_pages: options.plan.work.pages,
         expected_guest_faults: expected.map(|counts| counts.guest_faults),
         expected_shadow_faults: expected.map(|counts| counts.shadow_faults),
         expected_retried_faults: expected.map(|counts| counts.retried_faults),

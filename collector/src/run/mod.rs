@@ -37,7 +37,7 @@ const VM: VmId = VmId(0);
 
 /// What to run and how to record it.
 #[derive(Debug)]
-pub struct Order {
+pub struct Options {
     /// The workload with its parameters.
     pub plan: Plan,
     /// Folder of the trace.
@@ -55,23 +55,23 @@ pub struct Order {
 }
 
 /// Runs and records.
-pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
-    recording::check_output(&order.output)?;
+pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
+    recording::check_output(&options.output)?;
     let Setup {
         vmm,
         kernel,
         mut meta,
-    } = setup::prepare(order)?;
+    } = setup::prepare(options)?;
     privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
 
     let recording = Recording::start(
         kernel,
-        &order.output,
+        &options.output,
         &meta,
         phase_name,
         &cancel,
-        order.json,
+        options.json,
     )?;
     let keyframes = Keyframes::new(Arc::clone(&recording.probes), VM);
     let mut vmm = vmm.confined();
@@ -80,9 +80,9 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
         vm_fd: vmm.vm_fd(),
         vcpu_fds: vmm.vcpu_fds(),
         keyframes: &keyframes,
-        stops: order.keyframes,
+        stops: options.keyframes,
     };
-    let ran = vmm.run(&marks, order.timeout, &cancel);
+    let ran = vmm.run(&marks, options.timeout, &cancel);
 
     // The vCPUs have stopped: whatever became of the guest, its tables are there to be copied, and
     // the trace gets its last words. What went wrong first is what is reported.
@@ -100,17 +100,17 @@ pub fn traced(order: &Order) -> Result<ExitCode, Failure> {
         .and(after.map_err(anyhow::Error::from))
         .and(end.map(|_| ()))
         .err();
-    Outcome::traced(recorded, error, ran, vmm.tsc_khz()).report(order)
+    Outcome::traced(recorded, error, ran, vmm.tsc_khz()).report(options)
 }
 
 /// Runs without probes and trace.
-pub fn untraced(order: &Order) -> Result<ExitCode, Failure> {
-    let vmm = Vmm::new(&order.plan).map_err(setup::vm_failed)?;
+pub fn untraced(options: &Options) -> Result<ExitCode, Failure> {
+    let vmm = Vmm::new(&options.plan).map_err(setup::vm_failed)?;
     privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
     let mut vmm = vmm.confined();
-    let ran = vmm.run(&NoHooks, order.timeout, &cancel);
-    Outcome::untraced(ran, vmm.tsc_khz()).report(order)
+    let ran = vmm.run(&NoHooks, options.timeout, &cancel);
+    Outcome::untraced(ran, vmm.tsc_khz()).report(options)
 }
 
 fn phase_name(number: u32) -> String {

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use super::Order;
+use super::Options;
 use crate::{
     failure::Failure,
     recording::Recorded,
@@ -51,8 +51,8 @@ impl Outcome {
     }
 
     /// Prints it, and gives the exit code.
-    pub fn report(self, order: &Order) -> Result<ExitCode, Failure> {
-        let trace = order.output.display();
+    pub fn report(self, options: &Options) -> Result<ExitCode, Failure> {
+        let trace = options.output.display();
         let hint = format!("{trace} holds what happened up to there");
         let result = match (self.ran, self.error) {
             (Ok(result), None) => result,
@@ -71,10 +71,10 @@ impl Outcome {
         };
         let mut out = io::stdout().lock();
         let seconds = result.elapsed.as_secs_f64();
-        let written = if order.json {
+        let written = if options.json {
             let recorded = self.recorded.as_ref().map(|recorded| {
                 json!({
-                    "trace": order.output,
+                    "trace": options.output,
                     "faults": recorded.faults,
                     "records": recorded.records,
                     "lost": recorded.lost,
@@ -93,7 +93,7 @@ impl Outcome {
                 })
                 .collect();
             let guest = json!({
-                "workload": order.plan.workload.name,
+                "workload": options.plan.workload.name,
                 "pages": result.pages,
                 "exits": result.exits,
                 "host_passes": result.passes,
@@ -106,7 +106,7 @@ impl Outcome {
         } else {
             let ran = format!(
                 "{}: {} pages checked by the guest, {seconds:.3} s",
-                order.plan.workload.name, result.pages
+                options.plan.workload.name, result.pages
             );
             match &self.recorded {
                 None => writeln!(out, "{ran}"),

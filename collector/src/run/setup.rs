@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use anyhow::Context as _;
 use trace::Meta;
 
-use super::{Order, metadata};
+use super::{Options, metadata};
 use crate::{
     failure::Failure,
     host::{self, Paging},
@@ -22,14 +22,14 @@ pub struct Setup {
 }
 
 /// Makes the VM, then attaches the probes to it.
-pub fn prepare(order: &Order) -> Result<Setup, Failure> {
+pub fn prepare(options: &Options) -> Result<Setup, Failure> {
     recording::check_root()?;
     // Without KVM, `Vmm::new` says what is missing.
     if host::paging() == Paging::TwoDimensional {
         return Err(recording::two_dimensional());
     }
     let types = Kernel::types()?;
-    let vmm = Vmm::new(&order.plan).map_err(vm_failed)?;
+    let vmm = Vmm::new(&options.plan).map_err(vm_failed)?;
     let vcpu_fds = vmm.vcpu_fds();
     let vcpu = vcpu_fds.first().context("the VM has no vCPU")?;
     // SAFETY: open as long as `vmm` lives, which outlives this.
@@ -37,13 +37,13 @@ pub fn prepare(order: &Order) -> Result<Setup, Failure> {
     if probes::is_two_dimensional(&types.1, vcpu).map_err(recording::cannot)? {
         return Err(recording::two_dimensional());
     }
-    let mut kernel = Kernel::load(types, vcpu, order.ring_bytes, order.verbose)?;
+    let mut kernel = Kernel::load(types, vcpu, options.ring_bytes, options.verbose)?;
     kernel.attach()?;
 
     let before = vmm
         .stats()
         .context("while reading KVM's counters before the start")?;
-    let meta = metadata::start(order, &vmm, &before, &kernel);
+    let meta = metadata::start(options, &vmm, &before, &kernel);
     Ok(Setup { vmm, kernel, meta })
 }
 
