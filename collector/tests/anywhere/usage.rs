@@ -1,4 +1,4 @@
-//! Bad input: a clear message, the right exit code, nothing left behind. No root needed.
+//! Bad input: a clear message, the right exit code, no files left. No root needed.
 
 use crate::support::{collector, expect_code, folder, run, stderr};
 
@@ -80,7 +80,7 @@ fn bad_arguments_are_refused_with_what_is_allowed() {
         assert!(output.stdout.is_empty());
     }
     let left = folder.path().read_dir().expect("readable").count();
-    assert_eq!(left, 0, "nothing is left behind");
+    assert_eq!(left, 0, "no file is left");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `collector attach` and `collector list`, beside VMMs that are not ours.
+//! `collector attach` and `collector list`, with other VMMs.
 
 use std::{
     collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration,
@@ -8,10 +8,10 @@ use events::Gva;
 use serde_json::Value;
 use trace::{Record, Trace};
 
-use crate::{
-    foreign::{Attached, Vmm},
-    observer::{Counted, Instance},
-    support::{analyze, analyzer, collector, expect_code, folder, json, run, stderr},
+use crate::support::{
+    analyze, analyzer, collector, expect_code, folder, json, run, stderr,
+    tracefs::{Counted, Instance},
+    vmm::{Attached, Vmm},
 };
 
 /// Where the guests of `examples/small_vmm` do not work: their program and TSS.

@@ -1,4 +1,4 @@
-//! VMMs that are not ours, and `collector attach` beside them.
+//! Other VMMs, and `collector attach` while they run.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{collector, json};
+use super::{collector, json};
 
 /// Longest time that anything here may take to begin.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! A host, or a user, that cannot: exit code 3, with what to do.
+//! A host or a user that cannot record: exit code 3, and the message says what to do.
 
 use std::os::unix::process::CommandExt as _;
 
@@ -8,7 +8,7 @@ use crate::support::{collector, expect_code, folder, run, stderr};
 #[ignore = "needs root (to become somebody else)"]
 fn kvm_without_root_it_says_so() {
     let folder = folder();
-    // The build folder may be closed to others: the program itself is copied to where anybody may read.
+    // Other users may not be allowed into the build folder, so they run a copy.
     let program =
         std::env::temp_dir().join(format!("shadowscope-collector-{}", std::process::id()));
     std::fs::copy(env!("CARGO_BIN_EXE_collector"), &program).expect("a copy");

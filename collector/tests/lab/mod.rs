@@ -1,46 +1,31 @@
-//! The lab. Tests named `lab_*` boot a stock kernel: the one in the folder that
-//! `SHADOWSCOPE_LAB_KERNEL` names, or an installed one. The others need nothing.
+//! Tests named `lab_*`: they boot a stock kernel in QEMU. It is the one in the folder that
+//! `SHADOWSCOPE_LAB_KERNEL` names, or an installed one.
+
+mod exact;
 
 use std::{
     fs,
     os::unix::process::CommandExt as _,
-    path::{Path, PathBuf},
-    process::{Command, Output},
+    path::Path,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{
-    observer::Counted,
-    support::{analyze, collector, expect_code, folder, json, run, stderr},
+use crate::support::{
+    analyze, collector, expect_code, expect_only, folder, json, run, stderr, tracefs::Counted,
 };
 
 /// `collector lab` with the kernel under test.
-pub fn lab() -> Command {
+fn lab() -> Command {
     let mut command = collector();
     command.arg("lab");
     if let Some(kernel) = std::env::var_os("SHADOWSCOPE_LAB_KERNEL") {
         command.arg("--kernel").arg(kernel);
     }
     command
-}
-
-/// Nothing is left of what the lab made on its way, the given names aside.
-fn expect_only(folder: &TempDir, names: &[&str]) {
-    let mut found: Vec<String> = fs::read_dir(folder.path())
-        .expect("readable")
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
-        .collect();
-    found.sort();
-    assert_eq!(found, names);
 }
 
 /// Hits of each thread, by event.
@@ -103,8 +88,8 @@ fn tracefs_counts_the_same(counts: &Path, trace: &Path) {
         let of_thread = |thread: &String| observed[event][thread].as_u64().unwrap_or(0);
         let hits: u64 = faulted.keys().map(of_thread).sum();
         if event == "kvm_mmu_prepare_zap_page" {
-            // The thread that ends last zaps what is left, after the recording, and may be a vCPU's.
-            // `verify` compares with KVM's own counter, exactly.
+            // The thread that ends last zaps the remaining pages after the recording, and it may
+            // be a vCPU's. `verify` compares with KVM's own counter, exactly.
             assert!(hits >= count, "{event}: {hits}, {count} in the trace");
         } else {
             assert_eq!(hits, count, "{event}");
@@ -295,7 +280,7 @@ fn lab_works_as_an_ordinary_user() {
     std::os::unix::fs::chown(folder.path(), Some(65534), Some(65534)).expect("root may");
     // The build folder may be closed to others: the program and the kernel are copied to where
     // anybody may read.
-    let copies = self::folder_for_anybody();
+    let copies = folder_for_anybody();
     let program = copies.path().join("collector");
     fs::copy(env!("CARGO_BIN_EXE_collector"), &program).expect("a copy");
     let mut command = Command::new(&program);
@@ -317,73 +302,4 @@ fn folder_for_anybody() -> TempDir {
     let folder = folder();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mine");
     folder
-}
-
-/// What is missing, what the message must name, and the command that installs it.
-#[test]
-fn what_the_lab_lacks_is_named_with_the_command_that_installs_it() {
-    let folder = folder();
-    let empty = folder.path().join("empty");
-    fs::create_dir(&empty).expect("a folder");
-    let refused = |command: &mut Command, words: &[&str]| {
-        let output = run(command.current_dir(folder.path()));
-        expect_code(&output, 3);
-        for word in words {
-            assert!(
-                stderr(&output).contains(word),
-                "{word}: {}",
-                stderr(&output)
-            );
-        }
-        expect_only(&folder, &["empty", "package"]);
-    };
-    let package = package_without_kvm(&folder);
-
-    let words = [
-        "no qemu-system-x86_64",
-        "apt-get install",
-        "qemu-system-x86",
-    ];
-    refused(
-        collector().args(["lab", "linear"]).env("PATH", &empty),
-        &words,
-    );
-    let with_kernel = |kernel: &Path| {
-        let mut command = collector();
-        command.args(["lab", "linear", "--qemu", "/bin/true", "--kernel"]);
-        command.arg(kernel);
-        command
-    };
-    let words = [
-        "no kernel image in",
-        "apt-get install linux-image-amd64",
-        "--kernel",
-    ];
-    refused(&mut with_kernel(&empty), &words);
-    let words = ["no module", "built in"];
-    refused(&mut with_kernel(&package), &words);
-}
-
-/// An image and an empty folder of modules.
-fn package_without_kvm(folder: &TempDir) -> PathBuf {
-    let package = folder.path().join("package");
-    fs::create_dir_all(package.join("lib/modules/6.1-test/kernel")).expect("a folder");
-    fs::create_dir(package.join("boot")).expect("a folder");
-    let mut image = vec![0; 0x400];
-    image[0x202..0x206].copy_from_slice(b"HdrS");
-    image[0x20e..0x210].copy_from_slice(&0x100u16.to_le_bytes());
-    image[0x300..0x308].copy_from_slice(b"6.1-test");
-    fs::write(package.join("boot/vmlinuz-6.1-test"), image).expect("an image");
-    package
-}
-
-#[test]
-fn the_lab_s_own_init_does_nothing_elsewhere() {
-    let output: Output = run(collector().arg("lab-guest"));
-    expect_code(&output, 2);
-    assert!(
-        stderr(&output).contains("collector lab"),
-        "{}",
-        stderr(&output)
-    );
 }

@@ -118,7 +118,7 @@ fn kvm_roots_that_come_back_cost_nothing() {
             ("pages", pages.to_string()),
             ("rounds", 5.to_string()),
         ];
-        // Each space has three tables of its own; each page is faulted in once in each.
+        // Each space has three tables; each page faults once in each space.
         let own = spaces * pages;
         check("switch", &params, [0, own, 0], (3 * spaces, own));
         // All have the same three.
@@ -134,7 +134,7 @@ fn kvm_aliases_past_the_limit_are_dropped_and_come_back() {
         (8, 8, 8),
         // 1,001 entries are one more than KVM's limit, but only adding another finds that out.
         (1001, 1001, 1001),
-        // Page 1001 drops all, and comes back with page 1000 beside it: 1,003 faults. Each load
+        // Page 1001 drops all, and comes back together with page 1000: 1,003 faults. Each load
         // brings back a group of 8: 125 faults for pages 0 to 999, the last of which makes 1,002
         // entries and drops all once more. Pages 992 to 999 and 1000 to 1001 come again, a
         // fault each.

@@ -1,15 +1,12 @@
-//! Every workload's tables are rebuilt exactly: no drift, nothing impossible, nothing seen late, nothing
-//! lost, KVM's counters equal, with keyframes every 100 ms.
+//! Which recordings must be exact, on the host and in the lab alike: no drift, nothing impossible,
+//! nothing seen late, nothing lost, KVM's counters equal.
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    lab::lab,
-    support::{analyze, analyzer, collector, expect_code, folder, run},
-};
+use super::{analyze, analyzer, run};
 
 /// Each workload that changes its tables, at three sizes.
-const ITEMS: &[&str] = &[
+pub const ITEMS: &[&str] = &[
     "remap:pages=16",
     "remap",
     "remap:pages=1024,rounds=4,batch=16",
@@ -52,7 +49,7 @@ const ITEMS: &[&str] = &[
 ];
 
 /// The soak: all of it, from a seed.
-fn soak(steps: u32) -> Vec<String> {
+pub fn soak(steps: u32) -> Vec<String> {
     let seeds = 1..=20;
     seeds
         .map(|seed| format!("mixed:seed={seed},steps={steps}"))
@@ -60,7 +57,7 @@ fn soak(steps: u32) -> Vec<String> {
 }
 
 /// Every trace in the folder.
-fn all_exact(folder: &Path, count: usize) {
+pub fn all_exact(folder: &Path, count: usize) {
     let traces: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("readable")
         .map(|entry| entry.expect("an entry").path())
@@ -84,47 +81,4 @@ fn all_exact(folder: &Path, count: usize) {
     }
     // Two of each run are at its start and end; the first sets the state or finds nothing.
     assert!(keyframes > 2 * count as u64, "{keyframes} of {count} runs");
-}
-
-fn on_the_host<S: AsRef<std::ffi::OsStr>>(items: &[S]) {
-    let folder = folder();
-    let mut command = collector();
-    command.args(["series", "--keyframe-every", "0.1", "-o"]);
-    expect_code(&run(command.arg(folder.path()).args(items)), 0);
-    all_exact(folder.path(), items.len());
-}
-
-fn in_the_lab<S: AsRef<std::ffi::OsStr>>(items: &[S]) {
-    let folder = folder();
-    let out = folder.path().join("out");
-    let mut command = lab();
-    command.args(["--timeout", "1800", "--memory", "3000", "-o"]);
-    command.arg(&out);
-    command.args(["--", "series", "--keyframe-every", "0.1"]);
-    expect_code(&run(command.args(items)), 0);
-    all_exact(&out, items.len());
-}
-
-#[test]
-#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
-fn kvm_every_workload_is_exact_at_three_sizes() {
-    on_the_host(ITEMS);
-}
-
-#[test]
-#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
-fn kvm_the_soak_is_exact_from_twenty_seeds() {
-    on_the_host(&soak(300));
-}
-
-#[test]
-#[ignore = "needs QEMU and a kernel package"]
-fn lab_every_workload_is_exact_at_three_sizes() {
-    in_the_lab(ITEMS);
-}
-
-#[test]
-#[ignore = "needs QEMU and a kernel package"]
-fn lab_the_soak_is_exact_from_twenty_seeds() {
-    in_the_lab(&soak(60));
 }

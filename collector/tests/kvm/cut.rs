@@ -1,8 +1,8 @@
 //! A recording that ends badly, and a trace that was damaged afterwards.
 
-use std::{fs, path::Path, process::Stdio, thread, time::Duration};
+use std::{fs, process::Stdio, thread, time::Duration};
 
-use crate::support::{analyze, analyzer, collector, expect_code, folder, record, run, stderr};
+use crate::support::{analyze, analyzer, collector, expect_code, folder, record, refused, run};
 
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
@@ -96,26 +96,4 @@ fn kvm_damage_is_found_and_named() {
     refused(&trace, &["meta.json"]);
     fs::write(&meta, text.replace("\"schema\": 1", "\"schema\": 99")).expect("writable");
     refused(&trace, &["99", "newer"]);
-}
-
-fn refused(trace: &Path, words: &[&str]) {
-    for command in ["summary", "verify"] {
-        let output = run(analyzer().arg(command).arg(trace));
-        expect_code(&output, 1);
-        for word in words {
-            assert!(
-                stderr(&output).contains(word),
-                "{command} should say {word:?}: {}",
-                stderr(&output)
-            );
-        }
-    }
-}
-
-#[test]
-fn what_is_no_trace_is_refused() {
-    let folder = folder();
-    fs::write(folder.path().join("notes.txt"), "hello").expect("writable");
-    refused(folder.path(), &["not a trace"]);
-    refused(&folder.path().join("nowhere"), &["nowhere"]);
 }

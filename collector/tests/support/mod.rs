@@ -1,6 +1,11 @@
-//! What the tests of the program share: folders, the two programs, their JSON.
+//! What the tests share: folders, the two programs, their JSON.
+
+pub mod exact;
+pub mod tracefs;
+pub mod vmm;
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -15,7 +20,7 @@ pub fn collector() -> Command {
     command
 }
 
-/// The analyzer that was built beside it.
+/// The analyzer of the same build.
 pub fn analyzer() -> Command {
     let path = Path::new(env!("CARGO_BIN_EXE_collector")).with_file_name("analyzer");
     assert!(
@@ -41,7 +46,7 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Fails the test with the program's own words.
+/// Fails the test with the program's output.
 pub fn expect_code(output: &Output, code: i32) {
     assert_eq!(
         output.status.code(),
@@ -73,4 +78,35 @@ pub fn record(folder: &TempDir, args: &[&str]) -> (PathBuf, Value) {
 /// `analyzer COMMAND TRACE --json`.
 pub fn analyze(command: &str, trace: &Path) -> Value {
     json(&run(analyzer().arg(command).arg(trace).arg("--json")))
+}
+
+/// The folder holds these names and nothing else.
+pub fn expect_only(folder: &TempDir, names: &[&str]) {
+    let mut found: Vec<String> = fs::read_dir(folder.path())
+        .expect("readable")
+        .map(|entry| {
+            entry
+                .expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
+        .collect();
+    found.sort();
+    assert_eq!(found, names);
+}
+
+/// `summary` and `verify` refuse the trace, and their messages hold these words.
+pub fn refused(trace: &Path, words: &[&str]) {
+    for command in ["summary", "verify"] {
+        let output = run(analyzer().arg(command).arg(trace));
+        expect_code(&output, 1);
+        for word in words {
+            assert!(
+                stderr(&output).contains(word),
+                "{command} should say {word:?}: {}",
+                stderr(&output)
+            );
+        }
+    }
 }

@@ -108,8 +108,8 @@ fn kvm_each_mark_can_have_a_keyframe() {
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_entries_that_the_host_takes_back_are_not_kept() {
-    // With write=false each store makes the host replace its page of zeroes, which clears the
-    // entry without a word; many keyframes look in between.
+    // With write=false each store makes the host replace its page of zeroes. That clears the
+    // entry without a tracepoint; many keyframes are taken in between.
     for workload in ["linear", "demand"] {
         let folder = folder();
         let args = [

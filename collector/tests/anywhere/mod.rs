@@ -1,0 +1,5 @@
+//! Tests that run on any machine.
+
+mod damage;
+mod lab;
+mod usage;

@@ -1,0 +1,11 @@
+//! Tests named `kvm_*`: they need root and a shadow MMU (`/dev/kvm`).
+
+mod attach;
+mod cut;
+mod exact;
+mod host;
+mod losses;
+mod provoked;
+mod theory;
+mod tracefs;
+mod workloads;

@@ -1,0 +1,30 @@
+//! Every workload's tables are rebuilt exactly in the lab, with keyframes every 100 ms.
+
+use super::lab;
+use crate::support::{
+    exact::{ITEMS, all_exact, soak},
+    expect_code, folder, run,
+};
+
+fn in_the_lab<S: AsRef<std::ffi::OsStr>>(items: &[S]) {
+    let folder = folder();
+    let out = folder.path().join("out");
+    let mut command = lab();
+    command.args(["--timeout", "1800", "--memory", "3000", "-o"]);
+    command.arg(&out);
+    command.args(["--", "series", "--keyframe-every", "0.1"]);
+    expect_code(&run(command.args(items)), 0);
+    all_exact(&out, items.len());
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_every_workload_is_exact_at_three_sizes() {
+    in_the_lab(ITEMS);
+}
+
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_the_soak_is_exact_from_twenty_seeds() {
+    in_the_lab(&soak(60));
+}
