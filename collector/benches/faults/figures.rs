@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     guest::Run, machine::Machine, moments::Moments, programs::Programs, recorder::Recorder,
-    replay::Replay, spread::Spread, targets::Target,
+    replay::Replay, spread::Spread,
 };
 
 #[derive(Debug, Serialize)]
@@ -96,7 +96,7 @@ impl Disk {
     }
 }
 
-/// What found no room.
+/// Records that did not fit into the ring.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Loss {
     pub records: u64,
@@ -116,4 +116,14 @@ impl Loss {
             })
         })
     }
+}
+
+/// One limit, and whether it was met.
+#[derive(Debug, Serialize)]
+pub struct Target {
+    pub what: &'static str,
+    pub reach: String,
+    pub measured: String,
+    /// `None` where there is no figure.
+    pub met: Option<bool>,
 }

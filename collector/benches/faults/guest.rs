@@ -15,7 +15,7 @@ use serde::Deserialize;
 use trace::Meta;
 
 use crate::{
-    go_on,
+    session::go_on,
     tracefs::{Events, Instance},
 };
 
@@ -30,14 +30,14 @@ pub struct Guest<'a> {
     pub folder: &'a Path,
 }
 
-/// In which order it touches its pages.
+/// The order in which it touches its pages.
 #[derive(Clone, Copy)]
 pub enum Pattern {
     Sequential,
     Random,
 }
 
-/// What became of a run.
+/// The result of a run.
 pub struct Run {
     /// ns a page of the phase `touch`: CPL 3 touches each page once, a shadow fault each.
     pub touch_ns: f64,
@@ -51,7 +51,7 @@ pub struct Run {
     pub events: Option<Events>,
 }
 
-/// What the collector says of its trace.
+/// The summary that the collector prints of its trace.
 #[derive(Debug, Deserialize)]
 pub struct Recorded {
     pub trace: PathBuf,
@@ -91,7 +91,7 @@ struct Mark {
 }
 
 impl Guest<'_> {
-    /// Nobody watches.
+    /// Not traced.
     pub fn untraced(&self) -> anyhow::Result<Run> {
         self.run(self.command().arg("--untraced"))
     }
@@ -162,7 +162,7 @@ impl Outcome {
     fn ns(&self, from: &str, to: &str) -> anyhow::Result<f64> {
         let khz = self
             .tsc_khz
-            .context("KVM does not tell the frequency of the guest's clock")?;
+            .context("KVM does not report the frequency of the guest's clock")?;
         let tsc = |name| {
             let mark = self.marks.iter().find(|mark| mark.name == name);
             mark.map(|mark| mark.guest_tsc)

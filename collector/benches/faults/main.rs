@@ -1,13 +1,13 @@
 //! What tracing costs, measured in turns in one run: `make bench`.
 //!
 //! ```text
-//! main      what is measured, and in which order     guest     one run of `linear`
-//! tracefs   a tracer to compare with                 programs  the kernel's measure of the probes
-//! recorder  its CPU time                             replay    the analyzer's speed
-//! moments   `table --at` in a long trace
+//! main      what is measured, and in which order     session   progress and Ctrl-C
+//! guest     one run of `linear`                      tracefs   a tracer to compare with
+//! programs  the kernel's measure of the probes       recorder  its CPU time
+//! replay    the analyzer's speed                     moments   `table --at` in a long trace
 //! spread    medians and quartiles                    machine   where and when
-//! figures   everything that was measured             targets   what it should have been
-//! text      the same as a table
+//! figures   everything that was measured             targets   the limits it is judged by
+//! text      the figures as a table
 //! ```
 //!
 //! The ways of tracing take turns, so that a machine that slows down slows down all of them, and
@@ -20,6 +20,7 @@ mod moments;
 mod programs;
 mod recorder;
 mod replay;
+mod session;
 mod spread;
 mod targets;
 mod text;
@@ -32,13 +33,19 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 
 use figures::{Disk, Figures, Loss, Turns};
 use guest::{Guest, Pattern, Run};
 use machine::Machine;
+use session::progress;
 use tracefs::Instance;
+
+/// A number from `low` to `high`.
+fn within(low: u64, high: u64) -> clap::builder::RangedU64ValueParser {
+    clap::builder::RangedU64ValueParser::new().range(low..=high)
+}
 
 /// The command line, after `cargo bench --profile release --bench faults --`.
 #[derive(Debug, Parser)]
@@ -48,13 +55,13 @@ struct Args {
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Pages that the guest touches, each of them one fault
-    #[arg(long, default_value_t = 57_344, value_parser = clap::value_parser!(u64).range(4096..=524_288))]
+    #[arg(long, default_value_t = 57_344, value_parser = within(4096, 524_288))]
     pages: u64,
     /// Faults in the trace that the analyzer replays
-    #[arg(long, default_value_t = 524_288, value_parser = clap::value_parser!(u64).range(1024..=524_288))]
+    #[arg(long, default_value_t = 524_288, value_parser = within(1024, 524_288))]
     replay_pages: u64,
     /// Passes over the dirty log in the long trace that `table --at` is asked of
-    #[arg(long, default_value_t = 9000, value_parser = clap::value_parser!(u64).range(16..=1_000_000))]
+    #[arg(long, default_value_t = 9000, value_parser = within(16, 1_000_000))]
     table_passes: u64,
     /// Print JSON
     #[arg(long)]
@@ -85,18 +92,14 @@ enum Way {
     Tracefs,
 }
 
-/// Set by Ctrl-C: the run under way is the last, and what it changed is put back.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
 fn measure(args: &Args) -> anyhow::Result<Figures> {
     ensure!(
         rustix::process::geteuid().is_root(),
         "tracing needs root: `make bench` asks for it"
     );
-    ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::Release))
-        .context("while watching for Ctrl-C")?;
+    session::end_on_ctrl_c()?;
     let load = machine::load()?;
-    // Inherited by every run: other work on this machine should not be measured.
+    // Every run inherits it, so that other work on this machine disturbs less.
     let niceness = rustix::process::nice(-20).unwrap_or(0);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))
         .context("while making a folder for traces")?;
@@ -170,7 +173,8 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         moments,
         targets: Vec::new(),
     };
-    Ok(targets::judge(figures))
+    let targets = targets::judge(&figures);
+    Ok(Figures { targets, ..figures })
 }
 
 /// One round: every way once, in an order that changes from round to round.
@@ -222,18 +226,6 @@ fn busy<T>(work: impl FnOnce() -> T) -> T {
         stop.store(true, Ordering::Relaxed);
         result
     })
-}
-
-/// To be asked between two runs.
-fn go_on() -> anyhow::Result<()> {
-    if INTERRUPTED.load(Ordering::Acquire) {
-        bail!("interrupted");
-    }
-    Ok(())
-}
-
-fn progress(doing: &str) {
-    eprintln!("{doing} ...");
 }
 
 fn print(figures: &Figures, json: bool) -> anyhow::Result<()> {

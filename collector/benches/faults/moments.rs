@@ -13,8 +13,8 @@ use serde::Serialize;
 
 use crate::{
     guest::{COLLECTOR, meta},
-    progress,
-    replay::beside_the_collector,
+    replay::analyzer_of_this_build,
+    session::progress,
     spread::Spread,
 };
 
@@ -33,7 +33,7 @@ pub struct Moments {
 
 /// Records a long trace and asks for moments of it; `None` where there is no analyzer.
 pub fn measure(passes: u64, folder: &Path) -> anyhow::Result<Option<Moments>> {
-    let analyzer = beside_the_collector();
+    let analyzer = analyzer_of_this_build();
     if !analyzer.is_file() {
         return Ok(None);
     }

@@ -1,8 +1,8 @@
 //! What the kernel itself measures of each program (`kernel.bpf_stats_enabled`), for one more run
 //! that is not among the rounds.
 //!
-//! The counts cover a whole run, of which the faults are the smaller part. So they are also looked
-//! at while it goes on, and the last look before faults come by the thousand parts the two.
+//! The counts cover a whole run, and most of it is not faults. So they are also read
+//! during the run, and the last reading before the faults separates the two.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +23,7 @@ const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 const ONCE_A_FAULT: &str = "kvm_mmu_spte_requested";
 /// The kernel cuts a program's name.
 const NAME_BYTES: usize = 15;
-/// Between two looks.
+/// Between two readings.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// The kernel's measure; its own two readings of the clock are in it.
@@ -40,9 +40,9 @@ pub struct Programs {
 #[derive(Debug, Serialize)]
 pub struct Program {
     pub name: String,
-    /// While faults came.
+    /// While the guest faults.
     pub fault: Cost,
-    /// Before, where the guest's kernel was emulated.
+    /// Before that, while the guest's kernel is emulated.
     pub emulated_page: Cost,
 }
 
@@ -117,7 +117,7 @@ pub fn measure(guest: &Guest<'_>) -> anyhow::Result<Programs> {
     })
 }
 
-/// The counts when at most `few` faults had come.
+/// The last counts with at most `few` faults.
 fn last_before_faults(few: u64, stop: &AtomicBool) -> BTreeMap<String, Count> {
     let mut last = BTreeMap::new();
     while !stop.load(Ordering::Acquire) {
@@ -153,7 +153,7 @@ fn before_of(counts: &BTreeMap<String, Count>, name: &str) -> Count {
     counts.get(cut).copied().unwrap_or_default()
 }
 
-/// The kernel counts while this lives; then it does what it did before.
+/// The kernel counts until this is dropped; then the old setting is restored.
 struct Counting {
     before: String,
 }

@@ -13,7 +13,7 @@ use crate::{
 
 /// Pages of the short runs.
 const FEW: u64 = 1024;
-/// How often.
+/// Number of measurements.
 const TIMES: usize = 5;
 
 #[derive(Clone, Copy, Debug, Serialize)]

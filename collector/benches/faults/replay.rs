@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{guest::Guest, spread::Spread};
 
-/// How often.
+/// Number of measurements.
 const TIMES: usize = 5;
 
 /// What `analyzer verify` did.
@@ -32,7 +32,7 @@ pub enum Replay {
 
 /// Records a long trace and replays it.
 pub fn measure(guest: &Guest<'_>) -> anyhow::Result<Replay> {
-    let analyzer = beside_the_collector();
+    let analyzer = analyzer_of_this_build();
     if !analyzer.is_file() {
         let why = format!(
             "{} is not there: `cargo build --release` builds it",
@@ -71,7 +71,7 @@ pub fn measure(guest: &Guest<'_>) -> anyhow::Result<Replay> {
         }
     }
     let seconds = Spread::of(seconds);
-    ensure!(seconds.median > 0.0, "the clock stands still");
+    ensure!(seconds.median > 0.0, "the clock does not advance");
     Ok(Replay::Measured {
         records: recorded.records,
         records_a_second: recorded.records as f64 / seconds.median,
@@ -80,6 +80,6 @@ pub fn measure(guest: &Guest<'_>) -> anyhow::Result<Replay> {
     })
 }
 
-pub fn beside_the_collector() -> PathBuf {
+pub fn analyzer_of_this_build() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_collector")).with_file_name("analyzer")
 }

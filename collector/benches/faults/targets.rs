@@ -1,8 +1,9 @@
-//! What the figures should be.
+//! The limits that the figures are judged by.
 
-use serde::Serialize;
-
-use crate::{figures::Figures, replay::Replay};
+use crate::{
+    figures::{Figures, Target},
+    replay::Replay,
+};
 
 /// Most that tracing may add to a fault, ns.
 const ADDED_NS: f64 = 500.0;
@@ -10,22 +11,11 @@ const ADDED_NS: f64 = 500.0;
 const BYTES: f64 = 40.0;
 /// Least records that a core replays in a second.
 const REPLAY: f64 = 5e6;
-
 /// Most that a shadow table at a moment of a long trace may take, s.
 const TABLE_S: f64 = 0.3;
 
-/// One of them.
-#[derive(Debug, Serialize)]
-pub struct Target {
-    pub what: &'static str,
-    pub reach: String,
-    pub measured: String,
-    /// `None` where there is no figure.
-    pub met: Option<bool>,
-}
-
-/// Fills in [`Figures::targets`].
-pub fn judge(figures: Figures) -> Figures {
+/// Compares each limit with what was measured.
+pub fn judge(figures: &Figures) -> Vec<Target> {
     let added = figures.fault_ns.traced.added.median;
     let tracefs = figures.fault_ns.tracefs.added.median;
     let bytes = figures
@@ -43,7 +33,7 @@ pub fn judge(figures: Figures) -> Figures {
         ),
         Replay::Missing(_) => ("not measured".to_owned(), None),
     };
-    let targets = vec![
+    vec![
         Target {
             what: "added to a fault",
             reach: format!("at most {ADDED_NS:.0} ns"),
@@ -86,6 +76,5 @@ pub fn judge(figures: Figures) -> Figures {
                 .as_ref()
                 .map(|moments| moments.seconds.median <= TABLE_S),
         },
-    ];
-    Figures { targets, ..figures }
+    ]
 }

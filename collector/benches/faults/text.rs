@@ -3,13 +3,12 @@
 use std::fmt::{self, Write as _};
 
 use crate::{
-    figures::{Compared, Disk, Figures, Loss, Turns},
+    figures::{Compared, Disk, Figures, Loss, Target, Turns},
     moments::Moments,
     programs::{Cost, Programs},
     recorder::Recorder,
     replay::Replay,
     spread::Spread,
-    targets::Target,
 };
 
 /// Everything.
@@ -170,7 +169,8 @@ fn replay(replay: &Replay, out: &mut String) -> fmt::Result {
             let verdict = if *exact { "exact" } else { "not exact" };
             writeln!(
                 out,
-                "analyzer verify, one thread: {records} records in {:.3} s ({min:.3} .. {max:.3}), {:.2} million a second; {verdict}",
+                "analyzer verify, one thread: {records} records in {:.3} s ({min:.3} .. {max:.3}), \
+                 {:.2} million a second; {verdict}",
                 seconds.median,
                 records_a_second / 1e6,
             )

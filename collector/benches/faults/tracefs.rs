@@ -24,7 +24,7 @@ const EVENTS: [&str; 4] = [
 /// 28 bytes.
 const ROOM_KIB: u64 = 8;
 
-/// An instance of tracefs of its own. Dropping it removes it.
+/// A separate instance of tracefs. Dropping it removes it.
 pub struct Instance {
     path: PathBuf,
 }
@@ -53,7 +53,7 @@ impl Instance {
         Ok(instance)
     }
 
-    /// Records what `command` will do, from its very start.
+    /// Records `command` from its start.
     pub fn follow(&self, command: &mut Command) -> anyhow::Result<()> {
         for event in EVENTS {
             self.set(&format!("events/kvmmmu/{event}/enable"), "1")?;
@@ -64,7 +64,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Records nothing any more.
+    /// Stops recording.
     pub fn stop(&self) -> anyhow::Result<()> {
         self.set("events/enable", "0")
     }
@@ -118,7 +118,7 @@ impl Drop for Instance {
     fn drop(&mut self) {
         // The kernel disables its events first.
         if let Err(error) = fs::remove_dir(&self.path) {
-            eprintln!("{} is left behind: {error}", self.path.display());
+            eprintln!("{} cannot be removed: {error}", self.path.display());
         }
     }
 }
