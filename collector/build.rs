@@ -1,11 +1,15 @@
 //! Builds the probes for bpfel-unknown-none with the nightly toolchain.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use aya_build::{Package, Toolchain, build_ebpf};
 
 fn main() -> anyhow::Result<()> {
     // The probes are built from these too.
     println!("cargo::rerun-if-changed=../ebpf/events");
+    let toolchain = nightly::find().map_err(|message| anyhow!(message))?;
+    if let Some(warning) = &toolchain.warning {
+        println!("cargo::warning={warning}");
+    }
     // aya-build turns each line of the inner cargo into a warning.
     // SAFETY: this program has one thread.
     unsafe { std::env::set_var("CARGO_TERM_QUIET", "true") };
@@ -14,9 +18,11 @@ fn main() -> anyhow::Result<()> {
         root_dir: "../ebpf/probes",
         ..Package::default()
     };
-    build_ebpf([probes], Toolchain::default()).context(
-        "the probes need a nightly toolchain with the core library's source, and bpf-linker: \
-         `rustup toolchain install nightly`, `rustup component add rust-src --toolchain nightly`, \
-         `cargo install bpf-linker@0.10.3 --locked` (`make setup` does all of it)",
-    )
+    build_ebpf([probes], Toolchain::Custom(toolchain.name)).with_context(|| {
+        format!(
+            "cannot build the probes with {}; they need bpf-linker \
+             (`make build` installs it, or `cargo install bpf-linker@0.10.3 --locked`)",
+            toolchain.name
+        )
+    })
 }

@@ -1,16 +1,13 @@
 //! Builds the guest image for x86_64-unknown-none with the nightly toolchain.
 //!
-//! The nested cargo works on the same workspace (same lock file, same profile) but in a
-//! target directory of its own, so that it never waits for the outer cargo's lock.
+//! The nested cargo uses the same workspace (same lock file, same profile) but another target
+//! directory, so that it never waits for the outer cargo's lock.
 
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const TARGET: &str = "x86_64-unknown-none";
-const INSTALL: &str = "the guest image needs a nightly toolchain with the core library's source:\n  \
-                       rustup toolchain install nightly\n  \
-                       rustup component add rust-src --toolchain nightly";
 
 /// What the outer cargo, clippy or rustup set for the outer toolchain.
 const OUTER_ONLY: &[&str] = &[
@@ -52,19 +49,25 @@ fn build() -> Result<(), String> {
     }
     let target_dir = variable("OUT_DIR")?.join("guests");
 
-    let status = cargo(&folder.join("guests/Cargo.toml"), &target_dir)
+    let toolchain = nightly::find()?;
+    if let Some(warning) = &toolchain.warning {
+        println!("cargo::warning={warning}");
+    }
+    let manifest = folder.join("guests/Cargo.toml");
+    let status = cargo(toolchain.name, &manifest, &target_dir)
         .status()
-        .map_err(|error| format!("cannot run `rustup run nightly cargo`: {error}\n{INSTALL}"))?;
+        .map_err(|error| format!("cannot run `rustup run {} cargo`: {error}", toolchain.name))?;
     if !status.success() {
         return Err(format!(
-            "building the guest image failed ({status}); cargo's own words are above.\nIf the toolchain is missing: {INSTALL}"
+            "cannot build the guest image with {} ({status}); cargo's output is above",
+            toolchain.name
         ));
     }
 
     let image = target_dir.join(TARGET).join("release/guests");
     if !image.is_file() {
         return Err(format!(
-            "the guest build succeeded but left no {}",
+            "the guest build succeeded but did not write {}",
             image.display()
         ));
     }
@@ -72,7 +75,7 @@ fn build() -> Result<(), String> {
     Ok(())
 }
 
-fn cargo(manifest: &Path, target_dir: &Path) -> Command {
+fn cargo(toolchain: &str, manifest: &Path, target_dir: &Path) -> Command {
     let image_base = format!("link-arg=--image-base={:#x}", abi::layout::IMAGE.0);
     let flags = [
         "-C",
@@ -86,7 +89,7 @@ fn cargo(manifest: &Path, target_dir: &Path) -> Command {
     command
         .args([
             "run",
-            "nightly",
+            toolchain,
             "cargo",
             "build",
             "--release",

@@ -1,8 +1,5 @@
 //! The report in a real browser: every figure has a size, nothing is logged, nothing leaves.
 
-#[path = "../examples/synthetic/maker/mod.rs"]
-mod maker;
-
 use std::{fs, path::Path, process::Command};
 
 use maker::{Maker, Shape, Vms};

@@ -1,8 +1,5 @@
 //! What each command prints on a small made-up trace, whose right answers are known.
 
-#[path = "../examples/synthetic/maker/mod.rs"]
-mod maker;
-
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

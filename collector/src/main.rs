@@ -1,21 +1,8 @@
-//! Records what the shadow MMU of a traced VM does.
-
-mod attach;
-mod cli;
-mod doctor;
-mod failure;
-mod host;
-mod keyframe;
-mod lab;
-mod privileges;
-mod probes;
-mod record;
-mod recording;
-mod run;
-mod vmm;
-mod vms;
+//! The program `collector`.
 
 use std::process::ExitCode;
+
+use collector::cli;
 
 fn main() -> ExitCode {
     let command = match cli::parse() {

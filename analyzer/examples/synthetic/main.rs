@@ -3,8 +3,6 @@
 //! `synthetic PATH FAULTS [attached]`: the path must not be there yet. With `attached`, two VMs
 //! that ran already.
 
-mod maker;
-
 use std::{error::Error, path::PathBuf};
 
 use maker::{Maker, Shape, Vms};

@@ -81,7 +81,7 @@ impl Guest {
     /// With memory and tables for the ranges of all its vCPUs.
     pub fn new(kvm: &Kvm, number: u64, vcpus: u64, pages: u64) -> anyhow::Result<Self> {
         let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
-        // Intel's KVM wants a place of its own; the others do not mind.
+        // KVM on Intel needs a separate address; KVM on AMD ignores it.
         vm.set_tss_address(0xfffb_d000)
             .context("KVM_SET_TSS_ADDR")?;
         let tables = 1 + 4 * vcpus + vcpus * pages.div_ceil(512) + 4;

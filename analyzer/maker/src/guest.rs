@@ -22,7 +22,7 @@ const HVA: u64 = 0x7f00_0000_0000;
 const SLOT_BYTES: u64 = 1 << 30;
 /// Guest frame of the first page of the range; the guest's tables lie below.
 const FIRST_GFN: u64 = 0x1000;
-/// Host frame behind guest frame 0 of the first VM, and the distance to the next VM's.
+/// Host frame of the first VM's guest frame 0, and the distance to the next VM's.
 const FIRST_PFN: u64 = 0x10_0000;
 const LINK: u64 = 1 << 11 | 0x27;
 const LEAF: u64 = 1 << 11 | 1 << 10 | 1 << 9 | 0x67;
@@ -30,7 +30,7 @@ const LEAF: u64 = 1 << 11 | 1 << 10 | 1 << 9 | 0x67;
 const EMPTY: Spte = Spte(1 << 63);
 
 /// How a guest runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paging {
     /// Four levels, tables of the guest's own.
     Long,
@@ -39,6 +39,7 @@ pub enum Paging {
 }
 
 /// See the module.
+#[derive(Debug)]
 pub struct Guest {
     pub vm: VmId,
     pub vcpu: VcpuId,

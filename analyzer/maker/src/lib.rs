@@ -1,6 +1,6 @@
 //! VMs that never ran: their records obey the rules of the shadow MMU, their numbers are made up.
 //!
-//! A guest maps a range, page by page: each page costs a fault of its own (injected) and a
+//! A guest maps a range, page by page: each page costs a guest fault (injected) and a
 //! shadow fault. Between two passes KVM zaps the leaf tables, so that every page faults again.
 
 mod guest;
@@ -79,6 +79,7 @@ impl Default for Shape {
 }
 
 /// Makes the records.
+#[derive(Debug)]
 pub struct Maker {
     shape: Shape,
     tape: Tape,
@@ -88,6 +89,7 @@ pub struct Maker {
 }
 
 impl Maker {
+    /// Makes no record yet.
     pub fn new(shape: Shape) -> Self {
         let guests = match shape.vms {
             Vms::Run => vec![Guest::new(0, 1, Paging::Long)],

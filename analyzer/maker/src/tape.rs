@@ -7,6 +7,7 @@ use trace::{Batch, TraceError, TraceWriter};
 const FIRST_SPT: u64 = 0x80_0000;
 
 /// See the module.
+#[derive(Debug)]
 pub struct Tape {
     pub batch: Batch,
     pub writer: Option<TraceWriter>,
