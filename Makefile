@@ -2,17 +2,19 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test test-kernels lint bench
+.PHONY: help setup build demo test test-kernels lint bench dist
 
 help:
-	@echo "make demo   set up, run a guest, trace it, write report.html"
-	@echo "make test   set up, pass the tests"
-	@echo "make test-kernels   the lab's tests on each kernel that can be downloaded"
-	@echo "make lint   formatting and clippy, warnings are errors"
-	@echo "make bench  cost of tracing, bytes a fault, speed of replay"
+	@echo "make build         install what the build needs, build both programs in target/release"
+	@echo "make demo          build, run a guest, trace it, write report.html"
+	@echo "make test          install what the tests need, run them"
+	@echo "make test-kernels  the lab's tests on each kernel that can be downloaded"
+	@echo "make lint          formatting, clippy (warnings are errors), licences of dependencies"
+	@echo "make bench         cost of tracing, bytes per fault, speed of replay (root)"
+	@echo "make dist          static binaries as a tarball and a Debian package in target/dist"
 
 setup:
-	@.ci/setup
+	@.ci/setup build
 
 build: setup
 	$(CARGO) build --release --locked
@@ -22,15 +24,20 @@ build: setup
 demo: build
 	@.ci/demo
 
-test: setup
+test:
+	@.ci/setup test
 	@.ci/test
 
-test-kernels: setup
+test-kernels:
+	@.ci/setup test
 	@.ci/test-kernels
 
-lint: setup
-	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+lint:
+	@.ci/setup lint
+	@.ci/lint
 
 bench: build
 	@.ci/bench
+
+dist: build
+	@.ci/dist
