@@ -5,12 +5,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::format::FormatError;
+
 /// Why the kernel's types could not be used, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The kernel describes no types, or not to us.
     #[error(
-        "{} cannot be read: {why}; the kernel must be built with CONFIG_DEBUG_INFO_BTF, as those of distributions are",
+        "{} cannot be read: {why}; the kernel must be built with CONFIG_DEBUG_INFO_BTF, as those of \
+         distributions are",
         path.display()
     )]
     Unreadable {
@@ -19,16 +22,17 @@ pub enum BtfError {
         /// What the system said.
         why: io::Error,
     },
-    /// There is something else in the file, or a module's types go on from another vmlinux.
+    /// The file holds something else, or a module's types continue those of another vmlinux.
     #[error(
-        "{} is no BTF that fits: {why}; vmlinux and modules must be of the same build, from /sys/kernel/btf or from one kernel package",
+        "{} is no BTF that fits: {why}; vmlinux and modules must be of the same build, from \
+         /sys/kernel/btf or from one kernel package",
         path.display()
     )]
     Malformed {
         /// The file.
         path: PathBuf,
         /// What was found.
-        why: btf_rs::Error,
+        why: FormatError,
     },
     /// vmlinux is there, KVM is not.
     #[error(
@@ -40,7 +44,7 @@ pub enum BtfError {
     /// A field without which nothing can be recorded.
     #[error(
         "the kernel's BTF has no {0}: this kernel's KVM keeps it elsewhere, and these probes do \
-         not know where; Linux 6.1 to 7.3 are known"
+         not know where; they know Linux 6.1 to 7.3"
     )]
     Missing(String),
 }
@@ -53,7 +57,7 @@ impl BtfError {
         }
     }
 
-    pub(super) fn malformed(path: &Path, why: btf_rs::Error) -> Self {
+    pub(super) fn malformed(path: &Path, why: FormatError) -> Self {
         Self::Malformed {
             path: path.to_owned(),
             why,

@@ -1,16 +1,17 @@
 //! Prototypes of functions and tracepoints.
 
-use btf_rs::{Btf, BtfType, FuncProto, Type};
+use super::{
+    KernelTypes,
+    format::{Kind, LONGEST_CHAIN, Type},
+};
 
-use super::{CHAIN, KernelTypes, unqualified};
-
-/// A function's prototype. Its being here does not mean that it can be probed: BTF also lists
+/// A function's prototype. That BTF has it does not mean that it can be probed: BTF also lists
 /// functions that are inlined everywhere, or of which only a clone is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
     /// In order.
     pub parameters: Vec<Parameter>,
-    /// Type of what it returns, as C has it.
+    /// Type of what it returns, in C.
     pub returns: String,
 }
 
@@ -19,12 +20,12 @@ pub struct Function {
 pub struct Parameter {
     /// Its name in the source.
     pub name: String,
-    /// Its type as C has it: `struct kvm_vcpu *`, `const u8 *`, `gpa_t`.
+    /// Its type in C: `struct kvm_vcpu *`, `const u8 *`, `gpa_t`.
     pub type_name: String,
 }
 
 impl Function {
-    /// Number of the parameter so called, from 0.
+    /// Number of the parameter with this name, from 0.
     pub fn argument(&self, name: &str) -> Option<usize> {
         self.parameters
             .iter()
@@ -33,73 +34,61 @@ impl Function {
 }
 
 impl KernelTypes {
-    /// A function of KVM, or one of vmlinux if KVM has none so called.
+    /// KVM's function with this name, or vmlinux's if KVM has none.
     pub fn function(&self, name: &str) -> Option<Function> {
-        self.types(name).find_map(|(part, found)| {
-            let Type::Func(function) = found else {
-                return None;
-            };
-            let prototype = prototype(part, function.get_type_id()?)?;
-            let parameters = prototype.parameters.iter().map(|parameter| {
-                Some(Parameter {
-                    name: part.resolve_name(parameter).ok()?,
-                    type_name: type_name(part, parameter.get_type_id()?, CHAIN)?,
+        self.types(name)
+            .filter(|found| found.kind() == Kind::Func)
+            .find_map(|function| {
+                let prototype = function.target()?;
+                let parameters = prototype.parameters()?.map(|parameter| {
+                    let (name, id) = parameter?;
+                    Some(Parameter {
+                        name: name.to_owned(),
+                        type_name: type_name(prototype.other(id)?, LONGEST_CHAIN)?,
+                    })
+                });
+                Some(Function {
+                    parameters: parameters.collect::<Option<_>>()?,
+                    returns: type_name(prototype.target()?, LONGEST_CHAIN)?,
                 })
-            });
-            Some(Function {
-                parameters: parameters.collect::<Option<_>>()?,
-                returns: type_name(part, prototype.return_type_id(), CHAIN)?,
             })
-        })
     }
 
     /// How many arguments a raw tracepoint program gets.
     pub fn tracepoint(&self, name: &str) -> Option<usize> {
         self.types(&format!("btf_trace_{name}"))
-            .find_map(|(part, found)| {
-                let Type::Typedef(pointer) = found else {
+            .filter(|found| found.kind() == Kind::Typedef)
+            .find_map(|typedef| {
+                let pointer = typedef.unqualified()?;
+                if pointer.kind() != Kind::Ptr {
                     return None;
-                };
-                let Type::Ptr(pointer) = unqualified(part, pointer.get_type_id()?)? else {
-                    return None;
-                };
+                }
                 // The first parameter is the probe's own data, which programs do not see.
-                prototype(part, pointer.get_type_id()?)?
-                    .parameters
-                    .len()
-                    .checked_sub(1)
+                pointer.target()?.parameters()?.len().checked_sub(1)
             })
     }
 }
 
-fn prototype(part: &Btf, id: u32) -> Option<FuncProto> {
-    match part.resolve_type_by_id(id) {
-        Ok(Type::FuncProto(prototype)) => Some(prototype),
-        _ => None,
-    }
-}
-
-/// A type as C has it; of a pointer to a function only that it is one.
-fn type_name(part: &Btf, id: u32, longest: usize) -> Option<String> {
+/// A type in C; a pointer to a function is only called that.
+fn type_name(found: Type<'_>, longest: usize) -> Option<String> {
     let longest = longest.checked_sub(1)?;
-    let found = part.resolve_type_by_id(id).ok()?;
-    let target = || type_name(part, found.as_btf_type()?.get_type_id()?, longest);
-    let own = || part.resolve_name(found.as_btf_type()?).ok();
-    Some(match &found {
-        Type::Void => "void".to_owned(),
-        Type::Ptr(_) => pointer(&target()?),
-        Type::Const(_) => qualified(&target()?, "const"),
-        Type::Volatile(_) => qualified(&target()?, "volatile"),
-        // These two say nothing of the value's shape.
-        Type::Restrict(_) | Type::TypeTag(_) => target()?,
-        Type::Array(array) => format!("{}[{}]", target()?, array.len()),
-        Type::Struct(_) => format!("struct {}", own()?),
-        Type::Union(_) => format!("union {}", own()?),
-        Type::Fwd(fwd) if fwd.is_union() => format!("union {}", own()?),
-        Type::Fwd(_) => format!("struct {}", own()?),
-        Type::Enum(_) | Type::Enum64(_) => format!("enum {}", own()?),
-        Type::FuncProto(_) => "function".to_owned(),
-        _ => own()?,
+    let target = || type_name(found.target()?, longest);
+    let own = || found.name();
+    Some(match found.kind() {
+        Kind::Void => "void".to_owned(),
+        Kind::Ptr => pointer(&target()?),
+        Kind::Const => qualified(&target()?, "const"),
+        Kind::Volatile => qualified(&target()?, "volatile"),
+        // These two do not change the value's shape.
+        Kind::Restrict | Kind::TypeTag => target()?,
+        Kind::Array => format!("{}[{}]", target()?, found.elements()?),
+        Kind::Struct => format!("struct {}", own()?),
+        Kind::Union => format!("union {}", own()?),
+        Kind::Forward if found.is_forward_of_union() => format!("union {}", own()?),
+        Kind::Forward => format!("struct {}", own()?),
+        Kind::Enum | Kind::Enum64 => format!("enum {}", own()?),
+        Kind::FuncProto => "function".to_owned(),
+        _ => own()?.to_owned(),
     })
 }
 
@@ -108,7 +97,7 @@ fn pointer(to: &str) -> String {
     format!("{to}{space}*")
 }
 
-/// C has the qualifier of a pointer behind the star.
+/// In C the qualifier of a pointer comes after the star.
 fn qualified(what: &str, qualifier: &str) -> String {
     if what.ends_with('*') {
         format!("{what} {qualifier}")

@@ -1,10 +1,11 @@
-//! Members of a struct, those of anonymous structs and unions within included.
+//! Members of a struct, including those of anonymous structs and unions in it.
 
 use std::collections::{HashSet, VecDeque};
 
-use btf_rs::{Btf, BtfType, Type};
-
-use super::{KernelTypes, unqualified};
+use super::{
+    KernelTypes,
+    format::{Kind, Type},
+};
 
 /// Where a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,30 +17,30 @@ pub(super) struct Place {
 }
 
 /// A named member.
-struct Member {
-    name: String,
+struct Member<'a> {
+    name: &'a str,
     place: Place,
-    /// Its type.
+    /// Id of its type.
     id: u32,
 }
 
 impl KernelTypes {
-    /// Every counter in a struct of statistics (`kvm_vm_stat`, `kvm_vcpu_stat`) with its byte offset,
-    /// by offset; its name is the one that KVM gives it in debugfs and in its binary statistics.
-    /// Only single 64-bit numbers, no histograms.
+    /// Every counter in a struct of statistics (`kvm_vm_stat`, `kvm_vcpu_stat`) with its byte
+    /// offset, in the order of the offsets. The name is the one that KVM gives it in debugfs and
+    /// in its binary statistics. Only single 64-bit numbers, no histograms.
     pub fn counters(&self, of: &str) -> Vec<(String, u32)> {
         let mut counters: Vec<(String, u32)> = self
             .types(of)
-            .map(|(part, found)| {
-                // What KVM on all architectures has is in a struct of its own.
-                members(part, found, Some("generic"))
+            .map(|found| {
+                // The counters that KVM has on all architectures are in a struct in this one.
+                members(found, Some("generic"))
                     .into_iter()
                     .filter(|member| {
                         member.place.bits % 8 == 0
                             && member.place.width.is_none()
-                            && is_64_bits(part, member.id)
+                            && found.other(member.id).is_some_and(is_64_bits)
                     })
-                    .map(|member| (member.name, member.place.bits / 8))
+                    .map(|member| (member.name.to_owned(), member.place.bits / 8))
                     .collect()
             })
             .find(|counters: &Vec<_>| !counters.is_empty())
@@ -48,78 +49,85 @@ impl KernelTypes {
         counters
     }
 
+    /// Elements of the array at `path` in struct or union `of`.
+    pub fn elements(&self, of: &str, path: &str) -> Option<u32> {
+        self.place(of, path)?.1.elements()
+    }
+
     /// The place of `path` (`a.b.c`) in struct or union `of`, and the type found there.
-    pub(super) fn place(&self, of: &str, path: &str) -> Option<(Place, Type)> {
-        self.types(of).find_map(|(part, start)| {
+    pub(super) fn place(&self, of: &str, path: &str) -> Option<(Place, Type<'_>)> {
+        self.types(of).find_map(|start| {
             let mut at = Place {
                 bits: 0,
                 width: None,
             };
             let mut here = start;
             for step in path.split('.') {
-                let found = members(part, here, None)
+                let found = members(here, None)
                     .into_iter()
                     .find(|member| member.name == step)?;
                 at = Place {
                     bits: at.bits.checked_add(found.place.bits)?,
                     width: found.place.width,
                 };
-                here = unqualified(part, found.id)?;
+                here = here.other(found.id)?.unqualified()?;
             }
             Some((at, here))
         })
     }
 }
 
-/// Every member of a struct or union; none, if it is neither. Anonymous members, and the one
-/// called `dissolved`, are replaced by theirs.
-fn members(part: &Btf, of: Type, dissolved: Option<&str>) -> Vec<Member> {
+/// Every member of a struct or union; none of anything else. Anonymous members, and the one called
+/// `dissolved`, are replaced by their own members.
+fn members<'a>(of: Type<'a>, dissolved: Option<&str>) -> Vec<Member<'a>> {
     let mut found = Vec::new();
-    // Each type is looked into once, so that one that claims to contain itself ends, too.
+    // Each type is opened once, so that one that claims to contain itself ends too.
     let mut seen = HashSet::new();
     let mut open = VecDeque::from([(of, 0)]);
     while let Some((within, start)) = open.pop_front() {
-        let (Type::Struct(within) | Type::Union(within)) = within else {
-            continue;
-        };
-        for field in &within.members {
-            let (Ok(name), Some(id), Some(bits)) = (
-                part.resolve_name(field),
-                field.get_type_id(),
-                field.bit_offset().checked_add(start),
-            ) else {
+        for field in within.members() {
+            let Some(bits) = field.bits.checked_add(start) else {
                 continue;
             };
-            if name.is_empty() || dissolved == Some(&name) {
-                if seen.insert(id)
-                    && let Some(inner) = unqualified(part, id)
+            if field.name.is_empty() || dissolved == Some(field.name) {
+                if seen.insert(field.id)
+                    && let Some(inner) = within.other(field.id).and_then(Type::unqualified)
                 {
                     open.push_back((inner, bits));
                 }
                 continue;
             }
-            let width = field.bitfield_size().filter(|&width| width > 0);
             found.push(Member {
-                name,
-                place: Place { bits, width },
-                id,
+                name: field.name,
+                place: Place {
+                    bits,
+                    width: field.width,
+                },
+                id: field.id,
             });
         }
     }
     found
 }
 
-/// A number of 64 bits, also an atomic one: that is a struct with nothing but the number.
-fn is_64_bits(part: &Btf, id: u32) -> bool {
-    match unqualified(part, id) {
-        Some(Type::Int(int)) => int.size() == 8,
-        Some(Type::Struct(atomic)) if atomic.size() == 8 => match atomic.members.as_slice() {
-            [number] => number
-                .get_type_id()
-                .and_then(|id| unqualified(part, id))
-                .is_some_and(|number| matches!(number, Type::Int(_))),
-            _ => false,
-        },
+/// A number of 64 bits. An atomic one is a struct with nothing but the number.
+fn is_64_bits(found: Type<'_>) -> bool {
+    let Some(found) = found.unqualified() else {
+        return false;
+    };
+    if found.size() != Some(8) {
+        return false;
+    }
+    match found.kind() {
+        Kind::Int => true,
+        Kind::Struct => {
+            let mut members = found.members();
+            let (Some(number), None) = (members.next(), members.next()) else {
+                return false;
+            };
+            let number = found.other(number.id).and_then(Type::unqualified);
+            number.is_some_and(|number| number.kind() == Kind::Int)
+        }
         _ => false,
     }
 }

@@ -1,11 +1,12 @@
-//! What the running kernel says of itself: offsets, bit-fields, enum values, prototypes.
+//! What the running kernel says of itself: offsets, bit-fields, prototypes.
 //!
 //! Everything is looked up by name in vmlinux's BTF and in the split BTF of the kvm modules, one
-//! item at a time: what this kernel lacks is absent, and only what needs it suffers. A name may be
-//! there more than once (Linux 7.3's kvm carries copies of vmlinux's types).
+//! item at a time: an item that this kernel lacks is absent, and affects only what needs it. A
+//! name may be there more than once (Linux 7.3's kvm carries copies of vmlinux's types).
 //!
 //! ```text
-//! member     members of a struct, anonymous ones dissolved
+//! format     the bytes
+//! member     members of a struct, including those of anonymous ones
 //! function   prototypes of functions and tracepoints
 //! resolve    all that the probes and the trace need, at once
 //! error      why not, and what to do
@@ -13,17 +14,13 @@
 //! ```
 
 use std::{
-    collections::HashMap,
     fs,
     io::ErrorKind,
-    ops::RangeInclusive,
     path::{Path, PathBuf},
-    sync::OnceLock,
 };
 
-use btf_rs::{Btf, Type};
-
 mod error;
+mod format;
 pub mod function;
 mod member;
 mod resolve;
@@ -33,22 +30,19 @@ mod tests;
 pub use error::BtfError;
 pub use resolve::Resolved;
 
+use format::{Btf, Kind, Type};
 use member::Place;
 
 /// Where the kernel shows its types.
 const BTF: &str = "/sys/kernel/btf";
-/// Longest chain of typedefs, qualifiers and pointers followed; the kernel has six.
-const CHAIN: usize = 32;
 
 /// The types of a kernel and its kvm modules.
 pub struct KernelTypes {
     /// In the order in which a name is looked up. KVM's own view of a type comes first: vmlinux
-    /// may know a struct by name only, or have another function so called.
+    /// may know a struct by name only, or have another function with the name.
     parts: Vec<Btf>,
-    /// What they are called, in the same order.
+    /// Their names, in the same order.
     names: Vec<&'static str>,
-    /// Every enumerator, whatever its enum is called.
-    enumerators: OnceLock<HashMap<String, i64>>,
 }
 
 impl std::fmt::Debug for KernelTypes {
@@ -74,7 +68,7 @@ impl KernelTypes {
     pub fn from_folder(folder: &Path) -> Result<Self, BtfError> {
         let vmlinux = folder.join("vmlinux");
         let bytes = fs::read(&vmlinux).map_err(|why| BtfError::unreadable(&vmlinux, why))?;
-        let vmlinux = Btf::from_bytes(&bytes).map_err(|why| BtfError::malformed(&vmlinux, why))?;
+        let vmlinux = Btf::parse(&bytes).map_err(|why| BtfError::malformed(&vmlinux, why))?;
         let kvm = split(folder, "kvm", &vmlinux)?;
         let amd = split(folder, "kvm_amd", &vmlinux)?;
         let intel = split(folder, "kvm_intel", &vmlinux)?;
@@ -88,11 +82,7 @@ impl KernelTypes {
             .into_iter()
             .filter_map(|(part, name)| Some((part?, name)))
             .unzip();
-        Ok(Self {
-            parts,
-            names,
-            enumerators: OnceLock::new(),
-        })
+        Ok(Self { parts, names })
     }
 
     /// Bytes from the start of struct or union `of` to `path` (`a.b.c`, anonymous members left
@@ -112,38 +102,14 @@ impl KernelTypes {
 
     /// Size of a struct or union in bytes.
     pub fn size(&self, of: &str) -> Option<u32> {
-        self.types(of).find_map(|(_, found)| match found {
-            Type::Struct(found) | Type::Union(found) => u32::try_from(found.size()).ok(),
-            _ => None,
-        })
+        self.types(of)
+            .filter(|found| matches!(found.kind(), Kind::Struct | Kind::Union))
+            .find_map(Type::size)
     }
 
-    /// Value of an enumerator.
-    #[allow(dead_code, reason = "the one way to ask for a single value")]
-    pub fn enumerator(&self, name: &str) -> Option<i64> {
-        self.enumerators().get(name).copied()
-    }
-
-    fn enumerators(&self) -> &HashMap<String, i64> {
-        self.enumerators.get_or_init(|| {
-            let mut all = HashMap::new();
-            for part in &self.parts {
-                for (name, value) in ids(part).flat_map(|id| enumerators(part, id)) {
-                    all.entry(name).or_insert(value);
-                }
-            }
-            all
-        })
-    }
-
-    /// Every type so called, with what resolves the types that it refers to.
-    fn types(&self, name: &str) -> impl Iterator<Item = (&Btf, Type)> {
-        self.parts.iter().flat_map(move |part| {
-            let own = part.split().unwrap_or_else(|| part.base());
-            // It fails only for ids that do not exist, and these come from the same table.
-            let types = own.resolve_types_by_name(name).unwrap_or_default();
-            types.into_iter().map(move |found| (part, found))
-        })
+    /// Every type with this name.
+    fn types(&self, name: &str) -> impl Iterator<Item = Type<'_>> {
+        self.parts.iter().flat_map(move |part| part.named(name))
     }
 }
 
@@ -151,66 +117,10 @@ impl KernelTypes {
 fn split(folder: &Path, module: &str, vmlinux: &Btf) -> Result<Option<Btf>, BtfError> {
     let path: PathBuf = folder.join(module);
     match fs::read(&path) {
-        Ok(bytes) => Btf::from_split_bytes(&bytes, vmlinux)
+        Ok(bytes) => Btf::parse_split(&bytes, vmlinux)
             .map(Some)
             .map_err(|why| BtfError::malformed(&path, why)),
         Err(why) if why.kind() == ErrorKind::NotFound => Ok(None),
         Err(why) => Err(BtfError::unreadable(&path, why)),
     }
-}
-
-/// Ids of a part's own types.
-fn ids(part: &Btf) -> RangeInclusive<u32> {
-    let (first, last) = part.split().unwrap_or_else(|| part.base()).type_id_range();
-    first..=last
-}
-
-/// What an enum enumerates; nothing, if it is none.
-fn enumerators(part: &Btf, id: u32) -> Vec<(String, i64)> {
-    match part.resolve_type_by_id(id) {
-        Ok(Type::Enum(found)) => {
-            let signed = found.is_signed();
-            let members = found.members.iter().filter_map(|member| {
-                let value = member.val();
-                let value = if signed {
-                    i64::from(value.cast_signed())
-                } else {
-                    i64::from(value)
-                };
-                Some((part.resolve_name(member).ok()?, value))
-            });
-            members.collect()
-        }
-        Ok(Type::Enum64(found)) => {
-            let signed = found.is_signed();
-            let members = found.members.iter().filter_map(|member| {
-                let value = if signed {
-                    member.val().cast_signed()
-                } else {
-                    i64::try_from(member.val()).ok()?
-                };
-                Some((part.resolve_name(member).ok()?, value))
-            });
-            members.collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-/// The type behind typedefs and qualifiers.
-fn unqualified(part: &Btf, id: u32) -> Option<Type> {
-    let mut found = part.resolve_type_by_id(id).ok()?;
-    for _ in 0..CHAIN {
-        match &found {
-            Type::Typedef(_)
-            | Type::Const(_)
-            | Type::Volatile(_)
-            | Type::Restrict(_)
-            | Type::TypeTag(_) => {
-                found = part.resolve_chained_type(found.as_btf_type()?).ok()?;
-            }
-            _ => return Some(found),
-        }
-    }
-    None
 }

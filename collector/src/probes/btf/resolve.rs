@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, slice};
 
-use btf_rs::Type;
 use bytemuck::Zeroable as _;
-use events::{ABSENT, Config, FIELDS, Offsets};
+use events::{Config, FIELDS, Offset, Offsets, constants::VCPU_REGS_RIP};
 
 use super::{BtfError, KernelTypes};
 
@@ -24,20 +23,16 @@ const ROLE: &[&str] = &[
     "guest_mode",
 ];
 
-/// What a fault's handler returns; renumbered between Linux 6.1 and 6.12.
-const OUTCOME: &str = "RET_PF_";
-
 /// What the probes need to know, and what to write into the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// For the probes; what is no field is still 0.
+    /// For the probes. What the types do not say (`page_offset`, `walk_bits`, counters) is still
+    /// 0.
     pub config: Config,
     /// Every field looked up, with its byte offset.
     pub offsets: BTreeMap<String, Option<u32>>,
     /// Bit-fields of `kvm_mmu_page_role`: lowest bit, width.
     pub role: BTreeMap<String, [u8; 2]>,
-    /// Enumerators that begin with `RET_PF_`.
-    pub enums: BTreeMap<String, i64>,
 }
 
 impl KernelTypes {
@@ -55,14 +50,14 @@ impl KernelTypes {
             .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.direct".to_owned()))?;
         let mut found = BTreeMap::new();
         let mut offsets = Offsets::zeroed();
-        let numbers: &mut [u32] = bytemuck::cast_slice_mut(slice::from_mut(&mut offsets));
+        let numbers: &mut [Offset] = bytemuck::cast_slice_mut(slice::from_mut(&mut offsets));
         for (number, field) in numbers.iter_mut().zip(FIELDS) {
             let name = format!("{}.{}", field.of, field.path);
-            let offset = self.offset(field.of, field.path);
+            *number = Offset::new(self.offset(field.of, field.path));
+            let offset = number.bytes();
             if field.needed && offset.is_none() {
                 return Err(BtfError::Missing(name));
             }
-            *number = offset.unwrap_or(ABSENT);
             found.insert(name, offset);
         }
         self.counters_of_a_fault(&offsets, &mut found)?;
@@ -72,13 +67,13 @@ impl KernelTypes {
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
             role_direct_shift: u32::from(direct),
+            desc_entries: self.elements("pte_list_desc", "sptes").unwrap_or(0),
             ..Config::EMPTY
         };
         Ok(Resolved {
             config,
             offsets: found,
             role,
-            enums: self.outcomes(),
         })
     }
 
@@ -90,9 +85,9 @@ impl KernelTypes {
     ) -> Result<(), BtfError> {
         for (number, name) in (1..).zip(["pf_fixed", "pf_emulate", "pf_spurious", "pf_fast"]) {
             let offset = self.offset("kvm_vcpu", &format!("stat.{name}"));
-            if offset != offsets.vcpu_pf_taken.checked_add(8 * number) {
+            if offset != offsets.vcpu_pf_taken.plus(8 * number).bytes() {
                 return Err(BtfError::Missing(format!(
-                    "kvm_vcpu.stat.{name} right behind pf_taken"
+                    "kvm_vcpu.stat.{name} right after pf_taken"
                 )));
             }
             found.insert(format!("kvm_vcpu.stat.{name}"), offset);
@@ -100,14 +95,11 @@ impl KernelTypes {
         Ok(())
     }
 
-    /// RIP is kept with the other registers up to Linux 6.18: one element more than the 16 general
-    /// ones; and there is a set of those that are valid now.
+    /// RIP is kept after the 16 general registers up to Linux 6.18, and a set names those that are
+    /// valid now.
     fn keeps_rip(&self, offsets: &Offsets) -> bool {
-        offsets.vcpu_regs_avail != ABSENT
-            && matches!(
-                self.place("kvm_vcpu", "arch.regs"),
-                Some((_, Type::Array(registers))) if registers.len() > 16
-            )
+        let registers = self.elements("kvm_vcpu", "arch.regs");
+        offsets.vcpu_regs_avail.is_there() && registers.is_some_and(|count| count > VCPU_REGS_RIP)
     }
 
     fn role(&self) -> BTreeMap<String, [u8; 2]> {
@@ -116,14 +108,6 @@ impl KernelTypes {
                 let place = self.bitfield("kvm_mmu_page_role", name)?;
                 Some((name.to_owned(), place))
             })
-            .collect()
-    }
-
-    fn outcomes(&self) -> BTreeMap<String, i64> {
-        self.enumerators()
-            .iter()
-            .filter(|(name, _)| name.starts_with(OUTCOME))
-            .map(|(name, &value)| (name.clone(), value))
             .collect()
     }
 }

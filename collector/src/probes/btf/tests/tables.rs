@@ -52,13 +52,6 @@ fn bitfields() {
 }
 
 #[test]
-fn enumerators() {
-    agrees("enumerators", |types, row| {
-        types.enumerator(row).map(|value| value.to_string())
-    });
-}
-
-#[test]
 fn tracepoints() {
     agrees("tracepoints", |types, row| {
         types.tracepoint(row).map(|arguments| arguments.to_string())
