@@ -7,7 +7,8 @@ use analyzer::{
     table::{Moment, Snapshot, snapshots, snapshots_from_the_start},
 };
 use events::{
-    Cause, Class, Gfn, Gpa, Gva, Hpa, Level, PageEvent, Role, Seq, Spte, TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gva, Hpa, Level, PageEvent, Role, Seq, Spte, TimeNs, VcpuId,
+    VmId,
 };
 use proptest::prelude::*;
 use trace::{
@@ -335,7 +336,7 @@ fn fault(seq: Seq, time_ns: TimeNs, sptep: Hpa, spte: Spte, gfn: u64, level: Lev
         vcpu: VcpuId(0),
         class: Class::Shadow,
         gva: Gva(gfn << 12),
-        error_code: 0,
+        error_code: ErrorCode::NONE,
         cr3: Gpa(0x1000),
         root: Hpa(0x7000),
         rip: None,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role, Spte,
-    VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
+    Spte, VcpuId, VmId,
 };
 use trace::{
     Counters, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, Memslot, PageRow,
@@ -249,7 +249,7 @@ impl Guest {
             vcpu: self.vcpu,
             class: Class::Shadow,
             gva,
-            error_code: 6,
+            error_code: ErrorCode::WRITE | ErrorCode::USER,
             cr3: self.cr3(),
             root: self.root,
             rip: Some(Gva(0x40_1000)),
@@ -445,7 +445,7 @@ impl Guest {
             seq,
             time_ns: events::TimeNs(began),
             class: Class::WriteProtected,
-            error_code: 3,
+            error_code: ErrorCode::PRESENT | ErrorCode::WRITE,
             gpte1: self.gpte(gpa.gfn()),
             walk_ns: Some(350),
             emulate_ns: Some(900),

@@ -301,7 +301,7 @@ impl Ahead {
             self.is_together = false;
             if of.next.is_none() {
                 of.next = Some(fault);
-                of.next_was_injected = row.class == Class::Guest && row.error_code & 1 != 0;
+                of.next_was_injected = row.class == Class::Guest && row.error_code.is_present();
                 of.next_is_its = row.sptep == Some(of.row.sptep);
             }
         }

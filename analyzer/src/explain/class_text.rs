@@ -12,11 +12,6 @@ use crate::text::{
     units::{count, ns, plural},
 };
 
-const RESERVED: u32 = 1 << 3;
-const FETCH: u32 = 1 << 4;
-const WRITE: u32 = 1 << 1;
-const PRESENT: u32 = 1;
-
 /// Why the fault is of its class.
 pub(super) fn why_so(of: &Explanation) -> String {
     let mut out = String::new();
@@ -40,7 +35,7 @@ pub(super) fn why_so(of: &Explanation) -> String {
 fn guest(of: &Explanation) -> String {
     let told = "the walk of the guest's tables (FNAME(walk_addr_generic)) failed, so KVM injected a #PF and \
          touched no shadow entry";
-    match of.fault.error_code & PRESENT != 0 {
+    match of.fault.error_code.is_present() {
         true => format!(
             "{told}; since P is set it brought the address in line first, as hardware drops it from the TLB"
         ),
@@ -86,7 +81,7 @@ fn shadow(of: &Explanation) -> String {
 /// Which right was missing.
 fn lacked(of: &Explanation, before: Spte, now: Spte) -> &'static str {
     let error = of.fault.error_code;
-    if error & WRITE != 0 && !before.is_writable() && now.is_writable() {
+    if error.is_write() && !before.is_writable() && now.is_writable() {
         let logs = of
             .writer
             .is_some_and(|by| by.by == By::Change(Cause::DirtyLog));
@@ -100,7 +95,7 @@ fn lacked(of: &Explanation, before: Spte, now: Spte) -> &'static str {
             }
         };
     }
-    if error & FETCH != 0 && !before.is_executable() {
+    if error.is_fetch() && !before.is_executable() {
         return ": the guest may now execute";
     }
     ""
@@ -155,7 +150,7 @@ fn tracked(of: &Explanation) -> String {
 }
 
 fn mmio(of: &Explanation) -> String {
-    match of.fault.error_code & RESERVED != 0 {
+    match of.fault.error_code.is_reserved() {
         true => "the access hit a marker with reserved bits (RSVD): handle_mmio_page_fault knows it by the \
              marker alone, and KVM emulates the instruction without a walk or a lookup"
             .to_owned(),

@@ -305,7 +305,7 @@ impl Explanation {
             .collect();
         serde_json::json!({
             "fault": self.index, "phase": self.phase.as_ref().map(|(name, _)| name), "seq": row.seq.0, "time_ns": row.time_ns.0, "vm": row.vm.0, "vcpu": row.vcpu.0,
-            "class": row.class.name(), "gva": row.gva.0, "error_code": row.error_code, "cr3": row.cr3.0,
+            "class": row.class.name(), "gva": row.gva.0, "error_code": row.error_code.0, "cr3": row.cr3.0,
             "root": row.root.0, "rip": row.rip.map(|rip| rip.0), "total_ns": row.total_ns, "steps": times,
             "guest_walk": guest, "gpa": self.gpa().map(|gpa| gpa.0),
             "slot": self.hva_by_slot().map(|(slot, hva)| serde_json::json!({

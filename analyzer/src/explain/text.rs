@@ -1,6 +1,9 @@
 //! The five steps as text for 100 columns.
 
-use events::{Cause, Class, ERROR_PFN_MASK, NO_SLOT_PFN, PageEvent};
+use events::{
+    Cause, Class, PageEvent,
+    constants::{ERROR_PFN_MASK, NO_SLOT_PFN},
+};
 
 use super::{Explanation, Followed, Store, change_text::phase, class_text};
 use crate::faults::FaultStep;
@@ -141,10 +144,10 @@ fn refused(of: &Explanation) -> String {
     match of.guest_walk().last() {
         None => "refused by the guest's tables".to_owned(),
         Some(step) if !step.gpte.is_present() => format!("not present at level {}", step.level),
-        Some(step) if of.fault.error_code & 2 != 0 && !step.gpte.is_writable() => {
+        Some(step) if of.fault.error_code.is_write() && !step.gpte.is_writable() => {
             format!("not writable at level {}", step.level)
         }
-        Some(step) if of.fault.error_code & 4 != 0 && !step.gpte.is_user() => {
+        Some(step) if of.fault.error_code.is_user() && !step.gpte.is_user() => {
             format!("not for user mode at level {}", step.level)
         }
         Some(_) => "the rights on the way refuse the access".to_owned(),

@@ -7,14 +7,11 @@ use trace::{FaultRow, PageRow, Record};
 
 use crate::replay::VmReplay;
 
-/// `PFERR_RSVD_MASK`.
-const RESERVED: u32 = 1 << 3;
-
 /// `handle_mmio_page_fault` knew it by the marker in the shadow entry. A stale marker leads on to
 /// `kvm_mmu_do_page_fault`, and then a step of that is seen.
 fn is_on_mmio_marker(row: &FaultRow) -> bool {
     let steps = [row.walk_ns, row.pfn_ns, row.tables_ns, row.pfn_tables_ns];
-    row.class == Class::Mmio && row.error_code & RESERVED != 0 && steps.iter().all(Option::is_none)
+    row.class == Class::Mmio && row.error_code.is_reserved() && steps.iter().all(Option::is_none)
 }
 
 /// Records of one VM, counted by what they say.

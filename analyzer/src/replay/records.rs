@@ -1,8 +1,8 @@
 //! Single records for tests: a blank one, and any at all.
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Role, Seq, Spte, TimeNs, VcpuId,
-    VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Role, Seq, Spte,
+    TimeNs, VcpuId, VmId,
 };
 use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
 
@@ -15,7 +15,7 @@ pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
         vcpu: VcpuId(0),
         class: Class::Shadow,
         gva: Gva(0),
-        error_code: 0,
+        error_code: ErrorCode::NONE,
         cr3: Gpa(0),
         root: Hpa(0),
         rip: None,

@@ -1,6 +1,6 @@
 //! Bits of page-table entries as letters.
 
-use events::{Gpte, Spte};
+use events::{ErrorCode, Gpte, Spte};
 
 use crate::replay::Step;
 
@@ -64,25 +64,11 @@ fn letters(bits: &[(bool, char)]) -> String {
         .collect()
 }
 
-/// The bits of a page fault's error code (`PFERR_*`, arch/x86/include/asm/kvm_host.h).
-pub fn error_code(code: u32) -> String {
-    let bits = [
-        (1, "present"),
-        (1 << 1, "write"),
-        (1 << 2, "user"),
-        (1 << 3, "rsvd"),
-        (1 << 4, "fetch"),
-        (1 << 5, "pk"),
-        (1 << 6, "ss"),
-        (1 << 15, "sgx"),
-    ];
-    let names: Vec<&str> = bits
-        .iter()
-        .filter(|(bit, _)| code & bit != 0)
-        .map(|(_, name)| *name)
-        .collect();
+/// A page fault's error code with the names of its bits.
+pub fn error_code(code: ErrorCode) -> String {
+    let names: Vec<&str> = code.names().collect();
     if names.is_empty() {
-        return format!("{code:#x} (read, not present)");
+        return format!("{code} (read, not present)");
     }
-    format!("{code:#x} ({})", names.join(", "))
+    format!("{code} ({})", names.join(", "))
 }

@@ -3,15 +3,13 @@
 use std::os::fd::BorrowedFd;
 
 use anyhow::anyhow;
+use events::ErrorCode;
 
 use crate::{
     failure::Failure,
     host, privileges,
     probes::{self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring},
 };
-
-/// `PFERR_USER_MASK`: the access came from CPL 3.
-const PFERR_USER: u32 = 1 << 2;
 
 /// Loaded probes, and what was learned on the way.
 pub struct Kernel {
@@ -51,9 +49,9 @@ impl Kernel {
         config.page_offset = [page_offset as u32, (page_offset >> 32) as u32];
         [config.vm_counters, config.vcpu_counters] = counters.places();
         config.walk_bits = if host::emulates_guest_kernel() {
-            PFERR_USER
+            ErrorCode::USER
         } else {
-            0
+            ErrorCode::NONE
         };
         let (mut probes, ring) = Probes::load(&config, ring_bytes, verbose).map_err(cannot)?;
         let logger = verbose.then(|| ProbeLog::new(&mut probes)).transpose()?;

@@ -81,9 +81,6 @@ impl Drop for Instance {
     }
 }
 
-/// `PFERR_RSVD_MASK`.
-const PFERR_RSVD: u32 = 1 << 3;
-
 /// What the trace has of each event.
 #[derive(Debug, Default)]
 pub struct Counted {
@@ -113,7 +110,7 @@ impl Counted {
                 Record::Fault(fault) => {
                     counted.faults += 1;
                     // At a marker for MMIO KVM emulates without asking for an entry.
-                    let requested = fault.gpa.is_some() && fault.error_code & PFERR_RSVD == 0;
+                    let requested = fault.gpa.is_some() && !fault.error_code.is_reserved();
                     counted.requested += u64::from(requested);
                     counted.refused += u64::from(fault.class == Class::Guest);
                     counted.stored += u64::from(fault.spte.is_some());

@@ -1,8 +1,8 @@
 //! How one value of a record becomes one cell of a column, and back.
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte,
-    TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
+    Seq, Spte, TimeNs, VcpuId, VmId,
 };
 use polars::prelude::*;
 
@@ -103,6 +103,7 @@ number_cell! { u16, u16:
 number_cell! { u32, u32:
     u32, |cell| cell, |cell| cell;
     Role, |cell| cell.0, Role;
+    ErrorCode, |cell| cell.0, ErrorCode;
 }
 number_cell! { u64, u64:
     u64, |cell| cell, |cell| cell;

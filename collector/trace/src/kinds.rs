@@ -3,8 +3,8 @@
 //! Names are never reused or changed; new columns are nullable.
 
 use events::{
-    Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte,
-    TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
+    Seq, Spte, TimeNs, VcpuId, VmId,
 };
 
 use crate::table::table;
@@ -29,7 +29,7 @@ table! {
         /// Faulting guest virtual address.
         gva: Gva,
         /// Error code of the walk (PFERR_* bits).
-        error_code: u32,
+        error_code: ErrorCode,
         /// The guest's CR3.
         cr3: Gpa,
         /// Shadow root in use, host-physical.

@@ -1,7 +1,7 @@
 //! One type for each address space, so that a GVA is never taken for a GPA.
 //!
-//! Frame numbers count 4 KiB pages in their space. Converting between spaces is
-//! what the shadow MMU does, so there is no conversion here: only within a space.
+//! Frame numbers count 4 KiB pages of their space. Conversions here stay within a space: to
+//! convert between spaces is what the shadow MMU does.
 
 use core::fmt;
 
@@ -64,11 +64,6 @@ address! {
     /// A shadow page-table entry, all 64 bits as KVM or the hardware left them.
     Spte
 }
-
-/// `KVM_PFN_NOSLOT`: no memslot covers the frame, so the access is MMIO.
-pub const NO_SLOT_PFN: u64 = 1 << 63;
-/// `KVM_PFN_ERR_MASK`: any of these bits set makes a `kvm_pfn_t` an error.
-pub const ERROR_PFN_MASK: u64 = 0x7ff << 52;
 
 impl Gva {
     /// The byte within its 4 KiB page.

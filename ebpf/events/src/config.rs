@@ -2,8 +2,71 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// An offset of a field that this kernel does not have.
-pub const ABSENT: u32 = u32::MAX;
+use crate::ErrorCode;
+
+/// Bytes from the start of a kernel struct to a field, or nothing where this kernel has no such
+/// field. Only [`Offset::of`] makes an address of it, so an absent field is never read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct Offset(u32);
+
+impl Offset {
+    /// This kernel has no such field. Not `u32::MAX`, which the probes cannot compare with: see
+    /// their `build.rs`.
+    pub const ABSENT: Self = Self(i32::MAX as u32);
+
+    /// Of a field that is there. No struct is so large that an offset could pass for
+    /// [`Offset::ABSENT`]; one that claims to be is taken for absent.
+    pub const fn new(bytes: Option<u32>) -> Self {
+        match bytes {
+            Some(bytes) if bytes < Self::ABSENT.0 => Self(bytes),
+            _ => Self::ABSENT,
+        }
+    }
+
+    /// Bytes, if the field is there.
+    #[inline(always)]
+    pub const fn bytes(self) -> Option<u32> {
+        if self.0 == Self::ABSENT.0 {
+            None
+        } else {
+            Some(self.0)
+        }
+    }
+
+    /// Whether this kernel has the field.
+    #[inline(always)]
+    pub const fn is_there(self) -> bool {
+        self.bytes().is_some()
+    }
+
+    /// Address of the field in the struct at `base`.
+    #[inline(always)]
+    pub const fn of(self, base: u64) -> Option<u64> {
+        match self.bytes() {
+            Some(bytes) => Some(base.wrapping_add(bytes as u64)),
+            None => None,
+        }
+    }
+
+    /// The struct whose field is at `address`: `container_of`.
+    #[inline(always)]
+    pub const fn container(self, address: u64) -> Option<u64> {
+        match self.bytes() {
+            Some(bytes) => Some(address.wrapping_sub(bytes as u64)),
+            None => None,
+        }
+    }
+
+    /// What is `bytes` after the field, if that is there.
+    #[inline(always)]
+    pub const fn plus(self, bytes: u32) -> Self {
+        match self.bytes() {
+            Some(offset) => Self(offset.wrapping_add(bytes)),
+            None => Self::ABSENT,
+        }
+    }
+}
 
 /// A kernel field whose offset the probes use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +82,18 @@ pub struct Field {
 /// One list for the struct that the probes read and for what user space looks up.
 macro_rules! offsets {
     ($($need:ident $name:ident $of:literal $path:literal $($note:literal)?;)*) => {
-        /// Byte offsets of kernel fields, resolved at start (Rust-built eBPF carries no CO-RE
-        /// relocations); [`ABSENT`] where this kernel has no such field.
+        /// Offsets of kernel fields, resolved at start (Rust-built eBPF carries no CO-RE
+        /// relocations).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
         #[repr(C)]
         pub struct Offsets {
             $(
                 #[doc = concat!("`", $of, ".", $path, "`" $(, "; ", $note)?)]
-                pub $name: u32,
+                pub $name: Offset,
             )*
         }
 
-        /// What each number of [`Offsets`] is, in its order.
+        /// What each field of [`Offsets`] is, in its order.
         pub const FIELDS: &[Field] = &[$(Field {
             of: $of,
             path: $path,
@@ -54,7 +117,7 @@ offsets! {
     need fault_gfn "kvm_page_fault" "gfn";
     need fault_slot "kvm_page_fault" "slot";
     need fault_pfn "kvm_page_fault" "pfn";
-    need fault_prefetch "kvm_page_fault" "prefetch" "no vCPU faulted: a frame that the host brought in late";
+    need fault_prefetch "kvm_page_fault" "prefetch" "no vCPU faulted, the host brought it in late";
     need fault_goal_level "kvm_page_fault" "goal_level";
     need sp_link "kvm_mmu_page" "link";
     need sp_spt "kvm_mmu_page" "spt";
@@ -62,19 +125,19 @@ offsets! {
     need sp_role "kvm_mmu_page" "role";
     need sp_unsync "kvm_mmu_page" "unsync";
     need sp_root_count "kvm_mmu_page" "root_count";
-    find sp_translation "kvm_mmu_page" "shadowed_translation" "a pointer; frames of the leaves of a page with a guest table";
+    find sp_translation "kvm_mmu_page" "shadowed_translation" "a pointer: frames of the leaves";
     need vcpu_kvm "kvm_vcpu" "kvm";
     need vcpu_id "kvm_vcpu" "vcpu_id";
     need vcpu_cr3 "kvm_vcpu" "arch.cr3";
     find vcpu_regs "kvm_vcpu" "arch.regs" "RIP is the 17th, up to Linux 6.18";
     find vcpu_regs_avail "kvm_vcpu" "arch.regs_avail" "a bit for each register";
-    find vcpu_mmio_gva "kvm_vcpu" "arch.mmio_gva" "page of the latest access that no memslot covers";
+    find vcpu_mmio_gva "kvm_vcpu" "arch.mmio_gva" "page of the latest access without a memslot";
     find vcpu_mmio_gfn "kvm_vcpu" "arch.mmio_gfn" "its frame";
     need vcpu_mmu "kvm_vcpu" "arch.mmu";
     need vcpu_run "kvm_vcpu" "run";
-    need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "with `pf_fixed`, `pf_emulate`, `pf_spurious`, `pf_fast` behind it";
+    need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "the other four follow: see `Outcomes`";
     need mmu_root_pgd "kvm_mmu" "root.pgd";
-    need mmu_root_hpa "kvm_mmu" "root.hpa" "right behind";
+    need mmu_root_hpa "kvm_mmu" "root.hpa" "follows at once";
     need mmu_root_role "kvm_mmu" "root_role";
     need slot_base_gfn "kvm_memory_slot" "base_gfn";
     need slot_userspace_addr "kvm_memory_slot" "userspace_addr";
@@ -101,7 +164,7 @@ offsets! {
     find regs_si "pt_regs" "si" "second";
 }
 
-/// Everything that the probes must be told about the kernel they run on.
+/// Everything that the probes must know of the kernel they run on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Config {
@@ -109,7 +172,7 @@ pub struct Config {
     pub page_offset: [u32; 2],
     /// Where the fields are.
     pub offsets: Offsets,
-    /// Whether RIP is kept behind the general registers.
+    /// 1 if RIP follows the general registers (`arch.regs`), else 0.
     pub keeps_rip: u32,
     /// Where the level is in a role word: lowest bit.
     pub role_level_shift: u32,
@@ -117,9 +180,11 @@ pub struct Config {
     pub role_level_width: u32,
     /// Where the mark of a direct page is in a role word.
     pub role_direct_shift: u32,
-    /// `PFERR_*` bits that the walk of every fault has: U where KVM emulates the guest's kernel
-    /// (PVM), so that the emulator's walks, millions a second, are told at once; else none.
-    pub walk_bits: u32,
+    /// Bits that the walk of every fault has: U where KVM emulates the guest's kernel (PVM), which
+    /// tells faults from the emulator's walks, millions a second; else none.
+    pub walk_bits: ErrorCode,
+    /// `PTE_LIST_EXT`: entries of a `pte_list_desc.sptes`; 0 where that is not known.
+    pub desc_entries: u32,
     /// KVM's counters of a VM: offset in `struct kvm`, bytes.
     pub vm_counters: [u32; 2],
     /// KVM's counters of a vCPU: offset in `struct kvm_vcpu`, bytes.
@@ -133,3 +198,31 @@ impl Config {
 }
 
 const _: () = assert!(FIELDS.len() * 4 == size_of::<Offsets>());
+
+#[cfg(test)]
+mod tests {
+    use super::Offset;
+
+    #[test]
+    fn an_absent_field_has_no_address() {
+        for absent in [
+            Offset::ABSENT,
+            Offset::new(None),
+            Offset::new(Some(u32::MAX)),
+        ] {
+            assert!(!absent.is_there());
+            assert_eq!(absent.of(0xffff_8880_0000_0000), None);
+            assert_eq!(absent.container(0xffff_8880_0000_0000), None);
+            assert_eq!(absent.plus(8), Offset::ABSENT);
+        }
+    }
+
+    #[test]
+    fn a_field_is_at_its_offset() {
+        let offset = Offset::new(Some(0x18));
+        assert_eq!(offset.of(0x1000), Some(0x1018));
+        assert_eq!(offset.container(0x1018), Some(0x1000));
+        assert_eq!(offset.plus(8).bytes(), Some(0x20));
+        assert_eq!(Offset::new(Some(0)).of(0x1000), Some(0x1000));
+    }
+}

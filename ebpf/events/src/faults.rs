@@ -2,66 +2,27 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Gfn, Gpa, Gpte, Gva, Header, Hpa, Hva, Pfn, Spte};
+use crate::{ErrorCode, Gfn, Gpa, Gpte, Gva, Header, Hpa, Hva, Pfn, Spte, named::named_enum};
 
-/// What became of a fault, after `Documentation/virt/kvm/x86/mmu.rst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum Class {
+named_enum! {
+    /// What became of a fault, after `Documentation/virt/kvm/x86/mmu.rst`.
+    Class: u8;
     /// The guest's own tables refuse the access: #PF injected ("true guest fault").
-    Guest = 1,
-    /// The guest's tables allow it, the shadow entry was missing or too weak.
-    Shadow = 2,
+    Guest = 1 "guest",
+    /// The guest's tables allow it; the shadow entry was missing or too weak.
+    Shadow = 2 "shadow",
     /// A store to a guest page table that is shadowed: emulated.
-    WriteProtected = 3,
+    WriteProtected = 3 "write_protected",
     /// A store to a leaf page table that made its shadow page unsync.
-    Unsync = 4,
+    Unsync = 4 "unsync",
     /// No memslot: emulated as MMIO.
-    Mmio = 5,
+    Mmio = 5 "mmio",
     /// Fixed without `mmu_lock` (`fast_page_fault`).
-    Fast = 6,
+    Fast = 6 "fast",
     /// The entry was already as wanted (`RET_PF_SPURIOUS`).
-    Spurious = 7,
-    /// Given up, because something changed under it, and taken again.
-    Retried = 8,
-}
-
-impl Class {
-    /// Every class, in the order of their numbers.
-    pub const ALL: [Class; 8] = [
-        Class::Guest,
-        Class::Shadow,
-        Class::WriteProtected,
-        Class::Unsync,
-        Class::Mmio,
-        Class::Fast,
-        Class::Spurious,
-        Class::Retried,
-    ];
-
-    /// The class with this number, if there is one.
-    pub fn from_raw(raw: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| *class as u8 == raw)
-    }
-
-    /// Its name in traces and reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Class::Guest => "guest",
-            Class::Shadow => "shadow",
-            Class::WriteProtected => "write_protected",
-            Class::Unsync => "unsync",
-            Class::Mmio => "mmio",
-            Class::Fast => "fast",
-            Class::Spurious => "spurious",
-            Class::Retried => "retried",
-        }
-    }
-
-    /// The class with this name, if there is one.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.name() == name)
-    }
+    Spurious = 7 "spurious",
+    /// Given up because something changed meanwhile, and taken again.
+    Retried = 8 "retried",
 }
 
 /// A moment within a fault, in the order in which they come.
@@ -92,12 +53,16 @@ pub enum Moment {
 
 /// Number of [`Moment`]s.
 pub const MOMENTS: usize = 10;
-/// A moment that this platform does not show, or that did not happen. Not `u32::MAX`: see the
-/// probes' `build.rs`.
+/// A moment that this platform does not show, or that did not happen. Not `u32::MAX`, which the
+/// probes cannot compare with: see their `build.rs`.
 pub const NOT_SEEN: u32 = i32::MAX as u32;
 
-/// A fault from its first moment to its outcome. Fields that do not apply are zero
-/// and named so by `known`.
+/// A fault from its first moment to its outcome.
+///
+/// The kernel side assembles it in place, once for each vCPU. A field that does not apply keeps
+/// what an earlier fault of the vCPU left there: read `gptes[level - 1]` only if `gpte_levels`
+/// names it, `gfn`, `slot`, `hva`, `pfn`, `sptep`, `spte`, `level` and `rip` only if `known` does,
+/// and a moment only if it is not [`NOT_SEEN`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct Fault {
@@ -119,23 +84,23 @@ pub struct Fault {
     pub hva: Hva,
     /// Frame that backs it; see [`Fault::SLOT`].
     pub pfn: Pfn,
-    /// Where the leaf SPTE stands; see [`Fault::LEAF`].
+    /// Address of the leaf SPTE; see [`Fault::LEAF`].
     pub sptep: Hpa,
-    /// The leaf SPTE as it was read back after the store.
+    /// The leaf SPTE, read back after the store; see [`Fault::LEAF`].
     pub spte: Spte,
     /// Nanoseconds from `header.time` to each [`Moment`], or [`NOT_SEEN`].
     pub moments: [u32; MOMENTS],
-    /// The error code that the walk was given (`PFERR_*`), with the walker's own for a guest fault.
-    pub error_code: u32,
-    /// Memslot id.
+    /// The error code that the walk was given; for a guest's own fault, the walker's.
+    pub error_code: ErrorCode,
+    /// Memslot id; see [`Fault::SLOT`].
     pub slot: u16,
-    /// Level of the leaf SPTE.
+    /// Level of the leaf SPTE; see [`Fault::LEAF`].
     pub level: u8,
     /// Bit `level - 1` is set if that guest entry was read.
     pub gpte_levels: u8,
     /// A [`Class`].
     pub class: u8,
-    /// Which optional fields hold something: the bit constants of this type.
+    /// Which optional fields are valid: the bit constants of this type.
     pub known: u8,
     /// Shadow pages created on the way.
     pub created: u8,

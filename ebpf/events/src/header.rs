@@ -2,10 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Place of a record in the one order of all records of a recording.
+/// Place of a record in the order of all records of a recording.
 ///
-/// Taken from one counter at the moment of the change (for SPTEs: under
-/// `mmu_lock`), before room in the ring is asked for: a gap is a lost record.
+/// Taken from one counter at the moment of the change (for SPTEs under `mmu_lock`, or before the
+/// entry is read), and before room in the ring is asked for: a gap is a lost record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(transparent)]
 pub struct Seq(pub u64);
@@ -36,7 +36,7 @@ pub struct Header {
     pub seq: Seq,
     /// For a fault, the first moment seen; otherwise the moment of the change.
     pub time: TimeNs,
-    /// A [`RecordKind`].
+    /// A [`crate::RecordKind`].
     pub kind: u16,
     /// See [`VmId`].
     pub vm: VmId,
@@ -47,45 +47,3 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 24);
-
-/// Which struct a record is. Numbers are never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u16)]
-pub enum RecordKind {
-    /// [`crate::Fault`]
-    Fault = 1,
-    /// [`crate::Entry`]
-    Entry = 2,
-    /// [`crate::Page`]
-    Page = 3,
-    /// [`crate::Root`]
-    Root = 4,
-    /// [`crate::Mark`]
-    Mark = 5,
-    /// [`crate::KeyframePage`]
-    KeyframePage = 6,
-    /// [`crate::Write`]
-    Write = 7,
-    /// [`crate::Host`]
-    Host = 8,
-    /// [`crate::KeyframeTable`]
-    KeyframeTable = 9,
-}
-
-impl RecordKind {
-    /// The kind with this number, if there is one.
-    pub const fn from_raw(raw: u16) -> Option<Self> {
-        Some(match raw {
-            1 => Self::Fault,
-            2 => Self::Entry,
-            3 => Self::Page,
-            4 => Self::Root,
-            5 => Self::Mark,
-            6 => Self::KeyframePage,
-            7 => Self::Write,
-            8 => Self::Host,
-            9 => Self::KeyframeTable,
-            _ => return None,
-        })
-    }
-}

@@ -6,8 +6,8 @@
 use serde::{Serialize, Serializer};
 
 use crate::{
-    Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role, Seq, Spte,
-    TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
+    Seq, Spte, TimeNs, VcpuId, VmId,
 };
 
 macro_rules! serialize {
@@ -26,7 +26,7 @@ serialize!(Gva, Gpa, Gfn, Hva, Hpa, Pfn, Gpte, Spte as |value, serializer| {
 });
 serialize!(Seq, TimeNs as |value, serializer| serializer.serialize_u64(value.0));
 serialize!(VmId, VcpuId as |value, serializer| serializer.serialize_u16(value.0));
-serialize!(Role as |value, serializer| serializer.serialize_u32(value.0));
+serialize!(ErrorCode, Role as |value, serializer| serializer.serialize_u32(value.0));
 serialize!(Level as |value, serializer| serializer.serialize_u8(value.0));
 serialize!(Cause, Class, HostEvent, PageEvent as |value, serializer| {
     serializer.serialize_str(value.name())

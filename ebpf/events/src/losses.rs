@@ -2,62 +2,31 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// A place that can lose records. Numbers index the loss map and are never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum Probe {
+use crate::named::named_enum;
+
+named_enum! {
+    /// A place that can lose records. Numbers index the loss map.
+    Probe: u32;
     /// A fault found no room in the ring.
-    Fault = 0,
+    Fault = 0 "fault",
     /// An SPTE change found no room.
-    Entry = 1,
+    Entry = 1 "entry",
     /// A shadow page's event found no room.
-    Page = 2,
+    Page = 2 "page",
     /// A root switch found no room.
-    Root = 3,
+    Root = 3 "root",
     /// A mark found no room.
-    Mark = 4,
+    Mark = 4 "mark",
     /// A keyframe's page found no room.
-    Keyframe = 5,
+    Keyframe = 5 "keyframe",
     /// A map of what is traced (shadow pages, vCPUs) was full: later events are not attributed.
-    PageMap = 6,
+    PageMap = 6 "page_map",
     /// A read of kernel memory failed: the record lacks the field or was not made.
-    Read = 7,
+    Read = 7 "read",
     /// A guest's store found no room.
-    Write = 8,
+    Write = 8 "write",
     /// A host's event found no room.
-    Host = 9,
-}
-
-impl Probe {
-    /// Every probe, in the order of their numbers.
-    pub const ALL: [Probe; 10] = [
-        Probe::Fault,
-        Probe::Entry,
-        Probe::Page,
-        Probe::Root,
-        Probe::Mark,
-        Probe::Keyframe,
-        Probe::PageMap,
-        Probe::Read,
-        Probe::Write,
-        Probe::Host,
-    ];
-
-    /// Its name in traces.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Probe::Fault => "fault",
-            Probe::Entry => "entry",
-            Probe::Page => "page",
-            Probe::Root => "root",
-            Probe::Mark => "mark",
-            Probe::Keyframe => "keyframe",
-            Probe::PageMap => "page_map",
-            Probe::Read => "read",
-            Probe::Write => "write",
-            Probe::Host => "host",
-        }
-    }
+    Host = 9 "host",
 }
 
 /// One CPU's count for one [`Probe`], since the programs were loaded.

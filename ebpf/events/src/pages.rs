@@ -2,54 +2,21 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Gfn, Header, Hpa, Level};
+use crate::{Gfn, Header, Hpa, Level, named::named_enum};
 
-/// What happened to the page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u8)]
-pub enum PageEvent {
+named_enum! {
+    /// What happened to the page.
+    PageEvent: u8;
     /// Made, empty (`kvm_mmu_get_page`, created).
-    Born = 1,
+    Born = 1 "born",
     /// Found by gfn and role, to be linked once more (`kvm_mmu_get_page`, not created).
-    Reused = 2,
+    Reused = 2 "reused",
     /// The guest may write the leaf table it shadows (`kvm_mmu_unsync_page`).
-    Unsync = 3,
+    Unsync = 3 "unsync",
     /// About to be brought in line with the guest's table (`kvm_mmu_sync_page`).
-    Sync = 4,
+    Sync = 4 "sync",
     /// Zapped: its entries and its parents' links go (`kvm_mmu_prepare_zap_page`).
-    Zapped = 5,
-}
-
-impl PageEvent {
-    /// Every event, in the order of their numbers.
-    pub const ALL: [PageEvent; 5] = [
-        PageEvent::Born,
-        PageEvent::Reused,
-        PageEvent::Unsync,
-        PageEvent::Sync,
-        PageEvent::Zapped,
-    ];
-
-    /// The event with this number, if there is one.
-    pub fn from_raw(raw: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| *event as u8 == raw)
-    }
-
-    /// Its name in traces.
-    pub const fn name(self) -> &'static str {
-        match self {
-            PageEvent::Born => "born",
-            PageEvent::Reused => "reused",
-            PageEvent::Unsync => "unsync",
-            PageEvent::Sync => "sync",
-            PageEvent::Zapped => "zapped",
-        }
-    }
-
-    /// The event with this name, if there is one.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|event| event.name() == name)
-    }
+    Zapped = 5 "zapped",
 }
 
 /// `union kvm_mmu_page_role` as the running kernel lays it out: the raw word.
@@ -82,7 +49,7 @@ impl Role {
         Level(self.field(layout.level) as u8)
     }
 
-    /// Maps a range by itself, with no guest table behind it.
+    /// Maps a range of frames without a guest table.
     pub const fn is_direct(self, layout: &RoleLayout) -> bool {
         self.field(layout.direct) != 0
     }

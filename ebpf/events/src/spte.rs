@@ -33,6 +33,11 @@ impl Spte {
         self.0 & MMU_PRESENT != 0
     }
 
+    /// Bit 0, the hardware's own P.
+    pub const fn has_present_bit(self) -> bool {
+        self.0 & PRESENT != 0
+    }
+
     /// Neither present nor a marker of any kind.
     pub const fn is_empty(self) -> bool {
         self.0 == 0 || self.0 == EMPTY_BIT

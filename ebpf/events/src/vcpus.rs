@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Fault, Gpa, Spte, VcpuId, VmId};
+use crate::{Fault, Gpa, SHADOWS, Shadows, Spte, VcpuId, VmId};
 
 /// The start of `kvm_vcpu.stat.pf_*`, in the kernel's order. KVM counts `taken` before it walks
 /// the guest's tables and one of the others when the fault is dealt with, so they tell a fault's
@@ -56,7 +56,8 @@ pub struct Vcpu {
     pub unmaps: u8,
     /// Zero.
     pub reserved: [u8; 3],
-    /// Kernel address of the shadow page that was synced last, until its entries are compared; 0: none.
+    /// Kernel address of the shadow page that was synced last, until its entries are compared; 0:
+    /// none.
     pub synced: u64,
     /// Kernel addresses of the entries of that page, until the vCPU's next event.
     pub unmapping: [u64; SHADOWS],
@@ -83,18 +84,15 @@ impl Vcpu {
     pub const MAPPED: u8 = 4;
 }
 
-/// Shadow pages of one guest table, and entries of one page, that are looked at.
-pub const SHADOWS: usize = 4;
-
-/// A store of the guest's to a shadowed table, emulated, from the walk that gives its address until
-/// the vCPU's next event. For kernels whose functions cannot be hooked.
+/// A store of the guest's to a shadowed table, emulated, from the walk that gives its address
+/// until the vCPU's next event. For kernels whose functions cannot be hooked.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct Store {
     /// The guest's entry.
     pub gpa: Gpa,
-    /// Kernel addresses of the shadow pages of its table; 0 where there are fewer.
-    pub tables: [u64; SHADOWS],
+    /// The shadow pages of its table.
+    pub tables: Shadows,
     /// Their entries before.
     pub old: [Spte; SHADOWS],
 }
@@ -104,8 +102,8 @@ impl Store {
     pub const NONE: u8 = 0;
     /// It is about to happen, or has.
     pub const BEGUN: u8 = 1;
-    /// It has happened, and has its record; what it does to the shadow tables comes next.
-    pub const TOLD: u8 = 2;
+    /// It has happened and has its record; its changes of the shadow tables have none yet.
+    pub const RECORDED: u8 = 2;
 }
 
 const _: () =

@@ -1,4 +1,4 @@
-//! What the collector learns about VMs that other processes run.
+//! What the collector asks about VMs that other processes run.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -17,11 +17,12 @@ pub struct VcpuKey {
     pub vcpu: VcpuId,
 }
 
-/// What is behind a file descriptor.
+/// What a file descriptor refers to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Identity {
-    /// Kernel address of `struct kvm`, the same for all descriptors of a VM; 0: it could not be read.
+    /// Kernel address of `struct kvm`, the same for all descriptors of a VM; 0: it could not be
+    /// read.
     pub kvm: u64,
     /// The VM's number; [`NO_VM`] if it is not traced.
     pub vm: VmId,
@@ -30,9 +31,6 @@ pub struct Identity {
     /// Zero.
     pub reserved: [u8; 4],
 }
-
-/// Buckets of `kvm_memslots.id_hash`, from Linux 6.1 to 7.3.
-pub const MEMSLOT_BUCKETS: u64 = 128;
 
 /// A memslot as KVM has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -4,8 +4,8 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{Gpa, Header};
 
-/// Where functions can be hooked, every emulated store to memory (`kvm_mmu_track_write`), also one to
-/// a page that is no table; elsewhere those to shadowed tables, as the eight bytes of the entry
+/// Where functions can be hooked, every emulated store to memory (`kvm_mmu_track_write`), also one
+/// to a page that is no table; elsewhere those to shadowed tables, as the eight bytes of the entry
 /// afterwards. Stores to unsync tables are not emulated, so not among them.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
