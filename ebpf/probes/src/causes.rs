@@ -1,4 +1,4 @@
-//! What a thread is doing to the shadow tables, so that each changed entry has its cause.
+//! What a thread does to the shadow tables, so that each changed entry has its cause.
 //!
 //! The functions nest (a lookup may sync a page), so each thread has a small stack of causes.
 
@@ -10,8 +10,9 @@ use aya_ebpf::{
 };
 use events::Cause;
 
-/// Keyed by thread id: causes, a byte each, the innermost lowest. A return that the kernel did not
-/// report (`nmissed`) leaves one behind until the thread's next fault; it decides no value.
+/// Keyed by thread id: causes, a byte each, the innermost in the lowest byte. A return that the
+/// kernel did not report (`nmissed`) leaves one until the thread's next fault. Causes decide no
+/// value.
 #[map]
 static DOING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
 
@@ -27,7 +28,7 @@ pub fn enter(cause: Cause) {
     match DOING.get_ptr_mut(thread) {
         // SAFETY: only this thread uses its value.
         Some(stack) => unsafe { *stack = *stack << 8 | cause as u64 },
-        // A full map evicts its oldest: then a change has the cause `other`.
+        // A full map evicts its oldest entry: then a change has the cause `other`.
         None => {
             let _ = DOING.insert(thread, cause as u64, 0);
         }
@@ -39,19 +40,15 @@ pub fn enter(cause: Cause) {
 pub fn current() -> Option<Cause> {
     // SAFETY: the value is copied at once.
     let stack = unsafe { DOING.get(thread()) }.copied()?;
-    // The innermost is one of those that `enter` put there, each compared by its number.
-    let innermost = stack as u8;
-    [
-        Cause::GuestWrite,
-        Cause::Sync,
-        Cause::Invlpg,
-        Cause::HostUnmap,
-        Cause::DirtyLog,
-        Cause::WriteProtect,
-        Cause::Memslot,
-    ]
-    .into_iter()
-    .find(|cause| *cause as u8 == innermost)
+    // The innermost is in the lowest byte; an empty stack is 0.
+    Cause::from_raw(stack as u8)
+}
+
+/// The thread ends.
+#[inline(always)]
+pub fn forget_current() {
+    // It fails if there is no entry, which is the aim.
+    let _ = DOING.remove(thread());
 }
 
 /// Nothing is under way on this thread.
@@ -63,7 +60,7 @@ pub fn clear() {
     }
 }
 
-// Return of each function that another program of this kind hooks.
+// Return of each function on whose entry a cause begins.
 #[kretprobe]
 pub fn cause_ends(_: RetProbeContext) -> u32 {
     if let Some(stack) = DOING.get_ptr_mut(thread()) {
@@ -73,23 +70,25 @@ pub fn cause_ends(_: RetProbeContext) -> u32 {
     0
 }
 
-// __kvm_sync_page(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp), Linux 6.1: paging64_sync_page and
-// paging32_sync_page, same arguments; and mmu_sync_children(struct kvm_vcpu *vcpu, ...), which takes
-// write access to the guest's tables first.
+// __kvm_sync_page(struct kvm_vcpu *vcpu, struct kvm_mmu_page *sp), Linux 6.1: paging64_sync_page
+// and paging32_sync_page, same arguments; and mmu_sync_children(struct kvm_vcpu *vcpu, ...), which
+// first takes write access to the guest's tables away.
 #[kprobe]
 pub fn sync_begins(_: ProbeContext) -> u32 {
     enter(Cause::Sync);
     0
 }
 
-// __kvm_mmu_invalidate_addr(struct kvm_vcpu *vcpu, ...), Linux 6.1: paging64_invlpg and paging32_invlpg.
+// __kvm_mmu_invalidate_addr(struct kvm_vcpu *vcpu, ...), Linux 6.1: paging64_invlpg and
+// paging32_invlpg.
 #[kprobe]
 pub fn invlpg_begins(_: ProbeContext) -> u32 {
     enter(Cause::Invlpg);
     0
 }
 
-// __kvm_mmu_get_shadow_page(struct kvm *kvm, ...): takes write access to the frame that becomes a table.
+// __kvm_mmu_get_shadow_page(struct kvm *kvm, ...): takes away write access to the frame that
+// becomes a table.
 #[kprobe]
 pub fn write_protect_begins(_: ProbeContext) -> u32 {
     enter(Cause::WriteProtect);

@@ -1,4 +1,4 @@
-//! KVM's own counters of traced VMs, which `KVM_GET_STATS_FD` refuses to other processes.
+//! KVM's counters of traced VMs, which `KVM_GET_STATS_FD` refuses to other processes.
 
 use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel,
@@ -6,10 +6,10 @@ use aya_ebpf::{
     maps::Array,
     programs::RawTracePointContext,
 };
-use events::{ABSENT, COUNTER_WORDS, CounterWords, NO_VCPU, VcpuId, VcpuKey, VmId};
+use events::{COUNTER_WORDS, CounterWords, NO_VCPU, VcpuId, VcpuKey, VmId};
 
 use crate::{
-    kernel::{config, offset, read},
+    kernel::{config, field, offset},
     vcpus,
 };
 
@@ -53,8 +53,8 @@ pub fn counters(ctx: RawTracePointContext) {
     if failed != 0 {
         return;
     }
-    if vcpu == NO_VCPU && offset!(kvm_used_mmu_pages) != ABSENT {
-        answer.used_mmu_pages = read(object, offset!(kvm_used_mmu_pages)).unwrap_or(0);
+    if vcpu == NO_VCPU {
+        answer.used_mmu_pages = field(object, offset!(kvm_used_mmu_pages)).unwrap_or(0);
     }
     answer.read = 1;
 }

@@ -1,17 +1,18 @@
-//! SPTEs that change beside the leaf of a fault.
+//! SPTEs that change, other than the leaf of a fault.
 //!
 //! Three functions make the changes that no tracepoint announces: `mmu_spte_update`,
-//! `mmu_spte_clear_track_bits` and, for entries that are no leaves, `mmu_page_zap_pte`. Who called
-//! them is the cause (see `causes`). One change escapes them: a sync that finds another frame behind a
-//! marker for MMIO clears the marker inline (`sync_mmio_spte`).
+//! `mmu_spte_clear_track_bits` and, for entries that are no leaves, `mmu_page_zap_pte`. Their
+//! caller is the cause (see `causes`). One change escapes them: a sync that finds another frame
+//! where a marker for MMIO was clears the marker inline (`sync_mmio_spte`).
 
 use aya_ebpf::{
     macros::{kprobe, map, raw_tracepoint},
-    maps::Array,
+    maps::{Array, ring_buf::RingBufEntry},
     programs::{ProbeContext, RawTracePointContext},
 };
 use events::{
-    Cause, Entry, Fault, Gfn, Gva, Hpa, Level, Probe, RecordKind, Spte, Vcpu, VcpuId, VmId,
+    Cause, Entry, Fault, Gfn, Hpa, Level, NO_VCPU, NotRead, PathStep, Probe, Spte, Vcpu, VcpuId,
+    VmId, number_then_read,
 };
 
 use crate::{
@@ -23,14 +24,14 @@ use crate::{
     vcpus,
 };
 
-/// A cleared entry. Kernels since 6.10 leave bit 63 behind (`SHADOW_NONPRESENT_VALUE`), which says
-/// no more.
+/// A cleared entry. Kernels since 6.10 leave bit 63 set (`SHADOW_NONPRESENT_VALUE`), which has no
+/// other meaning.
 const EMPTY: Spte = Spte(0);
 
-/// Not 0 if every change outside a fault has a record of its own: set by user space once the three
+/// Not 0 if every change outside a fault has its own record: set by user space once the three
 /// functions are hooked.
 #[map]
-static TOLD: Array<u32> = Array::with_max_entries(1, 0);
+static SEES_EVERY_CHANGE: Array<u32> = Array::with_max_entries(1, 0);
 
 /// One changed entry.
 pub struct Change {
@@ -42,12 +43,16 @@ pub struct Change {
     pub gfn: Option<Gfn>,
 }
 
-/// Records it.
+/// Records a change whose value is certain, since the caller holds `mmu_lock`.
 #[inline(always)]
 pub fn record(vm: VmId, vcpu: VcpuId, change: Change) {
-    let Some(mut entry) = reserve::<Entry>(RecordKind::Entry, Probe::Entry, vm, vcpu, now()) else {
-        return;
-    };
+    if let Some(entry) = reserve::<Entry>(vm, vcpu, now()) {
+        send(entry, change);
+    }
+}
+
+#[inline(always)]
+fn send(mut entry: RingBufEntry<Entry>, change: Change) {
     let record = entry.as_mut_ptr();
     let mut known = 0;
     if change.old.is_some() {
@@ -71,45 +76,66 @@ pub fn record(vm: VmId, vcpu: VcpuId, change: Change) {
     submit(entry);
 }
 
-/// Records the entry at `sptep` as it is. The record takes its number before the entry is read: a change
-/// that comes later has a later number, and what it leaves is what counts.
+/// An entry that is read without `mmu_lock`.
+struct Unlocked {
+    cause: Cause,
+    /// Kernel address of the entry.
+    sptep: u64,
+    old: Option<Spte>,
+    level: u8,
+    gfn: Option<Gfn>,
+}
+
+/// Records the entry as it is now: see [`number_then_read`].
+#[inline(always)]
+fn record_now(vm: VmId, vcpu: VcpuId, found: Unlocked) {
+    let number = || reserve::<Entry>(vm, vcpu, now());
+    let value = || read::<u64>(found.sptep).map(Spte);
+    match number_then_read(number, value) {
+        Ok((entry, spte)) => send(
+            entry,
+            Change {
+                cause: found.cause,
+                sptep: physical(found.sptep),
+                spte,
+                old: found.old,
+                level: found.level,
+                gfn: found.gfn,
+            },
+        ),
+        Err(NotRead::NoRoom) => {}
+        Err(NotRead::Unreadable(entry)) => {
+            entry.discard(0);
+            lose(Probe::Read);
+        }
+    }
+}
+
+/// Records the entry at kernel address `sptep` as it is now, if its page is the VM's.
 #[inline(always)]
 pub fn record_as_it_is(vm: VmId, vcpu: VcpuId, cause: Cause, sptep: u64, gfn: Option<Gfn>) {
     let Some(table) = pages::find(sptep & !0xfff).filter(|table| table.vm == vm) else {
         return;
     };
-    let Some(mut entry) = reserve::<Entry>(RecordKind::Entry, Probe::Entry, vm, vcpu, now()) else {
-        return;
+    let found = Unlocked {
+        cause,
+        sptep,
+        old: None,
+        level: table.level,
+        gfn,
     };
-    let record = entry.as_mut_ptr();
-    let Some(spte) = read::<u64>(sptep, 0).map(Spte) else {
-        entry.discard(0);
-        lose(Probe::Read);
-        return;
-    };
-    // SAFETY: reserved room for one record.
-    unsafe {
-        (*record).sptep = physical(sptep);
-        (*record).spte = spte;
-        (*record).old = EMPTY;
-        (*record).gfn = gfn.unwrap_or_default();
-        (*record).level = table.level;
-        (*record).cause = cause as u8;
-        (*record).known = if gfn.is_some() { Entry::GFN } else { 0 };
-        (*record).reserved = 0;
-        (*record).reserved_word = 0;
-    }
-    submit(entry);
+    record_now(vm, vcpu, found);
 }
 
-/// Whether every change outside a fault has a record of its own.
+/// Whether every change outside a fault has its own record.
 #[inline(always)]
-pub fn is_told() -> bool {
-    TOLD.get(0).is_some_and(|told| *told != 0)
+pub fn sees_every_change() -> bool {
+    SEES_EVERY_CHANGE.get(0).is_some_and(|sees| *sees != 0)
 }
 
-/// Linking a child table has no tracepoint, but follows a page that was looked up: then, under
-/// `mmu_lock`, the path from the root to `gva` is read and its upper entries are recorded.
+/// Linking a child table has no tracepoint, but follows the lookup of a page: then the path from
+/// the root to the fault's address is read and its upper entries are recorded. Most callers hold
+/// `mmu_lock`; `close`, for a fault that was given up, does not.
 #[inline(always)]
 pub fn record_links(vcpu: &mut Vcpu) {
     if vcpu.linking != 0 {
@@ -118,59 +144,52 @@ pub fn record_links(vcpu: &mut Vcpu) {
     }
 }
 
-/// Records the leaf entry of the fault's address as it is now, if there is a table for it. Not where
-/// every change has its own record: `mmu_lock` is not held, so this one could come after a later one.
+/// Records the leaf entry of the fault's address as it is now, if there is a table for it. Only
+/// where changes have no records of their own.
 #[inline(always)]
 pub fn reread_leaf(vcpu: &Vcpu) {
-    if !is_told() {
+    if !sees_every_change() {
         walk(vcpu, false);
     }
 }
 
-/// The path of the fault's address: its upper entries are recorded, or the leaf at its end.
+/// Follows the path of the fault's address and records its upper entries, or the leaf at its end.
 #[inline(never)]
 fn walk(vcpu: &Vcpu, links: bool) {
-    let gva: Gva = vcpu.fault.gva;
     let mut table = vcpu.fault.root;
     let mut level = vcpu.root_level;
     // From level 5 down to 1.
     for _ in 0..5 {
-        let Some(index) = Level(level).index(gva) else {
+        let Some(index) = Level(level).index(vcpu.fault.gva) else {
             break;
         };
-        let sptep = Hpa(table.0 + 8 * u64::from(index));
-        let Some(spte) = read::<u64>(direct_map(sptep), 0).map(Spte) else {
+        let sptep = direct_map(Hpa(table.0 + 8 * u64::from(index)));
+        // Says where the path leads. A record reads the entry again, after it has its number.
+        let Some(spte) = read::<u64>(sptep).map(Spte) else {
             lose(Probe::Read);
             break;
         };
-        // `mmu->pae_root` is no shadow page: its four entries have a P bit and nothing else of an SPTE.
-        let pae_root = level == 3 && vcpu.root_level == 3;
-        let end = if pae_root {
-            spte.0 & 1 == 0
-        } else {
-            level == 1 || !spte.is_shadow_present() || spte.is_leaf(Level(level))
+        let step = PathStep {
+            spte,
+            level: Level(level),
+            root_level: Level(vcpu.root_level),
         };
-        let mut change = Change {
+        let mut found = Unlocked {
             cause: Cause::Link,
             sptep,
-            spte,
             old: None,
             level,
             gfn: None,
         };
-        match (links, end) {
-            // A fault that was given up may find that the table is gone already.
-            (true, false) if !pae_root && is_alive(spte.child()) => {
-                record(vcpu.vm, vcpu.vcpu, change);
-            }
-            (false, true) if !pae_root => {
-                change.cause = Cause::Reread;
-                change.gfn = frame(vcpu);
-                record(vcpu.vm, vcpu.vcpu, change);
-            }
-            _ => {}
+        // A fault that was given up may find that the child is gone already.
+        if links && step.is_link() && is_alive(spte.child()) {
+            record_now(vcpu.vm, vcpu.vcpu, found);
+        } else if !links && step.is_end() && !step.is_pae_root() {
+            found.cause = Cause::Reread;
+            found.gfn = frame(vcpu);
+            record_now(vcpu.vm, vcpu.vcpu, found);
         }
-        if end {
+        if step.is_end() {
             break;
         }
         table = spte.child();
@@ -183,7 +202,7 @@ fn is_alive(table: Hpa) -> bool {
     pages::find(direct_map(table)).is_some_and(|table| table.zapped == 0)
 }
 
-/// The guest's frame of the fault's address, as far as its walk came.
+/// The guest frame of the fault's address, if its walk came so far.
 #[inline(always)]
 fn frame(vcpu: &Vcpu) -> Option<Gfn> {
     if vcpu.fault.known & Fault::MAPPING != 0 {
@@ -195,20 +214,20 @@ fn frame(vcpu: &Vcpu) -> Option<Gfn> {
     }
 }
 
-/// A change at `sptep`, if its page belongs to a traced VM and is not being zapped: what becomes of
-/// the entries of a zapped page is known without a record of each.
+/// A change at kernel address `sptep`, if its page belongs to a traced VM and is not zapped: the
+/// entries of a zapped page all end, which needs no record of each.
 #[inline(always)]
 fn changed(kvm: Option<u64>, sptep: u64, new: impl FnOnce(Spte, Level) -> Option<Spte>) {
     let Some(table) = pages::find(sptep & !0xfff).filter(|table| table.zapped == 0) else {
         return;
     };
-    // The address may be another VM's page by now, if this one's end was not seen.
+    // If the end of this page was not seen, the address may be another VM's page by now.
     if let Some(kvm) = kvm
         && vcpus::traced(kvm) != Some(table.vm)
     {
         return;
     }
-    let Some(old) = read::<u64>(sptep, 0).map(Spte) else {
+    let Some(old) = read::<u64>(sptep).map(Spte) else {
         lose(Probe::Read);
         return;
     };
@@ -223,7 +242,7 @@ fn changed(kvm: Option<u64>, sptep: u64, new: impl FnOnce(Spte, Level) -> Option
             vcpu.vcpu,
             vcpu.step == Vcpu::REQUESTED || vcpu.step == Vcpu::MAPPED,
         ),
-        _ => (events::NO_VCPU, false),
+        _ => (NO_VCPU, false),
     };
     let change = Change {
         cause: causes::current().unwrap_or(if mapping { Cause::Fault } else { Cause::Other }),
@@ -242,7 +261,7 @@ pub fn mmu_spte_update(ctx: ProbeContext) -> u32 {
     let (Some(sptep), Some(new)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else {
         return 0;
     };
-    // The leaf of a fault and its neighbours have their own tracepoint, which follows.
+    // The leaf of a fault and its neighbours have their own tracepoint, which comes next.
     if let Some(vcpu) = vcpus::current()
         && (vcpu.step == Vcpu::REQUESTED || vcpu.step == Vcpu::MAPPED)
         && causes::current().is_none()
@@ -262,9 +281,10 @@ pub fn mmu_spte_clear_track_bits(ctx: ProbeContext) -> u32 {
     0
 }
 
-// kvm_zap_all_rmap_sptes(struct kvm *kvm, struct kvm_rmap_head *rmap_head), under mmu_lock, before the
-// entries go. In Linux 7.2 it has a copy of mmu_spte_clear_track_bits for the entries of a list, which
-// is therefore read here; where it has none, each of them is told twice, to the same effect.
+// kvm_zap_all_rmap_sptes(struct kvm *kvm, struct kvm_rmap_head *rmap_head), under mmu_lock, before
+// the entries are cleared. In Linux 7.2 it has an inlined copy of mmu_spte_clear_track_bits for
+// the entries of a list, so the list is read here. Where it has none, each entry is recorded
+// twice, with the same value.
 #[kprobe]
 pub fn kvm_zap_all_rmap_sptes(ctx: ProbeContext) -> u32 {
     let (Some(kvm), Some(head)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else {
@@ -274,12 +294,12 @@ pub fn kvm_zap_all_rmap_sptes(ctx: ProbeContext) -> u32 {
         return 0;
     }
     // The one entry of a frame goes through mmu_spte_clear_track_bits.
-    let told = match rmaps::head(head) {
+    let is_read = match rmaps::head(head) {
         Some(Head::Many(desc)) => rmaps::each(desc, rmaps::Entry::Clear, kvm, 0),
         Some(_) => true,
         None => false,
     };
-    if !told {
+    if !is_read {
         lose(Probe::Read);
     }
     0
@@ -291,8 +311,9 @@ pub fn cleared(kvm: u64, sptep: u64) {
     changed(Some(kvm), sptep, |_, _| Some(EMPTY));
 }
 
-// mmu_page_zap_pte(struct kvm *kvm, struct kvm_mmu_page *sp, u64 *spte, struct list_head *invalid_list),
-// under mmu_lock, before the entry goes. A leaf goes through mmu_spte_clear_track_bits.
+// mmu_page_zap_pte(struct kvm *kvm, struct kvm_mmu_page *sp, u64 *spte, struct list_head
+// *invalid_list), under mmu_lock, before the entry is cleared. A leaf goes through
+// mmu_spte_clear_track_bits.
 #[kprobe]
 pub fn mmu_page_zap_pte(ctx: ProbeContext) -> u32 {
     if let Some(sptep) = ctx.arg::<u64>(2) {
@@ -304,8 +325,9 @@ pub fn mmu_page_zap_pte(ctx: ProbeContext) -> u32 {
     0
 }
 
-// TP_PROTO(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, u64 *sptep, u64 old_spte, int ret),
-// without mmu_lock, after the exchange: a direct entry of an unpaged guest gets its write access back.
+// TP_PROTO(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, u64 *sptep, u64 old_spte, int
+// ret), without mmu_lock, after the exchange: a direct entry of an unpaged guest gets its write
+// access back.
 #[raw_tracepoint]
 pub fn fast_page_fault(ctx: RawTracePointContext) {
     let sptep: u64 = ctx.arg(2);
@@ -313,20 +335,18 @@ pub fn fast_page_fault(ctx: RawTracePointContext) {
         return;
     };
     let old = Spte(ctx.arg(3));
-    match read::<u64>(sptep, 0).map(Spte) {
-        Some(spte) if spte != old => {
-            let change = Change {
+    match read::<u64>(sptep).map(Spte) {
+        Some(spte) if spte == old => {}
+        _ => {
+            let found = Unlocked {
                 cause: Cause::Fault,
-                sptep: physical(sptep),
-                spte,
+                sptep,
                 old: Some(old),
                 level: table.level,
                 gfn: None,
             };
-            record(table.vm, vcpu.vcpu, change);
+            record_now(table.vm, vcpu.vcpu, found);
         }
-        Some(_) => {}
-        None => lose(Probe::Read),
     }
 }
 
@@ -339,14 +359,14 @@ pub fn mark_mmio_spte(ctx: RawTracePointContext) {
     };
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == table.vm => {
-            // A direct page may have been linked for it since the request. A sync marks entries,
-            // too, before the page that it was looked up for is linked.
+            // A direct page may have been linked for it since the request. A sync marks entries
+            // too, before the page that was looked up is linked.
             if vcpu.step == Vcpu::REQUESTED {
                 record_links(vcpu);
             }
             vcpu.vcpu
         }
-        _ => events::NO_VCPU,
+        _ => NO_VCPU,
     };
     let change = Change {
         cause: Cause::Mmio,

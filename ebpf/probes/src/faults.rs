@@ -1,10 +1,10 @@
 //! One fault, one record.
 //!
-//! A walk of the guest's tables begins every fault, and is also what the emulator does for each
-//! guest instruction it carries out: so a walk only leaves a few words in the vCPU's scratch, and
-//! becomes a record when it ends in a leaf SPTE, in an injected #PF, or when one of KVM's counters
-//! tells its outcome. The record takes its number at that moment; where this kernel announces
-//! re-entries it is sent with the fault's, so that it holds the whole round trip.
+//! A walk of the guest's tables begins every fault, but the emulator also walks them for each
+//! guest instruction. So a walk only notes a few words in the vCPU's entry. It becomes a record
+//! when it ends in a leaf SPTE, in an injected #PF, or when one of KVM's counters shows its
+//! outcome. The record takes its number at that moment. Where this kernel announces re-entries, it
+//! is sent at the re-entry, so that it holds the whole round trip.
 
 use aya_ebpf::{
     macros::{map, raw_tracepoint},
@@ -13,32 +13,25 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use events::{
-    Cause, Class, ERROR_PFN_MASK, Fault, Gfn, Gpa, Gpte, Gva, Hva, MOMENTS, Moment, NO_SLOT_PFN,
-    NOT_SEEN, Outcomes, Pfn, Probe, RecordKind, Spte, TimeNs, Vcpu,
+    Cause, Class, ErrorCode, Fault, Gfn, Gpa, Gpte, Gva, Hva, MOMENTS, Moment, NOT_SEEN, Outcomes,
+    Pfn, Probe, Spte, TimeNs, Vcpu,
+    constants::{ERROR_PFN_MASK, NO_SLOT_PFN, PAGE_FAULT_VECTOR},
 };
 
 use crate::{
     causes,
     entries::{self, Change},
     host,
-    kernel::{Window, config, now, offset, physical, read},
+    kernel::{Window, config, field, now, offset, physical, read},
     pages,
     ring::{lose, next_seq, place, submit},
     roots, unsync, vcpus, writes,
 };
 
-/// x86's #PF.
-const PAGE_FAULT_VECTOR: u32 = 14;
-
-/// `PFERR_WRITE_MASK`.
-const WRITE: u32 = 1 << 1;
-/// `PFERR_RSVD_MASK`: the entry is a marker for MMIO, KVM emulates without a look at the tables.
-const RESERVED: u32 = 1 << 3;
-
-/// Whose walk is under way on this CPU, and where it goes. Where KVM emulates the guest's kernel the emulator reads guest entries by the million, and this turns them away before the
-/// thread is looked up. A walk that changes CPU in its microsecond, or sleeps for a guest table that
-/// the host has swapped out, loses the rest of its entries; what the guest's own tables refuse then
-/// looks retried.
+/// The walk under way on this CPU. Where KVM emulates the guest's kernel, the emulator reads guest
+/// entries by the million: this filters them out before the thread is looked up. A walk that
+/// changes CPU in its microsecond, or sleeps for a guest table that the host has swapped out,
+/// loses the rest of its entries; a fault that the guest's own tables refuse then looks retried.
 #[map]
 static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 
@@ -51,16 +44,16 @@ struct Walk {
     low: u32,
 }
 
-/// The emulator's, or none.
+/// The emulator's walk, or none.
 const OTHER: u32 = 0;
-/// A fault's, and entries are still to come.
+/// A fault's walk; more entries follow.
 const READING: u32 = 1;
-/// A fault's, all entries read.
+/// A fault's walk; all entries are read.
 const READ: u32 = 2;
-/// The emulator's, for a store: only told apart where functions cannot be hooked.
+/// The emulator's walk for a store: only set where functions cannot be hooked.
 const STORE: u32 = 3;
-/// It goes to a shadowed table, or the host took a page away meanwhile: the walk after it looks what
-/// became of the entries.
+/// The store goes to a shadowed table, or the host took a page away meanwhile: at the next walk
+/// the entries are read again.
 const TABLE: u32 = 4;
 
 #[inline(always)]
@@ -71,7 +64,7 @@ fn set_walk(whose: u32) {
     }
 }
 
-/// Something is to be brought to an end at the next walk of any kind on this CPU.
+/// At the next walk on this CPU, of whatever kind, the entries are read again.
 #[inline(always)]
 pub fn look_again() {
     set_walk(TABLE);
@@ -79,8 +72,8 @@ pub fn look_again() {
 
 /// The emulator's walk of `address`.
 #[inline(always)]
-fn set_emulators(address: u64, error_code: u32) {
-    let store = error_code & WRITE != 0 && !entries::is_told();
+fn set_emulators(address: u64, error_code: ErrorCode) {
+    let store = error_code.is_write() && !entries::sees_every_change();
     if let Some(walk) = WALK.get_ptr_mut(0) {
         // SAFETY: as above.
         unsafe {
@@ -93,7 +86,7 @@ fn set_emulators(address: u64, error_code: u32) {
 /// Whether KVM emulates the guest's kernel.
 #[inline(always)]
 fn is_emulated() -> bool {
-    config!(walk_bits) != 0
+    config!(walk_bits) != ErrorCode::NONE
 }
 
 #[inline(always)]
@@ -108,8 +101,7 @@ fn walk() -> Walk {
 // TP_PROTO(u64 addr, u32 pferr), no lock.
 #[raw_tracepoint]
 pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
-    let error_code = ctx.arg::<u64>(1) as u32;
-    let wanted = config!(walk_bits);
+    let error_code = ErrorCode(ctx.arg::<u64>(1) as u32);
     // The instruction that stored to a table is over.
     if walk().whose == TABLE
         && let Some(vcpu) = vcpus::current()
@@ -117,27 +109,27 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
         writes::finish(vcpu);
         host::finish(vcpu);
     }
-    if error_code & wanted != wanted {
+    if !error_code.has(config!(walk_bits)) {
         set_emulators(ctx.arg(0), error_code);
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
-    before(vcpu);
+    finish_last_event(vcpu);
     walk_begins(vcpu, ctx.arg(0), error_code);
 }
 
-/// What the vCPU did before this event is brought to an end. Called by programs that leave the rest to
-/// functions of their own: what the comparison calls needs room on the stack (512 bytes in all).
+/// Records the results of what the vCPU did before this event. Inlined into programs that leave
+/// the rest to a function: what the comparison calls needs room on the stack (512 bytes in all).
 #[inline(always)]
-fn before(vcpu: &mut Vcpu) {
+fn finish_last_event(vcpu: &mut Vcpu) {
     writes::finish(vcpu);
     host::finish(vcpu);
     unsync::compare(vcpu, Cause::Invlpg);
 }
 
 #[inline(never)]
-fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: u32) {
-    let Some(outcomes) = read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
+fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode) {
+    let Some(outcomes) = field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
         lose(Probe::Read);
         return;
     };
@@ -165,7 +157,7 @@ fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: u32) {
 
 /// A new fault, from the moment when the guest left, where that is seen.
 #[inline(always)]
-pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: u32) {
+pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: ErrorCode) {
     let fault = &mut vcpu.fault;
     fault.moments = [NOT_SEEN; MOMENTS];
     if vcpu.exit != 0 {
@@ -225,7 +217,7 @@ fn is_last(gpte: Gpte, level: u32) -> bool {
     level == 1 || !gpte.is_present() || (level <= 3 && gpte.is_large())
 }
 
-/// The emulator's walk for a store has come to its frame.
+/// The emulator's walk for a store has reached its frame.
 #[inline(always)]
 fn store_to(gpte: Gpte, level: u32, low: u32) {
     set_walk(OTHER);
@@ -252,7 +244,7 @@ pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::WALKING {
         vcpu.step = Vcpu::REFUSED;
-        vcpu.fault.error_code = ctx.arg::<u64>(0) as u32;
+        vcpu.fault.error_code = ErrorCode(ctx.arg::<u64>(0) as u32);
         vcpu.fault.moments[Moment::WalkEnd as usize] = since(vcpu);
     }
 }
@@ -336,14 +328,14 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     let level = ctx.arg::<u64>(0) as u8;
     let place: u64 = ctx.arg(2);
-    let Some(spte) = read::<u64>(place, 0).map(Spte) else {
+    let Some(spte) = read::<u64>(place).map(Spte) else {
         lose(Probe::Read);
         return;
     };
     let sptep = physical(place);
     unsync::note(place, spte);
-    // An entry that is already as wanted, or a marker for MMIO, is not announced: then a neighbour comes
-    // first, which may even map the same frame.
+    // No tracepoint announces an entry that is already as wanted, or a marker for MMIO: then a
+    // neighbour comes first, which may even map the same frame.
     let within = events::Level(level).pages() - 1;
     let same_frame = (ctx.arg::<u64>(1) ^ vcpu.fault.gfn.0) & !within == 0;
     let index = events::Level(level).index(vcpu.fault.gva);
@@ -358,7 +350,7 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         vcpu.fault.moments[Moment::Written as usize] = since(vcpu);
         let class = if vcpu.unsync != 0 {
             Class::Unsync
-        } else if vcpu.fault.error_code & WRITE != 0 && !spte.is_writable() {
+        } else if vcpu.fault.error_code.is_write() && !spte.is_writable() {
             // The leaf must stay read-only: KVM emulates the store.
             Class::WriteProtected
         } else {
@@ -387,20 +379,21 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_userspace_exit(_: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
-    before(vcpu);
+    finish_last_event(vcpu);
     userspace_exit(vcpu);
 }
 
 #[inline(never)]
 fn userspace_exit(vcpu: &mut Vcpu) {
-    match read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
+    match field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
         Some(outcomes) => close(vcpu, &outcomes),
         None => lose(Probe::Read),
     }
     emit(vcpu);
 }
 
-/// Ends a fault whose outcome no tracepoint told, by the counter that moved since it began.
+/// Ends a fault whose outcome no tracepoint showed: by the counter that moved since it began.
+/// Without `mmu_lock`.
 #[inline(always)]
 pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     let step = vcpu.step;
@@ -412,14 +405,14 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     if !requested && roots::update(vcpu).is_none() {
         lose(Probe::Read);
     }
-    // A fetch that is given up may have linked tables already.
+    // A fetch that was given up may have linked tables already.
     entries::record_links(vcpu);
     let class = if step == Vcpu::REFUSED {
         Class::Guest
     } else if requested && vcpu.fault.known & Fault::SLOT == 0 {
         Class::Mmio
     } else if now.emulate != vcpu.outcomes.emulate
-        || (step == Vcpu::CALLED && vcpu.fault.error_code & RESERVED != 0)
+        || (step == Vcpu::CALLED && vcpu.fault.error_code.is_reserved())
     {
         // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one; it remembers
         // the page (`vcpu_cache_mmio_info`).
@@ -429,9 +422,9 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
                 vcpu.fault.known |= Fault::MAPPING;
                 Class::Mmio
             }
-            // KVM has forgotten the page meanwhile, but a marker is MMIO's, and a load is no store to
-            // a table.
-            (false, None) if vcpu.fault.error_code & (WRITE | RESERVED) != WRITE => Class::Mmio,
+            // KVM has forgotten the page meanwhile. But a marker is MMIO's, and a load is no store
+            // to a table.
+            (false, None) if !is_store_to_memory(vcpu.fault.error_code) => Class::Mmio,
             _ => Class::WriteProtected,
         }
     } else if now.spurious != vcpu.outcomes.spurious {
@@ -447,14 +440,20 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     }
 }
 
+/// A store, and not to a marker for MMIO.
+#[inline(always)]
+fn is_store_to_memory(error_code: ErrorCode) -> bool {
+    error_code & (ErrorCode::WRITE | ErrorCode::RSVD) == ErrorCode::WRITE
+}
+
 /// The frame of the fault's page, if KVM took it for MMIO.
 #[inline(always)]
 fn mmio_frame(vcpu: &Vcpu) -> Option<Gfn> {
-    let page: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmio_gva))?;
+    let page: u64 = field(vcpu.vcpu_ptr, offset!(vcpu_mmio_gva))?;
     if page != vcpu.fault.gva.0 & !0xfff {
         return None;
     }
-    read(vcpu.vcpu_ptr, offset!(vcpu_mmio_gfn)).map(Gfn)
+    field(vcpu.vcpu_ptr, offset!(vcpu_mmio_gfn)).map(Gfn)
 }
 
 /// ns since the fault's first moment.
@@ -467,7 +466,7 @@ pub fn since(vcpu: &Vcpu) -> u32 {
 #[inline(always)]
 fn until(vcpu: &Vcpu, moment: u64) -> u32 {
     let ns = moment.saturating_sub(vcpu.fault.header.time.0);
-    // Longer than two seconds is said as two seconds: `NOT_SEEN` is the next number.
+    // Clamped to 2.1 s: the next number is `NOT_SEEN`.
     if ns < u64::from(NOT_SEEN) {
         ns as u32
     } else {
@@ -501,13 +500,7 @@ pub fn emit(vcpu: &mut Vcpu) {
     }
     vcpu.decided = 0;
     let header = vcpu.fault.header;
-    let Some(mut entry) = place::<Fault>(
-        header.seq,
-        RecordKind::Fault,
-        vcpu.vm,
-        vcpu.vcpu,
-        header.time.0,
-    ) else {
+    let Some(mut entry) = place::<Fault>(header.seq, vcpu.vm, vcpu.vcpu, header.time.0) else {
         lose(Probe::Fault);
         return;
     };

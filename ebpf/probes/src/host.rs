@@ -7,14 +7,11 @@ use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::{
-    ABSENT, Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, RecordKind, SHADOWS, Vcpu, VcpuId,
-    VmId,
-};
+use events::{Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, SHADOWS, Vcpu, VcpuId, VmId};
 
 use crate::{
     causes, entries, faults,
-    kernel::{now, offset, read},
+    kernel::{field, now, offset},
     memslots,
     ring::{lose, reserve, submit},
     rmaps::{self, Head},
@@ -52,7 +49,7 @@ fn begin(
 
 #[inline(always)]
 fn record(vm: VmId, by: VcpuId, event: u8, range: &Range) {
-    let Some(mut entry) = reserve::<Host>(RecordKind::Host, Probe::Host, vm, by, now()) else {
+    let Some(mut entry) = reserve::<Host>(vm, by, now()) else {
         return;
     };
     let record = entry.as_mut_ptr();
@@ -72,9 +69,9 @@ fn record(vm: VmId, by: VcpuId, event: u8, range: &Range) {
 #[inline(always)]
 fn whole(slot: u64) -> Option<Range> {
     Some(Range {
-        slot: read(slot, offset!(slot_id))?,
-        gfn: read(slot, offset!(slot_base_gfn))?,
-        pages: read(slot, offset!(slot_npages))?,
+        slot: field(slot, offset!(slot_id))?,
+        gfn: field(slot, offset!(slot_base_gfn))?,
+        pages: field(slot, offset!(slot_npages))?,
     })
 }
 
@@ -83,10 +80,10 @@ fn whole(slot: u64) -> Option<Range> {
 pub fn unmap_begins(ctx: ProbeContext) -> u32 {
     begin(&ctx, Cause::HostUnmap, HostEvent::Unmap, || {
         let range: u64 = ctx.arg(1)?;
-        let start: u64 = read(range, offset!(range_start))?;
-        let end: u64 = read(range, offset!(range_end))?;
+        let start: u64 = field(range, offset!(range_start))?;
+        let end: u64 = field(range, offset!(range_end))?;
         Some(Range {
-            slot: read(read(range, offset!(range_slot))?, offset!(slot_id))?,
+            slot: field(field(range, offset!(range_slot))?, offset!(slot_id))?,
             gfn: start,
             pages: end.wrapping_sub(start),
         })
@@ -94,7 +91,8 @@ pub fn unmap_begins(ctx: ProbeContext) -> u32 {
     0
 }
 
-// kvm_mmu_slot_remove_write_access(struct kvm *kvm, const struct kvm_memory_slot *memslot, int start_level)
+// kvm_mmu_slot_remove_write_access(struct kvm *kvm, const struct kvm_memory_slot *memslot,
+// int start_level)
 #[kprobe]
 pub fn dirty_start_begins(ctx: ProbeContext) -> u32 {
     begin(&ctx, Cause::DirtyLog, HostEvent::DirtyStart, || {
@@ -112,8 +110,8 @@ pub fn dirty_clear_begins(ctx: ProbeContext) -> u32 {
         let first: u64 = ctx.arg(2)?;
         let mask: u64 = ctx.arg(3)?;
         Some(Range {
-            slot: read(slot, offset!(slot_id))?,
-            gfn: read::<u64>(slot, offset!(slot_base_gfn))?.wrapping_add(first),
+            slot: field(slot, offset!(slot_id))?,
+            gfn: field::<u64>(slot, offset!(slot_base_gfn))?.wrapping_add(first),
             pages: u64::from(64 - mask.leading_zeros()),
         })
     });
@@ -143,11 +141,12 @@ pub fn flush_slot_begins(ctx: ProbeContext) -> u32 {
     0
 }
 
-// TP_PROTO(unsigned long start, unsigned long end), from an mmu-notifier, before mmu_lock. On a vCPU's
-// own thread it is the host's copy-on-write of a page that the vCPU, or KVM in its name, stores to.
+// TP_PROTO(unsigned long start, unsigned long end), from an mmu-notifier, before mmu_lock. On a
+// vCPU's own thread it is the host's copy-on-write of a page that the vCPU, or KVM for it, stores
+// to.
 #[raw_tracepoint]
 pub fn kvm_unmap_hva_range(ctx: RawTracePointContext) {
-    if entries::is_told() {
+    if entries::sees_every_change() {
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
@@ -158,7 +157,7 @@ pub fn kvm_unmap_hva_range(ctx: RawTracePointContext) {
     };
     let (Some(gfn), Some(heads)) = (
         place.gfn_of(hva),
-        read::<u64>(place.slot, offset!(slot_rmap)),
+        field::<u64>(place.slot, offset!(slot_rmap)),
     ) else {
         return;
     };
@@ -177,7 +176,7 @@ pub fn kvm_unmap_hva_range(ctx: RawTracePointContext) {
     faults::look_again();
 }
 
-/// The page is gone by now: its entries are recorded as they are.
+/// The host has taken the page by now: records its entries as they are.
 #[inline(always)]
 pub fn finish(vcpu: &mut Vcpu) {
     if vcpu.unmaps == 0 {
@@ -193,11 +192,11 @@ pub fn finish(vcpu: &mut Vcpu) {
     }
 }
 
-/// Run by user space, which has done something to the memory of VM `arg(0)` whose vCPUs it has stopped:
-/// the event `arg(1)` in memslot `arg(2)`, from frame `arg(3)` on `arg(4)` frames. For kernels where
-/// functions cannot be hooked: the leaf entries that there are now are recorded one by one.
+/// Run by user space after it did something to the memory of VM `arg(0)`, whose vCPUs it has
+/// stopped: the event `arg(1)` in memslot `arg(2)`, `arg(4)` frames from frame `arg(3)`. For
+/// kernels where functions cannot be hooked: records each leaf entry that is present now.
 ///
-/// They are found by KVM's own reverse maps, which nobody changes while the vCPUs are stopped, unless
+/// They are found by KVM's reverse maps, which do not change while the vCPUs are stopped, unless
 /// the host takes memory back just then.
 #[raw_tracepoint]
 pub fn acted(ctx: RawTracePointContext) {
@@ -214,7 +213,7 @@ pub fn acted(ctx: RawTracePointContext) {
         None => Some(Heads::NONE),
     };
     match heads {
-        // A chain that cannot be followed to its end is lost: then the range is not settled.
+        // A list that cannot be read to its end is lost: then the range is not settled.
         // SAFETY: the callback takes the heads.
         Some(heads) if heads.base[0] == 0 || unsafe { reread_all(&heads, range.pages) } => {
             record(vm, NO_VCPU, HostEvent::Settled as u8, &range);
@@ -223,7 +222,7 @@ pub fn acted(ctx: RawTracePointContext) {
     }
 }
 
-/// `kvm_memory_slot.arch.rmap`: heads of the reverse maps of each level, of frames from `gfn` on.
+/// `kvm_memory_slot.arch.rmap`: heads of the reverse maps of each level, for frames from `gfn`.
 #[repr(C)]
 struct Heads {
     /// Of levels 1 to 3: the head of the memslot's first frame.
@@ -241,21 +240,20 @@ impl Heads {
         vm: 0,
     };
 
-    /// Of frames that are outside of the memslot there are none: it is gone from there, and all its
-    /// entries are.
+    /// None for frames outside of the memslot: it was taken from there, with all its entries.
     #[inline(always)]
     fn of(slot: u64, vm: VmId, range: &Range) -> Option<Self> {
-        let base: u64 = read(slot, offset!(slot_base_gfn))?;
-        let pages: u64 = read(slot, offset!(slot_npages))?;
+        let base: u64 = field(slot, offset!(slot_base_gfn))?;
+        let pages: u64 = field(slot, offset!(slot_npages))?;
         let within = range.gfn.wrapping_sub(base);
         if within >= pages || range.pages > pages - within {
             return Some(Self::NONE);
         }
-        if offset!(slot_rmap) == ABSENT || !rmaps::are_known() {
+        if !rmaps::are_known() {
             return None;
         }
         Some(Self {
-            base: read(slot, offset!(slot_rmap))?,
+            base: field(slot, offset!(slot_rmap))?,
             slot_gfn: base,
             gfn: range.gfn,
             vm: vm.0.into(),
@@ -263,7 +261,7 @@ impl Heads {
     }
 }
 
-/// Most frames of a range: 8 GiB (`bpf_loop` does no more than 8 Mi turns).
+/// Most frames of a range: 8 GiB (`bpf_loop` makes at most 8 Mi turns).
 const MOST_FRAMES: u64 = 1 << 21;
 
 #[inline(always)]
@@ -280,26 +278,26 @@ unsafe fn reread_all(heads: &Heads, pages: u64) -> bool {
             0,
         )
     };
-    // A callback that stops the loop has not come to the end.
+    // Fewer turns: the callback stopped the loop.
     turns == pages as i64
 }
 
-/// Called for each frame; 0: go on.
+/// Called for each frame; 0: continue.
 #[inline(never)]
 unsafe extern "C" fn reread_frame(turn: u64, heads: *const Heads) -> i64 {
-    // SAFETY: what the helper hands over.
+    // SAFETY: the helper passes what the caller gave it.
     let heads = unsafe { &*heads };
     let gfn = heads.gfn + turn;
     for level in 0..3u32 {
         let shift = 9 * level;
-        // A large page is looked at once, at its first frame in the range.
+        // A large page is read once, at its first frame in the range.
         if level > 0 && turn != 0 && gfn & ((1 << shift) - 1) != 0 {
             continue;
         }
         let index = (gfn >> shift).wrapping_sub(heads.slot_gfn >> shift);
         let head = heads.base[level as usize] + 8 * index;
         let within = gfn & !((1 << shift) - 1);
-        let read = match rmaps::head(head) {
+        let is_read = match rmaps::head(head) {
             Some(Head::Empty) => true,
             Some(Head::One(sptep)) => {
                 reread(heads.vm, sptep, within);
@@ -308,7 +306,7 @@ unsafe extern "C" fn reread_frame(turn: u64, heads: *const Heads) -> i64 {
             Some(Head::Many(desc)) => rmaps::each(desc, rmaps::Entry::Reread, heads.vm, within),
             None => false,
         };
-        if !read {
+        if !is_read {
             return 1;
         }
     }

@@ -1,13 +1,13 @@
 //! Reading the kernel's structs at offsets that user space resolved from BTF.
 
 use aya_ebpf::helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel};
-use events::{Config, Hpa};
+use events::{Config, Hpa, Offset};
 
 /// Overridden at load. Read-only and frozen, so the verifier sees constants.
 #[unsafe(no_mangle)]
 pub(crate) static CONFIG: Config = Config::EMPTY;
 
-/// What user space resolved, e.g. `offset!(sp_spt)`.
+/// An offset that user space resolved, e.g. `offset!(sp_spt)`.
 macro_rules! offset {
     ($field:ident) => {
         crate::kernel::constant(&crate::kernel::CONFIG.offsets.$field)
@@ -15,7 +15,7 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
-/// The rest of what user space resolved, e.g. `config!(walk_bits)`.
+/// Anything else that user space resolved, e.g. `config!(walk_bits)`.
 macro_rules! config {
     ($field:ident) => {
         crate::kernel::constant(&crate::kernel::CONFIG.$field)
@@ -23,7 +23,7 @@ macro_rules! config {
 }
 pub(crate) use config;
 
-/// What the loader put in the place of `value`.
+/// The value that the loader wrote over `value`.
 #[inline(always)]
 pub fn constant<T: Copy>(value: &T) -> T {
     // SAFETY: a reference is valid for reads; volatile, since the compiler knows only the zeros.
@@ -37,14 +37,20 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Reads kernel memory at `base + offset`; a bad address is an error, not a crash.
+/// Reads kernel memory at `address`; a bad address is an error, not a crash.
 #[inline(always)]
-pub fn read<T>(base: u64, offset: u32) -> Option<T> {
+pub fn read<T>(address: u64) -> Option<T> {
     // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel((base + u64::from(offset)) as *const T) }.ok()
+    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
 }
 
-/// A stretch of a kernel struct, read at once: a read of 64 bytes costs what a read of 8 does.
+/// Reads a field of the kernel struct at `base`; nothing where this kernel has no such field.
+#[inline(always)]
+pub fn field<T>(base: u64, offset: Offset) -> Option<T> {
+    read(offset.of(base)?)
+}
+
+/// Part of a kernel struct, read at once: a read of 64 bytes costs as much as a read of 8.
 #[repr(C, align(8))]
 pub struct Window<const N: usize> {
     bytes: [u8; N],
@@ -53,36 +59,36 @@ pub struct Window<const N: usize> {
 }
 
 impl<const N: usize> Window<N> {
-    /// Reads the `N` bytes of the struct at `base` from the word that holds `offset` on.
+    /// Reads `N` bytes of the struct at `base`, from the word that holds the field at `offset`.
     #[inline(always)]
-    pub fn read(base: u64, offset: u32) -> Option<Self> {
-        let start = offset & !7;
+    pub fn read(base: u64, offset: Offset) -> Option<Self> {
+        let start = offset.bytes()? & !7;
         Some(Self {
-            bytes: read(base, start)?,
+            bytes: read(base + u64::from(start))?,
             base,
             start,
         })
     }
 
-    /// The field at `offset` of the struct; one that lies outside is read by itself.
+    /// The field at `offset` of the struct. One that is not in these bytes gets a read of its own.
     #[inline(always)]
-    pub fn get<T: Copy>(&self, offset: u32) -> Option<T> {
-        let within = offset.wrapping_sub(self.start) as usize;
+    pub fn get<T: Copy>(&self, offset: Offset) -> Option<T> {
+        let within = offset.bytes()?.wrapping_sub(self.start) as usize;
         if within > N - size_of::<T>() {
-            return read(self.base, offset);
+            return field(self.base, offset);
         }
         // SAFETY: within the bytes, which are aligned like the struct's words, as its fields are.
         Some(unsafe { self.bytes.as_ptr().add(within).cast::<T>().read() })
     }
 }
 
-/// Kernel address of a page in the direct map to its physical address.
+/// Physical address of a page that the kernel sees at `address`, in its direct map.
 #[inline(always)]
 pub fn physical(address: u64) -> Hpa {
     Hpa(address.wrapping_sub(page_offset()))
 }
 
-/// Physical address to the kernel's own.
+/// Where the kernel sees a physical address: in its direct map.
 #[inline(always)]
 pub fn direct_map(physical: Hpa) -> u64 {
     physical.0.wrapping_add(page_offset())
@@ -94,7 +100,7 @@ fn page_offset() -> u64 {
     u64::from(high) << 32 | u64::from(low)
 }
 
-/// Whether a role word is a direct page's, which shadows no table.
+/// Whether a role word is that of a direct page, which shadows no table.
 #[inline(always)]
 pub fn role_is_direct(role: u32) -> bool {
     (role >> (config!(role_direct_shift) & 31)) & 1 != 0

@@ -7,12 +7,12 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use bytemuck::Zeroable as _;
 use events::{
-    ABSENT, ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable,
-    NO_VCPU, Probe, RecordKind, Role, VmId,
+    ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable, NO_VCPU,
+    Probe, Role, VmId, constants::LIST_HEAD_PREV,
 };
 
 use crate::{
-    kernel::{now, offset, physical, read, role_level},
+    kernel::{field, now, offset, physical, read, role_level},
     pages,
     ring::{has_room, lose, submit, try_reserve},
     vcpus,
@@ -38,15 +38,14 @@ pub fn keyframe(ctx: RawTracePointContext) {
     }
     let vm = VmId(ctx.arg::<u64>(0) as u16);
     let number = ctx.arg::<u64>(1) as u32;
-    let Some(kvm) = vcpus::kvm(vm) else {
+    let Some(head) = vcpus::kvm(vm).and_then(|kvm| offset!(kvm_active_mmu_pages).of(kvm)) else {
         cursor.failed = 1;
         return;
     };
-    let head = kvm + u64::from(offset!(kvm_active_mmu_pages));
     let mut link = cursor.next;
     if link == 0 {
         // `list_head.next` is the first field.
-        match read(head, 0) {
+        match read(head) {
             Some(first) => link = first,
             None => {
                 cursor.failed = 1;
@@ -63,20 +62,22 @@ pub fn keyframe(ctx: RawTracePointContext) {
             // The caller comes back when the ring has been drained.
             break;
         }
-        let sp = link - u64::from(offset!(sp_link));
-        match copy(sp, vm, number) {
+        let sp = offset!(sp_link).container(link);
+        match sp.and_then(|sp| copy(sp, vm, number)) {
             Some(()) => {
                 cursor.pages += 1;
             }
             None => {
                 cursor.lost += 1;
                 lose(Probe::Keyframe);
-                warn!(&ctx, "shadow page {:x} cannot be copied", sp);
+                warn!(
+                    &ctx,
+                    "the shadow page linked at {:x} cannot be copied", link
+                );
             }
         }
-        // `list_head.prev` is the second field.
-        match read::<u64>(link, 0) {
-            Some(next) if read::<u64>(next, 8) == Some(link) => link = next,
+        match read::<u64>(link) {
+            Some(next) if read::<u64>(next + LIST_HEAD_PREV) == Some(link) => link = next,
             _ => {
                 cursor.failed = 1;
                 return;
@@ -102,11 +103,11 @@ struct Found {
 #[inline(always)]
 fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     let found = Found {
-        spt: read(sp, offset!(sp_spt))?,
-        gfn: read(sp, offset!(sp_gfn))?,
-        role: read(sp, offset!(sp_role))?,
-        unsync: read(sp, offset!(sp_unsync))?,
-        root_count: read(sp, offset!(sp_root_count))?,
+        spt: field(sp, offset!(sp_spt))?,
+        gfn: field(sp, offset!(sp_gfn))?,
+        role: field(sp, offset!(sp_role))?,
+        unsync: field(sp, offset!(sp_unsync))?,
+        root_count: field(sp, offset!(sp_root_count))?,
     };
     if found.spt & 0xfff != 0 || !(1..=5).contains(&role_level(found.role)) {
         return None;
@@ -115,7 +116,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     pages::remember(sp, vm)?;
     let translations = translations(sp)?;
     if translations == 0 {
-        let mut entry = try_reserve::<KeyframePage>(RecordKind::KeyframePage, vm, NO_VCPU, now())?;
+        let mut entry = try_reserve::<KeyframePage>(vm, NO_VCPU, now())?;
         // SAFETY: reserved room for one record.
         if !unsafe { fill(entry.as_mut_ptr(), &found, number) } {
             entry.discard(0);
@@ -124,7 +125,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
         submit(entry);
         return Some(());
     }
-    let mut entry = try_reserve::<KeyframeTable>(RecordKind::KeyframeTable, vm, NO_VCPU, now())?;
+    let mut entry = try_reserve::<KeyframeTable>(vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record; the helper checks the address it reads.
     let whole = unsafe {
@@ -143,12 +144,12 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     Some(())
 }
 
-/// Where the frames of the page's leaves are; 0 for a page that has none of its own.
+/// Where the frames of the page's leaves are; 0 for a page, or a kernel, that keeps none.
 #[inline(always)]
 fn translations(sp: u64) -> Option<u64> {
-    match offset!(sp_translation) {
-        ABSENT => Some(0),
-        offset => read(sp, offset),
+    match offset!(sp_translation).of(sp) {
+        Some(address) => read(address),
+        None => Some(0),
     }
 }
 

@@ -1,9 +1,9 @@
-//! The kernel side: programs on tracepoints and functions that follow the shadow MMU of traced VMs,
-//! and programs that user space runs itself (`enrol`, `resolve`, `mark`, `keyframe`, and those in
-//! `vms`, `counters` and `memslots`).
+//! The kernel side: programs on tracepoints and functions that follow the shadow MMU of traced
+//! VMs, and programs that user space runs itself (`enrol`, `resolve`, `mark`, `keyframe`, `acted`,
+//! and those in `vms`, `counters` and `memslots`).
 //!
-//! One file for each kind of record. `vcpus` holds what is known of a fault under way,
-//! `ring` is the one way out, `kernel` the one way to read the kernel's structs.
+//! One file for each kind of record. `vcpus` holds what is known of a fault under way, `ring` is
+//! the only way out, `kernel` the only way to read the kernel's structs.
 #![no_std]
 #![no_main]
 #![allow(internal_features, reason = "atomic fetch-and-add, see ring.rs")]
@@ -36,6 +36,6 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    // The verifier admits no program that could get here.
+    // The verifier accepts no program that could get here.
     loop {}
 }

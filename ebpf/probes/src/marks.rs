@@ -1,7 +1,7 @@
-//! Moments that user space names, in the one order of all records.
+//! Moments that user space names, in the order of all records.
 
 use aya_ebpf::{macros::raw_tracepoint, programs::RawTracePointContext};
-use events::{Mark, Probe, RecordKind, VcpuId, VmId};
+use events::{Mark, VcpuId, VmId};
 
 use crate::{
     kernel::now,
@@ -13,7 +13,7 @@ use crate::{
 pub fn mark(ctx: RawTracePointContext) {
     let vm = VmId(ctx.arg::<u64>(1) as u16);
     let vcpu = VcpuId(ctx.arg::<u64>(2) as u16);
-    let Some(mut entry) = reserve::<Mark>(RecordKind::Mark, Probe::Mark, vm, vcpu, now()) else {
+    let Some(mut entry) = reserve::<Mark>(vm, vcpu, now()) else {
         return;
     };
     let record = entry.as_mut_ptr();

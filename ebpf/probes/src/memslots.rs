@@ -1,4 +1,4 @@
-//! The memslots of traced VMs, which nobody but their process can ask for.
+//! The memslots of traced VMs, which only their process knows.
 
 use aya_ebpf::{
     macros::{map, raw_tracepoint},
@@ -6,26 +6,24 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use bytemuck::Zeroable as _;
-use events::{ABSENT, Gfn, Hva, SlotAnswer, VmId};
+use events::{
+    Gfn, Hva, SlotAnswer, VmId,
+    constants::{HLIST_NODE_BYTES, memslot_bucket},
+};
 
 use crate::{
-    kernel::{offset, read},
+    kernel::{field, offset, read},
     vcpus,
 };
 
 /// Longest chain of a bucket that is followed.
 const LONGEST: u64 = 64;
-/// Bytes of a `struct hlist_node`.
-const NODE: u64 = 16;
-
-/// `GOLDEN_RATIO_32` of `include/linux/hash.h`.
-const GOLDEN_RATIO_32: u32 = 0x61c8_8647;
 
 /// Answer of [`memslot`].
 #[map]
 static MEMSLOT: Array<SlotAnswer> = Array::with_max_entries(1, vcpus::USER_READS);
 
-/// Run by user space while the VM stands still: the memslot at place `arg(2)` of the chain of bucket
+/// Run by user space while the VM is stopped: the memslot at place `arg(2)` in the chain of bucket
 /// `arg(1)` of VM `arg(0)`.
 #[raw_tracepoint]
 pub fn memslot(ctx: RawTracePointContext) {
@@ -37,39 +35,30 @@ pub fn memslot(ctx: RawTracePointContext) {
     unsafe { *answer = found.unwrap_or(SlotAnswer::zeroed()) };
 }
 
-/// The chain of a bucket: its first node, and how far a node is from its memslot.
+/// The chain of a bucket: its first node, and how many bytes a node is into its memslot.
 #[inline(always)]
 fn chain(vm: VmId, bucket: u64) -> Option<(u64, u64)> {
-    if offset!(kvm_memslots) == ABSENT
-        || offset!(memslots_id_hash) == ABSENT
-        || offset!(memslots_node_idx) == ABSENT
-        || offset!(slot_id_node) == ABSENT
-    {
-        return None;
-    }
-    let slots: u64 = read(vcpus::kvm(vm)?, offset!(kvm_memslots))?;
-    // Each memslot is in two sets by turns, and has a node for each.
-    let set: u32 = read(slots, offset!(memslots_node_idx))?;
-    let first: u64 = read(slots + 8 * bucket, offset!(memslots_id_hash))?;
-    let within = NODE * u64::from(set & 1) + u64::from(offset!(slot_id_node));
-    Some((first, within))
+    let slots: u64 = field(vcpus::kvm(vm)?, offset!(kvm_memslots))?;
+    // Each memslot has a node for each of two sets, of which one is active.
+    let set: u32 = field(slots, offset!(memslots_node_idx))?;
+    let first: u64 = field(slots + 8 * bucket, offset!(memslots_id_hash))?;
+    let within = HLIST_NODE_BYTES * u64::from(set & 1);
+    Some((first, offset!(slot_id_node).of(within)?))
 }
 
 /// `struct kvm_memory_slot` of a VM's memslot, by its number (`id_to_memslot`).
 #[inline(always)]
 pub fn by_id(vm: VmId, id: u16) -> Option<u64> {
-    // `hash_32` of 7 bits: MEMSLOT_BUCKETS.
-    let bucket = u32::from(id).wrapping_mul(GOLDEN_RATIO_32) >> 25;
-    let (mut node, within) = chain(vm, bucket.into())?;
+    let (mut node, within) = chain(vm, memslot_bucket(id))?;
     for _ in 0..LONGEST {
         if node == 0 {
             return None;
         }
-        if read::<u16>(node - within, offset!(slot_id)) == Some(id) {
+        if field::<u16>(node - within, offset!(slot_id)) == Some(id) {
             return Some(node - within);
         }
         // `hlist_node.next` is the first field.
-        node = read(node, 0)?;
+        node = read(node)?;
     }
     None
 }
@@ -92,9 +81,9 @@ impl Place {
     fn of(slot: u64) -> Option<Self> {
         Some(Self {
             slot,
-            base: Gfn(read(slot, offset!(slot_base_gfn))?),
-            pages: read(slot, offset!(slot_npages))?,
-            hva: Hva(read(slot, offset!(slot_userspace_addr))?),
+            base: Gfn(field(slot, offset!(slot_base_gfn))?),
+            pages: field(slot, offset!(slot_npages))?,
+            hva: Hva(field(slot, offset!(slot_userspace_addr))?),
         })
     }
 
@@ -113,11 +102,11 @@ impl Place {
     }
 }
 
-/// Memslots that are looked through for one that holds an address: the first ones by number. What is
-/// in others is seen in keyframes.
+/// Memslots that are searched for one that holds an address: the first ones by number. Changes in
+/// others are seen in keyframes only.
 const SEARCHED: u16 = 8;
 
-/// The memslot that `holds` something.
+/// The first memslot for which `holds` answers true.
 #[inline(always)]
 pub fn search(vm: VmId, holds: impl Fn(&Place) -> bool) -> Option<Place> {
     for id in 0..SEARCHED {
@@ -137,17 +126,17 @@ fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
         if node == 0 || step == place {
             break;
         }
-        node = read(node, 0)?;
+        node = read(node)?;
     }
     if node == 0 || place >= LONGEST {
         return None;
     }
     let slot = node - within;
     Some(SlotAnswer {
-        base: Gfn(read(slot, offset!(slot_base_gfn))?),
-        pages: read(slot, offset!(slot_npages))?,
-        hva: Hva(read(slot, offset!(slot_userspace_addr))?),
-        id: read(slot, offset!(slot_id))?,
+        base: Gfn(field(slot, offset!(slot_base_gfn))?),
+        pages: field(slot, offset!(slot_npages))?,
+        hva: Hva(field(slot, offset!(slot_userspace_addr))?),
+        id: field(slot, offset!(slot_id))?,
         reserved: [0; 6],
     })
 }

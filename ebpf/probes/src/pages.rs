@@ -7,33 +7,34 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use events::{
-    Cause, Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, RecordKind, Role, Vcpu, VcpuId, VmId,
+    Cause, Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, Role, Shadows, Vcpu, VcpuId, VmId,
 };
 
 use crate::{
     entries,
-    kernel::{now, offset, physical, read, role_is_direct, role_level},
+    kernel::{field, now, offset, physical, role_is_direct, role_level},
     ring::{lose, reserve, submit},
     unsync, vcpus, writes,
 };
 
-/// Shadow pages of traced VMs that are not gone, keyed by the kernel address of their entries
-/// (`sp->spt`): neither page nor entry names its VM, and a change may come from a thread that is no
-/// vCPU's.
+/// Shadow pages of traced VMs that were not freed, keyed by the kernel address of their entries
+/// (`sp->spt`): neither page nor entry names its VM, and a change may come from a thread that runs
+/// no vCPU.
 #[map]
 static PAGES: HashMap<u64, Table> = HashMap::with_max_entries(1 << 18, vcpus::USER_READS);
 
-/// Shadow pages of each guest table, by the table's frame. Only kept where functions cannot be hooked.
+/// Shadow pages of each guest table, by the table's frame. Only filled where functions cannot be
+/// hooked.
 #[map]
 static SHADOWS: HashMap<TableKey, Shadows> = HashMap::with_max_entries(1 << 16, 0);
 
-/// Not 0 at the low bits of each frame that was ever in `SHADOWS`: most other frames cost no look
-/// into it.
+/// Not 0 at the low bits of each frame that was ever in `SHADOWS`: saves the lookup there for most
+/// other frames.
 #[map]
 static FILTER: Array<u32> = Array::with_max_entries(FILTERED, 0);
 const FILTERED: u32 = 1 << 16;
 
-/// A guest table.
+/// A guest table: the key of `SHADOWS`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct TableKey {
@@ -41,26 +42,23 @@ struct TableKey {
     vm: u64,
 }
 
-/// Kernel addresses of the entries of its shadow pages; 0 where there are fewer.
-type Shadows = [u64; events::SHADOWS];
-
-/// What is known of a shadow page by its address.
+/// Value of `PAGES`.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Table {
-    /// Whose it is.
+    /// Its VM.
     pub vm: VmId,
     /// Its level.
     pub level: u8,
-    /// It is zapped and only kept because a vCPU still has it as its root.
+    /// Not 0: zapped, and only kept because a vCPU still has it as its root.
     pub zapped: u8,
 }
 
 /// Remembers a shadow page.
 #[inline(always)]
 pub fn remember(sp: u64, vm: VmId) -> Option<()> {
-    let spt: u64 = read(sp, offset!(sp_spt))?;
-    let role: u32 = read(sp, offset!(sp_role))?;
+    let spt: u64 = field(sp, offset!(sp_spt))?;
+    let role: u32 = field(sp, offset!(sp_role))?;
     let table = Table {
         vm,
         level: role_level(role),
@@ -69,8 +67,8 @@ pub fn remember(sp: u64, vm: VmId) -> Option<()> {
     if PAGES.insert(spt, table, 0).is_err() {
         lose(Probe::PageMap);
     }
-    if !entries::is_told() && !role_is_direct(role) {
-        shadow(vm, Gfn(read(sp, offset!(sp_gfn))?), spt);
+    if !entries::sees_every_change() && !role_is_direct(role) {
+        shadow(vm, Gfn(field(sp, offset!(sp_gfn))?), spt);
     }
     Some(())
 }
@@ -83,30 +81,22 @@ fn shadow(vm: VmId, gfn: Gfn, spt: u64) {
         vm: vm.0.into(),
     };
     if let Some(mark) = FILTER.get_ptr_mut(gfn.0 as u32 % FILTERED) {
-        // SAFETY: a map value; everybody writes the same.
+        // SAFETY: a map value; all writers write the same.
         unsafe { *mark = 1 };
     }
     let Some(shadows) = SHADOWS.get_ptr_mut(key) else {
-        if SHADOWS.insert(key, [spt, 0, 0, 0], 0).is_err() {
+        if SHADOWS.insert(key, Shadows::of(spt), 0).is_err() {
             lose(Probe::PageMap);
         }
         return;
     };
     // SAFETY: a map value, changed under mmu_lock.
-    let shadows = unsafe { &mut *shadows };
-    for place in &mut *shadows {
-        if *place == spt {
-            return;
-        }
-        if *place == 0 {
-            *place = spt;
-            return;
-        }
+    if !unsafe { &mut *shadows }.insert(spt) {
+        lose(Probe::PageMap);
     }
-    lose(Probe::PageMap);
 }
 
-/// It does not any more.
+/// The page whose entries are at `spt` does not shadow the guest's table at `gfn` any more.
 #[inline(always)]
 fn unshadow(vm: VmId, gfn: Gfn, spt: u64) {
     let key = TableKey {
@@ -117,16 +107,8 @@ fn unshadow(vm: VmId, gfn: Gfn, spt: u64) {
         return;
     };
     // SAFETY: a map value, changed under mmu_lock.
-    let shadows = unsafe { &mut *shadows };
-    let mut left = 0;
-    for place in &mut *shadows {
-        if *place == spt {
-            *place = 0;
-        }
-        left |= *place;
-    }
-    if left == 0 {
-        // Gone is what it shall be.
+    if unsafe { &mut *shadows }.remove(spt) {
+        // It fails if there is no entry, which is the aim.
         let _ = SHADOWS.remove(key);
     }
 }
@@ -149,14 +131,14 @@ pub fn may_be_table(gfn: Gfn) -> bool {
     mark.is_some_and(|mark| *mark != 0)
 }
 
-/// The page whose entries are at `spt`, if it is a traced VM's and not gone.
+/// The page whose entries are at `spt`, if it is a traced VM's and was not freed.
 #[inline(always)]
 pub fn find(spt: u64) -> Option<Table> {
     // SAFETY: the value is copied at once.
     unsafe { PAGES.get(spt) }.copied()
 }
 
-/// Counts a page for the fault under way; a record that waits is past it.
+/// Counts a page for the fault under way, unless its outcome is known already.
 #[inline(always)]
 fn count(vcpu: &mut Vcpu, place: impl FnOnce(&mut Fault) -> &mut u8) {
     if vcpu.decided == 0 {
@@ -182,8 +164,8 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
         debug!(&ctx, "vm {}: shadow page {:x} is new", vcpu.vm.0, sp);
     } else {
         count(vcpu, |fault| &mut fault.reused);
-        // An unsync page has just been brought in line (`kvm_mmu_find_shadow_page`).
-        if read::<u8>(sp, offset!(sp_unsync)) != Some(0) {
+        // An unsync page has just been synced (`kvm_mmu_find_shadow_page`).
+        if field::<u8>(sp, offset!(sp_unsync)) != Some(0) {
             unsync::compare(vcpu, Cause::Sync);
         }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
@@ -206,8 +188,9 @@ pub fn kvm_mmu_unsync_page(ctx: RawTracePointContext) {
 pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     let sp: u64 = ctx.arg(0);
-    // A vCPU's thread may zap another VM's pages, for the host. One that is gone already was its own.
-    let table = read(sp, offset!(sp_spt)).and_then(find);
+    // A vCPU's thread may zap another VM's pages, for the host. A page that is not in the map any
+    // more was its own.
+    let table = field(sp, offset!(sp_spt)).and_then(find);
     if table.is_none_or(|table| table.vm == vcpu.vm) {
         unsync::sync(vcpu, sp);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Sync);
@@ -218,7 +201,7 @@ pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
     let sp: u64 = ctx.arg(0);
-    let Some(spt) = read::<u64>(sp, offset!(sp_spt)) else {
+    let Some(spt) = field::<u64>(sp, offset!(sp_spt)) else {
         lose(Probe::Read);
         return;
     };
@@ -226,19 +209,19 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         return;
     };
     let vm = table.vm;
-    if !entries::is_told() {
-        if let Some(gfn) = read(sp, offset!(sp_gfn)) {
+    if !entries::sees_every_change() {
+        if let Some(gfn) = field(sp, offset!(sp_gfn)) {
             unshadow(vm, Gfn(gfn), spt);
         }
-        unsync::drop(spt);
-        // The store that does it comes first.
+        unsync::forget(spt);
+        // The store that causes the zap is recorded before it.
         if let Some(vcpu) = vcpus::current() {
-            writes::tell(vcpu);
+            writes::record_store(vcpu);
         }
     }
-    // A root in use is zapped again when its last user lets go: both times count for KVM. One that
-    // is gone from the map already is no fault.
-    if read::<u32>(sp, offset!(sp_root_count)) == Some(0) {
+    // A root in use is zapped again when its last user frees it; KVM counts both. It may be gone
+    // from the map already.
+    if field::<u32>(sp, offset!(sp_root_count)) == Some(0) {
         let _ = PAGES.remove(spt);
     } else if PAGES.insert(spt, Table { zapped: 1, ..table }, 0).is_err() {
         lose(Probe::PageMap);
@@ -247,7 +230,7 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         // The last user of a VM that is not traced any more.
         return;
     }
-    // The thread may be another VM's vCPU that takes pages back for the host.
+    // The thread may be another VM's vCPU that reclaims pages for the host.
     let by = match vcpus::current() {
         Some(vcpu) if vcpu.vm == vm => {
             count(vcpu, |fault| &mut fault.zapped);
@@ -262,15 +245,15 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
 #[inline(always)]
 fn record(sp: u64, vm: VmId, vcpu: VcpuId, event: PageEvent) {
     let (Some(spt), Some(gfn), Some(role), Some(unsync)) = (
-        read::<u64>(sp, offset!(sp_spt)),
-        read::<u64>(sp, offset!(sp_gfn)),
-        read::<u32>(sp, offset!(sp_role)),
-        read::<u8>(sp, offset!(sp_unsync)),
+        field::<u64>(sp, offset!(sp_spt)),
+        field::<u64>(sp, offset!(sp_gfn)),
+        field::<u32>(sp, offset!(sp_role)),
+        field::<u8>(sp, offset!(sp_unsync)),
     ) else {
         lose(Probe::Read);
         return;
     };
-    let Some(mut entry) = reserve::<Page>(RecordKind::Page, Probe::Page, vm, vcpu, now()) else {
+    let Some(mut entry) = reserve::<Page>(vm, vcpu, now()) else {
         return;
     };
     let record = entry.as_mut_ptr();

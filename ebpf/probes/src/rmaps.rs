@@ -2,19 +2,18 @@
 
 use aya_ebpf::helpers::bpf_loop;
 use core::ffi::c_void;
-use events::{ABSENT, SHADOWS};
+use events::{
+    SHADOWS,
+    constants::{RMAP_FLAGS, RMAP_MANY},
+};
 
-use crate::kernel::{offset, read};
+use crate::kernel::{config, field, offset, read};
 
-/// `KVM_RMAP_MANY` (6.1: bit 0 of `kvm_rmap_head.val`): a list of entries, not one.
-const MANY: u64 = 1;
-/// The low bits are marks (Linux 6.14 adds a lock).
-const MARKS: u64 = 7;
-/// `PTE_LIST_EXT`: entries of a `struct pte_list_desc`.
-const IN_DESC: u32 = 14;
-/// Most of them in a chain: 4,200 entries of one frame, four times what KVM keeps
-/// (`RMAP_RECYCLE_THRESHOLD`).
+/// Most `struct pte_list_desc` of a list that are read. Each has 14 entries so far: that makes
+/// 4,200, four times what KVM keeps for one frame (`RMAP_RECYCLE_THRESHOLD`).
 const MOST_DESCS: u32 = 300;
+/// Most entries of a `struct pte_list_desc` (`PTE_LIST_EXT`) that are read.
+const MOST_ENTRIES: u32 = 32;
 
 /// What a `struct kvm_rmap_head` holds.
 pub enum Head {
@@ -29,16 +28,19 @@ pub enum Head {
 /// Whether this kernel's lists can be read.
 #[inline(always)]
 pub fn are_known() -> bool {
-    offset!(desc_more) != ABSENT && offset!(desc_sptes) != ABSENT && offset!(desc_count) != ABSENT
+    offset!(desc_more).is_there()
+        && offset!(desc_sptes).is_there()
+        && offset!(desc_count).is_there()
+        && (1..=MOST_ENTRIES).contains(&config!(desc_entries))
 }
 
 /// Reads a head.
 #[inline(always)]
 pub fn head(at: u64) -> Option<Head> {
-    let value: u64 = read(at, 0)?;
-    Some(match value & !MARKS {
+    let value: u64 = read(at)?;
+    Some(match value & !RMAP_FLAGS {
         0 => Head::Empty,
-        one if value & MANY == 0 => Head::One(one),
+        one if value & RMAP_MANY == 0 => Head::One(one),
         desc => Head::Many(desc),
     })
 }
@@ -46,41 +48,41 @@ pub fn head(at: u64) -> Option<Head> {
 /// The first entries of a list; 0 where there are fewer.
 #[inline(always)]
 pub fn first(desc: u64) -> Option<[u64; SHADOWS]> {
-    let count: u32 = read(desc, offset!(desc_count))?;
+    let count: u32 = field(desc, offset!(desc_count))?;
     let mut entries = [0; SHADOWS];
     for (at, entry) in entries.iter_mut().enumerate() {
         if (at as u32) < count {
-            *entry = read(desc + 8 * at as u64, offset!(desc_sptes))?;
+            *entry = field(desc + 8 * at as u64, offset!(desc_sptes))?;
         }
     }
     Some(entries)
 }
 
-/// What is done with each entry of a list, and for whom.
+/// The state of [`each`].
 #[repr(C)]
 pub struct Visit {
-    /// The rest of the list; 0 at its end.
+    /// The next `struct pte_list_desc`; 0 at the end of the list.
     desc: u64,
-    /// Something could not be read.
+    /// Not 0: something could not be read.
     failed: u64,
-    /// For `entry`.
+    /// See [`Entry`].
     of: u64,
-    /// For `entry`.
+    /// See [`Entry`].
     gfn: u64,
     entry: Entry,
 }
 
-/// What is done.
+/// What is done with each entry.
 #[derive(Clone, Copy)]
 #[repr(u32)]
 pub enum Entry {
-    /// It is recorded as it is: `of` is the VM's number.
+    /// It is recorded as it is: `of` is the VM's number, `gfn` the frame.
     Reread = 0,
     /// It is recorded as cleared: `of` is `struct kvm`.
     Clear = 1,
 }
 
-/// Goes through a list to its end; false if that cannot be read.
+/// Visits all entries of a list; false if some cannot be read.
 #[inline(always)]
 pub fn each(desc: u64, entry: Entry, of: u64, gfn: u64) -> bool {
     let mut visit = Visit {
@@ -102,26 +104,26 @@ pub fn each(desc: u64, entry: Entry, of: u64, gfn: u64) -> bool {
     visit.desc == 0 && visit.failed == 0
 }
 
-/// Called for each `struct pte_list_desc`; 0: go on.
+/// Called for each `struct pte_list_desc`; 0: continue.
 #[inline(never)]
 unsafe extern "C" fn visit_desc(_: u64, visit: *mut Visit) -> i64 {
-    // SAFETY: what the helper hands over.
+    // SAFETY: the helper passes what the caller gave it.
     let visit = unsafe { &mut *visit };
     if visit.desc == 0 {
         return 1;
     }
     let (Some(count), Some(more)) = (
-        read::<u32>(visit.desc, offset!(desc_count)),
-        read::<u64>(visit.desc, offset!(desc_more)),
+        field::<u32>(visit.desc, offset!(desc_count)),
+        field::<u64>(visit.desc, offset!(desc_more)),
     ) else {
         visit.failed = 1;
         return 1;
     };
-    for at in 0..IN_DESC {
-        if at >= count {
+    for at in 0..MOST_ENTRIES {
+        if at >= count || at >= config!(desc_entries) {
             break;
         }
-        match read::<u64>(visit.desc + 8 * u64::from(at), offset!(desc_sptes)) {
+        match field::<u64>(visit.desc + 8 * u64::from(at), offset!(desc_sptes)) {
             Some(sptep) => match visit.entry {
                 Entry::Reread => crate::host::reread(visit.of, sptep, visit.gfn),
                 Entry::Clear => crate::entries::cleared(visit.of, sptep),

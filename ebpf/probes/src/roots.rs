@@ -1,23 +1,23 @@
 //! Which tables a vCPU runs on.
 
 use aya_ebpf::{macros::kretprobe, programs::RetProbeContext};
-use events::{Gpa, Gva, Hpa, Probe, RecordKind, Root, Vcpu};
+use events::{
+    Gpa, Gva, Hpa, Probe, Root, Vcpu,
+    constants::{INVALID_PAGE, VCPU_REGS_RIP},
+};
 
 use crate::{
     faults::emit,
-    kernel::{Window, config, now, offset, read, role_level},
+    kernel::{Window, config, field, now, offset, role_level},
     ring::{lose, reserve, submit},
     vcpus,
 };
 
-/// `VCPU_REGS_RIP`.
-const RIP: u32 = 16;
-/// Bit of `VCPU_REGS_RIP` in `regs_avail`: VMX reads RIP only when KVM asks for it.
-const RIP_AVAILABLE: u32 = 1 << RIP;
-/// `INVALID_PAGE`: no root is loaded.
-const NO_ROOT: u64 = u64::MAX;
+/// Bit of RIP in `regs_avail`: VMX reads RIP only when KVM asks for it.
+const RIP_AVAILABLE: u32 = 1 << VCPU_REGS_RIP;
 
-/// Reads RIP and the roots in use, once for each fault, and records the roots if they are not those last recorded.
+/// Reads RIP and the roots in use, once for each fault, and records the roots if they are not
+/// those last recorded.
 #[inline(never)]
 pub fn update(vcpu: &mut Vcpu) -> Option<()> {
     if vcpu.rooted != 0 {
@@ -26,7 +26,7 @@ pub fn update(vcpu: &mut Vcpu) -> Option<()> {
     vcpu.rooted = 1;
     // RIP is the last of the registers; the marks of which are valid and CR3 follow closely.
     let keeps_rip = config!(keeps_rip) != 0;
-    let rip = offset!(vcpu_regs).wrapping_add(8 * RIP);
+    let rip = offset!(vcpu_regs).plus(8 * VCPU_REGS_RIP);
     let from = if keeps_rip { rip } else { offset!(vcpu_cr3) };
     let arch = Window::<48>::read(vcpu.vcpu_ptr, from)?;
     let cr3: u64 = arch.get(offset!(vcpu_cr3))?;
@@ -49,7 +49,7 @@ struct Mmu {
 impl Mmu {
     #[inline(always)]
     fn read(vcpu: &Vcpu) -> Option<Self> {
-        let mmu: u64 = read(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
+        let mmu: u64 = field(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
         let mmu = Window::<40>::read(mmu, offset!(mmu_root_pgd))?;
         Some(Self {
             pgd: mmu.get(offset!(mmu_root_pgd))?,
@@ -62,15 +62,14 @@ impl Mmu {
 /// Records the roots if they are not those last recorded.
 #[inline(always)]
 fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {
-    if mmu.root == NO_ROOT || (cr3 == vcpu.fault.cr3.0 && mmu.root == vcpu.fault.root.0) {
+    if mmu.root == INVALID_PAGE || (cr3 == vcpu.fault.cr3.0 && mmu.root == vcpu.fault.root.0) {
         return Some(());
     }
     vcpu.fault.cr3 = Gpa(cr3);
     vcpu.fault.root = Hpa(mmu.root);
     vcpu.root_level = role_level(mmu.role);
     // Without room it is counted as lost, and the roots are known all the same.
-    let Some(mut entry) = reserve::<Root>(RecordKind::Root, Probe::Root, vcpu.vm, vcpu.vcpu, now())
-    else {
+    let Some(mut entry) = reserve::<Root>(vcpu.vm, vcpu.vcpu, now()) else {
         return Some(());
     };
     let row = entry.as_mut_ptr();
@@ -86,8 +85,9 @@ fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {
     Some(())
 }
 
-// kvm_mmu_load(struct kvm_vcpu *vcpu) and kvm_mmu_new_pgd(struct kvm_vcpu *vcpu, gpa_t new_pgd), done.
-// The latter comes before `arch.cr3` is set, so the guest's root is the one that the shadow root is for.
+// kvm_mmu_load(struct kvm_vcpu *vcpu) and kvm_mmu_new_pgd(struct kvm_vcpu *vcpu, gpa_t new_pgd),
+// done. The latter comes before `arch.cr3` is set, so the guest's root is the one that the shadow
+// root is for.
 #[kretprobe]
 pub fn root_changed(_: RetProbeContext) -> u32 {
     if let Some(vcpu) = vcpus::current() {

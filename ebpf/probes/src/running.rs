@@ -1,22 +1,19 @@
-//! Which thread runs which vCPU: asked at every `KVM_RUN`, before the guest is entered.
+//! Which thread runs which vCPU.
 //!
-//! Only needed for VMs of other processes, whose threads come and go. One of the two programs is
-//! attached.
+//! For VMs of other processes, whose threads come and go, one of the first two programs looks at
+//! every `KVM_RUN`, before the guest is entered. The third one sees a thread end.
 
 use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
+use events::constants::{KVM_RUN, SYSCALL_IOCTL};
 
 use crate::{
-    kernel::{offset, read},
+    causes, faults,
+    kernel::{field, offset},
     vcpus,
 };
-
-/// Number of `ioctl` among the system calls of x86-64.
-const IOCTL: u64 = 16;
-/// `KVM_RUN`, `_IO(KVMIO, 0x80)`.
-const KVM_RUN: u32 = 0xae80;
 
 // int kvm_arch_vcpu_ioctl_run(struct kvm_vcpu *vcpu), under vcpu->mutex.
 #[kprobe]
@@ -30,15 +27,26 @@ pub fn kvm_arch_vcpu_ioctl_run(ctx: ProbeContext) -> u32 {
 // TP_PROTO(struct pt_regs *regs, long id), before any system call.
 #[raw_tracepoint]
 pub fn sys_enter(ctx: RawTracePointContext) {
-    if ctx.arg::<u64>(1) != IOCTL {
+    if ctx.arg::<u64>(1) != SYSCALL_IOCTL {
         return;
     }
     let regs: u64 = ctx.arg(0);
-    if read(regs, offset!(regs_si)) != Some(KVM_RUN) {
+    if field(regs, offset!(regs_si)) != Some(KVM_RUN) {
         return;
     }
-    // Whatever the file is: only a vCPU's leads to a traced VM.
-    if let Some(vcpu) = read(regs, offset!(regs_di)).and_then(vcpus::private_data) {
+    // The file may be any; only a vCPU's leads to a traced VM.
+    if let Some(vcpu) = field(regs, offset!(regs_di)).and_then(vcpus::private_data) {
         vcpus::runs(vcpu);
     }
+}
+
+// TP_PROTO(struct task_struct *p), since Linux 6.16 also bool group_dead; the thread that ends
+// runs. Its id may be given to another thread soon.
+#[raw_tracepoint]
+pub fn sched_process_exit(_: RawTracePointContext) {
+    if let Some(vcpu) = vcpus::current() {
+        faults::emit(vcpu);
+        vcpus::forget_current();
+    }
+    causes::forget_current();
 }

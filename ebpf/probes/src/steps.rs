@@ -1,20 +1,20 @@
-//! When a fault comes how far, where functions may be hooked.
+//! The moments of a fault, where functions can be hooked.
 
 use aya_ebpf::{
     macros::{kprobe, kretprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use events::{Gva, Moment, Outcomes, Probe, Vcpu};
+use events::{ErrorCode, Gva, Moment, Outcomes, Probe, Vcpu};
 
 use crate::{
     causes,
     faults::{self, begin, close, emit, since},
-    kernel::{now, offset, read},
+    kernel::{field, now, offset},
     ring::lose,
     roots, vcpus,
 };
 
-/// Notes the moment, the first time that it comes in this fault.
+/// Notes the moment, if it comes for the first time in this fault.
 #[inline(always)]
 fn note(vcpu: &mut Vcpu, moment: Moment) {
     if vcpu.fault.moments[moment as usize] == events::NOT_SEEN {
@@ -22,7 +22,7 @@ fn note(vcpu: &mut Vcpu, moment: Moment) {
     }
 }
 
-/// A fault whose frame is being looked up.
+/// The vCPU, if KVM is looking up the frame for its fault.
 #[inline(always)]
 fn looking_up() -> Option<&'static mut Vcpu> {
     let vcpu = vcpus::current()?;
@@ -54,13 +54,14 @@ pub fn kvm_entry(_: RawTracePointContext) {
 
 #[inline(always)]
 fn decide(vcpu: &mut Vcpu) {
-    match read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
+    match field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
         Some(outcomes) => close(vcpu, &outcomes),
         None => lose(Probe::Read),
     }
 }
 
-// kvm_mmu_page_fault(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, u64 error_code, void *insn, int insn_len)
+// kvm_mmu_page_fault(struct kvm_vcpu *vcpu, gpa_t cr2_or_gpa, u64 error_code, void *insn, int
+// insn_len)
 #[kprobe]
 pub fn fault_begins(ctx: ProbeContext) -> u32 {
     let Some(vcpu) = vcpus::current() else {
@@ -70,14 +71,14 @@ pub fn fault_begins(ctx: ProbeContext) -> u32 {
         return 0;
     };
     causes::clear();
-    let Some(outcomes) = read::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
+    let Some(outcomes) = field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
         lose(Probe::Read);
         return 0;
     };
     close(vcpu, &outcomes);
     emit(vcpu);
     vcpu.outcomes = outcomes;
-    begin(vcpu, now(), Gva(gva), error_code as u32);
+    begin(vcpu, now(), Gva(gva), ErrorCode(error_code as u32));
     vcpu.step = Vcpu::CALLED;
     if roots::update(vcpu).is_none() {
         lose(Probe::Read);
@@ -85,7 +86,7 @@ pub fn fault_begins(ctx: ProbeContext) -> u32 {
     0
 }
 
-// Return of kvm_mmu_page_fault. The guest's own fault is decided when it is injected.
+// Return of kvm_mmu_page_fault. The guest's own fault has its outcome when it is injected.
 #[kretprobe]
 pub fn fault_ends(_: RetProbeContext) -> u32 {
     if let Some(vcpu) = vcpus::current()
@@ -105,12 +106,12 @@ pub fn hva_known(_: ProbeContext) -> u32 {
     0
 }
 
-// Return of kvm_mmu_faultin_pfn(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, unsigned int access),
-// up to Linux 6.12 kvm_faultin_pfn.
+// Return of kvm_mmu_faultin_pfn(struct kvm_vcpu *vcpu, struct kvm_page_fault *fault, unsigned int
+// access), up to Linux 6.12 kvm_faultin_pfn.
 #[kretprobe]
 pub fn pfn_known(_: RetProbeContext) -> u32 {
     if let Some(vcpu) = looking_up() {
-        // A lookup that could not sleep is taken again: the last return counts.
+        // A lookup that could not sleep is made again: the last return counts.
         vcpu.fault.moments[Moment::PfnKnown as usize] = since(vcpu);
     }
     0

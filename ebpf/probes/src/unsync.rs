@@ -1,8 +1,9 @@
-//! Unsync pages, whose entries change without a word: a sync, INVLPG and the fault that KVM injects
-//! bring them in line with the guest's table.
+//! Unsync pages, whose entries change without a tracepoint: a sync, INVLPG and the fault that KVM
+//! injects bring them in line with the guest's table.
 //!
-//! Only used where functions cannot be hooked. A copy of each unsync page is kept, and at the vCPU's
-//! next event the page is compared with it: what differs has changed since the event before.
+//! Only used where functions cannot be hooked. A copy of each unsync page is kept. At the vCPU's
+//! next event the page is compared with it: entries that differ have changed since the event
+//! before.
 
 use aya_ebpf::{
     helpers::{bpf_for_each_map_elem, bpf_loop, generated::bpf_probe_read_kernel},
@@ -14,27 +15,28 @@ use events::{Cause, ENTRIES_PER_TABLE, Probe, Spte, Vcpu, VcpuId, VmId};
 
 use crate::{
     entries,
-    kernel::{offset, read},
+    kernel::{field, offset, read},
     ring::lose,
 };
 
-/// Unsync pages that are compared, of all VMs. Further ones are seen in keyframes, and counted as lost.
+/// Unsync pages that are compared, of all VMs. Further ones are seen in keyframes only, and
+/// counted as lost.
 const MOST: u32 = 1024;
 
 /// By the kernel address of the page's entries.
 #[map]
-static UNSYNC: HashMap<u64, Copy> = HashMap::with_max_entries(MOST, 0);
+static UNSYNC: HashMap<u64, PageCopy> = HashMap::with_max_entries(MOST, 0);
 
-/// What a new copy begins as: too large for a program's stack.
+/// The first value of a new copy, which is too large for a program's stack.
 #[map]
-static BLANK: Array<Copy> = Array::with_max_entries(1, 0);
+static BLANK: Array<PageCopy> = Array::with_max_entries(1, 0);
 
-/// Copies there are: as long as there is none, nothing is looked for.
+/// Number of copies: without any, nothing is looked up.
 #[map]
 static COPIES: Array<u64> = Array::with_max_entries(1, 0);
 
 #[repr(C)]
-struct Copy {
+struct PageCopy {
     vm: VmId,
     /// The vCPU that syncs it now, plus one; 0: none.
     syncing: u16,
@@ -43,7 +45,7 @@ struct Copy {
 }
 
 #[inline(always)]
-fn are_there() -> bool {
+fn has_copies() -> bool {
     COPIES.get(0).is_some_and(|copies| *copies != 0)
 }
 
@@ -59,22 +61,22 @@ fn count(change: i64) {
 #[inline(always)]
 unsafe fn add(place: *mut u64, change: i64) {
     use core::intrinsics::{AtomicOrdering, atomic_xadd};
-    // SAFETY: the caller's.
+    // SAFETY: the caller passes a map value; all users are atomic.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(place, change as u64) };
 }
 
-/// A page becomes unsync: a copy is kept from now on.
+/// A page becomes unsync: keeps a copy from now on.
 #[inline(always)]
 pub fn keep(vcpu: &mut Vcpu, sp: u64) {
-    if entries::is_told() {
+    if entries::sees_every_change() {
         return;
     }
-    let (Some(spt), Some(blank)) = (read::<u64>(sp, offset!(sp_spt)), BLANK.get(0)) else {
+    let (Some(spt), Some(blank)) = (field::<u64>(sp, offset!(sp_spt)), BLANK.get(0)) else {
         lose(Probe::Read);
         return;
     };
     if UNSYNC.get_ptr_mut(spt).is_some() {
-        // Another vCPU has synced it and was not here since.
+        // Another vCPU has synced it and had no event since.
         compare(vcpu, Cause::Sync);
     }
     if UNSYNC.get_ptr_mut(spt).is_none() {
@@ -87,7 +89,7 @@ pub fn keep(vcpu: &mut Vcpu, sp: u64) {
     let Some(copy) = UNSYNC.get_ptr_mut(spt) else {
         return;
     };
-    // SAFETY: a map value, in use by whoever holds this VM's mmu_lock; the helper checks the address.
+    // SAFETY: a map value, used under this VM's mmu_lock; the helper checks the address.
     let failed = unsafe {
         (*copy).vm = vcpu.vm;
         (*copy).syncing = 0;
@@ -103,18 +105,18 @@ pub fn keep(vcpu: &mut Vcpu, sp: u64) {
     }
 }
 
-/// A page is gone.
+/// The page is zapped, or in sync again: its copy is not needed any more.
 #[inline(always)]
-pub fn drop(spt: u64) {
-    if are_there() && UNSYNC.remove(spt).is_ok() {
+pub fn forget(spt: u64) {
+    if has_copies() && UNSYNC.remove(spt).is_ok() {
         count(-1);
     }
 }
 
-/// An entry was stored that has a record of its own.
+/// An entry was stored that has its own record.
 #[inline(always)]
 pub fn note(sptep: u64, spte: Spte) {
-    if !are_there() {
+    if !has_copies() {
         return;
     }
     if let Some(copy) = UNSYNC.get_ptr_mut(sptep & !0xfff) {
@@ -124,14 +126,15 @@ pub fn note(sptep: u64, spte: Spte) {
     }
 }
 
-/// The vCPU begins to bring a page in line; it stays unsync no more. Those before it are done.
+/// The vCPU begins to sync a page, which is not unsync any more. Pages before it are synced by
+/// now.
 #[inline(always)]
 pub fn sync(vcpu: &mut Vcpu, sp: u64) {
-    if !are_there() {
+    if !has_copies() {
         return;
     }
     compare_synced(vcpu);
-    let Some(spt) = read::<u64>(sp, offset!(sp_spt)) else {
+    let Some(spt) = field::<u64>(sp, offset!(sp_spt)) else {
         lose(Probe::Read);
         return;
     };
@@ -142,7 +145,7 @@ pub fn sync(vcpu: &mut Vcpu, sp: u64) {
     }
 }
 
-/// The page that the vCPU has synced last is compared for the last time.
+/// Compares the page that the vCPU synced last, for the last time.
 #[inline(always)]
 pub fn compare_synced(vcpu: &mut Vcpu) {
     let spt = vcpu.synced;
@@ -159,21 +162,21 @@ pub fn compare_synced(vcpu: &mut Vcpu) {
         return;
     }
     compare_with(spt, copy, vcpu.vm, vcpu.vcpu, Cause::Sync);
-    drop(spt);
+    forget(spt);
 }
 
-/// All unsync pages of the vCPU's VM are compared: something that has `cause` may have changed them.
+/// Compares all unsync pages of the vCPU's VM, which something with `cause` may have changed.
 #[inline(always)]
 pub fn compare(vcpu: &mut Vcpu, cause: Cause) {
-    if are_there() {
+    if has_copies() {
         compare_synced(vcpu);
         each(vcpu, cause);
     }
 }
 
-/// Whose pages are compared, and why.
+/// Which VM's pages are compared, by which vCPU, and why.
 #[repr(C)]
-struct Order {
+struct Comparison {
     vm: VmId,
     vcpu: VcpuId,
     cause: Cause,
@@ -181,53 +184,49 @@ struct Order {
 
 #[inline(never)]
 fn each(vcpu: &Vcpu, cause: Cause) {
-    let order = Order {
+    let comparison = Comparison {
         vm: vcpu.vm,
         vcpu: vcpu.vcpu,
         cause,
     };
-    // SAFETY: the callback takes what this map holds, and the order.
+    // SAFETY: the callback takes this map's values and the comparison.
     unsafe {
         bpf_for_each_map_elem(
             (&raw const UNSYNC).cast_mut().cast(),
             compare_page as *mut c_void,
-            (&raw const order).cast_mut().cast(),
+            (&raw const comparison).cast_mut().cast(),
             0,
         );
     }
 }
 
-/// Called for each copy; 0: go on.
+/// Called for each copy; 0: continue.
 #[inline(never)]
 unsafe extern "C" fn compare_page(
     _: *mut c_void,
     key: *const u64,
-    copy: *mut Copy,
-    order: *const Order,
+    copy: *mut PageCopy,
+    comparison: *const Comparison,
 ) -> i64 {
-    // SAFETY: what the helper hands over.
-    let (spt, vm, syncing, order) = unsafe { (*key, (*copy).vm, (*copy).syncing, &*order) };
-    if vm == order.vm {
-        let cause = if syncing == 0 {
-            order.cause
-        } else {
-            Cause::Sync
-        };
-        compare_with(spt, copy, vm, order.vcpu, cause);
+    // SAFETY: the helper passes what the caller gave it.
+    let (spt, vm, syncing, of) = unsafe { (*key, (*copy).vm, (*copy).syncing, &*comparison) };
+    if vm == of.vm {
+        let cause = if syncing == 0 { of.cause } else { Cause::Sync };
+        compare_with(spt, copy, vm, of.vcpu, cause);
     }
     0
 }
 
 #[inline(always)]
-fn compare_with(spt: u64, copy: *mut Copy, vm: VmId, vcpu: VcpuId, cause: Cause) {
-    let mut page = Page {
+fn compare_with(spt: u64, copy: *mut PageCopy, vm: VmId, vcpu: VcpuId, cause: Cause) {
+    let mut page = ComparedPage {
         spt,
         copy,
         vm,
         vcpu,
         cause,
     };
-    // In a loop of its own the verifier would walk all of the page's entries.
+    // The verifier would follow a plain loop through all of the page's entries.
     // SAFETY: the callback takes the page.
     unsafe {
         bpf_loop(
@@ -241,21 +240,21 @@ fn compare_with(spt: u64, copy: *mut Copy, vm: VmId, vcpu: VcpuId, cause: Cause)
 
 /// A page that is compared.
 #[repr(C)]
-struct Page {
+struct ComparedPage {
     spt: u64,
-    copy: *mut Copy,
+    copy: *mut PageCopy,
     vm: VmId,
     vcpu: VcpuId,
     cause: Cause,
 }
 
-/// Called for each stretch of `CHUNK` entries; 0: go on.
+/// Called for each `CHUNK` entries; 0: continue.
 #[inline(never)]
-unsafe extern "C" fn compare_chunk(chunk: u64, page: *mut Page) -> i64 {
-    // SAFETY: what the helper hands over.
+unsafe extern "C" fn compare_chunk(chunk: u64, page: *mut ComparedPage) -> i64 {
+    // SAFETY: the helper passes what the caller gave it.
     let page = unsafe { &mut *page };
     let first = chunk as usize % (ENTRIES_PER_TABLE / CHUNK) * CHUNK;
-    let Some(now) = read::<[Spte; CHUNK]>(page.spt + 8 * first as u64, 0) else {
+    let Some(now) = read::<[Spte; CHUNK]>(page.spt + 8 * first as u64) else {
         lose(Probe::Read);
         return 1;
     };
@@ -269,10 +268,10 @@ unsafe extern "C" fn compare_chunk(chunk: u64, page: *mut Page) -> i64 {
 }
 
 #[inline(always)]
-fn compare_entry(page: &mut Page, index: usize, now: Spte) {
+fn compare_entry(page: &mut ComparedPage, index: usize, now: Spte) {
     // SAFETY: a map value; the index is below the length.
     let kept = unsafe { &mut (*page.copy).entries[index % ENTRIES_PER_TABLE] };
-    // The hardware's own marks are no change.
+    // A and D, which the hardware sets, are no change.
     if now.without_accessed_dirty() != kept.without_accessed_dirty() {
         *kept = now;
         let sptep = page.spt + 8 * index as u64;

@@ -1,4 +1,4 @@
-//! Which thread is which vCPU, and how far its fault has come.
+//! Which thread is which vCPU, and the state of its fault.
 
 use aya_ebpf::{
     bindings::BPF_F_RDONLY,
@@ -12,14 +12,15 @@ use bytemuck::Zeroable as _;
 use events::{Outcomes, Probe, Vcpu, VcpuId, VcpuKey, VmId};
 
 use crate::{
-    kernel::{offset, read},
+    kernel::{field, offset, read},
     ring::lose,
 };
 
 /// Flag of a map that user space may read only.
 pub const USER_READS: u32 = BPF_F_RDONLY;
 
-/// Keyed by thread id. What is not in here is not traced.
+/// Keyed by thread id. Threads that are not in here are not traced. A thread that ends leaves it
+/// (`sched_process_exit`), so that the next thread with its id is not taken for the vCPU.
 #[map]
 static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1024, USER_READS);
 
@@ -27,7 +28,7 @@ static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1024, USER_READS);
 #[map]
 static VMS: HashMap<VmId, u64> = HashMap::with_max_entries(1024, USER_READS);
 
-/// The same, the other way round.
+/// The reverse of [`VMS`].
 #[map]
 static TRACED: HashMap<u64, VmId> = HashMap::with_max_entries(1024, USER_READS);
 
@@ -83,8 +84,8 @@ pub fn remember(key: VcpuKey, vcpu_ptr: u64) {
     }
 }
 
-/// The calling thread is about to run this vCPU: from now on its events are the vCPU's, if the VM
-/// is traced, and nobody's, if it is not.
+/// The calling thread is about to run this vCPU. From now on its events belong to the vCPU if the
+/// VM is traced, else to none.
 #[inline(always)]
 pub fn runs(vcpu_ptr: u64) {
     let known = current();
@@ -94,21 +95,21 @@ pub fn runs(vcpu_ptr: u64) {
     {
         return;
     }
-    let Some(kvm) = read::<u64>(vcpu_ptr, offset!(vcpu_kvm)) else {
+    let Some(kvm) = field::<u64>(vcpu_ptr, offset!(vcpu_kvm)) else {
         return;
     };
     let Some(vm) = traced(kvm) else {
         if known.is_some() {
-            // The thread, or its number, was another vCPU's before. Gone already is as well.
-            let _ = VCPUS.remove(bpf_get_current_pid_tgid() as u32);
+            // The thread ran another vCPU before.
+            forget_current();
         }
         return;
     };
-    // Between two KVM_RUNs nothing is under way, and faults that another thread took meanwhile are
-    // no news: else the emulator's first walk would pass for one.
+    // Between two KVM_RUNs nothing is under way. Faults that another thread took meanwhile are
+    // counted already; if they were not, the emulator's first walk would pass for one.
     let (Some(outcomes), Some(id)) = (
-        read::<Outcomes>(vcpu_ptr, offset!(vcpu_pf_taken)),
-        read::<u32>(vcpu_ptr, offset!(vcpu_id)),
+        field::<Outcomes>(vcpu_ptr, offset!(vcpu_pf_taken)),
+        field::<u32>(vcpu_ptr, offset!(vcpu_id)),
     ) else {
         lose(Probe::Read);
         return;
@@ -136,10 +137,17 @@ pub fn runs(vcpu_ptr: u64) {
     }
 }
 
-/// Stops tracing a VM, of which `thread` ran a vCPU and `vcpu` is one.
+/// The calling thread is no vCPU's any more.
+#[inline(always)]
+pub fn forget_current() {
+    // It fails if there is no entry, which is the aim.
+    let _ = VCPUS.remove(bpf_get_current_pid_tgid() as u32);
+}
+
+/// Stops tracing a VM with vCPU `vcpu`, and `thread`, which ran one of its vCPUs.
 #[inline(always)]
 pub fn forget(vm: VmId, thread: u32, vcpu: VcpuId) {
-    // Each may be gone already: user space calls for every thread and every vCPU.
+    // Each may be gone already: user space calls this for every thread and every vCPU.
     if let Some(kvm) = kvm(vm) {
         let _ = TRACED.remove(kvm);
         let _ = VMS.remove(vm);
@@ -151,9 +159,9 @@ pub fn forget(vm: VmId, thread: u32, vcpu: VcpuId) {
     }
 }
 
-/// Run by user space on the vCPU's own thread: from now on records what the thread does as vCPU
-/// `arg(3)` of VM `arg(2)`, whose file descriptors are `arg(0)` (VM) and `arg(1)` (vCPU). The
-/// thread's id is taken here, since user space may know another one (PID namespaces).
+/// Run by user space on the vCPU's thread: from now on records what the thread does as vCPU
+/// `arg(3)` of VM `arg(2)`. Their file descriptors are `arg(0)` (VM) and `arg(1)` (vCPU). The
+/// thread's id is taken here, since user space may see another one (PID namespaces).
 #[raw_tracepoint]
 pub fn enrol(ctx: RawTracePointContext) {
     let (Some(kvm), Some(vcpu_ptr)) = (private_data(ctx.arg(0)), private_data(ctx.arg(1))) else {
@@ -176,17 +184,17 @@ pub fn enrol(ctx: RawTracePointContext) {
     );
 }
 
-/// Run by user space, which finds the answer in `RESOLVED`, or its own 0. With `arg(1)` 0:
-/// `struct file.private_data` of its own file descriptor `arg(0)`, which is the `struct kvm` of a
+/// Run by user space, which sets `RESOLVED` to 0 before and finds the answer there. With `arg(1)`
+/// 0: `struct file.private_data` of its file descriptor `arg(0)`, which is the `struct kvm` of a
 /// VM's and the `struct kvm_vcpu` of a vCPU's descriptor. Else: the eight bytes at kernel address
-/// `arg(1)`. Only an instance that is gone before root is given up has this program loaded.
+/// `arg(1)`. This program is loaded only in an instance that ends before root is given up.
 #[raw_tracepoint]
 pub fn resolve(ctx: RawTracePointContext) {
     let found = match ctx.arg::<u64>(1) {
         0 => private_data(ctx.arg(0)),
-        address => read(address, 0),
+        address => read(address),
     };
-    // Without an answer user space says what it asked for.
+    // Without an answer user space reports what it asked for.
     if let (Some(value), Some(answer)) = (found, RESOLVED.get_ptr_mut(0)) {
         // SAFETY: a map value; user space runs one request at a time.
         unsafe { *answer = value };
@@ -198,9 +206,9 @@ pub fn resolve(ctx: RawTracePointContext) {
 pub fn private_data(descriptor: u64) -> Option<u64> {
     // SAFETY: the helper takes nothing and cannot fail.
     let task = unsafe { bpf_get_current_task() };
-    let files: u64 = read(task, offset!(task_files))?;
-    let table: u64 = read(files, offset!(files_fdt))?;
-    let array: u64 = read(table, offset!(fdt_fd))?;
-    let file: u64 = read(array + 8 * (descriptor & 0xffff_ffff), 0)?;
-    read(file, offset!(file_private_data))
+    let files: u64 = field(task, offset!(task_files))?;
+    let table: u64 = field(files, offset!(files_fdt))?;
+    let array: u64 = field(table, offset!(fdt_fd))?;
+    let file: u64 = read(array + 8 * (descriptor & 0xffff_ffff))?;
+    field(file, offset!(file_private_data))
 }

@@ -10,7 +10,7 @@ use bytemuck::Zeroable as _;
 use events::{Identity, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
 
 use crate::{
-    kernel::{offset, read},
+    kernel::{field, offset},
     vcpus,
 };
 
@@ -18,8 +18,8 @@ use crate::{
 #[map]
 static IDENTITY: Array<Identity> = Array::with_max_entries(1, vcpus::USER_READS);
 
-/// Run by user space: whose file descriptor `arg(0)` is, a vCPU's if `arg(1)` is not 0, else a VM's.
-/// A traced VM's vCPU is remembered.
+/// Run by user space: which VM or vCPU file descriptor `arg(0)` belongs to. It is a vCPU's if
+/// `arg(1)` is not 0, else a VM's. The vCPU of a traced VM is remembered.
 #[raw_tracepoint]
 pub fn identify(ctx: RawTracePointContext) {
     let Some(answer) = IDENTITY.get_ptr_mut(0) else {
@@ -30,8 +30,8 @@ pub fn identify(ctx: RawTracePointContext) {
     unsafe { *answer = found.unwrap_or(Identity::zeroed()) };
 }
 
-/// Run by user space: the VM behind file descriptor `arg(0)` (see [`identify`]) is traced from now
-/// on as VM `arg(2)`. The descriptor must stay open until [`forget`]: it keeps `struct kvm`.
+/// Run by user space: from now on the VM of file descriptor `arg(0)` (see [`identify`]) is traced
+/// as VM `arg(2)`. The descriptor must stay open until [`forget`], since it keeps `struct kvm`.
 #[raw_tracepoint]
 pub fn follow(ctx: RawTracePointContext) {
     let Some(found) = identity(ctx.arg(0), ctx.arg::<u64>(1) != 0) else {
@@ -43,7 +43,8 @@ pub fn follow(ctx: RawTracePointContext) {
     debug!(&ctx, "vm {} is {:x}: {}", vm.0, found.kvm, entered as u32);
 }
 
-/// Run by user space for each thread `arg(1)` and vCPU `arg(2)` of VM `arg(0)`: not traced any more.
+/// Run by user space for each thread `arg(1)` and vCPU `arg(2)` of VM `arg(0)`: stops tracing
+/// them.
 #[raw_tracepoint]
 pub fn forget(ctx: RawTracePointContext) {
     let vm = VmId(ctx.arg::<u64>(0) as u16);
@@ -62,8 +63,8 @@ fn identity(descriptor: u64, is_vcpu: bool) -> Option<Identity> {
             reserved: [0; 4],
         });
     }
-    let kvm: u64 = read(object, offset!(vcpu_kvm))?;
-    let vcpu = VcpuId(read::<u32>(object, offset!(vcpu_id))? as u16);
+    let kvm: u64 = field(object, offset!(vcpu_kvm))?;
+    let vcpu = VcpuId(field::<u32>(object, offset!(vcpu_id))? as u16);
     let vm = vcpus::traced(kvm);
     if let Some(vm) = vm {
         vcpus::remember(VcpuKey { vm, vcpu }, object);
