@@ -1,72 +1,26 @@
-//! From the object file to attached programs.
+//! Loads the programs and attaches what the plan names.
 
-use aya::{
-    Ebpf, EbpfLoader,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{Program, ProgramError, RawTracePoint},
-};
-use events::{Config, KeyframeCursor, Loss, Vcpu};
-use std::{collections::BTreeSet, io, sync::Mutex};
+use std::collections::BTreeSet;
+
+use aya::{Ebpf, programs::Program};
+use events::Config;
 use trace::{ProbeState, ProgramCost, Stores, Tried};
 
 use super::{
-    KernelTypes,
-    plan::{Attachment, Candidate, EVERY_CHANGE, EVERY_STORE, Hook, PLAN, Silent, Step},
-    vms::VmMaps,
+    KernelTypes, LoadError, Ring,
+    maps::Maps,
+    object::{load, object, refusal, take, verify},
+    plan::{
+        Attachment, Candidate, EVERY_CHANGE, EVERY_STORE, Hook, PLAN, RUNNING, Silent, Step,
+        THREAD_ENDS,
+    },
 };
-
-/// The compiled probes. Aligned, since the object is parsed in place.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
-
-/// The ring buffer, as the drain reads it.
-pub type Ring = RingBuf<MapData>;
-
-/// Why the probes are not in place.
-#[derive(Debug, thiserror::Error)]
-pub enum LoadError {
-    /// The object as a whole was refused.
-    #[error("the kernel refused the probes' maps")]
-    Object(#[from] aya::EbpfError),
-    /// A map of the object has another shape than this program expects.
-    #[error("map {name} of the probes")]
-    Map {
-        /// Its name.
-        name: &'static str,
-        /// What aya said.
-        source: aya::maps::MapError,
-    },
-    /// Something that the build put into the object is not there.
-    #[error("the probes were built without `{0}`")]
-    Absent(&'static str),
-    /// A program without which nothing useful is recorded was refused.
-    #[error("cannot attach {name}: {why}")]
-    Refused {
-        /// The program.
-        name: &'static str,
-        /// What the kernel said.
-        why: String,
-    },
-}
-
-/// A type of the kernel side as aya wants it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub(super) struct Plain<T>(pub T);
-
-// SAFETY: `bytemuck::Pod` promises all that `aya::Pod` asks for.
-unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
 
 /// Loaded probes. Dropping them detaches.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
-    pub(super) vcpus: HashMap<MapData, u32, Plain<Vcpu>>,
-    pub(super) cursor: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
-    pub(super) seq: Array<MapData, u64>,
-    pub(super) losses: PerCpuArray<MapData, Plain<Loss>>,
-    pub(super) vms: VmMaps,
-    /// Whether every change outside a fault has a record of its own.
-    told: Array<MapData, u32>,
-    pub(super) states: Vec<ProbeState>,
+    pub(super) maps: Maps,
+    states: Vec<ProbeState>,
     /// Programs that the kernel has accepted; one may be attached to several places.
     loaded: BTreeSet<&'static str>,
 }
@@ -80,7 +34,12 @@ pub struct Platform {
     pub kprobes: bool,
 }
 
-/// Takes a program off its place.
+/// Programs that user space runs itself.
+const ON_REQUEST: [&str; 9] = [
+    "enrol", "mark", "keyframe", "acted", "identify", "follow", "forget", "counters", "memslot",
+];
+
+/// Detaches a program.
 type Detach = Box<dyn FnOnce(&mut Ebpf)>;
 
 /// The places of a candidate, in words.
@@ -108,15 +67,10 @@ impl Probes {
         verbose: bool,
     ) -> Result<(Self, Ring), LoadError> {
         let mut ebpf = object(config, ring_bytes, verbose)?;
-        load(&mut ebpf, &["enrol", "mark", "keyframe", "acted"])?;
+        load(&mut ebpf, &ON_REQUEST)?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {
-            vcpus: take(&mut ebpf, "VCPUS")?,
-            cursor: Mutex::new(take(&mut ebpf, "CURSOR")?),
-            seq: take(&mut ebpf, "SEQ")?,
-            losses: take(&mut ebpf, "LOSSES")?,
-            vms: VmMaps::load(&mut ebpf)?,
-            told: take(&mut ebpf, "TOLD")?,
+            maps: Maps::take(&mut ebpf)?,
             ebpf,
             states: Vec::new(),
             loaded: BTreeSet::new(),
@@ -124,11 +78,11 @@ impl Probes {
         Ok((probes, ring))
     }
 
-    /// Attaches what the plan names, the best way that this kernel grants, and notes what became of
-    /// each; fails if a required step is refused.
+    /// Attaches what the plan names, the best way that this kernel grants, and notes what became
+    /// of each; fails if a required step is refused.
     pub fn attach(&mut self, types: &KernelTypes, platform: Platform) -> Result<(), LoadError> {
         let mut missing = Ok(());
-        for step in PLAN {
+        for step in PLAN.iter().chain([&THREAD_ENDS]) {
             let state = self.attach_step(step, types, platform);
             if let (Ok(()), false, true) = (&missing, state.attached, step.required) {
                 missing = Err(LoadError::Refused {
@@ -137,8 +91,9 @@ impl Probes {
                 });
             }
             if step.name == EVERY_CHANGE && state.attached {
-                self.told.set(0, 1, 0).map_err(|source| LoadError::Map {
-                    name: "TOLD",
+                let map = &mut self.maps.sees_every_change;
+                map.set(0, 1, 0).map_err(|source| LoadError::Map {
+                    name: "SEES_EVERY_CHANGE",
                     source,
                 })?;
             }
@@ -147,12 +102,26 @@ impl Probes {
         missing
     }
 
-    pub(super) fn attach_step(
+    /// Attaches the program that sees which thread runs which vCPU. Only threads of VMs that are
+    /// followed then are recorded.
+    pub fn attach_running(
         &mut self,
-        step: &Step,
         types: &KernelTypes,
         platform: Platform,
-    ) -> ProbeState {
+    ) -> Result<(), LoadError> {
+        let state = self.attach_step(&RUNNING, types, platform);
+        let attached = match state.attached {
+            true => Ok(()),
+            false => Err(LoadError::Refused {
+                name: RUNNING.name,
+                why: state.note.clone(),
+            }),
+        };
+        self.states.push(state);
+        attached
+    }
+
+    fn attach_step(&mut self, step: &Step, types: &KernelTypes, platform: Platform) -> ProbeState {
         let state = |hook: String, attached, note: String, tried| ProbeState {
             name: step.name.to_owned(),
             hook,
@@ -305,105 +274,4 @@ impl Probes {
     pub fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
-}
-
-/// The object with its maps; no program is loaded yet.
-pub(super) fn object(config: &Config, ring_bytes: u32, verbose: bool) -> Result<Ebpf, LoadError> {
-    // Frozen like the configuration: without -v the verifier drops the probes' log altogether.
-    let log_level = if verbose {
-        aya_log::Level::Debug as u8
-    } else {
-        0
-    };
-    let ebpf = EbpfLoader::new()
-        .override_global("CONFIG", bytemuck::bytes_of(config), true)
-        .override_global("AYA_LOG_LEVEL", &log_level, false)
-        .map_max_entries("RING", ring_bytes)
-        .load(OBJECT)?;
-    Ok(ebpf)
-}
-
-/// Loads programs that run on request.
-pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadError> {
-    for &name in names {
-        let refused = |error| LoadError::Refused {
-            name,
-            why: chain(&error),
-        };
-        let program = raw_tracepoint(ebpf, name)?;
-        verify(|| program.load()).map_err(refused)?;
-    }
-    Ok(())
-}
-
-/// Times that the verifier may be interrupted.
-const INTERRUPTIONS: u32 = 20;
-
-/// Loads a program. The verifier gives up at any signal, and when a tracer looks at the thread
-/// (another collector, at this one's VM): that says nothing of the program.
-fn verify(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
-    for _ in 0..INTERRUPTIONS {
-        match load() {
-            Err(ProgramError::LoadError { io_error, .. })
-                if io_error.kind() == io::ErrorKind::WouldBlock => {}
-            loaded => return loaded,
-        }
-    }
-    load()
-}
-
-/// A map by its name and type.
-pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
-where
-    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
-{
-    let map = ebpf.take_map(name).ok_or(LoadError::Absent(name))?;
-    M::try_from(map).map_err(|source| LoadError::Map { name, source })
-}
-
-fn raw_tracepoint<'a>(
-    ebpf: &'a mut Ebpf,
-    name: &'static str,
-) -> Result<&'a mut RawTracePoint, LoadError> {
-    match ebpf.program_mut(name) {
-        Some(Program::RawTracePoint(program)) => Ok(program),
-        _ => Err(LoadError::Absent(name)),
-    }
-}
-
-/// Longest refusal kept: the verifier writes a line for each instruction.
-const LONGEST_REFUSAL: usize = 600;
-
-/// Why the kernel refused a program, in words.
-fn refusal(error: &ProgramError) -> String {
-    let system = match error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
-    };
-    if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
-        && error.call == "perf_event_open"
-    {
-        return "the function has no code of its own in this kernel".to_owned();
-    }
-    let text = chain(error);
-    // The verifier's verdict stands at the end.
-    match text.char_indices().rev().nth(LONGEST_REFUSAL) {
-        Some((from, _)) => {
-            let head = text.lines().next().unwrap_or_default();
-            let head: String = head.chars().take(LONGEST_REFUSAL / 2).collect();
-            format!("{head} ... {}", &text[from..])
-        }
-        None => text,
-    }
-}
-
-/// An error with its causes; aya keeps the verifier's words in the innermost.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,30 +1,37 @@
-//! The kernel side from above: what to attach, where the kernel keeps its fields, and the
-//! programs that run on request.
+//! The user side of the probes: what to attach, where the kernel keeps its fields, and the
+//! programs that run on request. Each module uses only those above it.
 //!
 //! ```text
-//! plan      the programs, what each shows, and what it means if it is refused
 //! btf       offsets and bit-fields from the running kernel's own description
-//! loader    from the object to attached programs
-//! requests  enrol, mark, keyframe: run in our own context
+//! plan      the programs, what each shows, and what it means if it is refused
+//! object    the compiled probes: maps, programs that the kernel accepts
+//! maps      the maps that user space reads and writes
+//! calls     runs a program in the context of the calling thread
+//! loader    attaches the programs of the plan
+//! requests  enrol, mark, keyframe
 //! vms       VMs of other processes: identify, follow, counters, forget
 //! resolver  what must be known before the probes are loaded
-//! log       what the probes themselves have to say (-v)
+//! log       the probes' own log (-v)
 //! address   where the direct map begins
 //! ```
 
 mod address;
 mod btf;
+mod calls;
 mod loader;
 mod log;
+mod maps;
+mod object;
 mod plan;
 mod requests;
 mod resolver;
 mod vms;
 
 pub use btf::{KernelTypes, Resolved};
-pub use loader::{LoadError, Platform, Probes, Ring};
+pub use calls::RequestError;
+pub use loader::{Platform, Probes};
 pub use log::{Printing, ProbeLog};
+pub use object::{LoadError, Ring};
 pub use plan::{PLAN, Step};
-pub use requests::RequestError;
 pub use resolver::{is_two_dimensional, page_offset};
 pub use vms::{CounterNames, Object};

@@ -1,10 +1,11 @@
-//! What is attached where: for each step of a fault and each kind of change, what could show it, the
-//! best first.
+//! What is attached where: for each step of a fault and each kind of change, what could show it,
+//! the best first.
 //!
 //! A raw tracepoint that marks a moment exactly comes before a probe on the function around it: it
-//! costs a third. Functions are hooked for what no tracepoint tells. `mmu_set_spte` and `make_spte`
-//! are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` stand right before and
-//! behind them; nor is any clone with a suffix (`.isra.0`), whose arguments BTF does not describe.
+//! costs a third. Functions are hooked for what no tracepoint tells. `mmu_set_spte` and
+//! `make_spte` are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` stand right
+//! before and behind them; nor is any clone with a suffix (`.isra.0`), whose arguments BTF does
+//! not describe.
 
 use std::fmt;
 
@@ -174,6 +175,14 @@ pub const RUNNING: Step = required(
     ],
     "the thread that runs a vCPU, at every KVM_RUN",
     "no thread of another process is known as a vCPU's",
+);
+
+/// A thread ends: attached with the plan, on every kernel.
+pub const THREAD_ENDS: Step = optional(
+    "sched_process_exit",
+    &[&[tracepoint("sched_process_exit", &[])]],
+    "threads that end",
+    "a new thread with the id of a vCPU's thread that ended is taken for the vCPU",
 );
 
 impl Step {
@@ -500,7 +509,8 @@ mod tests {
 
     use super::{super::KernelTypes, Hook, PLAN};
 
-    /// Which way each kernel's BTF allows, for every step that has a choice or lacks one somewhere.
+    /// Which way each kernel's BTF allows, for every step that has a choice or lacks one
+    /// somewhere.
     #[test]
     fn each_kernel_has_its_way() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/probes/btf/fixtures");

@@ -1,22 +1,17 @@
-//! The programs that run on request, in the context of the thread that asks
-//! (`BPF_PROG_TEST_RUN` of a raw tracepoint program).
+//! Requests about the VMs of this process, and about the recording as a whole.
 
-use std::{
-    os::fd::RawFd,
-    sync::{Mutex, MutexGuard, PoisonError},
-    thread,
-    time::Duration,
-};
+use std::{os::fd::RawFd, thread, time::Duration};
 
-use aya::{
-    Ebpf, TestRun as _,
-    programs::{Program, RawTracePoint, RawTracePointRunOptions},
-};
 use events::{
     COLLECTOR_MARK_BASE, Gfn, HostEvent, KeyframeCursor, Loss, NO_VCPU, Probe, Seq, VcpuId, VmId,
 };
 
-use super::{LoadError, Probes, loader::Plain};
+use super::{
+    Probes, RequestError,
+    calls::{self, argument},
+    maps::lock,
+    object::Plain,
+};
 
 /// Runs of the keyframe program after which the list is taken to be circular: 8 million pages.
 const MAX_BATCHES: u32 = 1 << 18;
@@ -24,54 +19,10 @@ const MAX_BATCHES: u32 = 1 << 18;
 const RING_PAUSE: Duration = Duration::from_millis(1);
 const RING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub enum RequestError {
-    /// The kernel would not run the program.
-    #[error("the kernel would not run `{name}`")]
-    Run {
-        /// The program.
-        name: &'static str,
-        /// What aya said.
-        source: aya::programs::ProgramError,
-    },
-    /// The program found nothing.
-    #[error("`{0}` found nothing: the kernel's structs are not where BTF says")]
-    Empty(&'static str),
-    /// A map could not be read or written.
-    #[error("map {name}")]
-    Map {
-        /// The map.
-        name: &'static str,
-        /// What aya said.
-        source: aya::maps::MapError,
-    },
-    /// The start of the direct map could not be found.
-    #[error("the kernel's direct map was not found: {0}")]
-    DirectMap(String),
-    /// The VM is not shadowed.
-    #[error("this VM uses two-dimensional paging (EPT or NPT): there are no shadow tables")]
-    TwoDimensional,
-    /// It has a number already.
-    #[error("this VM is traced already, as VM {}", .0.0)]
-    Followed(VmId),
-    /// The probes could not be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// It is not complete, so it is no keyframe.
-    #[error("keyframe {number}: {why}")]
-    Keyframe {
-        /// Its number.
-        number: u32,
-        /// What happened.
-        why: String,
-    },
-}
-
 impl Probes {
-    /// Its result is in a map: aya's macro makes every raw tracepoint program return 0.
+    /// Runs a program in the context of the calling thread; the answer is in a map.
     pub(super) fn run(&self, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
-        run(&self.ebpf, name, args)
+        calls::run(&self.ebpf, name, args)
     }
 
     /// From now on records what the calling thread does as vCPU of a VM, both of which are this
@@ -84,14 +35,15 @@ impl Probes {
         vcpu: VcpuId,
     ) -> Result<(), RequestError> {
         let args = [
-            number(vm_fd)?,
-            number(vcpu_fd)?,
+            argument(vm_fd)?,
+            argument(vcpu_fd)?,
             u64::from(vm.0),
             u64::from(vcpu.0),
             0,
         ];
         self.run("enrol", args)?;
         let entered = self
+            .maps
             .vcpus
             .iter()
             .flatten()
@@ -122,8 +74,8 @@ impl Probes {
         self.run("mark", args)
     }
 
-    /// Records that this process did `event` to frames of its VM, whose vCPUs it has stopped, and the
-    /// leaf entries of those frames as they are now. Only where functions cannot be hooked.
+    /// Records that this process did `event` to frames of its VM, whose vCPUs it has stopped, and
+    /// the leaf entries of those frames as they are now. Only where functions cannot be hooked.
     pub fn acted(
         &self,
         vm: VmId,
@@ -141,7 +93,7 @@ impl Probes {
     /// number. Waits for the drain where the ring is full.
     pub fn keyframe(&self, vm: VmId, number: u32) -> Result<u32, RequestError> {
         let failed = |why: String| RequestError::Keyframe { number, why };
-        let cursor = lock(&self.cursor);
+        let cursor = lock(&self.maps.cursor);
         let mut before = KeyframeCursor::default();
         let mut waited = Duration::ZERO;
         for batch in 0..MAX_BATCHES {
@@ -192,7 +144,8 @@ impl Probes {
 
     /// The sequence number that the next record gets.
     pub fn next_seq(&self) -> Result<Seq, RequestError> {
-        self.seq
+        self.maps
+            .seq
             .get(&0, 0)
             .map(Seq)
             .map_err(|source| RequestError::Map {
@@ -206,13 +159,12 @@ impl Probes {
         Probe::ALL
             .into_iter()
             .map(|probe| {
-                let cpus =
-                    self.losses
-                        .get(&(probe as u32), 0)
-                        .map_err(|source| RequestError::Map {
-                            name: "LOSSES",
-                            source,
-                        })?;
+                let cpus = self.maps.losses.get(&(probe as u32), 0).map_err(|source| {
+                    RequestError::Map {
+                        name: "LOSSES",
+                        source,
+                    }
+                })?;
                 let sum = cpus
                     .iter()
                     .map(|Plain(loss)| *loss)
@@ -226,28 +178,4 @@ impl Probes {
             })
             .collect()
     }
-}
-
-/// Runs a loaded program in the context of the calling thread.
-pub(super) fn run(ebpf: &Ebpf, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
-    let program: &RawTracePoint = match ebpf.program(name) {
-        Some(Program::RawTracePoint(program)) => program,
-        _ => return Err(LoadError::Absent(name).into()),
-    };
-    let mut options = RawTracePointRunOptions::new();
-    options.args[..args.len()].copy_from_slice(&args);
-    program
-        .test_run(options)
-        .map_err(|source| RequestError::Run { name, source })?;
-    Ok(())
-}
-
-/// A file descriptor as a program's argument.
-pub(super) fn number(descriptor: RawFd) -> Result<u64, RequestError> {
-    u64::try_from(descriptor).map_err(|_| RequestError::Empty("a file descriptor"))
-}
-
-/// A thread that panicked in here leaves plain numbers behind, which are still right.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,7 +1,7 @@
-//! What must be asked of the kernel before the probes can be loaded.
+//! What the collector must know of the kernel before the probes can be loaded.
 //!
-//! The program that answers reads any kernel address. It lives in an instance of its own, which is
-//! gone before root is given up.
+//! The program that answers reads any kernel address. It is loaded in a separate instance, which
+//! ends before root is given up.
 
 use std::{
     io,
@@ -12,13 +12,13 @@ use aya::{
     Ebpf,
     maps::{Array, MapData},
 };
-use events::Config;
+use events::{Config, Offset};
 
 use super::{
     RequestError, Resolved,
     address::{direct_map, run_page},
-    loader,
-    requests::{number, run},
+    calls::{argument, run},
+    object,
 };
 
 /// The answering instance.
@@ -31,7 +31,7 @@ struct Resolver {
 pub fn page_offset(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<u64, RequestError> {
     let config = &resolved.config;
     let mut resolver = Resolver::load(config)?;
-    let vcpu_ptr = resolver.ask([number(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
+    let vcpu_ptr = resolver.ask([argument(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
     let run = resolver.read(vcpu_ptr, config.offsets.vcpu_run)?;
     let physical = run_page(vcpu).map_err(|error: io::Error| {
         RequestError::DirectMap(format!("the kvm_run page: {error}"))
@@ -50,9 +50,9 @@ pub fn is_two_dimensional(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<b
         return Ok(false);
     };
     let mut resolver = Resolver::load(&resolved.config)?;
-    let vcpu_ptr = resolver.ask([number(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
+    let vcpu_ptr = resolver.ask([argument(vcpu.as_raw_fd())?, 0, 0, 0, 0])?;
     let mmu = resolver.read(vcpu_ptr, resolved.config.offsets.vcpu_mmu)?;
-    // The word behind is read along, and is not looked at.
+    // Eight bytes are read; the role is the first four.
     let role = resolver.read(mmu, resolved.config.offsets.mmu_root_role)?;
     Ok(role >> bit & 1 != 0)
 }
@@ -61,9 +61,9 @@ impl Resolver {
     fn load(config: &Config) -> Result<Self, RequestError> {
         /// Nothing is written to it: one page.
         const RING: u32 = 4096;
-        let mut ebpf = loader::object(config, RING, false)?;
-        loader::load(&mut ebpf, &["resolve"])?;
-        let answer = loader::take(&mut ebpf, "RESOLVED")?;
+        let mut ebpf = object::object(config, RING, false)?;
+        object::load(&mut ebpf, &["resolve"])?;
+        let answer = object::take(&mut ebpf, "RESOLVED")?;
         Ok(Self { ebpf, answer })
     }
 
@@ -82,7 +82,8 @@ impl Resolver {
     }
 
     /// Eight bytes of a kernel struct.
-    fn read(&mut self, base: u64, offset: u32) -> Result<u64, RequestError> {
-        self.ask([0, base + u64::from(offset), 0, 0, 0])
+    fn read(&mut self, base: u64, offset: Offset) -> Result<u64, RequestError> {
+        let address = offset.of(base).ok_or(RequestError::Empty("resolve"))?;
+        self.ask([0, address, 0, 0, 0])
     }
 }

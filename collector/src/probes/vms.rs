@@ -3,24 +3,13 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsRawFd as _, BorrowedFd},
-    sync::Mutex,
 };
 
-use aya::{
-    Ebpf,
-    maps::{Array, HashMap, MapData},
-};
 use events::{
-    COUNTER_WORDS, CounterWords, Identity, MEMSLOT_BUCKETS, NO_VCPU, NO_VM, SlotAnswer, VcpuId,
-    VcpuKey, VmId,
+    COUNTER_WORDS, Identity, NO_VCPU, NO_VM, SlotAnswer, VcpuId, VmId, constants::MEMSLOT_BUCKETS,
 };
 
-use super::{
-    KernelTypes, LoadError, Platform, Probes, RequestError,
-    loader::{self, Plain},
-    plan::RUNNING,
-    requests::{lock, number},
-};
+use super::{KernelTypes, Probes, RequestError, calls::argument, maps::lock, object::Plain};
 
 /// What a file descriptor stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,60 +88,23 @@ pub struct CounterValues {
     pub shadow_pages: u64,
 }
 
-/// Maps behind the requests about VMs.
-pub struct VmMaps {
-    identity: Mutex<Array<MapData, Plain<Identity>>>,
-    counters: Mutex<Array<MapData, Plain<CounterWords>>>,
-    memslot: Mutex<Array<MapData, Plain<SlotAnswer>>>,
-    seen: HashMap<MapData, Plain<VcpuKey>, u64>,
-}
-
-impl VmMaps {
-    /// Loads the programs that answer.
-    pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        loader::load(
-            ebpf,
-            &["identify", "follow", "forget", "counters", "memslot"],
-        )?;
-        Ok(Self {
-            identity: Mutex::new(loader::take(ebpf, "IDENTITY")?),
-            counters: Mutex::new(loader::take(ebpf, "COUNTERS")?),
-            memslot: Mutex::new(loader::take(ebpf, "MEMSLOT")?),
-            seen: loader::take(ebpf, "VCPU_STRUCTS")?,
-        })
-    }
-}
-
 impl Probes {
-    /// Attaches what tells which thread runs which vCPU; only threads of VMs that are then
-    /// followed are recorded.
-    pub fn attach_running(
-        &mut self,
-        types: &KernelTypes,
-        platform: Platform,
-    ) -> Result<(), LoadError> {
-        let state = self.attach_step(&RUNNING, types, platform);
-        let attached = match state.attached {
-            true => Ok(()),
-            false => Err(LoadError::Refused {
-                name: RUNNING.name,
-                why: state.note.clone(),
-            }),
-        };
-        self.states.push(state);
-        attached
-    }
-
     /// Whose descriptor of this process it is; a traced VM's vCPU is remembered.
     pub fn identify(
         &self,
         descriptor: BorrowedFd<'_>,
         object: Object,
     ) -> Result<Identity, RequestError> {
-        let identity = lock(&self.vms.identity);
+        let identity = lock(&self.maps.identity);
         self.run(
             "identify",
-            [number(descriptor.as_raw_fd())?, object.argument(), 0, 0, 0],
+            [
+                argument(descriptor.as_raw_fd())?,
+                object.argument(),
+                0,
+                0,
+                0,
+            ],
         )?;
         let Plain(found) = identity.get(&0, 0).map_err(|source| RequestError::Map {
             name: "IDENTITY",
@@ -164,8 +116,8 @@ impl Probes {
         }
     }
 
-    /// Traces the VM behind a descriptor of this process from now on. The descriptor must stay open
-    /// until [`Probes::forget`]: it keeps the kernel's structs of the VM.
+    /// Traces the VM behind a descriptor of this process from now on. The descriptor must stay
+    /// open until [`Probes::forget`]: it keeps the kernel's structs of the VM.
     pub fn follow(
         &self,
         descriptor: BorrowedFd<'_>,
@@ -175,7 +127,7 @@ impl Probes {
         self.run(
             "follow",
             [
-                number(descriptor.as_raw_fd())?,
+                argument(descriptor.as_raw_fd())?,
                 object.argument(),
                 u64::from(vm.0),
                 0,
@@ -192,7 +144,7 @@ impl Probes {
     /// vCPUs of a followed VM that were seen so far.
     pub fn seen_vcpus(&self, vm: VmId) -> Result<Vec<VcpuId>, RequestError> {
         let mut vcpus = Vec::new();
-        for key in self.vms.seen.keys() {
+        for key in self.maps.vcpu_structs.keys() {
             let Plain(key) = key.map_err(|source| RequestError::Map {
                 name: "VCPU_STRUCTS",
                 source,
@@ -213,7 +165,7 @@ impl Probes {
         vm: VmId,
         vcpu: Option<VcpuId>,
     ) -> Result<CounterValues, RequestError> {
-        let cell = lock(&self.vms.counters);
+        let cell = lock(&self.maps.counters);
         let id = vcpu.unwrap_or(NO_VCPU);
         self.run("counters", [u64::from(vm.0), u64::from(id.0), 0, 0, 0])?;
         let Plain(found) = cell.get(&0, 0).map_err(|source| RequestError::Map {
@@ -246,7 +198,7 @@ impl Probes {
 
     /// Memslots of a followed VM that stands still, of its first address space.
     pub fn memslots(&self, vm: VmId) -> Result<Vec<SlotAnswer>, RequestError> {
-        let cell = lock(&self.vms.memslot);
+        let cell = lock(&self.maps.memslot);
         let mut slots = Vec::new();
         for bucket in 0..MEMSLOT_BUCKETS {
             for place in 0.. {
@@ -268,7 +220,7 @@ impl Probes {
     /// Does not trace the VM any more; its descriptor may be closed then.
     pub fn forget(&self, vm: VmId) -> Result<(), RequestError> {
         let mut threads = Vec::new();
-        for entry in &self.vcpus {
+        for entry in &self.maps.vcpus {
             let (thread, Plain(vcpu)) = entry.map_err(|source| RequestError::Map {
                 name: "VCPUS",
                 source,

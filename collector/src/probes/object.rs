@@ -1,0 +1,154 @@
+//! The compiled probes: from the object file to maps and to programs that the kernel accepts.
+
+use std::io;
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{Program, ProgramError, RawTracePoint},
+};
+use events::Config;
+
+/// The compiled probes. Aligned, since the object is parsed in place.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
+
+/// The ring buffer, as the drain reads it.
+pub type Ring = RingBuf<MapData>;
+
+/// Why the probes are not in place.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The object as a whole was refused.
+    #[error("the kernel refused the probes' maps")]
+    Object(#[from] aya::EbpfError),
+    /// A map of the object has another shape than this program expects.
+    #[error("map {name} of the probes")]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// What aya said.
+        source: aya::maps::MapError,
+    },
+    /// Something that the build put into the object is not there.
+    #[error("the probes were built without `{0}`")]
+    Absent(&'static str),
+    /// A program without which nothing useful is recorded was refused.
+    #[error("cannot attach {name}: {why}")]
+    Refused {
+        /// The program.
+        name: &'static str,
+        /// What the kernel said.
+        why: String,
+    },
+}
+
+/// A type of the kernel side as aya wants it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+pub(super) struct Plain<T>(pub T);
+
+// SAFETY: `bytemuck::Pod` promises all that `aya::Pod` asks for.
+unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
+
+/// The object with its maps; no program is loaded yet.
+pub(super) fn object(config: &Config, ring_bytes: u32, verbose: bool) -> Result<Ebpf, LoadError> {
+    // Frozen like the configuration: without -v the verifier drops the probes' log altogether.
+    let log_level = if verbose {
+        aya_log::Level::Debug as u8
+    } else {
+        0
+    };
+    let ebpf = EbpfLoader::new()
+        .override_global("CONFIG", bytemuck::bytes_of(config), true)
+        .override_global("AYA_LOG_LEVEL", &log_level, false)
+        .map_max_entries("RING", ring_bytes)
+        .load(OBJECT)?;
+    Ok(ebpf)
+}
+
+/// Loads programs that run on request.
+pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadError> {
+    for &name in names {
+        let refused = |error| LoadError::Refused {
+            name,
+            why: chain(&error),
+        };
+        let program = raw_tracepoint(ebpf, name)?;
+        verify(|| program.load()).map_err(refused)?;
+    }
+    Ok(())
+}
+
+/// Times that the verifier may be interrupted.
+const INTERRUPTIONS: u32 = 20;
+
+/// Loads a program. The verifier gives up at any signal, and when a tracer looks at the thread
+/// (another collector, at this one's VM): that says nothing of the program.
+pub(super) fn verify(
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), ProgramError> {
+    for _ in 0..INTERRUPTIONS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            loaded => return loaded,
+        }
+    }
+    load()
+}
+
+/// A map by its name and type.
+pub(super) fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<aya::maps::Map, Error = aya::maps::MapError>,
+{
+    let map = ebpf.take_map(name).ok_or(LoadError::Absent(name))?;
+    M::try_from(map).map_err(|source| LoadError::Map { name, source })
+}
+
+fn raw_tracepoint<'a>(
+    ebpf: &'a mut Ebpf,
+    name: &'static str,
+) -> Result<&'a mut RawTracePoint, LoadError> {
+    match ebpf.program_mut(name) {
+        Some(Program::RawTracePoint(program)) => Ok(program),
+        _ => Err(LoadError::Absent(name)),
+    }
+}
+
+/// Longest refusal kept: the verifier writes a line for each instruction.
+const LONGEST_REFUSAL: usize = 600;
+
+/// Why the kernel refused a program, in words.
+pub(super) fn refusal(error: &ProgramError) -> String {
+    let system = match error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
+        && error.call == "perf_event_open"
+    {
+        return "the function has no code of its own in this kernel".to_owned();
+    }
+    let text = chain(error);
+    // The verifier's verdict stands at the end.
+    match text.char_indices().rev().nth(LONGEST_REFUSAL) {
+        Some((from, _)) => {
+            let head = text.lines().next().unwrap_or_default();
+            let head: String = head.chars().take(LONGEST_REFUSAL / 2).collect();
+            format!("{head} ... {}", &text[from..])
+        }
+        None => text,
+    }
+}
+
+/// An error with its causes; aya keeps the verifier's words in the innermost.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
