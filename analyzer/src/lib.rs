@@ -7,6 +7,16 @@
 //! the data of each figure, [`render`] draws them, [`report`] puts all on one page. [`cli`] is the
 //! command line. Replay knows no files, figures no drawing, the report not how a number was computed.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "tests use small numbers"
+    )
+)]
+
 pub mod cli;
 pub mod explain;
 pub mod faults;

@@ -1,5 +1,15 @@
 //! The report in a real browser: every figure has a size, nothing is logged, nothing leaves.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
 use std::{fs, path::Path, process::Command};
 
 use maker::{Maker, Shape, Vms};

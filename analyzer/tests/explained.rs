@@ -1,6 +1,16 @@
 //! What `explain` says of recordings that the collector really made: each class of fault and each
 //! cause of a change that they have, shadow pages, and other records.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
 use std::{path::Path, process::Command};
 
 use analyzer::explain::{Selector, Told, Zap, find};

@@ -1,5 +1,15 @@
 //! What each command prints on a small made-up trace, whose right answers are known.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

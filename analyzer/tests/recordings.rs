@@ -1,6 +1,16 @@
 //! What the analyzer says of recordings that the collector really made: `recordings/*`, each with
 //! its origin beside it. A change of schema must keep them readable.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
 use std::{
     path::{Path, PathBuf},
     process::Command,

@@ -1,5 +1,15 @@
 //! The tables at a moment are the same from the nearest keyframe as from the first record.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
 use std::path::Path;
 
 use analyzer::{

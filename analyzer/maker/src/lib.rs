@@ -3,6 +3,13 @@
 //! A guest maps a range, page by page: each page costs a guest fault (injected) and a
 //! shadow fault. Between two passes KVM zaps the leaf tables, so that every page faults again.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "small traces for tests"
+)]
+
 mod guest;
 mod tape;
 

@@ -13,6 +13,13 @@
 //! The ways of tracing take turns, so that a machine that slows down slows down all of them, and
 //! what a way adds is the median of the differences within each round.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    reason = "counts and pages of a benchmark fit"
+)]
+
 mod figures;
 mod guest;
 mod machine;

@@ -13,6 +13,16 @@
 //! A segment is written under a temporary name, synced and renamed, so a reader
 //! never sees half a file. Nothing here knows KVM, aya or clap.
 
+#![cfg_attr(
+    test,
+    allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_possible_wrap,
+        clippy::cast_sign_loss,
+        reason = "tests use small numbers"
+    )
+)]
+
 mod cell;
 mod error;
 mod kinds;

@@ -1,5 +1,15 @@
 //! A trace from elsewhere: any bytes give an error or a result.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
 use std::{fs, os::unix::fs::symlink, path::Path};
 
 use events::{Cause, Gfn, Hpa, Level, Seq, Spte, TimeNs, VcpuId, VmId};
