@@ -1,14 +1,18 @@
-//! What can be wrong with a workload's name or parameters.
+//! Errors of a workload's name or parameters.
 
 use thiserror::Error;
 
 /// No workload has this name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("no workload is called '{name}'{}; there are: {}", did_you_mean(*nearest), known.join(", "))]
+#[error(
+    "no workload is called '{name}'{}; there are: {}",
+    did_you_mean(*nearest),
+    known.join(", ")
+)]
 pub struct UnknownWorkload {
     /// The name given.
     pub name: String,
-    /// The known name that looks most like it, if any does.
+    /// The most similar name, if one is similar.
     pub nearest: Option<&'static str>,
     /// All names.
     pub known: Vec<&'static str>,
@@ -18,13 +22,17 @@ pub struct UnknownWorkload {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ParamError {
     /// The workload has no such parameter.
-    #[error("workload '{workload}' has no parameter '{name}'{}; it takes: {}", did_you_mean(*nearest), known.join(", "))]
+    #[error(
+        "workload '{workload}' has no parameter '{name}'{}; it takes: {}",
+        did_you_mean(*nearest),
+        known.join(", ")
+    )]
     Unknown {
         /// Name of the workload.
         workload: &'static str,
         /// The parameter given.
         name: String,
-        /// The known name that looks most like it, if any does.
+        /// The most similar name, if one is similar.
         nearest: Option<&'static str>,
         /// All the workload's parameters.
         known: Vec<&'static str>,
@@ -36,7 +44,7 @@ pub enum ParamError {
         name: &'static str,
         /// The value given.
         found: String,
-        /// The values it takes, in words.
+        /// The values that it takes, as text.
         expected: String,
     },
     /// The parameter was given twice.
@@ -55,7 +63,7 @@ fn did_you_mean(nearest: Option<&'static str>) -> String {
     nearest.map_or_else(String::new, |name| format!(" (did you mean '{name}'?)"))
 }
 
-/// The one of `known` that needs fewest edits to become `name`, if it is close.
+/// The name in `known` with the smallest edit distance to `name`, if that is small.
 pub(crate) fn nearest(name: &str, known: &[&'static str]) -> Option<&'static str> {
     let scored = known.iter().map(|&one| (edits(name, one), one));
     let (edits, one) = scored.min_by_key(|&(edits, _)| edits)?;
@@ -82,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_name_is_near() {
+    fn only_a_similar_name_is_suggested() {
         let known = ["linear", "demand"];
         assert_eq!(nearest("liner", &known), Some("linear"));
         assert_eq!(nearest("demnad", &known), Some("demand"));

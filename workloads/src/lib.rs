@@ -1,8 +1,8 @@
-//! The catalogue of workloads, and the guest image that runs them all.
+//! The catalogue of workloads, and the guest image that runs them.
 //!
-//! A [`Workload`] says what it stresses, which parameters it takes and what its trace
-//! should look like. [`Workload::plan`] checks the parameters a user gave and answers
-//! with a [`Plan`]: everything a VMM needs to run it, and what to expect of the trace.
+//! A [`Workload`] describes what it stresses, which parameters it takes and what its trace should look
+//! like. [`Workload::plan`] checks the parameters of a user and returns a [`Plan`]: everything that a
+//! VMM needs to run it, and what to expect in the trace.
 //!
 //! Nothing here touches KVM.
 //!

@@ -1,23 +1,23 @@
-//! How much guest memory a workload needs, and where its frames lie.
+//! How much guest memory a workload needs, and its layout.
 
 use abi::layout::{BOOT_TABLE_FRAMES, TABLE_POOL, WORK, WORK_POOL_ALIGN};
 use abi::{FrameRange, Gpa, Shares, WorkloadId};
 
 use crate::plan::Given;
 
-/// What a workload's guest uses.
+/// The memory that a workload's guest uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// Pages of the work range.
     pub(crate) pages: u64,
     /// Frames for page tables.
     pub(crate) tables: u64,
-    /// Frames behind the work range.
+    /// Frames for the work range.
     pub(crate) frames: u64,
 }
 
 impl Needs {
-    /// Of a workload with these parameters.
+    /// The needs of a workload with these parameters.
     pub(crate) fn of(workload: WorkloadId, given: Given<'_>) -> Self {
         let pages = |pages: u64, frames: u64| Self {
             pages,
@@ -31,7 +31,7 @@ impl Needs {
             WorkloadId::Crash => return pages(1, 1),
             WorkloadId::Remap => pages(given.count("pages"), 2 * given.count("pages")),
             WorkloadId::Switch => Self::of_switch(given),
-            // The child's root and tables come and go.
+            // The child's root and tables are freed and used again.
             WorkloadId::Fork => pages(given.count("pages"), 2 * given.count("pages"))
                 .with_tables(1 + table_frames(given.count("pages"))),
             WorkloadId::Unsync => {
@@ -58,11 +58,11 @@ impl Needs {
 
     fn of_switch(given: Given<'_>) -> Self {
         let (spaces, pages) = (given.count("spaces"), given.count("pages"));
-        let apart = if given.flag("shared") { 1 } else { spaces };
+        let separate = if given.flag("shared") { 1 } else { spaces };
         Self {
             pages,
-            tables: spaces + apart * table_frames(pages),
-            frames: apart * pages,
+            tables: spaces + separate * table_frames(pages),
+            frames: separate * pages,
         }
     }
 
@@ -85,7 +85,7 @@ impl Needs {
         }
     }
 
-    /// With the tables by which CPL3 sees all tables: a page table maps 512, itself included.
+    /// Adds the tables of CPL3's view of all tables: a page table maps 512 of them, itself included.
     fn with_view(self) -> Self {
         let upper = 2;
         let page_tables = (self.tables + BOOT_TABLE_FRAMES + upper).div_ceil(511);
@@ -93,7 +93,7 @@ impl Needs {
     }
 }
 
-/// How `mixed` divides its work range; its frames begin at 0.
+/// How `mixed` divides its work range, with frames from address 0 on.
 fn shares(cpus: u64) -> Shares {
     Shares {
         start: Gpa(0),
@@ -130,8 +130,8 @@ impl Pools {
     }
 }
 
-/// Page tables, page directories and the one PDPT below the work range's PML4 slot. The
-/// range starts at a slot's start, so no table is shared or cut.
+/// Page tables, page directories and the PDPT of `pages` pages from the start of the work range. It
+/// starts at the begin of a PML4 entry, so it shares no table with another range.
 pub(crate) fn table_frames(pages: u64) -> u64 {
     const _: () = assert!(WORK.0.is_multiple_of(1 << 39));
     let page_tables = pages.div_ceil(512);
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_view_shows_its_own_tables_too() {
+    fn the_view_contains_its_own_tables() {
         for tables in 0..3000 {
             let needs = Needs {
                 pages: 1,

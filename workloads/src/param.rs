@@ -1,4 +1,4 @@
-//! Parameters: their kinds, and checked values of them.
+//! Parameters: their kinds, and checked values.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use crate::ParamError;
 pub struct Param {
     /// Name, as in `--param name=value`.
     pub name: &'static str,
-    /// What it does, in one line.
+    /// Its meaning, in one line.
     pub doc: &'static str,
-    /// The values it takes.
+    /// The values that it takes.
     pub kind: Kind,
-    /// Value where none is given, as a user would write it.
+    /// The default value, as a user would write it.
     pub default: &'static str,
 }
 
-/// The values a parameter takes.
+/// The values that a parameter takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A whole number, both ends included.
+    /// A whole number, from `min` to `max`.
     Count {
         /// Smallest.
         min: u64,
@@ -31,7 +31,7 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `true` or `false`.
     Flag,
-    /// Any whole number of 64 bits; `0x` allowed.
+    /// Any whole number of 64 bits, decimal or with `0x`.
     Seed,
 }
 
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_name_the_range() {
+    fn errors_name_the_range() {
         let count = Kind::Count { min: 1, max: 4096 };
         for text in ["0", "4097", "", "-1", "0x", "many", "18446744073709551616"] {
             let expected =

@@ -1,4 +1,4 @@
-//! A workload with checked parameters: what to run and what to expect.
+//! A workload with checked parameters: what to run, and what to expect.
 
 use abi::layout::WORK;
 use abi::{ABI_VERSION, BootInfo, Gva, MAGIC, MAX_PARAMS};
@@ -8,22 +8,22 @@ use crate::memory::{Needs, Pools};
 use crate::theory::{self, Counts};
 use crate::{Host, ParamError, Value, Workload, stage};
 
-/// Everything a VMM needs to run a workload, and what its trace should hold.
+/// Everything that a VMM needs to run a workload, and what to expect in the trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The workload.
     pub workload: &'static Workload,
     /// Every parameter's value, defaults included, in the catalogue's order.
     pub values: Vec<(&'static str, Value)>,
-    /// What the guest is told.
+    /// What the guest gets at its start.
     pub boot_info: BootInfo,
     /// Guest memory in bytes, from guest-physical address 0; a multiple of 4096.
     pub memory_bytes: u64,
     /// The guest-virtual range that CPL3 works on.
     pub work: WorkRange,
-    /// What to expect there; `None` where chance or the host decide.
+    /// The counts to expect there; `None` if they depend on chance or the host.
     pub expected: Option<Counts>,
-    /// What the VMM does beside running the guest.
+    /// The host's part.
     pub host: Host,
 }
 
@@ -62,7 +62,7 @@ impl Plan {
 }
 
 impl Workload {
-    /// Checks the parameters given, fills in the defaults and lays out the guest.
+    /// Checks the given parameters, adds the defaults and lays out guest memory.
     ///
     /// # Errors
     /// [`ParamError`] for the first parameter that is unknown, given twice or refused.
@@ -140,15 +140,15 @@ impl Workload {
     }
 }
 
-/// CPUs: the parameter's, where there is one.
+/// The parameter `vcpus`, or 1.
 fn vcpus(values: &[(&'static str, Value)]) -> u32 {
     let given = Given(values).count("vcpus");
-    // At most `MAX_VCPUS`, as the catalogue has it.
+    // The catalogue limits it to `MAX_VCPUS`.
     u32::try_from(given.max(1)).unwrap_or(1)
 }
 
-/// Checked values, by name. A workload asks for parameters that it has: anything else reads 0,
-/// false or nothing.
+/// Checked values, by name. For a parameter that the workload does not have the value is 0, false or
+/// empty.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Given<'a>(pub(crate) &'a [(&'static str, Value)]);
 
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_fill_what_is_not_given() {
+    fn defaults_complete_the_parameters() {
         let plan = plan("demand", &[("seed", "0x2a")]).unwrap();
         assert_eq!(plan.values[0], ("pages", Value::Count(4096)));
         let texts: Vec<_> = plan
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_cover_memory_without_a_gap() {
+    fn memslots_cover_memory_without_gaps() {
         for workload in all() {
             let plan = plan(workload.name, &[]).unwrap();
             let mut end = 0;
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn shadow_pages_are_bounded_where_that_matters() {
+    fn some_workloads_limit_the_shadow_pages() {
         let bound = |workload, given: &[_]| plan(workload, given).unwrap().host.mmu_pages;
         assert_eq!(bound("linear", &[]), None);
         assert_eq!(bound("recycle", &[("mmu_pages", "70")]), Some(70));
@@ -266,14 +266,14 @@ mod tests {
     }
 
     #[test]
-    fn cpus_are_those_asked_for() {
+    fn the_number_of_cpus_is_a_parameter() {
         assert_eq!(plan("linear", &[]).unwrap().boot_info.vcpus, 1);
         let plan = plan("smp", &[("vcpus", "4")]).unwrap();
         assert_eq!(plan.boot_info.vcpus, 4);
     }
 
     #[test]
-    fn refusals_say_what_to_do() {
+    fn errors_say_what_is_allowed() {
         for (given, message) in [
             (
                 &[("page", "1")][..],

@@ -1,4 +1,4 @@
-//! The host's part in each workload.
+//! The host's part of each workload.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use crate::memory::Pools;
 use crate::plan::Given;
 use crate::{Actor, Backing, Host, Slot};
 
-/// The memslot of everything, or of everything but the work frames.
+/// The memslot of all memory, or of all memory except the work frames.
 const FIRST_SLOT: u16 = 0;
-/// The memslot of the work frames, where they have one.
+/// The memslot of the work frames, if they have one.
 const WORK_SLOT: u16 = 1;
-/// Pause of an actor that is all the host does.
+/// Pause of an actor that is the only one.
 const OFTEN: Duration = Duration::from_millis(1);
-/// Pause of one of many.
+/// Pause of one of several actors.
 const SELDOM: Duration = Duration::from_millis(20);
-/// Chunks of a range that is reclaimed.
+/// Number of chunks of a reclaimed range.
 const CHUNKS: u64 = 8;
 
 /// What the VMM does for a workload with these parameters.
 pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Host {
     let work = pools.work;
     let host = |backing, actors| Host {
-        slots: apart(pools, backing),
+        slots: two_slots(pools, backing),
         actors,
         mmu_pages: None,
     };
@@ -56,12 +56,12 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
     }
 }
 
-/// Left to itself KVM allows a guest as small as these about a hundred shadow pages, which many
-/// spaces need more than: they must not be recycled where theory is to hold.
+/// KVM's default for such a small guest is about a hundred shadow pages. Many address spaces need more,
+/// and recycling would invalidate the theory.
 fn mmu_pages(workload: WorkloadId, given: Given<'_>) -> Option<u64> {
-    /// Of the root and the tables below it, in each space.
+    /// Shadow pages of an address space: the root and three tables below it.
     const LEVELS: u64 = 4;
-    /// Of everything else, and what KVM keeps free.
+    /// For everything else, and for what KVM keeps free.
     const MORE: u64 = 128;
     match workload {
         WorkloadId::Recycle => Some(given.count("mmu_pages")),
@@ -70,8 +70,8 @@ fn mmu_pages(workload: WorkloadId, given: Given<'_>) -> Option<u64> {
     }
 }
 
-/// The work frames in a memslot of their own.
-fn apart(pools: &Pools, backing: Backing) -> Vec<Slot> {
+/// Two memslots: the work frames, and everything before them.
+fn two_slots(pools: &Pools, backing: Backing) -> Vec<Slot> {
     let work = pools.work;
     vec![
         Slot {
@@ -110,7 +110,7 @@ fn reclaim([discard, disturb]: [FrameRange; 2], every: Duration) -> Actor {
     }
 }
 
-/// The work frames' slot, and right behind all memory the place that it is moved to.
+/// Moves the slot of the work frames to an address after the end of memory.
 fn memslots(pools: &Pools, every: Duration) -> Actor {
     Actor::Memslots {
         slot: WORK_SLOT,
@@ -119,14 +119,14 @@ fn memslots(pools: &Pools, every: Duration) -> Actor {
     }
 }
 
-/// No two actors may change one slot: logged is what the guest's own tables are in.
+/// Two actors may not change the same slot, so the first slot is logged, which holds the tables.
 fn mixed(given: Given<'_>, pools: &Pools) -> Vec<Actor> {
     let shares = Shares {
         start: pools.work.start,
         cpus: given.count("vcpus"),
     };
     vec![
-        reclaim([shares.all_vanishing(), shares.lasting()], SELDOM),
+        reclaim([shares.all_discardable(), shares.lasting()], SELDOM),
         Actor::DirtyLog {
             slot: FIRST_SLOT,
             clear: given.seed("seed").is_multiple_of(2),

@@ -1,29 +1,27 @@
-//! What theory says of a workload's trace.
+//! The counts that theory predicts for a workload's trace.
 
-use abi::WorkloadId;
+use abi::{WorkloadId, to_usize};
 
 use crate::memory::table_frames;
 use crate::plan::Given;
 
-/// What the whole run leaves in the work range.
+/// The counts of a whole run in the work range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Faults of the guest's own, which KVM hands to the guest kernel.
+    /// Guest page faults, which KVM injects into the guest.
     pub guest_faults: u64,
-    /// Faults that only the shadow tables cause and that write an entry; the guest never
-    /// sees them.
+    /// Shadow faults that write an entry; the guest does not see them.
     pub shadow_faults: u64,
-    /// Faults that KVM gives up half-way and lets happen again, because the host changed
-    /// its own mapping of the page meanwhile.
+    /// Faults that KVM retries, because the host changed its mapping of the page meanwhile.
     pub retried_faults: u64,
-    /// Shadow pages below the roots at the end: one for each of the guest's tables that
-    /// translate the range, since each of them is walked and none is written after that.
+    /// Shadow pages below the roots at the end: one for each guest table of the range, since each is
+    /// walked and none is written after that.
     pub shadow_pages: u64,
-    /// Leaf entries in them at the end.
+    /// Leaf entries in these shadow pages at the end.
     pub entries: u64,
 }
 
-/// The counts of a workload with these parameters; `None` where chance or the host decide.
+/// The counts of a workload with these parameters; `None` if they depend on chance or the host.
 pub(crate) fn counts(workload: WorkloadId, given: Given<'_>) -> Option<Counts> {
     match workload {
         WorkloadId::Linear => Some(touched(given)),
@@ -37,11 +35,10 @@ pub(crate) fn counts(workload: WorkloadId, given: Given<'_>) -> Option<Counts> {
     }
 }
 
-/// With `write=false` KVM maps each page read-only, for two reasons: the guest's entry is
-/// clean, so KVM must see the first store to set its dirty bit; and the host backs a page
-/// that was only read with its one page of zeroes. The store then faults again, the host
-/// replaces the page of zeroes, which invalidates what KVM has just looked up, and the
-/// fault is retried: a third exit, the second that writes an entry.
+/// With `write=false` KVM maps each page read-only, for two reasons: the guest's entry is not dirty, so
+/// KVM must see the first store to set its dirty bit; and the host backs a page that was only read with
+/// its zero page. The store then faults again. The host replaces the zero page, which invalidates what
+/// KVM has just looked up, and the fault is retried: a third exit, the second that writes an entry.
 fn touched(given: Given<'_>) -> Counts {
     let pages = given.count("pages");
     let loads_first = if given.flag("write") { 0 } else { pages };
@@ -54,34 +51,35 @@ fn touched(given: Given<'_>) -> Counts {
     }
 }
 
-/// A space's tables are shadowed for good: KVM finds their shadow again when the root that
-/// it had forgotten comes back, so that only the first touch of a page writes an entry. Where
-/// all have the same tables, a new root's first touch links them and finds the entry written.
+/// The shadow of an address space's tables is kept: KVM finds it again when a root that it had dropped
+/// is loaded again, so that only the first touch of a page writes an entry. Where all spaces share
+/// their tables, the first touch under a new root links them, and the entry exists already.
 fn switch(given: Given<'_>) -> Counts {
     let pages = given.count("pages");
-    let apart = if given.flag("shared") {
+    let separate = if given.flag("shared") {
         1
     } else {
         given.count("spaces")
     };
     Counts {
-        shadow_faults: apart * pages,
-        shadow_pages: apart * table_frames(pages),
-        entries: apart * pages,
+        shadow_faults: separate * pages,
+        shadow_pages: separate * table_frames(pages),
+        entries: separate * pages,
         ..Counts::default()
     }
 }
 
-/// Entries that a frame has when KVM, adding one, drops them all (`RMAP_RECYCLE_THRESHOLD`).
+/// If a frame has more entries than this, KVM drops all of them when it adds one
+/// (`RMAP_RECYCLE_THRESHOLD`).
 const RECYCLED_ABOVE: usize = 1000;
-/// Entries of an aligned group that a fault looks at, to write those that are accessed.
+/// Entries of an aligned group, which a fault prefetches if they are accessed.
 const GROUP: usize = 8;
 
-/// Every alias is stored to once, then loaded once, in order. What each access does to the
-/// entries is what KVM does: add the entry, drop all if there were too many, then add those
-/// of its group whose guest entry is accessed, up to the first that is not.
+/// Every alias is stored to once, then loaded once, in order. Each access changes the entries as KVM
+/// does: it adds the entry, drops all if there were too many, then adds those of its group whose guest
+/// entry is accessed, up to the first that is not.
 fn alias(aliases: u64) -> Counts {
-    let pages = aliases as usize;
+    let pages = to_usize(aliases);
     let mut entries = Aliases {
         present: vec![false; pages],
         count: 0,
@@ -144,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn one_alias_too_many_drops_all() {
-        // Page 1001 is the one: it faults again, with page 1000 beside it. The loads then fault
-        // once for each group of the first 1,000 pages, the last of which makes 1,002 entries
-        // and drops all; that group and the last two pages come again.
+    fn one_alias_more_drops_all() {
+        // Page 1001 drops all and faults again, which prefetches page 1000. The loads then fault once
+        // for each group of the first 1,000 pages; the last of them makes 1,002 entries and drops
+        // all, and that group and the last two pages fault again.
         let counts = alias(1002);
         assert_eq!(counts.shadow_faults, 1003 + 125 + 2);
         assert_eq!(counts.entries, 10);

@@ -1,6 +1,8 @@
 //! Addresses as the guest sees them.
 
-/// Bytes in a page, a page-table page and a frame.
+use crate::to_usize;
+
+/// Bytes of a page, a page table and a frame.
 pub const PAGE_BYTES: u64 = 4096;
 
 /// A guest-physical address, in bytes.
@@ -8,19 +10,19 @@ pub const PAGE_BYTES: u64 = 4096;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gpa(pub u64);
 
-/// A guest-virtual address, in bytes. Only meaningful under one CR3.
+/// A guest-virtual address, in bytes. It depends on CR3.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Gva(pub u64);
 
 impl Gpa {
-    /// The address `bytes` further on.
+    /// The address plus `bytes`.
     #[must_use]
     pub const fn add(self, bytes: u64) -> Self {
         Self(self.0 + bytes)
     }
 
-    /// The address of the frame `frames` further on.
+    /// The address plus `frames` frames.
     #[must_use]
     pub const fn add_frames(self, frames: u64) -> Self {
         Self(self.0 + frames * PAGE_BYTES)
@@ -28,13 +30,13 @@ impl Gpa {
 }
 
 impl Gva {
-    /// The address `bytes` further on.
+    /// The address plus `bytes`.
     #[must_use]
     pub const fn add(self, bytes: u64) -> Self {
         Self(self.0 + bytes)
     }
 
-    /// The address of the page `pages` further on.
+    /// The address plus `pages` pages.
     #[must_use]
     pub const fn add_pages(self, pages: u64) -> Self {
         Self(self.0 + pages * PAGE_BYTES)
@@ -43,7 +45,7 @@ impl Gva {
     /// Index into the guest page table of `level` (4 = PML4 … 1 = page table).
     #[must_use]
     pub const fn index(self, level: u32) -> usize {
-        ((self.0 >> (12 + 9 * (level - 1))) & 511) as usize
+        to_usize((self.0 >> (12 + 9 * (level - 1))) & 511)
     }
 }
 

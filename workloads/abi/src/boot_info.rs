@@ -1,8 +1,8 @@
-//! What the VMM tells the guest.
+//! What the VMM passes to the guest at its start.
 
 use crate::{ABI_VERSION, Gpa, MAGIC};
 
-/// A run of frames of guest memory.
+/// Consecutive frames of guest memory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameRange {
@@ -20,10 +20,10 @@ impl FrameRange {
     }
 }
 
-/// Values of a workload's parameters that a guest is told, at most.
+/// Maximum number of a workload's parameters.
 pub const MAX_PARAMS: usize = 16;
 
-/// The guest's orders, at [`crate::layout::BOOT_INFO`]. Written by the VMM before entry.
+/// The guest's task, at [`crate::layout::BOOT_INFO`]. The VMM writes it before the guest starts.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BootInfo {
@@ -33,18 +33,18 @@ pub struct BootInfo {
     pub version: u32,
     /// A [`crate::WorkloadId`].
     pub workload: u32,
-    /// CPUs of the machine, 1 to [`crate::MAX_VCPUS`]; each enters the image by itself.
+    /// Number of CPUs, 1 to [`crate::MAX_VCPUS`]; each enters the image.
     pub vcpus: u32,
     /// Zero.
     pub reserved: u32,
     /// Guest memory in bytes, from guest-physical address 0.
     pub memory_bytes: u64,
-    /// Frames for the guest's page tables: identity-mapped, zeroed, each used once.
+    /// Frames for the guest's page tables: identity-mapped, zeroed.
     pub tables: FrameRange,
-    /// Frames behind the work range: zeroed, mapped nowhere yet.
+    /// Frames for the work range: zeroed, not mapped yet.
     pub work: FrameRange,
-    /// The workload's parameters, in the catalogue's order: a number as it is, a flag as 0 or 1,
-    /// a choice by its place in the list of choices. The rest is zero.
+    /// The workload's parameters, in the catalogue's order: a number as it is, a flag as 0 or 1, a
+    /// choice as its index in the list of choices. The rest is zero.
     pub params: [u64; MAX_PARAMS],
 }
 
@@ -54,7 +54,7 @@ impl BootInfo {
     /// Size in bytes.
     pub const BYTES: usize = 64 + 8 * MAX_PARAMS;
 
-    /// As it stands in guest memory, little-endian, fields in order.
+    /// As in guest memory: little-endian, fields in order.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; Self::BYTES] {
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
@@ -89,7 +89,7 @@ mod tests {
     use core::mem::offset_of;
 
     #[test]
-    fn bytes_stand_where_the_guest_reads_them() {
+    fn bytes_are_at_the_offsets_of_the_fields() {
         let mut params = [0; MAX_PARAMS];
         params[0] = 3;
         params[MAX_PARAMS - 1] = 4;

@@ -2,25 +2,24 @@
 
 use crate::number::numbered;
 
-/// I/O port that takes a [`Call`] number, written by the guest kernel as 32 bits.
+/// I/O port to which the guest kernel writes the number of a [`Call`], as 32 bits.
 pub const CALL_PORT: u16 = 0x5348;
 
 /// Upper half of RAX in a CPL3 hypercall (`ud2`); the lower half is the [`Call`].
 ///
-/// `int n` and `syscall` do not work on a KVM-PVM host, so CPL3 enters the guest
-/// kernel with `ud2`. A compiler emits `ud2` too, for unreachable code: the magic
-/// tells the two apart.
+/// `int n` and `syscall` do not work on a KVM-PVM host, so CPL3 enters the guest kernel with `ud2`.
+/// Compilers emit `ud2` for unreachable code too: the magic distinguishes the two.
 pub const HYPERCALL_MAGIC: u64 = 0x5348_4457_0000_0000;
 
 numbered! {
-    /// What the guest wants from the VMM. The mailbox is filled before the call.
+    /// A call of the guest to the VMM. The guest fills the mailbox before.
     pub enum Call {
-        /// A phase begins: `phase` and `guest_tsc` are valid. Returns to the guest.
+        /// A phase begins: `phase` and `guest_tsc` are valid. Returns.
         Mark = 1 => "mark",
         /// The work ended: `code` and `numbers` are valid. Never returns.
         Done = 2 => "done",
-        /// An exception the guest kernel does not handle: `numbers` hold vector,
-        /// error code, RIP, CR2, CS and RSP. Never returns.
+        /// An exception that the guest kernel does not handle: `numbers` hold vector, error code,
+        /// RIP, CR2, CS and RSP. Never returns.
         Exception = 3 => "exception",
         /// The guest's own code panicked: `text` is valid. Never returns.
         Panic = 4 => "panic",
@@ -28,8 +27,8 @@ numbered! {
 }
 
 numbered! {
-    /// A part of a guest's run: `start` comes first and `done` last; a workload may leave some
-    /// of the others out.
+    /// A phase of a guest's run. `start` is the first and `done` the last; a workload may skip
+    /// others.
     pub enum Phase {
         /// The guest kernel is up.
         Start = 1 => "start",
@@ -37,11 +36,11 @@ numbered! {
         Map = 2 => "map",
         /// CPL3 accesses each page of the work range for the first time.
         Touch = 3 => "touch",
-        /// CPL3 stores to each page, after a first pass that only loaded.
+        /// CPL3 stores to each page, after a pass that only loaded.
         Write = 4 => "write",
         /// CPL3 loads each page again and compares.
         Check = 5 => "check",
-        /// CPL3 works on what is mapped, and checks as it goes.
+        /// CPL3 works on the mapped pages, and checks them meanwhile.
         Work = 7 => "work",
         /// The work ended; sent with [`Call::Done`].
         Done = 6 => "done",
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_both_ways_and_strangers_are_refused() {
+    fn numbers_convert_both_ways_and_unknown_ones_are_refused() {
         for &phase in Phase::ALL {
             assert_eq!(Phase::try_from(phase.number()), Ok(phase));
             assert_eq!(Phase::from_name(phase.name()), Some(phase));

@@ -1,9 +1,9 @@
-//! Fault injection: what the hidden workload `crash` does wrong.
+//! Fault injection: the hidden workload `crash`.
 
 use crate::number::numbered;
 
 numbered! {
-    /// One way to misbehave. Each proves that the VMM answers with an error.
+    /// A kind of misbehaviour, for which the VMM must report an error.
     pub enum CrashKind {
         /// An exception with no IDT: the vCPU shuts down.
         Triple = 1 => "triple",
@@ -17,7 +17,7 @@ numbered! {
         Panic = 5 => "panic",
         /// CPL3 divides by zero.
         Exception = 6 => "exception",
-        /// CPL0 writes to a port that nobody listens on.
+        /// CPL0 writes to a port that does not exist.
         Port = 7 => "port",
         /// A call number that does not exist.
         BadCall = 8 => "bad-call",
@@ -25,9 +25,9 @@ numbered! {
         BadMailbox = 9 => "bad-mailbox",
         /// `hlt` before the work is done.
         Halt = 10 => "halt",
-        /// The check pass finds a value that nobody wrote.
+        /// The check finds a wrong value.
         WrongValue = 11 => "wrong-value",
-        /// CPL0 reads from a port that nobody listens on.
+        /// CPL0 reads from a port that does not exist.
         PortRead = 12 => "port-read",
     }
 }

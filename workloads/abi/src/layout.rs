@@ -1,4 +1,4 @@
-//! Where things stand in guest memory, and the selectors of the boot GDT.
+//! The layout of guest memory, and the selectors of the boot GDT.
 //!
 //! ```text
 //! 0x000000            never mapped: a null pointer faults
@@ -8,12 +8,12 @@
 //!           +0x1000 mailbox  +0x4000 kernel stack  +0xa000 user stack
 //!           (4 pages a stack; the two pages below each are not mapped)
 //! 0x100000  image, at most 1 MiB
-//! 0x200000  boot page tables, 16 frames, made by the VMM
+//! 0x200000  boot page tables, 16 frames, written by the VMM
 //! 0x210000  table pool: frames for the guest's own page tables
-//!    …      work pool: frames behind the work range, from the next 2 MiB on
+//!    …      work pool: frames for the work range, from the next multiple of 2 MiB
 //! ```
 //!
-//! All but the work pool is identity-mapped with 4 KiB pages.
+//! Everything except the work pool is identity-mapped with 4 KiB pages.
 
 use crate::{Gpa, Gva, MAX_VCPUS, PAGE_BYTES};
 
@@ -82,36 +82,40 @@ pub const fn user_stack_top(cpu: u16) -> Gpa {
     user_stack(cpu).add_frames(STACK_FRAMES)
 }
 
-/// The CPU in whose area `gpa` lies: of a stack pointer, the CPU that runs.
+/// The CPU whose area contains `gpa`; for a stack pointer, the current CPU.
 #[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "the areas of all CPUs are below `IMAGE`; no other address has a CPU"
+)]
 pub const fn cpu_of(gpa: Gpa) -> u16 {
     ((gpa.0 - CPU_AREAS.0) / CPU_AREA_BYTES) as u16
 }
 
 /// Load address of the image.
 pub const IMAGE: Gpa = Gpa(0x10_0000);
-/// First byte after the room for the image.
+/// First byte after the space for the image.
 pub const IMAGE_END: Gpa = BOOT_TABLES;
-/// Page tables made by the VMM; the first frame is the PML4 (CR3).
+/// Page tables written by the VMM; the first frame is the PML4 (CR3).
 pub const BOOT_TABLES: Gpa = Gpa(0x20_0000);
-/// Frames for the VMM's page tables: PML4, PDPT, PD and 13 page tables (26 MiB).
+/// Frames of these page tables: PML4, PDPT, PD and 13 page tables (26 MiB).
 pub const BOOT_TABLE_FRAMES: u64 = 16;
 /// Frames for the guest's own page tables start here.
 pub const TABLE_POOL: Gpa = BOOT_TABLES.add_frames(BOOT_TABLE_FRAMES);
-/// The work pool starts at a multiple of this: 2 MiB, one guest page table's reach.
+/// The work pool starts at a multiple of this: 2 MiB, which one guest page table maps.
 pub const WORK_POOL_ALIGN: u64 = 512 * PAGE_BYTES;
 
-/// First byte of the work range: PML4 slot 1, which the boot tables leave empty.
+/// First byte of the work range: PML4 entry 1, which the boot tables do not use.
 pub const WORK: Gva = Gva(0x80_0000_0000);
 
-/// Where CPL3 sees the page tables, from [`BOOT_TABLES`] on: PML4 slot 2. Mapped by the guests
-/// that look after their tables at CPL3.
+/// The view of the page tables at CPL3, from [`BOOT_TABLES`] on: PML4 entry 2. Mapped by guests that
+/// change their tables at CPL3.
 pub const TABLE_VIEW: Gva = Gva(0x100_0000_0000);
-/// Where CPL3 sees the work pool, frame after frame, in guests that want to: PML4 slot 3.
+/// The view of the work pool at CPL3, frame after frame: PML4 entry 3. Mapped by guests that use it.
 pub const FRAME_VIEW: Gva = Gva(0x180_0000_0000);
 
-/// Selectors of the boot GDT. Their numbers are Linux's own on x86-64: a KVM-PVM host
-/// runs CPL3 with its own user segments loaded.
+/// Selectors of the boot GDT. The numbers are those of Linux on x86-64: a KVM-PVM host runs CPL3 with
+/// the host's user segments.
 pub mod selector {
     /// 64-bit code, DPL 0.
     pub const KERNEL_CODE: u16 = 0x10;
@@ -121,7 +125,7 @@ pub mod selector {
     pub const USER_DATA: u16 = 0x2b;
     /// 64-bit code, DPL 3.
     pub const USER_CODE: u16 = 0x33;
-    /// CPU 0's TSS: two slots.
+    /// CPU 0's TSS: two entries.
     pub const TSS: u16 = 0x40;
 
     /// A CPU's TSS.

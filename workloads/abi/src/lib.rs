@@ -1,18 +1,17 @@
 //! The contract between a Shadowscope guest and the VMM that runs it.
 //!
-//! - The VMM lays out guest memory as [`layout`] says, fills one [`BootInfo`] and
-//!   enters the guest's image at CPL0 in long mode with paging on, on each CPU by itself:
-//!   RDI holds the boot info's address, RSI the CPU's number, RSP the CPU's kernel stack.
-//! - The guest answers by *calls*: it fills its CPU's [`Mailbox`] and writes a
-//!   [`Call`] number to [`CALL_PORT`]. [`Call::Mark`] says that a [`Phase`]
-//!   begins; [`Call::Done`] ends the CPU's part of the run, [`Call::Exception`] and
-//!   [`Call::Panic`] end it all.
+//! - The VMM sets up guest memory as in [`layout`], writes a [`BootInfo`] and enters the guest's image
+//!   on each CPU at CPL0, in long mode with paging on: RDI holds the boot info's address, RSI the
+//!   CPU's number, RSP the CPU's kernel stack.
+//! - The guest makes *calls*: it fills its CPU's [`Mailbox`] and writes a [`Call`] number to
+//!   [`CALL_PORT`]. [`Call::Mark`] reports that a [`Phase`] begins; [`Call::Done`] ends the CPU's part
+//!   of the run; [`Call::Exception`] and [`Call::Panic`] end the whole run.
 //!
-//! The guest is hostile by assumption: every number that crosses this border is
-//! converted with a check, and nothing here trusts a length it read.
+//! The guest is assumed to be hostile: every number from it is checked when it is converted, and no
+//! length from it is trusted.
 //!
-//! Both sides are little-endian x86-64. [`ABI_VERSION`] changes with any change of
-//! meaning or layout in this crate; it has nothing to do with the crate's version.
+//! Both sides are little-endian x86-64. [`ABI_VERSION`] changes with every change of meaning or layout
+//! in this crate; it does not depend on the crate's version.
 #![no_std]
 
 #[cfg(test)]
@@ -36,7 +35,7 @@ pub use call::{CALL_PORT, Call, HYPERCALL_MAGIC, Phase};
 pub use crash::CrashKind;
 pub use host_page::HostPage;
 pub use mailbox::{Mailbox, ResultCode, TEXT_BYTES};
-pub use number::UnknownNumber;
+pub use number::{UnknownNumber, to_usize};
 pub use order::{Order, value};
 pub use params::{MAX_PAGES, Pattern, WorkloadId};
 pub use shares::Shares;
@@ -47,5 +46,5 @@ pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 /// Version of this contract; guest and VMM must agree exactly.
 pub const ABI_VERSION: u32 = 3;
 
-/// Most CPUs of a guest.
+/// Maximum number of CPUs of a guest.
 pub const MAX_VCPUS: u16 = 4;

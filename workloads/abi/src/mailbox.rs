@@ -1,42 +1,42 @@
-//! What the guest tells the VMM.
+//! What the guest passes to the VMM.
 
 use crate::number::numbered;
 use crate::{ABI_VERSION, MAGIC};
 
-/// Room for a panic message, in bytes.
+/// Maximum size of a panic message, in bytes.
 pub const TEXT_BYTES: usize = 256;
 
 numbered! {
-    /// How the work ended, in [`Mailbox::code`] of [`crate::Call::Done`].
+    /// The result of the work, in [`Mailbox::code`] of [`crate::Call::Done`].
     pub enum ResultCode {
-        /// Every page held what was written. `numbers[0]`: pages touched.
+        /// Every page held the value that was written. `numbers[0]`: pages touched.
         Ok = 0 => "ok",
-        /// A page held something else. `numbers`: pages touched, first bad page, value
-        /// found, value expected, number of bad pages.
+        /// A page held another value. `numbers`: pages touched, first bad page, value found, value
+        /// expected, number of bad pages.
         WrongValue = 1 => "wrong value",
         /// A fresh page did not read zero. `numbers` as in `WrongValue`.
         NotZero = 2 => "fresh page not zero",
         /// The guest refused its [`crate::BootInfo`].
         BadBootInfo = 3 => "bad boot info",
-        /// No frame left for a page table or a work page.
+        /// No frame is left for a page table or a work page.
         OutOfFrames = 4 => "out of frames",
-        /// An access was refused that the guest's tables allow, or the other way round.
-        /// `numbers` as in `WrongValue`; a "value" is the page fault's error code with bit 63
-        /// set, or 0 where the access went through.
+        /// An access was refused that the guest's tables allow, or the other way round. `numbers` as
+        /// in `WrongValue`; a "value" is the page fault's error code with bit 63 set, or 0 if the
+        /// access was allowed.
         WrongAccess = 5 => "wrong access",
-        /// The guest's #PF handler was called more often, or less, than the tables say.
-        /// `numbers` as in `WrongValue`; a "value" is a number of refused accesses.
+        /// The guest's #PF handler was called more or less often than the tables imply. `numbers` as
+        /// in `WrongValue`; a "value" is a number of refused accesses.
         WrongRefusals = 6 => "number of refused accesses",
     }
 }
 
-/// The guest's side of a call, at [`crate::layout::mailbox`] of the CPU that calls. Any value may be found in it.
+/// The arguments of a call, at [`crate::layout::mailbox`] of the calling CPU. It may hold any bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mailbox {
-    /// [`MAGIC`], written by the guest at its start.
+    /// [`MAGIC`], which the guest writes at its start.
     pub magic: u64,
-    /// [`ABI_VERSION`] the guest was built with.
+    /// The [`ABI_VERSION`] of the guest.
     pub version: u32,
     /// A [`crate::Phase`].
     pub phase: u32,
@@ -46,9 +46,9 @@ pub struct Mailbox {
     pub code: u32,
     /// Valid bytes of `text`.
     pub text_len: u32,
-    /// Meaning depends on the call and the code.
+    /// The meaning depends on the call and the code.
     pub numbers: [u64; 6],
-    /// A panic message in UTF-8, cut where the room ends.
+    /// A panic message in UTF-8, truncated to [`TEXT_BYTES`].
     pub text: [u8; TEXT_BYTES],
 }
 
@@ -58,22 +58,25 @@ impl Mailbox {
     /// Size in bytes.
     pub const BYTES: usize = 336;
 
-    /// Reads one as it stands in guest memory; checks nothing.
+    /// As in guest memory; checks nothing.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
         let (words, _) = bytes.as_chunks::<8>();
         let word = |index: usize| u64::from_le_bytes(words[index]);
-        let low = |index: usize| word(index) as u32;
-        let high = |index: usize| (word(index) >> 32) as u32;
+        let half = |at: usize| {
+            let mut half = [0; 4];
+            half.copy_from_slice(&bytes[4 * at..4 * at + 4]);
+            u32::from_le_bytes(half)
+        };
         let mut text = [0; TEXT_BYTES];
         text.copy_from_slice(&bytes[Self::BYTES - TEXT_BYTES..]);
         Self {
             magic: word(0),
-            version: low(1),
-            phase: high(1),
+            version: half(2),
+            phase: half(3),
             guest_tsc: word(2),
-            code: low(3),
-            text_len: high(3),
+            code: half(6),
+            text_len: half(7),
             numbers: core::array::from_fn(|index| word(4 + index)),
             text,
         }
@@ -85,7 +88,7 @@ impl Mailbox {
         self.magic == MAGIC && self.version == ABI_VERSION
     }
 
-    /// The valid bytes of `text`, whatever length was claimed.
+    /// The valid bytes of `text`; `text_len` is not trusted.
     #[must_use]
     pub fn text_bytes(&self) -> &[u8] {
         let claimed = usize::try_from(self.text_len).unwrap_or(TEXT_BYTES);
@@ -99,7 +102,7 @@ mod tests {
     use core::mem::offset_of;
 
     #[test]
-    fn fields_are_read_where_the_guest_writes_them() {
+    fn fields_are_read_at_their_offsets() {
         let mut bytes = [0; Mailbox::BYTES];
         for (offset, value) in [
             (offset_of!(Mailbox, version), 1),
@@ -127,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_length_is_not_trusted() {
+    fn the_length_of_the_text_is_not_trusted() {
         let mailbox = Mailbox::from_bytes(&[0xff; Mailbox::BYTES]);
         assert_eq!(mailbox.text_bytes().len(), TEXT_BYTES);
     }

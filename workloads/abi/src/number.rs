@@ -1,8 +1,8 @@
-//! Enums whose numbers cross the border between guest and VMM.
+//! Enums whose numbers are exchanged between guest and VMM.
 
 use core::fmt;
 
-/// A number that is none of an enum's.
+/// A number that an enum does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownNumber {
     /// Name of the enum.
@@ -19,7 +19,15 @@ impl fmt::Display for UnknownNumber {
 
 impl core::error::Error for UnknownNumber {}
 
-/// Declares an enum with explicit numbers and names, and the checked way back.
+/// A count or an offset as an index: host and guest are 64-bit.
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "`usize` has 64 bits")]
+pub const fn to_usize(number: u64) -> usize {
+    const { assert!(usize::BITS == u64::BITS) };
+    number as usize
+}
+
+/// Declares an enum with explicit numbers and names, and the checked conversion from a number.
 macro_rules! numbered {
     (
         $(#[$outer:meta])*
@@ -31,7 +39,7 @@ macro_rules! numbered {
         pub enum $name { $( $(#[$inner])* $variant = $number, )+ }
 
         impl $name {
-            /// All of them, by number.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$( Self::$variant, )+];
 
             /// The name used in commands and traces.
@@ -46,7 +54,7 @@ macro_rules! numbered {
                 self as u32
             }
 
-            /// The one of this name.
+            /// The variant with this name.
             #[must_use]
             pub fn from_name(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|one| one.name() == name)

@@ -1,7 +1,7 @@
 //! The order in which pages are touched, and what is written to them.
 //!
-//! No memory is used but the iterator itself: an array of page numbers in the
-//! guest would fault too, and blur the trace.
+//! The iterator needs no other memory: an array of page numbers in the guest would cause faults of
+//! its own in the trace.
 
 use crate::Pattern;
 
@@ -28,8 +28,8 @@ enum Walk {
 }
 
 impl Order {
-    /// The order of `pages` pages; `stride` (pages, 0 counts as 1) and `seed` are
-    /// used by the patterns of these names only.
+    /// The order of `pages` pages. `stride`, in pages (0 counts as 1), is for [`Pattern::Stride`] only,
+    /// `seed` for [`Pattern::Random`] only.
     #[must_use]
     pub fn new(pages: u64, pattern: Pattern, stride: u64, seed: u64) -> Self {
         let strided = |stride| Walk::Stride {
@@ -73,8 +73,8 @@ impl Iterator for Order {
                 Some(page)
             }
             Walk::Random { mixer, next } => {
-                // Cycle walking: the mixer permutes 0..2^k, with 2^k < 2 * pages, so
-                // what falls outside is skipped, half of all numbers at most.
+                // Cycle walking: the mixer permutes 0..2^k with 2^k < 2 * pages, and numbers
+                // that are no pages are skipped, which are less than half.
                 loop {
                     let page = mixer.mix(*next);
                     *next += 1;
@@ -87,7 +87,7 @@ impl Iterator for Order {
     }
 }
 
-/// A bijection of the numbers of `bits` bits: each step of [`Mixer::mix`] has an inverse.
+/// A permutation of the numbers of `bits` bits: each step of [`Mixer::mix`] has an inverse.
 #[derive(Clone, Debug)]
 struct Mixer {
     mask: u64,
@@ -130,8 +130,8 @@ const fn scramble(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What the guest writes to the first 8 bytes of `page`: never zero, the content of
-/// a page that nobody wrote.
+/// The value that the guest writes to the first 8 bytes of `page`: never zero, which a page holds
+/// before.
 #[must_use]
 pub const fn value(page: u64, seed: u64) -> u64 {
     scramble(page.wrapping_add(seed.wrapping_mul(GOLDEN))) | 1
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_never_those_of_a_fresh_page() {
+    fn values_are_never_zero() {
         assert!((0..4096).all(|page| value(page, page) != 0));
         assert_ne!(value(1, 1), value(2, 1));
         assert_ne!(value(1, 1), value(1, 2));

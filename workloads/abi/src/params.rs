@@ -1,37 +1,37 @@
-//! What a workload is told to do.
+//! The parameters of workloads.
 
 use crate::number::numbered;
 
-/// Most pages of a work range: 2 GiB, so that guest memory stays below 3 GiB,
-/// clear of the addresses an Intel KVM wants for itself below 4 GiB.
+/// Maximum number of pages of a work range: 2 GiB, so that guest memory stays below 3 GiB, away from
+/// the addresses below 4 GiB that KVM on Intel reserves.
 pub const MAX_PAGES: u64 = 1 << 19;
 
 numbered! {
-    /// Which workload the one guest image runs.
+    /// The workload that the guest image runs.
     pub enum WorkloadId {
-        /// The whole range is mapped first, then touched.
+        /// The guest maps its whole range, then touches it.
         Linear = 1 => "linear",
-        /// Each page is mapped by the guest's own page fault.
+        /// The guest maps each page in its page fault handler.
         Demand = 2 => "demand",
         /// Pages unmapped and mapped again to other frames.
         Remap = 3 => "remap",
-        /// Many address spaces in turn.
+        /// Many address spaces, loaded in turn.
         Switch = 4 => "switch",
-        /// A copy of an address space, and copy-on-write.
+        /// Copies of an address space, and copy-on-write.
         Fork = 5 => "fork",
         /// CPL3 writes its own leaf tables.
         Unsync = 6 => "unsync",
-        /// One upper-level table written again and again.
+        /// Repeated stores to one upper-level table.
         Flood = 7 => "flood",
-        /// Permissions taken and given.
+        /// Permissions revoked and granted.
         Protect = 8 => "protect",
         /// 2 MiB pages, split and merged.
         Huge = 9 => "huge",
-        /// Many addresses of one frame.
+        /// Many virtual addresses of one frame.
         Alias = 10 => "alias",
         /// More tables than KVM may shadow.
         Recycle = 11 => "recycle",
-        /// The host takes memory back.
+        /// The host reclaims memory.
         Reclaim = 12 => "reclaim",
         /// The host logs dirty pages.
         Dirty = 13 => "dirty",
@@ -39,7 +39,7 @@ numbered! {
         Memslot = 14 => "memslot",
         /// Several CPUs change tables that others use.
         Smp = 15 => "smp",
-        /// All of it.
+        /// All of these.
         Mixed = 16 => "mixed",
         /// Fault injection for tests: see [`crate::CrashKind`].
         Crash = 255 => "crash",
@@ -47,13 +47,13 @@ numbered! {
 }
 
 numbered! {
-    /// In which order the pages of a range are touched; each exactly once.
+    /// The order in which the pages of a range are touched, each exactly once.
     pub enum Pattern {
         /// Ascending.
         Sequential = 1 => "sequential",
         /// 0, s, 2s, … then 1, 1+s, … for a stride of s pages.
         Stride = 2 => "stride",
-        /// A permutation that the seed picks.
+        /// A permutation that the seed selects.
         Random = 3 => "random",
     }
 }

@@ -56,7 +56,7 @@ impl Mix {
             };
             FrameRange { start, frames }
         };
-        let vanishing = shares.vanishing(cpu);
+        let discardable = shares.discardable(cpu);
         let unsync_pages = UNSYNC * UNSYNC_TABLES;
         // A region each, but where an exercise has several.
         Self {
@@ -76,9 +76,9 @@ impl Mix {
             alias: Alias::new(ground(10, small(1)), ALIASES),
             sweep: Sweep::new(ground(11, small(SWEEP)), SWEEP, 0..0, seed),
             vanish: Sweep::new(
-                ground(12, vanishing),
-                vanishing.frames,
-                0..vanishing.frames,
+                ground(12, discardable),
+                discardable.frames,
+                0..discardable.frames,
                 seed,
             ),
         }
