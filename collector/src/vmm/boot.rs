@@ -1,22 +1,22 @@
-//! The state a guest is entered in: long mode, paging on, CPL0.
+//! The state in which a guest is entered: long mode, paging on, CPL0.
 //!
-//! Formats: Intel SDM vol. 3, chapters 3 (descriptors), 4 (paging), 8 (TSS). The guest
-//! needs no `lgdt`, `lidt`, `ltr` nor `mov cr`: everything is set through `KVM_SET_SREGS`.
+//! Formats: Intel SDM vol. 3, chapters 3 (descriptors), 4 (paging), 8 (TSS). The guest needs no `lgdt`,
+//! `lidt`, `ltr` or `mov cr`: `KVM_SET_SREGS` sets everything.
 
 use abi::layout::{self, selector};
-use abi::{BootInfo, Gpa, Gva, MAX_VCPUS, PAGE_BYTES};
+use abi::{BootInfo, Gpa, Gva, MAX_VCPUS, PAGE_BYTES, to_usize};
 use kvm_bindings::{CpuId, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
 
-use super::VmmError;
+use super::error::VmmError;
 use super::memory::Ram;
 
-/// Three pages that an Intel KVM without unrestricted guests wants for itself
-/// (`KVM_SET_TSS_ADDR`): below 4 GiB, above any guest memory here.
+/// Three pages that KVM on Intel reserves without unrestricted guests (`KVM_SET_TSS_ADDR`): below
+/// 4 GiB, above all guest memory.
 pub(super) const TSS_ADDRESS: usize = 0xfffb_d000;
 
-/// Takes nested virtualization and KVM's paravirtual interface from what the guest may use: it
-/// needs neither, and a guest of the guest would walk other tables than its own.
+/// Removes nested virtualization and KVM's paravirtual interface from the guest's CPUID: it needs
+/// neither, and a nested guest would use other tables than its own.
 pub(super) fn hide_virtualization(cpuid: &mut CpuId) {
     const VMX: u32 = 1 << 5;
     const SVM: u32 = 1 << 2;
@@ -44,8 +44,10 @@ const EFER: u64 = 1 << 8 | 1 << 10 | 1 << 11;
 /// The bit of RFLAGS that is always set; interrupts are off.
 const RFLAGS: u64 = 1 << 1;
 
-const TSS_BYTES: usize = 104;
-const GDT_ENTRIES: usize = 8 + 2 * MAX_VCPUS as usize;
+const TSS_BYTES: u16 = 104;
+const GDT_ENTRIES: u16 = 8 + 2 * MAX_VCPUS;
+/// One page.
+const IDT_LIMIT: u16 = 0xfff;
 
 /// Writes page tables, GDT, TSS and boot info into guest memory.
 pub(super) fn write(ram: &Ram, info: &BootInfo) -> Result<(), VmmError> {
@@ -86,7 +88,7 @@ fn fill_sregs(sregs: &mut kvm_sregs, cpu: u16) {
     (sregs.ds, sregs.es, sregs.fs, sregs.gs) = (data, data, data, data);
     sregs.tr = kvm_segment {
         base: layout::tss(cpu).0,
-        limit: TSS_BYTES as u32 - 1,
+        limit: u32::from(TSS_BYTES) - 1,
         selector: selector::tss(cpu),
         type_: 0xb,
         present: 1,
@@ -96,13 +98,13 @@ fn fill_sregs(sregs: &mut kvm_sregs, cpu: u16) {
         unusable: 1,
         ..kvm_segment::default()
     };
-    let table = |base: Gpa, bytes: usize| kvm_dtable {
+    let table = |base: Gpa, limit: u16| kvm_dtable {
         base: base.0,
-        limit: (bytes - 1) as u16,
+        limit,
         ..kvm_dtable::default()
     };
-    sregs.gdt = table(layout::GDT, GDT_ENTRIES * 8);
-    sregs.idt = table(layout::IDT, PAGE_BYTES as usize);
+    sregs.gdt = table(layout::GDT, GDT_ENTRIES * 8 - 1);
+    sregs.idt = table(layout::IDT, IDT_LIMIT);
     sregs.cr0 = CR0;
     sregs.cr3 = layout::BOOT_TABLES.0;
     sregs.cr4 = CR4;
@@ -110,9 +112,9 @@ fn fill_sregs(sregs: &mut kvm_sregs, cpu: u16) {
 }
 
 /// The boot page tables, frame after frame: PML4, PDPT, PD, then page tables that
-/// identity-map everything below `end` but the holes. Accessed and dirty are clear.
+/// identity-map everything below `end` except the holes. Accessed and dirty bits are clear.
 fn page_tables(end: Gpa) -> Vec<u64> {
-    let frames = layout::BOOT_TABLE_FRAMES as usize;
+    let frames = to_usize(layout::BOOT_TABLE_FRAMES);
     let table =
         |index: usize| layout::BOOT_TABLES.add_frames(index as u64).0 | PRESENT | WRITABLE | USER;
     let mut entries = vec![0; frames * ENTRIES];
@@ -147,7 +149,7 @@ fn access(at: Gpa) -> Option<u64> {
     }
 }
 
-/// In a CPU's area there are its mailbox and its stacks.
+/// Flags in a CPU's area: only its mailbox and its stacks are mapped.
 fn cpu_area_access(at: Gpa) -> Option<u64> {
     let cpu = layout::cpu_of(at);
     let kernel_stack = layout::kernel_stack(cpu)..layout::kernel_stack_top(cpu);
@@ -159,17 +161,17 @@ fn cpu_area_access(at: Gpa) -> Option<u64> {
     }
 }
 
-/// Flat 64-bit segments, and two halves of each CPU's TSS.
-fn gdt() -> [u64; GDT_ENTRIES] {
-    let mut gdt = [0; GDT_ENTRIES];
+/// Flat 64-bit segments, and a TSS of two entries for each CPU.
+fn gdt() -> [u64; GDT_ENTRIES as usize] {
+    let mut gdt = [0; GDT_ENTRIES as usize];
     gdt[slot(selector::KERNEL_CODE)] = 0x00af_9b00_0000_ffff;
     gdt[slot(selector::KERNEL_DATA)] = 0x00cf_9300_0000_ffff;
     gdt[slot(selector::USER_DATA)] = 0x00cf_f300_0000_ffff;
     gdt[slot(selector::USER_CODE)] = 0x00af_fb00_0000_ffff;
-    // Present, 64-bit TSS, busy: it counts as loaded.
+    // Present, 64-bit TSS, busy: as after `ltr`.
     for cpu in 0..MAX_VCPUS {
         let (base, at) = (layout::tss(cpu).0, slot(selector::tss(cpu)));
-        gdt[at] = (TSS_BYTES as u64 - 1)
+        gdt[at] = (u64::from(TSS_BYTES) - 1)
             | (base & 0xff_ffff) << 16
             | 0x8b << 40
             | (base >> 24 & 0xff) << 56;
@@ -178,7 +180,7 @@ fn gdt() -> [u64; GDT_ENTRIES] {
     gdt
 }
 
-/// A segment register as a load of `selector` from the GDT would leave it.
+/// A segment register after a load of `selector` from the GDT.
 fn segment(selector: u16) -> kvm_segment {
     let descriptor = gdt()[slot(selector)];
     let bit = |at: u32| (descriptor >> at & 1) as u8;
@@ -201,11 +203,11 @@ fn slot(selector: u16) -> usize {
     usize::from(selector >> 3)
 }
 
-/// RSP0, and an I/O permission map that lies past the end: CPL3 may use no port.
-fn tss(cpu: u16) -> [u8; TSS_BYTES] {
-    let mut tss = [0; TSS_BYTES];
+/// RSP0, and an I/O permission map past the end: CPL3 may not use any port.
+fn tss(cpu: u16) -> [u8; TSS_BYTES as usize] {
+    let mut tss = [0; TSS_BYTES as usize];
     tss[4..12].copy_from_slice(&layout::kernel_stack_top(cpu).0.to_le_bytes());
-    tss[102..104].copy_from_slice(&(TSS_BYTES as u16).to_le_bytes());
+    tss[102..104].copy_from_slice(&TSS_BYTES.to_le_bytes());
     tss
 }
 
@@ -214,7 +216,7 @@ mod tests {
     use super::*;
     use abi::MAX_PAGES;
 
-    /// Walks the tables as the CPU would: the leaf entry of `gva`, or 0.
+    /// Walks the tables as the CPU does: the leaf entry of `gva`, or 0.
     fn walk(tables: &[u64], gva: Gva) -> u64 {
         let mut frame = 0;
         for level in [4, 3, 2, 1] {
@@ -222,13 +224,13 @@ mod tests {
             if level == 1 || entry & PRESENT == 0 {
                 return entry;
             }
-            frame = ((entry & !0xfff) - layout::BOOT_TABLES.0) as usize / 4096;
+            frame = to_usize((entry & !0xfff) - layout::BOOT_TABLES.0) / 4096;
         }
         0
     }
 
     #[test]
-    fn the_identity_map_has_the_holes_it_should() {
+    fn the_identity_map_has_its_holes() {
         let end = Gpa(0x21_3000);
         let tables = page_tables(end);
         let user = PRESENT | WRITABLE | USER;
@@ -269,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_say_what_their_descriptors_say() {
+    fn segments_match_their_descriptors() {
         let code = segment(selector::KERNEL_CODE);
         assert_eq!(
             (code.type_, code.s, code.dpl, code.l, code.db, code.g),

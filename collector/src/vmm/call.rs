@@ -1,17 +1,17 @@
-//! What a guest's call means. Pure: from the mailbox's bytes to an answer or an error.
+//! Interprets a guest's call. Pure: from a mailbox to a message or an error.
 
 use abi::{Call, Mailbox, Phase, ResultCode};
 
-use super::VmmError;
+use super::error::VmmError;
 
-/// What the guest said.
+/// A message of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub(super) enum Message {
     /// A phase begins.
     Mark { phase: Phase, guest_tsc: u64 },
-    /// The work is done and right.
+    /// The work is done, and the check found no error.
     Done { pages: u64, guest_tsc: u64 },
-    /// The guest kernel met an exception: vector, error code, RIP, CR2.
+    /// The guest kernel got an exception that it does not handle.
     Exception {
         vector: u64,
         error_code: u64,
@@ -20,8 +20,8 @@ pub(super) enum Said {
     },
 }
 
-/// Reads the mailbox as `call` asks.
-pub(super) fn read(call: Call, mailbox: &Mailbox) -> Result<Said, VmmError> {
+/// Reads the mailbox of a call.
+pub(super) fn read(call: Call, mailbox: &Mailbox) -> Result<Message, VmmError> {
     if !mailbox.is_current() {
         return Err(bad(format!(
             "magic {:#x}, version {}; expected {:#x}, {}",
@@ -36,20 +36,22 @@ pub(super) fn read(call: Call, mailbox: &Mailbox) -> Result<Said, VmmError> {
     match call {
         Call::Mark => {
             match Phase::try_from(mailbox.phase).map_err(|error| bad(error.to_string()))? {
-                Phase::Done => Err(bad("a mark of the phase that only `done` may send".into())),
-                phase => Ok(Said::Mark { phase, guest_tsc }),
+                Phase::Done => Err(bad(
+                    "a mark of the phase `done`, which has a call of its own".into(),
+                )),
+                phase => Ok(Message::Mark { phase, guest_tsc }),
             }
         }
         Call::Done => {
             done(mailbox)?;
-            Ok(Said::Done {
+            Ok(Message::Done {
                 pages: numbers[0],
                 guest_tsc,
             })
         }
         Call::Exception => {
             let &[vector, error_code, rip, cr2, ..] = numbers;
-            Ok(Said::Exception {
+            Ok(Message::Exception {
                 vector,
                 error_code,
                 rip,
@@ -88,7 +90,7 @@ fn done(mailbox: &Mailbox) -> Result<(), VmmError> {
     }
 }
 
-/// How an access went, as [`ResultCode::WrongAccess`] has it.
+/// The result of an access, as [`ResultCode::WrongAccess`] encodes it.
 fn access(number: u64) -> String {
     const REFUSED: u64 = 1 << 63;
     if number & REFUSED == 0 {
@@ -102,7 +104,7 @@ fn bad(what: String) -> VmmError {
     VmmError::BadMailbox { what }
 }
 
-/// Guest text, safe for a terminal.
+/// Text of the guest, without control characters.
 fn printable(text: &[u8]) -> String {
     let escape = |c: char| match c {
         '\n' | '\t' => String::from(' '),
@@ -132,10 +134,10 @@ mod tests {
 
     #[test]
     fn a_mark_names_its_phase() {
-        let said = read(Call::Mark, &mailbox()).unwrap();
+        let message = read(Call::Mark, &mailbox()).unwrap();
         assert_eq!(
-            said,
-            Said::Mark {
+            message,
+            Message::Mark {
                 phase: Phase::Touch,
                 guest_tsc: 42
             }
@@ -147,10 +149,10 @@ mod tests {
     }
 
     #[test]
-    fn done_is_only_done_when_the_memory_was_right() {
+    fn done_is_an_error_when_a_check_failed() {
         assert_eq!(
             read(Call::Done, &mailbox()).unwrap(),
-            Said::Done {
+            Message::Done {
                 pages: 5,
                 guest_tsc: 42
             }
@@ -170,7 +172,8 @@ mod tests {
         };
         assert_eq!(
             read(Call::Done, &refused).unwrap_err().to_string(),
-            "wrong access: to page 4 it was refused (error code 0x7), not allowed; 1 of 5 went wrong"
+            "wrong access: an access to page 4 was refused (error code 0x7), not allowed; 1 of 5 checks \
+             failed"
         );
         assert!(
             read(
@@ -197,19 +200,19 @@ mod tests {
                 version: ABI_VERSION,
                 ..garbage
             };
-            // Whatever the answer: no panic.
+            // Any result, but no panic.
             let _ = read(call, &signed);
         }
     }
 
     #[test]
-    fn a_panic_text_cannot_drive_the_terminal() {
-        let mut said = Mailbox {
+    fn a_panic_message_has_no_control_characters() {
+        let mut mailbox = Mailbox {
             text_len: u32::MAX,
             ..mailbox()
         };
-        said.text[..6].copy_from_slice(b"a\x1b[2J\xff");
-        let error = read(Call::Panic, &said).unwrap_err().to_string();
+        mailbox.text[..6].copy_from_slice(b"a\x1b[2J\xff");
+        let error = read(Call::Panic, &mailbox).unwrap_err().to_string();
         assert!(error.starts_with("the guest panicked: a\\u{1b}[2J\u{fffd}"));
         assert!(!error.chars().any(char::is_control));
     }

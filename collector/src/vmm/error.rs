@@ -1,4 +1,4 @@
-//! Everything that can go wrong with a VM, and what to do about it.
+//! The errors of the VMM, and what to do about them.
 
 use std::io;
 use std::time::Duration;
@@ -10,16 +10,17 @@ use thiserror::Error;
 use super::hooks::HookError;
 use super::regs::Regs;
 
-/// Error of the VMM: the host's, the guest's or the hooks'.
+/// An error of the host, the guest or the hooks.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum VmmError {
-    /// `/dev/kvm` is not there.
+    /// `/dev/kvm` does not exist.
     #[error(
-        "/dev/kvm does not exist: is KVM in this kernel, and its vendor module loaded (modprobe kvm_intel or kvm_amd)?"
+        "/dev/kvm does not exist: does this kernel have KVM, and is its vendor module loaded \
+         (modprobe kvm_intel or kvm_amd)?"
     )]
     NoKvm,
-    /// `/dev/kvm` is there, but not for this user.
+    /// This user may not open `/dev/kvm`.
     #[error(
         "no permission to open /dev/kvm: run as root, or join the group that owns it (usually `kvm`)"
     )]
@@ -27,10 +28,10 @@ pub enum VmmError {
     /// `/dev/kvm` could not be opened for another reason.
     #[error("cannot open /dev/kvm")]
     OpenKvm(#[source] Errno),
-    /// Not the KVM interface of the last 15 years.
-    #[error("KVM_GET_API_VERSION answered {found}, not 12")]
+    /// Not the stable KVM API.
+    #[error("KVM_GET_API_VERSION returned {found}, not 12")]
     ApiVersion {
-        /// The answer.
+        /// The version.
         found: i32,
     },
     /// `KVM_CREATE_VM`.
@@ -41,27 +42,29 @@ pub enum VmmError {
     SetTssAddr(#[source] Errno),
     /// Reserving guest memory.
     #[error(
-        "cannot reserve {bytes} bytes of guest memory (check `ulimit -v` and free memory, or use fewer pages)"
+        "cannot reserve {bytes} bytes of guest memory (check `ulimit -v` and free memory, or use \
+         fewer pages)"
     )]
     ReserveMemory {
-        /// Bytes asked for.
+        /// Requested bytes.
         bytes: u64,
         /// The cause.
         #[source]
         source: io::Error,
     },
     /// `madvise(MADV_HUGEPAGE)` or `madvise(MADV_NOHUGEPAGE)` on guest memory.
-    #[error("cannot ask for huge pages in guest memory, or forbid them (madvise)")]
+    #[error("madvise failed to allow or forbid huge pages in guest memory")]
     HugePages(#[source] io::Error),
-    /// The host's part of a plan contradicts itself or the guest's memory.
+    /// The host's part of a plan is inconsistent, or does not fit the guest's memory.
     #[error("the workload's plan for the host cannot be carried out: {what}")]
     Plan {
-        /// What does not fit.
+        /// What is wrong.
         what: String,
     },
     /// `KVM_SET_USER_MEMORY_REGION`.
     #[error(
-        "KVM_SET_USER_MEMORY_REGION failed for slot {slot}: {bytes} bytes at {gpa:#x}, flags {flags:#x}"
+        "KVM_SET_USER_MEMORY_REGION failed for slot {slot}: {bytes} bytes at {gpa:#x}, flags \
+         {flags:#x}"
     )]
     SetMemory {
         /// Slot number.
@@ -78,16 +81,17 @@ pub enum VmmError {
     },
     /// `KVM_SET_NR_MMU_PAGES`.
     #[error(
-        "KVM_SET_NR_MMU_PAGES refused {pages} shadow pages (kernels that dropped this call cannot bound them, and none takes fewer than 64)"
+        "KVM_SET_NR_MMU_PAGES refused {pages} shadow pages (64 is the minimum, and kernels that \
+         dropped this ioctl cannot limit them)"
     )]
     SetMmuPages {
-        /// Pages asked for.
+        /// Requested pages.
         pages: u64,
         /// The cause.
         #[source]
         source: io::Error,
     },
-    /// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` is there, but cannot be switched on.
+    /// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` exists, but cannot be enabled.
     #[error("KVM_ENABLE_CAP failed for KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")]
     ManualDirtyLog(#[source] Errno),
     /// An actor's call failed.
@@ -103,27 +107,28 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
-    /// Reading which pages are there.
-    #[error("cannot read /proc/self/pagemap, which says what guest memory holds")]
+    /// Reading which pages are allocated.
+    #[error("cannot read /proc/self/pagemap, which shows the allocated pages of guest memory")]
     Pagemap(#[source] io::Error),
-    /// KVM's dirty log is not the truth.
+    /// KVM's dirty log is incomplete.
     #[error(
-        "KVM's dirty log of slot {slot} left out {missed} of {changed} frames that the guest wrote, the first at {gpa:#x}"
+        "KVM's dirty log of slot {slot} misses {missed} of {changed} frames that the guest wrote, \
+         the first at {gpa:#x}"
     )]
     DirtyLogMissed {
         /// Slot number.
         slot: u16,
-        /// First such frame.
+        /// The first missing frame.
         gpa: u64,
-        /// How many there are.
+        /// Number of missing frames.
         missed: u64,
-        /// Frames whose content changed.
+        /// Number of frames whose content changed.
         changed: u64,
     },
-    /// The act hook refused to go on.
+    /// The hook for acts failed.
     #[error("while recording what the host did to the guest")]
     Acted(#[source] HookError),
-    /// The boot state or the image does not fit into guest memory.
+    /// An access of the VMM to guest memory.
     #[error("cannot access {bytes} bytes of guest memory at {gpa:#x}")]
     GuestMemory {
         /// Guest-physical address.
@@ -134,8 +139,8 @@ pub enum VmmError {
         #[source]
         source: vm_memory::GuestMemoryError,
     },
-    /// The image is not what the build script builds.
-    #[error("the guest image is unusable: {what} (rebuild it: cargo clean -p workloads)")]
+    /// The image is not the one of the build script.
+    #[error("the guest image cannot be used: {what} (rebuild it: cargo clean -p workloads)")]
     Image {
         /// What is wrong with it.
         what: String,
@@ -173,14 +178,14 @@ pub enum VmmError {
         /// What is wrong with it.
         what: String,
     },
-    /// The signal that gets a vCPU out of the guest.
-    #[error("cannot set the handler of the signal that stops the guest")]
+    /// The signal that makes a vCPU leave the guest.
+    #[error("cannot install the handler of the signal that stops the guest")]
     Signal(#[source] io::Error),
     /// Starting a thread.
     #[error("cannot start a thread for a vCPU or an actor")]
     Thread(#[source] io::Error),
     /// Confining the vCPU's thread.
-    #[error("cannot confine the vCPU's thread (is seccomp in this kernel?)")]
+    #[error("cannot confine the vCPU's thread (does this kernel have seccomp?)")]
     Seccomp(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// `KVM_RUN`.
     #[error("KVM_RUN failed\n{regs}")]
@@ -188,46 +193,49 @@ pub enum VmmError {
         /// The cause.
         #[source]
         source: Errno,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
-    /// A hook refused to go on.
+    /// The hook for marks failed.
     #[error("at the guest's mark '{phase}'")]
     Hook {
         /// The phase that began.
         phase: Phase,
-        /// The hook's reason.
+        /// The hook's error.
         #[source]
         source: HookError,
     },
-    /// The guest marks phases without end.
+    /// The guest never stops marking phases.
     #[error("the guest marked more than {limit} phases; no workload has that many")]
     TooManyMarks {
-        /// How many there may be.
+        /// Maximum number.
         limit: usize,
     },
-    /// The start hook refused to go on.
+    /// The start hook, or the first stop hook, failed.
     #[error("before the guest's first instruction")]
     Start(#[source] HookError),
-    /// The stop hook refused to go on.
+    /// The hook for a stopped world failed.
     #[error("while the guest was stopped")]
     Stopped(#[source] HookError),
 
-    /// The vCPU shut down: an exception that could not be delivered. On AMD, KVM resets the
-    /// vCPU before it says so, and `regs` are those after the reset (RIP 0xfff0).
+    /// The vCPU shut down: an exception could not be delivered. On AMD, KVM resets the vCPU before it
+    /// reports this, and `regs` are those after the reset (RIP 0xfff0).
     #[error("the guest triple-faulted\n{regs}")]
     TripleFault {
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
-    /// An access to a guest-physical address that is no memory.
-    #[error("the guest {} guest-physical address {gpa:#x}, which is outside its memory\n{regs}", if *write { "wrote to" } else { "read from" })]
+    /// An access to a guest-physical address without memory.
+    #[error(
+        "the guest {} guest-physical address {gpa:#x}, which is outside its memory\n{regs}",
+        accessed(*write)
+    )]
     OutsideMemory {
         /// The address.
         gpa: u64,
-        /// A store, not a load.
+        /// A store; otherwise a load.
         write: bool,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
     /// KVM gave up, usually on an instruction that it cannot emulate.
@@ -235,44 +243,47 @@ pub enum VmmError {
     InternalError {
         /// `KVM_INTERNAL_ERROR_*`.
         suberror: u32,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
     /// The CPU refused to enter the guest.
     #[error("the CPU refused to enter the guest, hardware reason {reason:#x}\n{regs}")]
     FailEntry {
-        /// As the hardware says it.
+        /// The hardware's reason.
         reason: u64,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
     /// A port that this machine does not have.
-    #[error("the guest {} port {port:#x}, which does not exist\n{regs}", if *write { "wrote to" } else { "read from" })]
+    #[error(
+        "the guest {} port {port:#x}, which does not exist\n{regs}",
+        accessed(*write)
+    )]
     UnknownPort {
         /// The port.
         port: u16,
-        /// `out`, not `in`.
+        /// `out`; otherwise `in`.
         write: bool,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
     /// Any other exit.
     #[error("unexpected KVM exit: {exit}\n{regs}")]
     UnexpectedExit {
-        /// The exit, in words.
+        /// The exit, as text.
         exit: String,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
-    /// The guest was still running when its time was up.
+    /// The guest was not done when its time was up.
     #[error("the guest was not done after {after:?}\n{regs}")]
     Timeout {
-        /// The time it was given.
+        /// The time limit.
         after: Duration,
-        /// Where the guest stood.
+        /// Registers of the vCPU.
         regs: Box<Regs>,
     },
-    /// What an actor took away could not be put back.
+    /// Memory that an actor took away could not be put back.
     #[error("guest memory that the host moved or protected could not be put back")]
     MemoryLost,
     /// The caller set the cancel flag.
@@ -290,16 +301,17 @@ pub enum VmmError {
     },
     /// An exception that the guest kernel does not handle.
     #[error(
-        "the guest kernel met exception {vector} (error code {error_code:#x}) at rip {rip:#x}, cr2 {cr2:#x}\n{regs}"
+        "the guest kernel got exception {vector} (error code {error_code:#x}) at rip {rip:#x}, cr2 \
+         {cr2:#x}\n{regs}"
     )]
     GuestException {
         /// Vector.
         vector: u64,
         /// Error code, 0 where the exception has none.
         error_code: u64,
-        /// Instruction.
+        /// Address of the instruction.
         rip: u64,
-        /// CR2, of meaning for vector 14 only.
+        /// CR2, which only vector 14 sets.
         cr2: u64,
         /// Where the guest stood when it reported.
         regs: Box<Regs>,
@@ -307,44 +319,46 @@ pub enum VmmError {
     /// The guest's own code panicked.
     #[error("the guest panicked: {text}")]
     GuestPanic {
-        /// What it said; control characters escaped.
+        /// Its message, with control characters escaped.
         text: String,
     },
-    /// The check pass found a page that does not hold what was written.
+    /// The check found a page that does not hold the value that was written.
     #[error(
-        "wrong memory contents ({code}): page {first_bad_page} holds {found:#x}, not {expected:#x}; {bad_pages} of {pages} pages are wrong"
+        "wrong memory contents ({code}): page {first_bad_page} holds {found:#x}, not {expected:#x}; \
+         {bad_pages} of {pages} pages are wrong"
     )]
     WrongResult {
         /// Which check failed.
         code: ResultCode,
         /// Page of the work range.
         first_bad_page: u64,
-        /// What it held.
+        /// The value found.
         found: u64,
-        /// What it should hold.
+        /// The value expected.
         expected: u64,
-        /// How many are wrong.
+        /// Number of wrong pages.
         bad_pages: u64,
-        /// How many were checked.
+        /// Number of checked pages.
         pages: u64,
     },
-    /// The guest's tables allowed an access that was refused, or the other way round.
+    /// An access was refused that the guest's tables allow, or the other way round.
     #[error(
-        "wrong access: to page {page} it was {found}, not {expected}; {bad_pages} of {pages} went wrong"
+        "wrong access: an access to page {page} was {found}, not {expected}; {bad_pages} of {pages} \
+         checks failed"
     )]
     WrongAccess {
         /// Page of the work range.
         page: u64,
-        /// How the first wrong access went.
+        /// The result of the first wrong access.
         found: String,
-        /// How it should have gone.
+        /// The expected result.
         expected: String,
-        /// How many went wrong.
+        /// Number of failed checks.
         bad_pages: u64,
-        /// How many were tried.
+        /// Number of checks.
         pages: u64,
     },
-    /// The guest refused to work.
+    /// The guest refused to start, or ran out of frames.
     #[error("the guest gave up: {code}")]
     GuestRefused {
         /// Why.
@@ -353,7 +367,7 @@ pub enum VmmError {
 }
 
 impl VmmError {
-    /// Tells the ways apart in which `/dev/kvm` may fail to open.
+    /// Distinguishes why `/dev/kvm` could not be opened.
     pub(super) fn no_kvm(error: Errno) -> Self {
         match error.errno() {
             libc::ENOENT | libc::ENXIO | libc::ENODEV => Self::NoKvm,
@@ -362,11 +376,12 @@ impl VmmError {
         }
     }
 
+    /// A plan that cannot be carried out.
     pub(super) fn plan(what: String) -> Self {
         Self::Plan { what }
     }
 
-    /// Whether this host (or this user on it) cannot run VMs at all.
+    /// Whether this host, or this user on it, cannot run VMs at all.
     #[must_use]
     pub fn host_cannot(&self) -> bool {
         matches!(
@@ -374,6 +389,10 @@ impl VmmError {
             Self::NoKvm | Self::KvmPermission | Self::OpenKvm(_) | Self::ApiVersion { .. }
         )
     }
+}
+
+fn accessed(write: bool) -> &'static str {
+    if write { "wrote to" } else { "read from" }
 }
 
 fn suberror_name(suberror: u32) -> &'static str {

@@ -1,4 +1,4 @@
-//! What a KVM exit means. Pure: no ioctl, no memory, no registers.
+//! Interprets a KVM exit. Pure: no ioctl, no memory, no registers.
 
 use abi::{CALL_PORT, Call, UnknownNumber};
 use kvm_ioctls::VcpuExit;
@@ -6,15 +6,15 @@ use kvm_ioctls::VcpuExit;
 /// What to do after an exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// The guest made a call: look into the mailbox.
+    /// The guest made a call: read the mailbox.
     Call(Call),
-    /// Nothing to do; look whether someone wants the guest stopped, then go on.
+    /// Enter the guest again, unless the run is to stop.
     Resume,
-    /// The run is over.
+    /// The run has failed.
     Fail(Failure),
 }
 
-/// Why a run is over, apart from registers and numbers that only the vCPU knows.
+/// Why a run has failed, without the registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     Shutdown,
@@ -26,7 +26,7 @@ pub(super) enum Failure {
     Unexpected(String),
 }
 
-/// Decides on an exit.
+/// What to do after `exit`.
 pub(super) fn decide(exit: &VcpuExit<'_>) -> Action {
     let failure = match exit {
         VcpuExit::IoOut(CALL_PORT, data) => return call(data),
@@ -61,10 +61,10 @@ pub(super) fn decide(exit: &VcpuExit<'_>) -> Action {
     Action::Fail(failure)
 }
 
-/// A write to the call port: 32 bits, exactly once.
+/// A write of 32 bits to the call port.
 fn call(data: &[u8]) -> Action {
     let Ok(bytes) = data.try_into() else {
-        let what = format!("{} bytes at once to the call port", data.len());
+        let what = format!("a write of {} bytes to the call port", data.len());
         return Action::Fail(Failure::Unexpected(what));
     };
     match Call::try_from(u32::from_le_bytes(bytes)) {
@@ -105,12 +105,12 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupted_run_goes_on() {
+    fn an_interrupted_run_resumes() {
         assert_eq!(decide(&VcpuExit::Intr), Action::Resume);
     }
 
     #[test]
-    fn the_rest_of_the_machine_does_not_exist() {
+    fn accesses_to_other_ports_and_memory_fail() {
         assert_eq!(
             fail(VcpuExit::IoOut(0x80, &[1])),
             Failure::Port {
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn each_ending_is_told_apart() {
+    fn each_exit_has_its_failure() {
         assert_eq!(fail(VcpuExit::Shutdown), Failure::Shutdown);
         assert_eq!(fail(VcpuExit::InternalError), Failure::Internal);
         assert_eq!(

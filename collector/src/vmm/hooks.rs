@@ -1,15 +1,14 @@
-//! What others want to do while a guest runs.
+//! Callbacks of a run.
 
 use std::error::Error;
 use std::time::Duration;
 
 use abi::{FrameRange, Phase};
 
-/// What a hook may fail with.
+/// The error of a hook.
 pub type HookError = Box<dyn Error + Send + Sync>;
 
-/// What others want to do while a guest runs. The calls come from several threads, some of them
-/// at once.
+/// Callbacks while a guest runs. They are called from several threads, also at the same time.
 pub trait Hooks: Sync {
     /// The calling thread is about to enter the guest for the first time, as this vCPU.
     ///
@@ -20,21 +19,21 @@ pub trait Hooks: Sync {
         Ok(())
     }
 
-    /// The guest says that `phase` begins; `guest_tsc` is its time-stamp counter then, in guest
-    /// TSC cycles. On the vCPU's thread, which is outside the guest; others may be inside.
-    /// [`Phase::Done`] comes last of a vCPU, and only if its result is right.
+    /// The guest has marked that `phase` begins; `guest_tsc` is its time-stamp counter then, in guest
+    /// TSC cycles. Called on the vCPU's thread, which is outside the guest; other vCPUs may be
+    /// inside. [`Phase::Done`] is a vCPU's last, and is only reported if its result is correct.
     ///
     /// # Errors
-    /// Whatever the hook's owner says; the run ends with it.
+    /// Any error; the run ends with it.
     fn mark(&self, vcpu: u16, phase: Phase, guest_tsc: u64) -> Result<(), HookError>;
 
-    /// When the guest is to be stopped for [`Hooks::stopped`].
+    /// When to stop the guest for [`Hooks::stopped`].
     fn stops(&self) -> Stops {
         Stops::default()
     }
 
-    /// Every vCPU is outside the guest and no actor is inside an operation, until this returns.
-    /// Comes before the guest's first instruction, and whenever [`Hooks::stops`] asks for it.
+    /// Every vCPU is outside the guest and no actor is inside an operation until this returns.
+    /// Called before the guest's first instruction and whenever [`Hooks::stops`] asks for it.
     ///
     /// # Errors
     /// As [`Hooks::mark`].
@@ -42,12 +41,12 @@ pub trait Hooks: Sync {
         Ok(())
     }
 
-    /// Whether [`Hooks::acted`] wants to be called: the guest is stopped for each call.
+    /// Whether to call [`Hooks::acted`]: the guest is stopped for each call.
     fn wants_acts(&self) -> bool {
         false
     }
 
-    /// An actor has done something that changes shadow entries. Everything is stopped, as in
+    /// An actor has done something that changes shadow entries. The world is stopped, as in
     /// [`Hooks::stopped`].
     ///
     /// # Errors
@@ -58,37 +57,37 @@ pub trait Hooks: Sync {
     }
 }
 
-/// When to stop the guest, beside before its first instruction.
+/// When to stop the guest, in addition to the stop before its first instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stops {
-    /// Time between two stops; `None`: none of this kind.
+    /// Time between two regular stops; `None`: there are none.
     pub every: Option<Duration>,
     /// At each mark, after [`Hooks::mark`].
     pub marks: bool,
 }
 
-/// Something that an actor did.
+/// An operation of an actor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostAct {
-    /// What.
+    /// Its kind.
     pub kind: HostActKind,
     /// KVM's number of the memslot.
     pub slot: u16,
-    /// The frames it concerns, as guest-physical addresses of the time before.
+    /// The frames that it concerns, by their guest-physical addresses before it.
     pub range: FrameRange,
 }
 
-/// What an actor did.
+/// The kinds of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HostActKind {
     /// The host's mapping of the range changed: discarded, protected or moved.
     Unmapped,
     /// Dirty logging began for the memslot.
     DirtyStarted,
-    /// Dirty bits were taken; the first and the last frame of the range had one.
+    /// Dirty bits were cleared; the first and the last frame of the range had one.
     DirtyCleared,
     /// Dirty logging ended for the memslot.
     DirtyStopped,
-    /// The memslot went from this place.
+    /// The memslot was deleted from this address, or moved away from it.
     SlotFlushed,
 }

@@ -1,4 +1,4 @@
-//! The guest's ELF image into guest memory.
+//! Loads the guest's ELF image into guest memory.
 
 use abi::layout::{IMAGE, IMAGE_END};
 use abi::{Gpa, Gva};
@@ -6,11 +6,11 @@ use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, read};
 
-use super::VmmError;
+use super::error::VmmError;
 use super::memory::Ram;
 
-/// Loads every segment and answers with the entry point. Bytes that a segment has in
-/// memory but not in the file stay as the fresh memory they are: zero.
+/// Loads every segment and returns the entry point. Bytes that a segment has in memory but not in the
+/// file stay zero.
 pub(super) fn load(elf: &[u8], ram: &Ram) -> Result<Gva, VmmError> {
     let image = parse(elf).map_err(|what| VmmError::Image { what })?;
     for segment in &image.segments {
@@ -49,7 +49,7 @@ fn parse(elf: &[u8]) -> Result<Image<'_>, String> {
         }
         let bytes = program
             .data(endian, elf)
-            .map_err(|()| format!("the segment at {at:#x} is cut"))?;
+            .map_err(|()| format!("the segment at {at:#x} is truncated"))?;
         let inside = at >= IMAGE.0
             && at
                 .checked_add(memory_bytes)
@@ -75,16 +75,16 @@ mod tests {
     use workloads::GUEST_IMAGE;
 
     #[test]
-    fn the_built_image_is_usable() {
+    fn the_image_of_the_build_is_valid() {
         let image = parse(GUEST_IMAGE).unwrap();
         assert!(!image.segments.is_empty());
     }
 
     #[test]
-    fn damaged_images_are_refused_or_stay_inside() {
+    fn damaged_images_are_refused_or_stay_in_their_range() {
         assert!(parse(&[]).is_err());
         assert!(parse(&GUEST_IMAGE[..100]).is_err());
-        // Every byte of the headers in turn: an error, or segments inside the image's room.
+        // Every byte of the headers in turn: an error, or segments inside the image's range.
         for index in 0..64 + 8 * 56 {
             let mut elf = GUEST_IMAGE.to_vec();
             for byte in [0x00, 0x7f, 0xff] {

@@ -1,4 +1,4 @@
-//! Tests on this host's real KVM: every workload, and every way to misbehave.
+//! Tests on this host's real KVM: workloads, and every kind of misbehaviour.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use abi::{CrashKind, Phase};
 
-use super::{GuestResult, HookError, Hooks, Stops, Vmm, VmmError, lock};
+use super::lock::lock;
+use super::{GuestResult, HookError, Hooks, Stops, Vmm, VmmError};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
 
-/// Remembers the phases.
+/// Records the phases.
 #[derive(Default)]
 struct Marks(Mutex<Vec<Phase>>);
 

@@ -1,8 +1,9 @@
-//! Memory of this process that can be given to a guest.
+//! Memory of this process for a guest.
 
 use std::io;
 use std::ptr::null_mut;
 
+use abi::to_usize;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 /// A huge page of the host.
@@ -10,8 +11,8 @@ const HUGE_BYTES: usize = 2 << 20;
 
 /// A private, anonymous mapping that is not prefaulted; unmapped when dropped.
 ///
-/// Its address has the same offset into 2 MiB as the guest-physical address that it is for, as
-/// a huge page in both asks for.
+/// Its address has the same offset into 2 MiB as the guest-physical address that it backs: a huge
+/// page can be mapped in both only then.
 #[derive(Debug)]
 pub(super) struct Mapping {
     start: usize,
@@ -24,7 +25,7 @@ impl Mapping {
         let spare = bytes
             .checked_add(HUGE_BYTES)
             .ok_or(io::ErrorKind::OutOfMemory)?;
-        // SAFETY: a new anonymous mapping disturbs nothing.
+        // SAFETY: a new anonymous mapping affects no other memory.
         let reserved = unsafe {
             mmap_anonymous(
                 null_mut(),
@@ -33,12 +34,12 @@ impl Mapping {
                 MapFlags::PRIVATE | MapFlags::NORESERVE,
             )
         }?;
-        // Dropped with all of it, if what is too much cannot be unmapped.
+        // If the surplus cannot be unmapped, all of it is dropped.
         let mut mapping = Self {
             start: reserved.expose_provenance(),
             bytes: spare,
         };
-        let offset = gpa as usize % HUGE_BYTES;
+        let offset = to_usize(gpa) % HUGE_BYTES;
         let before = (HUGE_BYTES + offset - mapping.start % HUGE_BYTES) % HUGE_BYTES;
         mapping.cut_front(before)?;
         mapping.cut_back(bytes)?;
@@ -47,7 +48,7 @@ impl Mapping {
 
     fn cut_front(&mut self, bytes: usize) -> io::Result<()> {
         if bytes > 0 {
-            // SAFETY: the mapping's own first bytes, of which nobody knows yet.
+            // SAFETY: the first bytes of this mapping, to which there is no pointer yet.
             unsafe { munmap(self.at(0), bytes) }?;
             self.start += bytes;
             self.bytes -= bytes;
@@ -57,17 +58,17 @@ impl Mapping {
 
     fn cut_back(&mut self, to: usize) -> io::Result<()> {
         if to < self.bytes {
-            // SAFETY: the mapping's own last bytes, of which nobody knows yet.
+            // SAFETY: the last bytes of this mapping, to which there is no pointer yet.
             unsafe { munmap(self.at(to), self.bytes - to) }?;
             self.bytes = to;
         }
         Ok(())
     }
 
-    /// Advises the kernel about all of it, where it knows the advice: a kernel without
-    /// transparent huge pages has none of theirs.
+    /// `madvise` for all of it. A kernel without transparent huge pages does not know the advice about
+    /// them, which is not an error.
     pub(super) fn advise(&self, advice: Advice) -> io::Result<()> {
-        // SAFETY: the range is exactly this mapping, and advice on huge pages changes no byte.
+        // SAFETY: the range is this mapping, and advice on huge pages changes no byte.
         match unsafe { madvise(self.at(0), self.bytes, advice) } {
             Err(rustix::io::Errno::INVAL) => Ok(()),
             other => Ok(other?),
@@ -87,8 +88,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the owner gives up what was mapped for it. `munmap` of a whole mapping fails
-        // only where it would have to split another, and then leaves it.
+        // SAFETY: the owner does not use the mapping any more. `munmap` of a whole mapping fails only
+        // where it would have to split another, and then leaves it mapped.
         let _ = unsafe { munmap(self.at(0), self.bytes) };
     }
 }
@@ -98,12 +99,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn huge_pages_fit_on_both_sides() {
+    fn address_and_guest_physical_address_have_the_same_alignment() {
         for (bytes, gpa) in [(4096, 0), (3 << 20, 0x20_1000), (1 << 20, 0x1234_5000)] {
             let mapping = Mapping::new(bytes, gpa).unwrap();
             assert_eq!(
-                mapping.hva() as usize % HUGE_BYTES,
-                gpa as usize % HUGE_BYTES
+                to_usize(mapping.hva()) % HUGE_BYTES,
+                to_usize(gpa) % HUGE_BYTES
             );
             mapping.advise(Advice::LinuxHugepage).unwrap();
             for offset in [0, bytes - 1] {

@@ -3,18 +3,18 @@
 use std::sync::atomic::Ordering;
 
 use abi::layout::HOST_PAGE;
-use abi::{FrameRange, Gpa, Mailbox, PAGE_BYTES};
+use abi::{FrameRange, Gpa, Mailbox, PAGE_BYTES, to_usize};
 use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use rustix::mm::Advice;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 use workloads::{Backing, Slot};
 
-use super::VmmError;
+use super::error::VmmError;
 use super::mapping::Mapping;
 
-/// Guest memory, where the guest finds it at its start.
+/// Guest memory, at the guest-physical addresses that it has at the start.
 ///
-/// A page of the host appears when the guest's first access makes KVM ask for it.
+/// The host allocates a page when the guest first accesses it.
 #[derive(Debug)]
 pub(super) struct Ram {
     memory: GuestMemoryMmap,
@@ -22,7 +22,7 @@ pub(super) struct Ram {
 }
 
 impl Ram {
-    /// Reserves what the memslots ask for.
+    /// Reserves the memory of the memslots.
     pub(super) fn new(slots: &[Slot]) -> Result<Self, VmmError> {
         let mut slots = slots.to_vec();
         slots.sort_unstable_by_key(|slot| slot.gpa);
@@ -42,13 +42,13 @@ impl Ram {
         self.parts.iter().map(|(slot, at)| (*slot, at.hva()))
     }
 
-    /// The host's address of a range that lies in one memslot.
+    /// A pointer to a range; `None` unless one memslot contains all of it.
     pub(super) fn pointer(&self, range: FrameRange) -> Option<*mut libc::c_void> {
         let (slot, mapping) = self.part(range)?;
-        Some(mapping.at((range.start.0 - slot.gpa.0) as usize))
+        Some(mapping.at(to_usize(range.start.0 - slot.gpa.0)))
     }
 
-    /// The memslot in which all of a range lies.
+    /// The memslot that contains all of a range.
     pub(super) fn slot_of(&self, range: FrameRange) -> Option<Slot> {
         self.part(range).map(|(slot, _)| *slot)
     }
@@ -77,14 +77,15 @@ impl Ram {
             .map_err(failed)
     }
 
-    /// A copy of a CPU's mailbox, whatever stands there; the guest cannot change it any more.
+    /// A copy of a CPU's mailbox, unchecked. The guest cannot change the copy.
     pub(super) fn mailbox(&self, cpu: u16) -> Result<Mailbox, VmmError> {
         let mut bytes = [0; Mailbox::BYTES];
         self.read(abi::layout::mailbox(cpu), &mut bytes)?;
         Ok(Mailbox::from_bytes(&bytes))
     }
 
-    /// Tells the guest how many passes the actors have finished ([`abi::HostPage`]).
+    /// Sets the number of passes that the actors have finished, which the guest reads from
+    /// [`abi::HostPage`].
     pub(super) fn set_passes(&self, passes: u64) -> Result<(), VmmError> {
         let at = GuestAddress(HOST_PAGE.0);
         self.memory
@@ -103,8 +104,7 @@ fn failed(gpa: Gpa, bytes: usize) -> impl FnOnce(vm_memory::GuestMemoryError) ->
 
 fn reserve(slot: &Slot) -> Result<Mapping, VmmError> {
     let bytes = slot.bytes;
-    let size = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let mapping = Mapping::new(size, slot.gpa.0)
+    let mapping = Mapping::new(to_usize(bytes), slot.gpa.0)
         .map_err(|source| VmmError::ReserveMemory { bytes, source })?;
     let advice = match slot.backing {
         Backing::Small => Advice::LinuxNoHugepage,
@@ -114,15 +114,15 @@ fn reserve(slot: &Slot) -> Result<Mapping, VmmError> {
     Ok(mapping)
 }
 
-/// The mapping as a part of guest memory.
+/// The mapping as a region of guest memory.
 fn region(slot: &Slot, mapping: &Mapping) -> Result<GuestRegionMmap, VmmError> {
     let flags = MAP_ANONYMOUS | MAP_NORESERVE | MAP_PRIVATE;
-    // SAFETY: the mapping is that long and has these flags; `Ram` keeps both, and drops the
-    // region first.
+    // SAFETY: the mapping has this size and these flags; `Ram` keeps both, and drops the region
+    // first.
     let region = unsafe {
         MmapRegion::build_raw(
             mapping.at(0),
-            slot.bytes as usize,
+            to_usize(slot.bytes),
             PROT_READ | PROT_WRITE,
             flags,
         )
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_ends_where_it_ends() {
+    fn accesses_past_the_end_fail() {
         let ram = Ram::new(&[slot(0, 0, 0x10_0000)]).unwrap();
         ram.write(Gpa(0xf_fff8), &[1; 8]).unwrap();
         assert!(matches!(
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_one_memory() {
+    fn accesses_may_cross_memslots() {
         let ram = Ram::new(&[slot(3, 0x8000, 0x4000), slot(0, 0, 0x8000)]).unwrap();
         ram.write(Gpa(0x7ffe), &[1, 2, 3, 4]).unwrap();
         let mut bytes = [0; 4];
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn mailbox_and_passes_stand_where_the_contract_says() {
+    fn mailbox_and_passes_are_at_the_addresses_of_the_contract() {
         let ram = Ram::new(&[slot(0, 0, 0x10_0000)]).unwrap();
         for cpu in 0..abi::MAX_VCPUS {
             ram.write(abi::layout::mailbox(cpu), &abi::MAGIC.to_le_bytes())

@@ -1,40 +1,43 @@
-//! A small VMM: runs one workload's guest, disturbs it as asked, and survives whatever it does.
+//! A small VMM: runs one workload's guest and the actors that disturb it, whatever the guest does.
 //!
 //! ```text
-//! mod       Vmm: build it, ask it                   run       a run's threads, and who conducts them
-//! memory    guest RAM                               vcpu      the loop around KVM_RUN
-//! mapping   host memory behind it                   exit      what a KVM exit means (pure)
-//! slots     memslots, now and before                call      what a guest's call means (pure)
-//! image     the guest's ELF image into RAM          stand_in  memory that KVM does not find
-//! boot      page tables, GDT, TSS, registers        course    who runs, what failed first
-//! regs      registers, readable                     world     stops everything for a moment
-//! stats     KVM's own counters                      calm      memory is away for a moment
-//! actors    what the host does to the guest         seccomp   confines the vCPUs' threads
-//! hooks     what others do meanwhile                error     everything that can go wrong
+//! mod       Vmm: creation and queries               run          a run, with its threads
+//! memory    guest RAM                               shared       what all threads of a run share
+//! mapping   the host's memory of it                 vcpu         the loop around KVM_RUN
+//! slots     memslots, past ones included            exit         interprets a KVM exit (pure)
+//! image     loads the guest's ELF image             call         interprets a guest's call (pure)
+//! boot      page tables, GDT, TSS, registers        mmio         serves accesses that KVM cannot
+//! regs      prints registers                        lifecycle    which vCPUs run, what failed
+//! stats     KVM's own counters                      world        stops all vCPUs and actors
+//! actors    what the host does to the guest         disturbance  memory that is away for a moment
+//! hooks     callbacks of a run                      seccomp      confines the vCPUs' threads
+//! error     all errors                              lock         locks that outlive a panic
 //! ```
 //!
-//! It knows KVM, guest memory and the contract in `abi`. It does not know that anything
-//! is traced: whoever wants to act when a phase begins passes [`Hooks`].
+//! It knows KVM, guest memory and the contract in `abi`. It does not know about tracing: a caller that
+//! wants to act when a phase begins passes [`Hooks`].
 //!
-//! The guest is hostile by assumption. All it can reach is its own memory and one port;
-//! every number it sends is checked, and each of its misdeeds ends in a [`VmmError`].
+//! The guest is assumed to be hostile. It can reach its own memory and one port; every number that it
+//! sends is checked, and each misbehaviour ends in a [`VmmError`].
 
 mod actors;
 mod boot;
 mod call;
-mod calm;
-mod course;
+mod disturbance;
 mod error;
 mod exit;
 mod hooks;
 mod image;
+mod lifecycle;
+mod lock;
 mod mapping;
 mod memory;
+mod mmio;
 mod regs;
 mod run;
 mod seccomp;
+mod shared;
 mod slots;
-mod stand_in;
 mod stats;
 mod vcpu;
 mod world;
@@ -47,7 +50,6 @@ mod smp_tests;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kvm_bindings::{
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_MAX_CPUID_ENTRIES,
@@ -60,7 +62,6 @@ use workloads::{Actor, Plan};
 
 pub use error::VmmError;
 pub use hooks::{HookError, Hooks, HostAct, HostActKind, Stops};
-pub use regs::Regs;
 pub use run::GuestResult;
 pub use slots::Memslot;
 pub use stats::KvmStats;
@@ -71,7 +72,7 @@ use stats::StatsFile;
 
 ioctl_io_nr!(KVM_SET_NR_MMU_PAGES, KVMIO, 0x44);
 
-/// A VM with one vCPU and no memory, which never runs: something of KVM's to look at.
+/// A VM with one vCPU and no memory that never runs, to inspect KVM's objects.
 ///
 /// # Errors
 /// As [`Vmm::new`].
@@ -84,11 +85,11 @@ pub fn spare() -> Result<(VmFd, VcpuFd), VmmError> {
 
 /// A virtual machine with one workload loaded, ready to run once.
 ///
-/// It has the memslots and vCPUs of its plan, no interrupt controller and no devices. Its memory
-/// is not prefaulted.
+/// It has the memslots and vCPUs of its plan, no interrupt controller and no devices. Its memory is
+/// not prefaulted.
 #[derive(Debug)]
 pub struct Vmm {
-    // Dropped in this order: nothing runs any more when the memory goes.
+    // Dropped in this order: no vCPU exists any more when the memory is unmapped.
     vcpus: Vec<VcpuFd>,
     vm: VmFd,
     vm_stats: StatsFile,
@@ -96,19 +97,18 @@ pub struct Vmm {
     slots: Slots,
     ram: Ram,
     plan: Plan,
-    /// Dirty bits are cleared by a call of their own.
+    /// Dirty bits are cleared with `KVM_CLEAR_DIRTY_LOG`.
     manual_dirty_log: bool,
-    /// `/proc/self/pagemap`, where an actor checks the dirty log.
+    /// `/proc/self/pagemap`, if an actor verifies the dirty log.
     pagemap: Option<File>,
     confined: bool,
 }
 
 impl Vmm {
-    /// Opens `/dev/kvm`, makes the VM and loads the workload's guest.
+    /// Opens `/dev/kvm`, creates the VM and loads the workload's guest.
     ///
     /// # Errors
-    /// [`VmmError::NoKvm`] and its neighbours: this host cannot do it. Anything else: what
-    /// failed on the way.
+    /// See [`VmmError`]; [`VmmError::host_cannot`] says whether this host can run VMs at all.
     pub fn new(plan: &Plan) -> Result<Self, VmmError> {
         let kvm = Kvm::new().map_err(VmmError::no_kvm)?;
         let version = kvm.get_api_version();
@@ -137,7 +137,7 @@ impl Vmm {
         boot::hide_virtualization(&mut cpuid);
         let cpus = u16::try_from(plan.boot_info.vcpus).unwrap_or(u16::MAX);
         if !(1..=abi::MAX_VCPUS).contains(&cpus) {
-            let what = format!("{cpus} vCPUs, of 1 to {}", abi::MAX_VCPUS);
+            let what = format!("{cpus} vCPUs; 1 to {} are possible", abi::MAX_VCPUS);
             return Err(VmmError::plan(what));
         }
         let (mut vcpus, mut vcpu_stats) = (Vec::new(), Vec::new());
@@ -163,8 +163,8 @@ impl Vmm {
         })
     }
 
-    /// Makes [`Vmm::run`] confine the vCPUs' threads by seccomp: see `seccomp.rs` for what is
-    /// left to them (and so to the hooks that run on them).
+    /// Makes [`Vmm::run`] confine the vCPUs' threads with seccomp, and so the hooks that run on them:
+    /// see `seccomp.rs` for what they may do.
     #[must_use]
     pub fn confined(mut self) -> Self {
         self.confined = true;
@@ -177,20 +177,19 @@ impl Vmm {
         self.vm.as_raw_fd()
     }
 
-    /// File descriptors of the vCPUs, in the order of their numbers, open as long as the `Vmm`
-    /// lives.
+    /// File descriptors of the vCPUs, by number, open as long as the `Vmm` lives.
     #[must_use]
     pub fn vcpu_fds(&self) -> Vec<RawFd> {
         self.vcpus.iter().map(AsRawFd::as_raw_fd).collect()
     }
 
-    /// Every memslot that there was so far.
+    /// Every memslot so far, past ones included.
     #[must_use]
     pub fn memslots(&self) -> Vec<Memslot> {
-        self.slots.times()
+        self.slots.all()
     }
 
-    /// KVM's own counters, as they stand now.
+    /// The current values of KVM's counters.
     ///
     /// # Errors
     /// [`VmmError::ReadStats`].
@@ -202,7 +201,7 @@ impl Vmm {
         })
     }
 
-    /// Frequency of the guest's time-stamp counter, kHz; `None` if KVM does not tell.
+    /// Frequency of the guest's time-stamp counter in kHz; `None` if KVM does not know it.
     #[must_use]
     pub fn tsc_khz(&self) -> Option<u32> {
         self.vcpus
@@ -213,7 +212,7 @@ impl Vmm {
     }
 }
 
-/// Bounds the shadow pages.
+/// Limits the number of shadow pages.
 fn set_mmu_pages(vm: &VmFd, pages: u64) -> Result<(), VmmError> {
     // SAFETY: the argument is a number.
     if unsafe { ioctl_with_val(vm, KVM_SET_NR_MMU_PAGES(), pages) } < 0 {
@@ -223,7 +222,7 @@ fn set_mmu_pages(vm: &VmFd, pages: u64) -> Result<(), VmmError> {
     Ok(())
 }
 
-/// Switches `KVM_CLEAR_DIRTY_LOG` on, where an actor wants it and KVM has it.
+/// Enables `KVM_CLEAR_DIRTY_LOG`, if an actor needs it and KVM has it.
 fn manual_dirty_log(vm: &VmFd, plan: &Plan) -> Result<bool, VmmError> {
     let wanted = |actor: &Actor| matches!(actor, Actor::DirtyLog { clear: true, .. });
     let cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2;
@@ -237,9 +236,4 @@ fn manual_dirty_log(vm: &VmFd, plan: &Plan) -> Result<bool, VmmError> {
     enable.args[0] = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE.into();
     vm.enable_cap(&enable).map_err(VmmError::ManualDirtyLog)?;
     Ok(true)
-}
-
-/// A panic elsewhere is no reason for one here: no lock is held across a half-done change.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,30 +3,14 @@
 use std::fmt;
 
 use kvm_bindings::{kvm_regs, kvm_sregs};
-use kvm_ioctls::VcpuFd;
 
-use super::VmmError;
-
-/// Where a guest stood. Printed over several lines, all numbers hexadecimal.
+/// The registers of a vCPU. Printed on several lines, all numbers in hexadecimal.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Regs {
     /// General registers, RIP and RFLAGS.
     pub general: kvm_regs,
     /// Segments, control registers and EFER.
     pub special: kvm_sregs,
-}
-
-impl Regs {
-    /// Asks KVM.
-    ///
-    /// # Errors
-    /// [`VmmError::GetRegs`] or [`VmmError::GetSregs`].
-    pub(super) fn of(vcpu: &VcpuFd) -> Result<Box<Self>, VmmError> {
-        Ok(Box::new(Self {
-            general: vcpu.get_regs().map_err(VmmError::GetRegs)?,
-            special: vcpu.get_sregs().map_err(VmmError::GetSregs)?,
-        }))
-    }
 }
 
 impl fmt::Display for Regs {
@@ -73,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn registers_are_readable() {
+    fn registers_are_printed_in_six_lines() {
         let mut regs = Regs::default();
         regs.general.rip = 0x10_0123;
         regs.general.r15 = 15;

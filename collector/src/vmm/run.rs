@@ -1,41 +1,33 @@
-//! A run: the vCPUs and the actors on threads of their own, and this one, which conducts.
+//! A run: one thread for each vCPU and each actor, conducted by the calling thread.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use abi::Phase;
+use kvm_ioctls::VcpuFd;
 
-use super::actors::{self, Stage};
-use super::calm::Calm;
-use super::course::Course;
+use super::Vmm;
+use super::actors::{self, Context};
+use super::disturbance::Disturbances;
+use super::error::VmmError;
 use super::hooks::Hooks;
-use super::stand_in::StandIn;
-use super::vcpu::{Done, Scene, Vcpu};
+use super::lifecycle::Lifecycle;
+use super::lock::lock;
+use super::mmio::MmioRanges;
+use super::shared::{GuestMark, Shared};
+use super::vcpu::{Vcpu, VcpuResult};
 use super::world::{KICK_AGAIN, World};
-use super::{Vmm, VmmError};
 
-/// Longest time from `cancel` to the kick.
+/// Maximum time from setting `cancel` to the kick.
 const POLL: Duration = Duration::from_millis(50);
 
-/// A phase of the guest's work began on a vCPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestMark {
-    /// The vCPU.
-    pub vcpu: u16,
-    /// The phase.
-    pub phase: Phase,
-    /// The vCPU's time-stamp counter, guest TSC cycles.
-    pub guest_tsc: u64,
-}
-
-/// What a guest that did its work says about it.
+/// The result of a guest that did its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestResult {
-    /// Pages that the guest checked and found right, all vCPUs together.
+    /// Pages that the guest checked and found correct, all vCPUs together.
     pub pages: u64,
-    /// The marks, in the order in which they came.
+    /// The marks, in the order of their arrival.
     pub marks: Vec<GuestMark>,
     /// Wall-clock time from the first `KVM_RUN` to the guest's last call, hooks included.
     pub elapsed: Duration,
@@ -46,34 +38,33 @@ pub struct GuestResult {
 }
 
 impl Vmm {
-    /// Runs all vCPUs until the guest is done on each, and the actors beside them.
+    /// Runs all vCPUs until the guest is done on each, and the actors meanwhile.
     ///
     /// Every vCPU is kicked out of the guest when `timeout` is over or `cancel` is set, at most
     /// 50 ms later, and when another one has failed.
     ///
     /// # Errors
-    /// Everything that is not a right result: see [`VmmError`]. The first failure is what is
-    /// reported. The VM cannot be run again.
+    /// The first failure: see [`VmmError`]. The VM cannot be run again.
     pub fn run(
         &mut self,
         hooks: &dyn Hooks,
         timeout: Duration,
         cancel: &AtomicBool,
     ) -> Result<GuestResult, VmmError> {
-        let scene = Scene {
+        let shared = Shared {
             world: World::new().map_err(VmmError::Signal)?,
-            course: Course::new(self.vcpus.len()),
-            calm: Calm::default(),
+            lifecycle: Lifecycle::new(self.vcpus.len()),
+            disturbances: Disturbances::default(),
             ram: &self.ram,
-            stand_in: StandIn::of(&self.plan),
+            mmio: MmioRanges::of(&self.plan),
             hooks,
             timeout,
             confined: self.confined,
             marks: Mutex::default(),
             acts: Mutex::default(),
         };
-        let stage = Stage {
-            scene: &scene,
+        let context = Context {
+            shared: &shared,
             vm: &self.vm,
             slots: &self.slots,
             plan: &self.plan,
@@ -81,95 +72,99 @@ impl Vmm {
             pagemap: self.pagemap.as_ref(),
             passes: Mutex::new(0),
         };
-        let (begin, done) = thread::scope(|scope| {
-            // Nothing of the guest runs before this stop is over.
-            let running = scene.world.stop(|| {
-                let vcpus = self.vcpus.iter_mut().zip(0..);
-                let threads: Vec<_> = vcpus
-                    .map(|(fd, number)| {
-                        let vcpu = Vcpu {
-                            number,
-                            fd,
-                            scene: &scene,
-                        };
-                        let part = scene.course.part();
-                        thread::Builder::new()
-                            .name(format!("vcpu{number}"))
-                            .spawn_scoped(scope, move || vcpu.run(part))
-                            .map_err(|error| scene.course.fail(VmmError::Thread(error)))
-                            .ok()
-                    })
-                    .collect();
-                scene.course.wait_until_ready();
-                actors::start(scope, &stage);
-                if scene.course.stop().is_none()
+        let (begin, results) = thread::scope(|scope| {
+            // No vCPU enters the guest before this stop ends.
+            let running = shared.world.stop(|| {
+                let threads = start(scope, &mut self.vcpus, &shared);
+                shared.lifecycle.wait_until_ready();
+                actors::start(scope, &context);
+                if shared.lifecycle.stop().is_none()
                     && let Err(error) = hooks.stopped()
                 {
-                    scene.course.fail(VmmError::Start(error));
+                    shared.lifecycle.fail(VmmError::Start(error));
                 }
                 threads
             });
             let begin = Instant::now();
-            conduct(&scene, begin, cancel);
-            let done: Vec<Option<Done>> = running
-                .into_iter()
-                .map(|thread| match thread?.join() {
-                    Ok(done) => done,
-                    Err(panic) => std::panic::resume_unwind(panic),
-                })
-                .collect();
-            (begin, done)
+            conduct(&shared, begin, cancel);
+            let results: Vec<VcpuResult> = running.into_iter().filter_map(join).collect();
+            (begin, results)
         });
-        let passes = *super::lock(&stage.passes);
-        let (marks, course) = (scene.marks, scene.course);
-        if let Some(error) = course.failure() {
+        let passes = *lock(&context.passes);
+        let marks = std::mem::take(&mut *lock(&shared.marks));
+        if let Some(error) = shared.lifecycle.failure() {
             return Err(error);
         }
-        let done: Vec<Done> = done.into_iter().flatten().collect();
-        let last = done.iter().map(|done| done.at).max().unwrap_or(begin);
+        let last = results.iter().map(|result| result.at).max();
         Ok(GuestResult {
-            // The guest's own numbers, whatever they are.
-            pages: done
+            // The guest's numbers are not trusted.
+            pages: results
                 .iter()
-                .fold(0, |sum: u64, done| sum.saturating_add(done.pages)),
-            marks: marks
-                .into_inner()
-                .unwrap_or_else(|error| error.into_inner()),
-            elapsed: last.saturating_duration_since(begin),
-            exits: done.iter().map(|done| done.exits).sum(),
+                .fold(0, |sum: u64, result| sum.saturating_add(result.pages)),
+            marks,
+            elapsed: last.unwrap_or(begin).saturating_duration_since(begin),
+            exits: results.iter().map(|result| result.exits).sum(),
             passes,
         })
     }
 }
 
-/// Watches over time, cancel and regular stops until every vCPU has ended.
-fn conduct(scene: &Scene<'_>, begin: Instant, cancel: &AtomicBool) {
-    let (course, world) = (&scene.course, &scene.world);
-    let every = scene.hooks.stops().every;
+type VcpuThread<'scope> = ScopedJoinHandle<'scope, Option<VcpuResult>>;
+
+/// Starts the vCPUs' threads.
+fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    vcpus: &'scope mut [VcpuFd],
+    shared: &'scope Shared<'_>,
+) -> Vec<VcpuThread<'scope>> {
+    let spawn = |(fd, number)| {
+        let vcpu = Vcpu { number, fd, shared };
+        let guard = shared.lifecycle.vcpu_guard();
+        let thread = thread::Builder::new()
+            .name(format!("vcpu{number}"))
+            .spawn_scoped(scope, move || vcpu.run(guard));
+        thread
+            .map_err(|error| shared.lifecycle.fail(VmmError::Thread(error)))
+            .ok()
+    };
+    vcpus.iter_mut().zip(0..).filter_map(spawn).collect()
+}
+
+fn join(thread: VcpuThread<'_>) -> Option<VcpuResult> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Handles the timeout, the cancel flag and regular stops until every vCPU has ended.
+fn conduct(shared: &Shared<'_>, begin: Instant, cancel: &AtomicBool) {
+    let (lifecycle, world) = (&shared.lifecycle, &shared.world);
+    let every = shared.hooks.stops().every;
     let mut next_stop = every;
     let mut pause = Duration::ZERO;
-    while course.runs_after(pause) {
+    while lifecycle.runs_after(pause) {
         let ran = begin.elapsed();
         if cancel.load(Ordering::Relaxed) {
-            course.fail(VmmError::Cancelled);
-        } else if ran >= scene.timeout {
-            course.time_is_up();
+            lifecycle.fail(VmmError::Cancelled);
+        } else if ran >= shared.timeout {
+            lifecycle.set_timeout();
         }
-        if course.stop().is_some() {
+        if lifecycle.stop().is_some() {
             world.kick();
             pause = KICK_AGAIN;
             continue;
         }
         if next_stop.is_some_and(|due| ran >= due) {
-            if let Err(error) = world.stop(|| scene.stopped()) {
-                course.fail(error);
+            if let Err(error) = world.stop(|| shared.stopped()) {
+                lifecycle.fail(error);
                 pause = Duration::ZERO;
                 continue;
             }
-            // From its end on: the guest has to get its time as well.
+            // Counted from the end of the stop, so that the guest gets its time.
             next_stop = every.and_then(|every| begin.elapsed().checked_add(every));
         }
-        let due = next_stop.unwrap_or(Duration::MAX).min(scene.timeout);
+        let due = next_stop.unwrap_or(Duration::MAX).min(shared.timeout);
         pause = due.saturating_sub(begin.elapsed()).min(POLL);
     }
 }

@@ -1,11 +1,10 @@
-//! Confines a thread to what running a guest takes.
+//! Confines a thread to the system calls that running a guest needs.
 //!
-//! The vCPU's thread is the one that a hostile guest talks to. After [`confine_thread`] it
-//! can run the guest, use memory and locks, read and write files that are already open,
-//! use BPF maps and run loaded BPF programs (a hook does), and end. It cannot open a file,
-//! start a thread or a process, signal another process, make memory executable, or use the
-//! network. What is refused fails with `EPERM`,
-//! so that a library that merely asks for a convenience goes on without it.
+//! The vCPU's thread is the one that a hostile guest can reach. After [`confine_thread`] it can run the
+//! guest, use memory and locks, read and write open files, use BPF maps and run loaded BPF programs
+//! (hooks do), and end. It cannot open a file, start a thread or a process, signal another process,
+//! make memory executable, or use the network. Other calls fail with `EPERM`, so that a library whose
+//! call is optional continues without it.
 
 use std::collections::BTreeMap;
 
@@ -16,9 +15,9 @@ use seccompiler::{
     SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
-/// Allowed whatever their arguments.
+/// Allowed with any arguments.
 const ALLOWED: &[c_long] = &[
-    // Files that are open already.
+    // Open files.
     libc::SYS_read,
     libc::SYS_pread64,
     libc::SYS_readv,
@@ -38,7 +37,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_madvise,
     libc::SYS_mremap,
     libc::SYS_munmap,
-    // Locks, threads' ends, signals.
+    // Locks, the end of a thread, signals.
     libc::SYS_exit,
     libc::SYS_exit_group,
     libc::SYS_futex,
@@ -52,7 +51,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_sched_yield,
     libc::SYS_set_robust_list,
     libc::SYS_sigaltstack,
-    // Who and when.
+    // Ids and times.
     libc::SYS_clock_getres,
     libc::SYS_clock_gettime,
     libc::SYS_clock_nanosleep,
@@ -67,10 +66,13 @@ const ALLOWED: &[c_long] = &[
 /// `bpf()` commands: map elements (look up, update, delete, next key), run a program.
 const BPF_COMMANDS: &[u64] = &[1, 2, 3, 4, 10];
 
-/// Bits of an ioctl's number that name the subsystem.
+/// `PROT_EXEC`, as the filter compares it.
+const PROT_EXEC: u64 = libc::PROT_EXEC.cast_unsigned() as u64;
+
+/// The bits of an ioctl number that identify the subsystem.
 const IOCTL_TYPE: u64 = 0xff00;
 
-/// Confines the calling thread, for good; threads that it starts would be as well.
+/// Confines the calling thread for good.
 pub(super) fn confine_thread() -> Result<(), Error> {
     apply_filter(&program()?)
 }
@@ -86,7 +88,7 @@ fn program() -> Result<BpfProgram, Error> {
         .collect();
     rules.insert(libc::SYS_bpf, bpf?);
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
-        let not_executable = argument(2, SeccompCmpOp::MaskedEq(libc::PROT_EXEC as u64), 0)?;
+        let not_executable = argument(2, SeccompCmpOp::MaskedEq(PROT_EXEC), 0)?;
         rules.insert(call, vec![not_executable]);
     }
     let own_process = u64::from(std::process::id());
@@ -97,7 +99,7 @@ fn program() -> Result<BpfProgram, Error> {
 
     let filter = SeccompFilter::new(
         rules,
-        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Errno(libc::EPERM.cast_unsigned()),
         SeccompAction::Allow,
         TargetArch::x86_64,
     )?;
@@ -118,13 +120,13 @@ mod tests {
     use std::thread;
     use std::time::Duration;
 
-    /// Runs `body` on a confined thread of its own.
+    /// Runs `body` on a new, confined thread.
     fn confined<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> T {
         let thread = thread::spawn(|| {
             confine_thread().expect("seccomp works here");
             body()
         });
-        thread.join().expect("the thread ends in peace")
+        thread.join().expect("the thread does not panic")
     }
 
     #[test]
@@ -142,7 +144,7 @@ mod tests {
     fn a_confined_thread_gets_no_executable_memory() {
         let map = |protection| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-            // SAFETY: a new anonymous mapping disturbs nothing.
+            // SAFETY: a new anonymous mapping affects no other memory.
             let at = unsafe { libc::mmap(std::ptr::null_mut(), 4096, protection, flags, -1, 0) };
             at != libc::MAP_FAILED
         };
@@ -158,7 +160,7 @@ mod tests {
             // SAFETY: signal 0 is only checked, never sent.
             unsafe { libc::syscall(libc::SYS_tgkill, process, process, 0) }
         };
-        let own = std::process::id() as i32;
+        let own = std::process::id().cast_signed();
         let results = confined(move || [signal(own), signal(own.max(2) - 1)]);
         assert_eq!(results, [0, -1]);
     }
@@ -181,14 +183,14 @@ mod tests {
         assert_eq!(
             kvm,
             Some(Some(libc::ENOTTY)),
-            "the file refuses, not the filter"
+            "the file refuses it, not the filter"
         );
         assert_eq!(load, Some(Some(libc::EPERM)));
         assert_ne!(run, Some(Some(libc::EPERM)));
     }
 
     #[test]
-    fn what_hooks_need_still_works() {
+    fn hooks_can_use_memory_and_channels() {
         let (sender, receiver) = std::sync::mpsc::channel();
         let sum: u64 = confined(move || {
             let many: Vec<u64> = (0..1_000_000).collect();

@@ -1,4 +1,4 @@
-//! Memslots as KVM has them, and had them before.
+//! The memslots of a VM, past ones included.
 
 use std::sync::Mutex;
 
@@ -7,10 +7,11 @@ use kvm_bindings::kvm_userspace_memory_region;
 use kvm_ioctls::VmFd;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::error::VmmError;
+use super::lock::lock;
 use super::memory::Ram;
-use super::{VmmError, lock};
 
-/// A part of guest memory as KVM knows it, or knew it for a while.
+/// A memslot at one guest-physical address, and its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memslot {
     /// KVM's slot number.
@@ -19,42 +20,42 @@ pub struct Memslot {
     pub gpa: Gpa,
     /// Size in bytes.
     pub bytes: u64,
-    /// Where it starts in this process: the host-virtual address of `gpa`.
+    /// Host-virtual address of `gpa`, in this process.
     pub hva: u64,
-    /// Since when, ns of `CLOCK_MONOTONIC`: just before KVM was told.
+    /// Begin of its lifetime, ns of `CLOCK_MONOTONIC`: just before the ioctl.
     pub from_ns: u64,
-    /// Until when, if it went: just after KVM had done it.
+    /// End of its lifetime, just after the ioctl; `None` while it exists.
     pub until_ns: Option<u64>,
 }
 
-/// What a memslot is to be.
+/// Arguments of `KVM_SET_USER_MEMORY_REGION`, without the flags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Placement {
     pub(super) id: u16,
     pub(super) gpa: Gpa,
     pub(super) bytes: u64,
     pub(super) hva: u64,
 }
 
-/// Every memslot of a VM since it was made, in the order in which they came.
+/// Every memslot of a VM since its creation, in the order of creation.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    times: Mutex<Vec<Memslot>>,
+    memslots: Mutex<Vec<Memslot>>,
 }
 
 impl Slots {
-    /// Makes guest memory the VM's memory.
+    /// Gives guest memory to the VM.
     pub(super) fn of(ram: &Ram, vm: &VmFd) -> Result<Self, VmmError> {
         let slots = Self::default();
         for (slot, hva) in ram.slots() {
-            let place = Place {
+            let placement = Placement {
                 id: slot.id,
                 gpa: slot.gpa,
                 bytes: slot.bytes,
                 hva,
             };
             // SAFETY: `ram` is mapped as long as the `Vmm` lives.
-            unsafe { slots.set(vm, place, 0) }?;
+            unsafe { slots.set(vm, placement, 0) }?;
         }
         Ok(slots)
     }
@@ -62,24 +63,29 @@ impl Slots {
     /// Adds a memslot, or moves it, or changes its flags.
     ///
     /// # Safety
-    /// `place.bytes` bytes at `place.hva` are guest memory as long as the memslot is there.
-    pub(super) unsafe fn set(&self, vm: &VmFd, place: Place, flags: u32) -> Result<(), VmmError> {
+    /// `placement.bytes` bytes at `placement.hva` must be guest memory as long as the memslot exists.
+    pub(super) unsafe fn set(
+        &self,
+        vm: &VmFd,
+        placement: Placement,
+        flags: u32,
+    ) -> Result<(), VmmError> {
         let from_ns = now_ns();
-        // SAFETY: as the caller says.
-        unsafe { tell(vm, place, flags) }?;
+        // SAFETY: the caller's promise.
+        unsafe { set_region(vm, placement, flags) }?;
         let until_ns = now_ns();
-        let mut times = lock(&self.times);
-        if let Some(before) = there(&mut times, place.id) {
-            if before.gpa == place.gpa {
+        let mut memslots = lock(&self.memslots);
+        if let Some(before) = current(&mut memslots, placement.id) {
+            if before.gpa == placement.gpa {
                 return Ok(());
             }
             before.until_ns = Some(until_ns);
         }
-        times.push(Memslot {
-            id: place.id,
-            gpa: place.gpa,
-            bytes: place.bytes,
-            hva: place.hva,
+        memslots.push(Memslot {
+            id: placement.id,
+            gpa: placement.gpa,
+            bytes: placement.bytes,
+            hva: placement.hva,
             from_ns,
             until_ns: None,
         });
@@ -87,22 +93,32 @@ impl Slots {
     }
 
     /// Deletes a memslot.
-    pub(super) fn delete(&self, vm: &VmFd, place: Place) -> Result<(), VmmError> {
-        // SAFETY: no memory at all.
-        unsafe { tell(vm, Place { bytes: 0, ..place }, 0) }?;
-        if let Some(slot) = there(&mut lock(&self.times), place.id) {
+    pub(super) fn delete(&self, vm: &VmFd, placement: Placement) -> Result<(), VmmError> {
+        // SAFETY: a region without memory.
+        unsafe {
+            set_region(
+                vm,
+                Placement {
+                    bytes: 0,
+                    ..placement
+                },
+                0,
+            )
+        }?;
+        if let Some(slot) = current(&mut lock(&self.memslots), placement.id) {
             slot.until_ns = Some(now_ns());
         }
         Ok(())
     }
 
-    pub(super) fn times(&self) -> Vec<Memslot> {
-        lock(&self.times).clone()
+    pub(super) fn all(&self) -> Vec<Memslot> {
+        lock(&self.memslots).clone()
     }
 }
 
-fn there(times: &mut [Memslot], id: u16) -> Option<&mut Memslot> {
-    times
+/// The memslot of this number that exists now.
+fn current(memslots: &mut [Memslot], id: u16) -> Option<&mut Memslot> {
+    memslots
         .iter_mut()
         .rev()
         .find(|slot| slot.id == id && slot.until_ns.is_none())
@@ -112,19 +128,19 @@ fn there(times: &mut [Memslot], id: u16) -> Option<&mut Memslot> {
 ///
 /// # Safety
 /// As [`Slots::set`].
-unsafe fn tell(vm: &VmFd, place: Place, flags: u32) -> Result<(), VmmError> {
+unsafe fn set_region(vm: &VmFd, placement: Placement, flags: u32) -> Result<(), VmmError> {
     let region = kvm_userspace_memory_region {
-        slot: place.id.into(),
+        slot: placement.id.into(),
         flags,
-        guest_phys_addr: place.gpa.0,
-        memory_size: place.bytes,
-        userspace_addr: place.hva,
+        guest_phys_addr: placement.gpa.0,
+        memory_size: placement.bytes,
+        userspace_addr: placement.hva,
     };
-    // SAFETY: as the caller says. KVM itself refuses memslots that overlap.
+    // SAFETY: the caller's promise. KVM refuses memslots that overlap.
     unsafe { vm.set_user_memory_region(region) }.map_err(|source| VmmError::SetMemory {
-        slot: place.id,
-        gpa: place.gpa.0,
-        bytes: place.bytes,
+        slot: placement.id,
+        gpa: placement.gpa.0,
+        bytes: placement.bytes,
         flags,
         source,
     })

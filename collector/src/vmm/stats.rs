@@ -1,8 +1,7 @@
 //! KVM's own counters, through `KVM_GET_STATS_FD`.
 //!
-//! The file describes itself: a header, descriptors with names, and the data
-//! (`Documentation/virt/kvm/api.rst` section 4.133, Linux 5.14). Whatever counters a
-//! kernel has, they are all listed.
+//! The file is self-describing: a header, descriptors with names, and the data
+//! (`Documentation/virt/kvm/api.rst` section 4.133, Linux 5.14). All counters of the kernel are read.
 
 use std::fs::File;
 use std::io;
@@ -13,16 +12,16 @@ use kvm_bindings::KVMIO;
 use vmm_sys_util::ioctl::ioctl;
 use vmm_sys_util::ioctl_io_nr;
 
-use super::VmmError;
+use super::error::VmmError;
 
 ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
 
-/// All counters of a VM, by name, in the kernel's order. Units are the kernel's.
+/// All counters of a VM, by name, in the kernel's order and units.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KvmStats {
-    /// Of the VM.
+    /// Counters of the VM.
     pub vm: Vec<(String, u64)>,
-    /// Of each vCPU.
+    /// Counters of each vCPU.
     pub vcpus: Vec<Vec<(String, u64)>>,
 }
 
@@ -30,7 +29,7 @@ pub struct KvmStats {
 const HEADER_BYTES: usize = 24;
 /// Bytes of `struct kvm_stats_desc` before the name.
 const DESCRIPTOR_BYTES: usize = 16;
-/// More than any kernel has; keeps a malformed file from taking our memory.
+/// More than any kernel has: a malformed file must not exhaust memory.
 const MAX_DESCRIPTORS: usize = 1024;
 const MAX_NAME_BYTES: usize = 256;
 const MAX_VALUES: usize = 1024;
@@ -49,19 +48,19 @@ struct Counter {
     name: String,
     /// Bytes from the start of the data.
     offset: usize,
-    /// 1, or the buckets of a histogram.
+    /// 1, or the number of a histogram's buckets.
     values: usize,
 }
 
 impl StatsFile {
     /// `of` is a VM or a vCPU.
     pub(super) fn open(of: &impl AsRawFd) -> Result<Self, VmmError> {
-        // SAFETY: the ioctl takes no argument and answers with a new file descriptor.
+        // SAFETY: the ioctl takes no argument and returns a new file descriptor.
         let fd = unsafe { ioctl(of, KVM_GET_STATS_FD()) };
         if fd < 0 {
             return Err(VmmError::GetStatsFd(io::Error::last_os_error()));
         }
-        // SAFETY: the descriptor is new and nobody else's.
+        // SAFETY: the descriptor is new, and nothing else owns it.
         let file = unsafe { File::from_raw_fd(fd) };
 
         let mut header = [0; HEADER_BYTES];
@@ -82,7 +81,7 @@ impl StatsFile {
         })
     }
 
-    /// The values, as they stand now.
+    /// The current values.
     pub(super) fn read(&self) -> Result<Vec<(String, u64)>, VmmError> {
         let mut data = vec![0; self.data_bytes];
         self.file
@@ -175,7 +174,7 @@ fn values(counters: &[Counter], data: &[u8]) -> Vec<(String, u64)> {
     result
 }
 
-/// The 32-bit number at `offset`, which the callers keep inside their fixed-size parts.
+/// The 32-bit number at `offset`; callers read inside parts of fixed size only.
 fn word(bytes: &[u8], offset: usize) -> u32 {
     let mut number = [0; 4];
     number.copy_from_slice(&bytes[offset..offset + 4]);
@@ -218,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_beyond_reason_are_refused() {
+    fn excessive_sizes_are_refused() {
         assert!(Header::parse(&[0xff; HEADER_BYTES]).is_err());
         assert!(counter(&descriptor(u16::MAX, 0, b"12345678")).is_err());
         assert!(counter(&descriptor(1, u32::MAX, b"12345678")).is_err());

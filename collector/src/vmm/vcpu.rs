@@ -1,108 +1,73 @@
 //! One vCPU: the loop around `KVM_RUN`.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use abi::{Call, Phase};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
-use super::call::{self, Said};
-use super::calm::Calm;
-use super::course::{Course, Part, Stop};
+use super::call::{self, Message};
+use super::error::VmmError;
 use super::exit::{Action, Failure, decide};
-use super::hooks::{Hooks, HostAct};
-use super::memory::Ram;
-use super::run::GuestMark;
-use super::stand_in::StandIn;
-use super::world::{Inside, World};
-use super::{Regs, VmmError, lock, seccomp};
+use super::lifecycle::{Stop, VcpuGuard};
+use super::lock::lock;
+use super::regs::Regs;
+use super::seccomp;
+use super::shared::{GuestMark, Shared};
+use super::world::Inside;
 
-/// Most marks of a vCPU: a guest that marks without end must not fill memory and disk.
+/// Maximum number of marks of a vCPU: a guest that never stops marking must not fill memory and disk.
 const MAX_MARKS: usize = 64;
 
-/// What all threads of a run share.
-pub(super) struct Scene<'a> {
-    pub(super) world: World,
-    pub(super) course: Course,
-    pub(super) calm: Calm,
-    pub(super) ram: &'a Ram,
-    pub(super) stand_in: StandIn,
-    pub(super) hooks: &'a dyn Hooks,
-    pub(super) timeout: Duration,
-    pub(super) confined: bool,
-    /// Of all vCPUs, as they come.
-    pub(super) marks: Mutex<Vec<GuestMark>>,
-    /// What actors did and the hooks have not been told.
-    pub(super) acts: Mutex<Vec<HostAct>>,
-}
-
-impl Scene<'_> {
-    /// To be called in a stopped world: the hook for it.
-    pub(super) fn stopped(&self) -> Result<(), VmmError> {
-        self.tell_acts()?;
-        self.hooks.stopped().map_err(VmmError::Stopped)
-    }
-
-    /// To be called in a stopped world. Whoever stops it first tells what was done before: else
-    /// a keyframe would show a change that nobody has announced.
-    pub(super) fn tell_acts(&self) -> Result<(), VmmError> {
-        for act in lock(&self.acts).drain(..) {
-            self.hooks.acted(&act).map_err(VmmError::Acted)?;
-        }
-        Ok(())
-    }
-}
-
-/// What a vCPU that did its part says about it.
+/// The result of a vCPU that did its part of the work.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Done {
+pub(super) struct VcpuResult {
     pub(super) pages: u64,
     pub(super) exits: u64,
     pub(super) at: Instant,
 }
 
-/// A vCPU and what it runs in.
+/// A vCPU and the run that it belongs to.
 pub(super) struct Vcpu<'a> {
     pub(super) number: u16,
     pub(super) fd: &'a mut VcpuFd,
-    pub(super) scene: &'a Scene<'a>,
+    pub(super) shared: &'a Shared<'a>,
 }
 
 impl Vcpu<'_> {
-    /// Runs it on the calling thread until its part is done, or the run ends: its error is in
-    /// the course then.
-    pub(super) fn run(mut self, mut part: Part<'_>) -> Option<Done> {
+    /// Runs it on the calling thread until its part is done, or the run ends: `lifecycle` has the
+    /// error then.
+    pub(super) fn run(mut self, mut guard: VcpuGuard<'_>) -> Option<VcpuResult> {
         let ran = self.start().and_then(|()| {
-            part.ready();
-            let inside = self.scene.world.enter_as_vcpu();
+            guard.ready();
+            let inside = self.shared.world.enter_as_vcpu();
             self.run_inside(&inside)
         });
         ran.unwrap_or_else(|error| {
-            self.scene.course.fail(error);
+            self.shared.lifecycle.fail(error);
             None
         })
     }
 
     fn start(&self) -> Result<(), VmmError> {
-        if self.scene.confined {
+        if self.shared.confined {
             seccomp::confine_thread().map_err(|error| VmmError::Seccomp(error.into()))?;
         }
-        let started = self.scene.hooks.start(self.number);
+        let started = self.shared.hooks.start(self.number);
         started.map_err(VmmError::Start)
     }
 
-    /// `None`: the run ends, and it is said elsewhere why.
-    fn run_inside(&mut self, inside: &Inside<'_>) -> Result<Option<Done>, VmmError> {
+    /// `None`: the run ends for a reason that is reported elsewhere.
+    fn run_inside(&mut self, inside: &Inside<'_>) -> Result<Option<VcpuResult>, VmmError> {
         let (mut exits, mut marks) = (0, 0);
         loop {
             inside.pause();
-            match self.scene.course.stop() {
+            match self.shared.lifecycle.stop() {
                 None => {}
                 Some(Stop::Failed) => return Ok(None),
                 Some(Stop::Timeout) => {
                     return Err(VmmError::Timeout {
-                        after: self.scene.timeout,
-                        regs: Regs::of(self.fd)?,
+                        after: self.shared.timeout,
+                        regs: regs(self.fd)?,
                     });
                 }
             }
@@ -112,10 +77,10 @@ impl Vcpu<'_> {
                 Action::Fail(failure) => return Err(self.failed(failure)),
                 Action::Call(call) => call,
             };
-            let (phase, guest_tsc, result) = match self.said(call)? {
-                Said::Mark { phase, guest_tsc } => (phase, guest_tsc, None),
-                Said::Done { pages, guest_tsc } => (Phase::Done, guest_tsc, Some(pages)),
-                Said::Exception {
+            let (phase, guest_tsc, pages) = match self.message(call)? {
+                Message::Mark { phase, guest_tsc } => (phase, guest_tsc, None),
+                Message::Done { pages, guest_tsc } => (Phase::Done, guest_tsc, Some(pages)),
+                Message::Exception {
                     vector,
                     error_code,
                     rip,
@@ -126,7 +91,7 @@ impl Vcpu<'_> {
                         error_code,
                         rip,
                         cr2,
-                        regs: Regs::of(self.fd)?,
+                        regs: regs(self.fd)?,
                     });
                 }
             };
@@ -135,8 +100,8 @@ impl Vcpu<'_> {
             }
             marks += 1;
             self.mark(inside, phase, guest_tsc)?;
-            if let Some(pages) = result {
-                return Ok(Some(Done {
+            if let Some(pages) = pages {
+                return Ok(Some(VcpuResult {
                     pages,
                     exits,
                     at: Instant::now(),
@@ -145,52 +110,53 @@ impl Vcpu<'_> {
         }
     }
 
-    fn said(&self, call: Call) -> Result<Said, VmmError> {
-        call::read(call, &self.scene.ram.mailbox(self.number)?)
+    fn message(&self, call: Call) -> Result<Message, VmmError> {
+        call::read(call, &self.shared.ram.mailbox(self.number)?)
     }
 
     fn mark(&self, inside: &Inside<'_>, phase: Phase, guest_tsc: u64) -> Result<(), VmmError> {
-        let (scene, vcpu) = (self.scene, self.number);
-        lock(&scene.marks).push(GuestMark {
+        let (shared, vcpu) = (self.shared, self.number);
+        lock(&shared.marks).push(GuestMark {
             vcpu,
             phase,
             guest_tsc,
         });
-        let marked = scene.hooks.mark(vcpu, phase, guest_tsc);
+        let marked = shared.hooks.mark(vcpu, phase, guest_tsc);
         marked.map_err(|source| VmmError::Hook { phase, source })?;
-        if scene.hooks.stops().marks {
-            inside.stop(|| scene.stopped())?;
+        if shared.hooks.stops().marks {
+            inside.stop(|| shared.stopped())?;
         }
-        // What comes before is the guest's preparation, which actors must not disturb.
+        // Before that the guest prepares its work, which actors must not disturb.
         if !matches!(phase, Phase::Start | Phase::Map | Phase::Done) {
-            scene.course.work_begins();
+            shared.lifecycle.work_begins();
         }
         Ok(())
     }
 
     /// Enters the guest once.
     fn enter_guest(&mut self, inside: &Inside<'_>) -> Result<Action, VmmError> {
-        let scene = self.scene;
-        let before = scene.calm.look();
-        let away = match self.fd.run() {
+        let shared = self.shared;
+        let before = shared.disturbances.snapshot();
+        let failed = match self.fd.run() {
             Ok(VcpuExit::MmioRead(gpa, data)) => {
-                if let Some(home) = scene.stand_in.home(gpa, data.len()) {
-                    let read = inside.aside(|| scene.calm.calmly(|| scene.ram.read(home, data)));
+                if let Some(backing) = shared.mmio.backing(gpa, data.len()) {
+                    let read = || shared.ram.read(backing, data);
+                    let read = inside.step_out(|| shared.disturbances.run_undisturbed(read));
                     read.ok_or(VmmError::MemoryLost)??;
                     return Ok(Action::Resume);
                 }
                 return Ok(decide(&VcpuExit::MmioRead(gpa, data)));
             }
             Ok(VcpuExit::MmioWrite(gpa, data)) => {
-                if let Some(home) = scene.stand_in.home(gpa, data.len()) {
-                    let written =
-                        inside.aside(|| scene.calm.calmly(|| scene.ram.write(home, data)));
+                if let Some(backing) = shared.mmio.backing(gpa, data.len()) {
+                    let write = || shared.ram.write(backing, data);
+                    let written = inside.step_out(|| shared.disturbances.run_undisturbed(write));
                     written.ok_or(VmmError::MemoryLost)??;
                     return Ok(Action::Resume);
                 }
                 return Ok(decide(&VcpuExit::MmioWrite(gpa, data)));
             }
-            // A newer KVM says more about what else is a bare `EFAULT`.
+            // A newer KVM gives details where older ones fail with `EFAULT` alone.
             Ok(exit @ VcpuExit::MemoryFault { .. }) => Ok(decide(&exit)),
             Ok(exit) => return Ok(decide(&exit)),
             Err(source) => match source.errno() {
@@ -199,24 +165,24 @@ impl Vcpu<'_> {
                 _ => Err(source),
             },
         };
-        let about_memory = match &away {
+        let is_memory_fault = match &failed {
             Ok(_) => true,
             Err(source) => source.errno() == libc::EFAULT,
         };
-        if about_memory && inside.aside(|| scene.calm.outlast(before)) {
+        if is_memory_fault && inside.step_out(|| shared.disturbances.wait_out(before)) {
             return Ok(Action::Resume);
         }
-        away.or_else(|source| {
+        failed.or_else(|source| {
             Err(VmmError::Run {
                 source,
-                regs: Regs::of(self.fd)?,
+                regs: regs(self.fd)?,
             })
         })
     }
 
-    /// Adds to a failure what only the vCPU knows.
+    /// Adds the registers and other details of the vCPU to a failure.
     fn failed(&mut self, failure: Failure) -> VmmError {
-        let regs = match Regs::of(self.fd) {
+        let regs = match regs(self.fd) {
             Ok(regs) => regs,
             Err(error) => return error,
         };
@@ -225,7 +191,7 @@ impl Vcpu<'_> {
             Failure::Outside { gpa, write } => VmmError::OutsideMemory { gpa, write, regs },
             Failure::Internal => {
                 let run = self.fd.get_kvm_run();
-                // SAFETY: plain numbers, valid as any bytes; KVM has filled this member,
+                // SAFETY: plain numbers, for which any bytes are valid; KVM has filled this member,
                 // because the exit reason is KVM_EXIT_INTERNAL_ERROR.
                 let suberror = unsafe { run.__bindgen_anon_1.internal.suberror };
                 VmmError::InternalError { suberror, regs }
@@ -236,4 +202,15 @@ impl Vcpu<'_> {
             Failure::Unexpected(exit) => VmmError::UnexpectedExit { exit, regs },
         }
     }
+}
+
+/// Reads the registers from KVM.
+///
+/// # Errors
+/// [`VmmError::GetRegs`] or [`VmmError::GetSregs`].
+fn regs(vcpu: &VcpuFd) -> Result<Box<Regs>, VmmError> {
+    Ok(Box::new(Regs {
+        general: vcpu.get_regs().map_err(VmmError::GetRegs)?,
+        special: vcpu.get_sregs().map_err(VmmError::GetSregs)?,
+    }))
 }

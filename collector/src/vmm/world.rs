@@ -1,13 +1,12 @@
-//! Stops the world: every vCPU out of the guest, no actor inside an operation.
+//! Stops the world: every vCPU is outside the guest, no actor is inside an operation.
 //!
-//! Who runs the guest or changes it is *inside*. [`World::stop`] waits until nobody is, does its
-//! work and lets all go on. Those inside leave by themselves: an actor between two operations, a
-//! vCPU at [`Inside::pause`], to which it comes when its thread gets a signal: `KVM_RUN` returns
-//! with `EINTR` then. A signal that arrives just before `KVM_RUN` would be lost, so it is sent
-//! again until the thread has come out.
+//! A thread that runs or changes the guest is *inside*. [`World::stop`] waits until no thread is,
+//! does its work and resumes all. Threads leave by themselves: an actor between two operations, a
+//! vCPU at [`Inside::pause`], which it reaches when a signal makes `KVM_RUN` return `EINTR`. A signal
+//! that arrives just before `KVM_RUN` is lost, so it is sent again until the thread has left.
 //!
-//! Who is inside and wants the world stopped steps aside first, so that two who ask at once wait
-//! for each other in turn, never for ever. Whoever has ended is not inside and is not waited for.
+//! A thread that is inside and wants to stop the world steps out first, so that two of them take
+//! turns and never wait for each other. A thread that has ended is not inside and is not waited for.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,35 +16,35 @@ use std::time::Duration;
 use libc::{c_int, c_void, pthread_t, siginfo_t};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
 
-use super::lock;
+use super::lock::lock;
 
-/// Time between two kicks for the same reason.
+/// Time between two kicks of a thread that has not left.
 pub(super) const KICK_AGAIN: Duration = Duration::from_millis(1);
 
-/// Everything that runs or changes the guest.
+/// The threads that run or change the guest.
 #[derive(Debug)]
 pub(super) struct World {
     state: Mutex<State>,
     changed: Condvar,
-    /// As `State::stopped`, to be asked without the lock.
+    /// As `State::stopped`, readable without the lock.
     stop: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Somebody has the world stopped, or waits until it is.
+    /// A thread has stopped the world, or waits until it is stopped.
     stopped: bool,
-    /// How many are inside.
+    /// Threads that are inside.
     inside: usize,
-    /// Threads of vCPUs that have not ended; some may be aside.
+    /// Threads of vCPUs that have not ended, inside or not.
     vcpus: Vec<pthread_t>,
 }
 
 impl World {
-    /// A world with nobody in it.
+    /// Without threads.
     ///
     /// # Errors
-    /// The kick's signal handler could not be set.
+    /// The signal handler of the kick could not be installed.
     pub(super) fn new() -> io::Result<Self> {
         register_signal_handler(SIGRTMIN(), on_kick)
             .map_err(|error| io::Error::from_raw_os_error(error.errno()))?;
@@ -56,7 +55,7 @@ impl World {
         })
     }
 
-    /// Goes inside, once the world is not stopped.
+    /// Makes the calling thread inside, once the world is not stopped.
     pub(super) fn enter(&self) -> Inside<'_> {
         self.go_in();
         Inside {
@@ -65,9 +64,9 @@ impl World {
         }
     }
 
-    /// As [`World::enter`]; the calling thread is kicked when it is wanted outside.
+    /// As [`World::enter`]; the calling thread is kicked when it must leave.
     pub(super) fn enter_as_vcpu(&self) -> Inside<'_> {
-        // SAFETY: always succeeds, touches nothing.
+        // SAFETY: it always succeeds and accesses no memory of ours.
         let thread = unsafe { libc::pthread_self() };
         lock(&self.state).vcpus.push(thread);
         self.go_in();
@@ -77,7 +76,7 @@ impl World {
         }
     }
 
-    /// Does `work` while nobody is inside. For one who is not inside: see [`Inside::stop`].
+    /// Runs `work` while no thread is inside. Not for a thread that is inside: see [`Inside::stop`].
     pub(super) fn stop<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut state = lock(&self.state);
         while state.stopped {
@@ -85,7 +84,7 @@ impl World {
         }
         state.stopped = true;
         self.stop.store(true, Ordering::Relaxed);
-        let _going_on = GoingOn(self);
+        let _resume = Resume(self);
         while state.inside > 0 {
             state.kick();
             let waited = self.changed.wait_timeout(state, KICK_AGAIN);
@@ -95,7 +94,7 @@ impl World {
         work()
     }
 
-    /// Gets every vCPU out of the guest once, unless it is just about to enter.
+    /// Makes every vCPU leave the guest once, unless it is about to enter.
     pub(super) fn kick(&self) {
         lock(&self.state).kick();
     }
@@ -122,8 +121,8 @@ impl World {
 impl State {
     fn kick(&self) {
         for &thread in &self.vcpus {
-            // SAFETY: the thread lives: it takes itself from the list before it ends, and the
-            // list is locked. The signal's handler was set before, and does nothing.
+            // SAFETY: the thread exists: it removes itself from the list before it ends, and the
+            // list is locked. The signal has a handler, which does nothing.
             unsafe { libc::pthread_kill(thread, SIGRTMIN()) };
         }
     }
@@ -131,10 +130,10 @@ impl State {
 
 extern "C" fn on_kick(_: c_int, _: *mut siginfo_t, _: *mut c_void) {}
 
-/// Lets the world go on, even after a panic.
-struct GoingOn<'a>(&'a World);
+/// Resumes the world, even after a panic.
+struct Resume<'a>(&'a World);
 
-impl Drop for GoingOn<'_> {
+impl Drop for Resume<'_> {
     fn drop(&mut self) {
         lock(&self.0.state).stopped = false;
         self.0.stop.store(false, Ordering::Relaxed);
@@ -142,7 +141,7 @@ impl Drop for GoingOn<'_> {
     }
 }
 
-/// The caller runs the guest or changes it; outside again when dropped.
+/// A thread that is inside until this is dropped.
 #[derive(Debug)]
 pub(super) struct Inside<'a> {
     world: &'a World,
@@ -150,30 +149,30 @@ pub(super) struct Inside<'a> {
 }
 
 impl Inside<'_> {
-    /// If the world is to be stopped, waits outside until it goes on.
+    /// If the world is to be stopped, waits outside until it resumes.
     pub(super) fn pause(&self) {
         if self.world.stop.load(Ordering::Relaxed) {
-            self.aside(|| ());
+            self.step_out(|| ());
         }
     }
 
-    /// Does `work`, which may wait for others, outside.
-    pub(super) fn aside<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// Runs `work`, which may wait for other threads, outside.
+    pub(super) fn step_out<T>(&self, work: impl FnOnce() -> T) -> T {
         self.world.go_out();
-        let _back = Back(self.world);
+        let _reenter = Reenter(self.world);
         work()
     }
 
-    /// As [`World::stop`], for one who is inside.
+    /// As [`World::stop`], for a thread that is inside.
     pub(super) fn stop<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.aside(|| self.world.stop(work))
+        self.step_out(|| self.world.stop(work))
     }
 }
 
-/// Goes inside again, even after a panic: [`Inside`] counts on it.
-struct Back<'a>(&'a World);
+/// Goes inside again, even after a panic: dropping [`Inside`] relies on it.
+struct Reenter<'a>(&'a World);
 
-impl Drop for Back<'_> {
+impl Drop for Reenter<'_> {
     fn drop(&mut self) {
         self.0.go_in();
     }
@@ -194,7 +193,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
     use std::thread;
 
-    /// Counts who is at work; a stopped world must find none.
+    /// Counts the threads at work, of which a stopped world must find none.
     #[derive(Default)]
     struct Work {
         at: AtomicUsize,
@@ -213,19 +212,19 @@ mod tests {
             assert_eq!(self.at.load(Ordering::SeqCst), 0);
             let done = self.done.load(Ordering::SeqCst);
             thread::sleep(Duration::from_micros(50));
-            assert_eq!(self.done.load(Ordering::SeqCst), done, "nobody goes on");
+            assert_eq!(self.done.load(Ordering::SeqCst), done, "no thread works");
         }
     }
 
     #[test]
-    fn a_stopped_world_does_nothing() {
+    fn in_a_stopped_world_no_thread_works() {
         let (world, work) = (World::new().unwrap(), Work::default());
         thread::scope(|scope| {
             for vcpu in 0..3 {
                 let (world, work) = (&world, &work);
                 scope.spawn(move || {
                     let inside = world.enter_as_vcpu();
-                    // They end at different times, while others have the world stopped.
+                    // They end at different times, while others stop the world.
                     for round in 0..200 * (vcpu + 1) {
                         inside.pause();
                         work.step();
@@ -263,7 +262,7 @@ mod tests {
             scope.spawn(|| {
                 let inside = world.enter_as_vcpu();
                 entered.send(()).unwrap();
-                // As KVM_RUN: only a signal ends it.
+                // Like KVM_RUN: only a signal ends it.
                 // SAFETY: no descriptors, no time-out: it waits for a signal.
                 let result = unsafe { libc::poll(std::ptr::null_mut(), 0, -1) };
                 assert_eq!(result, -1);
@@ -275,11 +274,11 @@ mod tests {
     }
 
     #[test]
-    fn who_steps_aside_is_not_waited_for() {
+    fn a_thread_that_steps_out_is_not_waited_for() {
         let world = World::new().unwrap();
         let inside = world.enter();
         thread::scope(|scope| {
-            inside.aside(|| scope.spawn(|| world.stop(|| 1)).join().unwrap());
+            inside.step_out(|| scope.spawn(|| world.stop(|| 1)).join().unwrap());
             let other = scope.spawn(|| world.stop(|| 2));
             inside.stop(|| ());
             drop(inside);
@@ -288,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_lets_the_world_go_on() {
+    fn the_world_resumes_after_a_panic() {
         let world = World::new().unwrap();
         let panicked = thread::scope(|scope| {
             let stop = || world.enter().stop(|| panic!("in a stopped world"));

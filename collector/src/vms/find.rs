@@ -1,5 +1,5 @@
-//! From descriptors to VMs. Only the kernel knows which vCPU belongs to which VM, and whether two
-//! descriptors are the same VM's.
+//! From file descriptors to VMs. Only the kernel knows which vCPU belongs to which VM, and whether two
+//! descriptors refer to the same VM.
 
 use std::{
     collections::BTreeMap,
@@ -14,37 +14,37 @@ use crate::probes::{Object, Probes, RequestError};
 /// The VMs of some processes.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// By process and descriptor.
+    /// Sorted by process and descriptor.
     pub vms: Vec<FoundVm>,
-    /// Processes, by index, that may not be read, with what the system said.
+    /// Processes, by index, that may not be read, with the error.
     pub denied: Vec<(usize, HolderError)>,
 }
 
-/// A VM that runs.
+/// A running VM.
 #[derive(Debug)]
 pub struct FoundVm {
-    /// Index of its process among those asked.
+    /// Index of its process among the holders.
     pub holder: usize,
-    /// Its number, if it is traced.
+    /// Its number in the trace, if it is traced.
     pub vm: Option<VmId>,
-    /// vCPUs that its process holds.
+    /// Number of vCPUs that its process holds.
     pub vcpus: usize,
-    /// Its number in that process; that of a vCPU if the VM's own was closed.
+    /// Its file descriptor in that process; a vCPU's if the VM's own was closed.
     pub descriptor: i32,
-    /// What keeps its structs in the kernel.
+    /// A copy of the descriptor, which keeps the VM's structs in the kernel.
     pub kept: OwnedFd,
     /// What `kept` is.
     pub object: Object,
 }
 
 /// The VMs of these processes, in their order. A VM belongs to the process that holds most of its
-/// vCPUs: other collectors hold VMs too, to keep the kernel's structs.
+/// vCPUs: other collectors hold descriptors of it too.
 pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError> {
     let mut denied = Vec::new();
     let mut found: BTreeMap<u64, Vec<FoundVm>> = BTreeMap::new();
     for (index, holder) in holders.iter().enumerate() {
         for &(descriptor, object) in &holder.descriptors {
-            let copy = match holder.copy(descriptor, object) {
+            let copy = match holder.duplicate(descriptor, object) {
                 Ok(Some(copy)) => copy,
                 Ok(None) => continue,
                 Err(error) => {

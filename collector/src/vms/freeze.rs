@@ -1,9 +1,9 @@
-//! A process's threads stopped while something is done.
+//! Stops all threads of a process for a moment.
 //!
-//! A thread that is seized by `ptrace` and interrupted leaves `KVM_RUN` with `EINTR`, as for a signal
-//! without one being sent, and waits. All threads are stopped, not only those of vCPUs: the others
-//! change memslots and give memory back, and start vCPUs. The thread that stops them is one of its
-//! own, and the kernel lets them go when it ends, however it ends: nothing stays stopped behind us.
+//! A thread that `ptrace` seizes and interrupts leaves `KVM_RUN` with `EINTR`, as for a signal, and
+//! waits. All threads are stopped, not only those of vCPUs: the others change memslots, free memory
+//! and start vCPUs. A thread of its own stops them: when it ends, for whatever reason, the kernel
+//! detaches from all of them, so none stays stopped.
 
 use std::{
     collections::BTreeSet,
@@ -13,13 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use libc::{c_int, pid_t};
+use libc::{c_int, c_uint, pid_t};
 use rustix::process::Pid;
 
-/// Longest time that the threads may take to stop.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at a thread that has not stopped.
-const PAUSE: Duration = Duration::from_micros(50);
+/// Maximum time for the threads to stop.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Time between two checks of a thread that has not stopped.
+const POLL: Duration = Duration::from_micros(50);
 /// `PTRACE_EVENT_STOP`, as `waitpid` reports it.
 const EVENT_STOP: c_int = libc::PTRACE_EVENT_STOP;
 
@@ -29,9 +29,9 @@ pub enum FreezeError {
     /// The process has ended.
     #[error("the process has ended")]
     Ended,
-    /// Another tracer has it.
+    /// Another tracer is attached.
     #[error(
-        "thread {thread} is traced by process {tracer} already (a debugger, or another collector)"
+        "thread {thread} is already traced by process {tracer} (a debugger, or another collector)"
     )]
     Traced {
         /// The thread.
@@ -44,20 +44,20 @@ pub enum FreezeError {
     Refused {
         /// The thread.
         thread: pid_t,
-        /// What failed.
+        /// The request that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is in the kernel, and stays there.
-    #[error("thread {thread} did not stop within {} s", PATIENCE.as_secs())]
+    /// It is in the kernel and does not leave it.
+    #[error("thread {thread} did not stop within {} s", STOP_LIMIT.as_secs())]
     Late {
         /// The thread.
         thread: pid_t,
     },
 }
 
-/// Does `work` while every thread of the process is stopped.
+/// Runs `work` while every thread of the process is stopped.
 pub fn while_stopped<T: Send>(
     process: Pid,
     work: impl FnOnce() -> T + Send,
@@ -67,7 +67,7 @@ pub fn while_stopped<T: Send>(
         let threads = stop(process)?;
         let result = work();
         for thread in threads {
-            // One that was killed meanwhile has nothing to be let go from.
+            // It fails only for a thread that was killed meanwhile.
             let _ = request(libc::PTRACE_DETACH, thread, 0);
         }
         Ok(result)
@@ -82,56 +82,56 @@ pub fn while_stopped<T: Send>(
 
 /// Stops all threads, also those that start meanwhile.
 fn stop(process: pid_t) -> Result<BTreeSet<pid_t>, FreezeError> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + STOP_LIMIT;
     let mut stopped = BTreeSet::new();
     let mut ended = BTreeSet::new();
     loop {
-        let mut moving = BTreeSet::new();
-        let mut news = false;
+        let mut running = BTreeSet::new();
+        let mut any_new = false;
         for thread in threads(process)? {
             if stopped.contains(&thread) || ended.contains(&thread) {
                 continue;
             }
-            // One that has ended may have started another one before.
-            news = true;
+            // Even one that has ended may have started another one before.
+            any_new = true;
             let set = match interrupt(thread, deadline)? {
-                true => &mut moving,
+                true => &mut running,
                 false => &mut ended,
             };
             set.insert(thread);
         }
-        if !news {
+        if !any_new {
             return match stopped.is_empty() {
                 true => Err(FreezeError::Ended),
                 false => Ok(stopped),
             };
         }
         if Instant::now() > deadline {
-            // Each of its threads starts the next.
+            // Its threads keep starting new ones.
             return Err(FreezeError::Late { thread: process });
         }
-        // All at once: the first thread of a process that is killed is the last to be reported.
-        while !moving.is_empty() {
-            let mut still = BTreeSet::new();
-            for thread in moving {
-                match look(thread)? {
-                    Seen::Moving => {
-                        still.insert(thread);
+        // Polled together: the main thread of a process that is killed is reported last.
+        while !running.is_empty() {
+            let mut still_running = BTreeSet::new();
+            for thread in running {
+                match poll(thread)? {
+                    ThreadState::Running => {
+                        still_running.insert(thread);
                     }
-                    Seen::Stopped => {
+                    ThreadState::Stopped => {
                         stopped.insert(thread);
                     }
-                    Seen::Ended => {}
+                    ThreadState::Ended => {}
                 }
             }
-            moving = still;
-            if let Some(&thread) = moving.first()
+            running = still_running;
+            if let Some(&thread) = running.first()
                 && Instant::now() > deadline
             {
                 return Err(FreezeError::Late { thread });
             }
-            if !moving.is_empty() {
-                thread::sleep(PAUSE);
+            if !running.is_empty() {
+                thread::sleep(POLL);
             }
         }
     }
@@ -145,29 +145,29 @@ fn threads(process: pid_t) -> Result<Vec<pid_t>, FreezeError> {
         .collect())
 }
 
-/// Asks a thread to stop; false if it has ended. Another collector lets go of it soon: both begin with
-/// the first thread, so that neither waits for the other while it holds one.
+/// Asks a thread to stop; false if it has ended. Waits for another collector to detach: both begin with
+/// the main thread, so that neither holds a thread while it waits for the other.
 fn interrupt(thread: pid_t, deadline: Instant) -> Result<bool, FreezeError> {
     let refused = |doing, source| FreezeError::Refused {
         thread,
         doing,
         source,
     };
-    let mut free = false;
+    let mut had_no_tracer = false;
     while let Err(source) = request(libc::PTRACE_SEIZE, thread, 0) {
         if source.raw_os_error() == Some(libc::ESRCH) || status(thread, "State:").starts_with('Z') {
             return Ok(false);
         }
         match status(thread, "TracerPid:").parse() {
-            // Its tracer may have let go of it since.
-            Ok(0) if !free => free = true,
+            // Its tracer may have detached since.
+            Ok(0) if !had_no_tracer => had_no_tracer = true,
             Ok(0) | Err(_) => return Err(refused("PTRACE_SEIZE", source)),
             Ok(tracer) if Instant::now() > deadline => {
                 return Err(FreezeError::Traced { thread, tracer });
             }
             Ok(_) => {
-                free = false;
-                thread::sleep(PAUSE);
+                had_no_tracer = false;
+                thread::sleep(POLL);
             }
         }
     }
@@ -175,12 +175,12 @@ fn interrupt(thread: pid_t, deadline: Instant) -> Result<bool, FreezeError> {
         Err(source) if source.raw_os_error() != Some(libc::ESRCH) => {
             Err(refused("PTRACE_INTERRUPT", source))
         }
-        // One that was killed meanwhile is reported as such.
+        // A thread that was killed meanwhile is reported by `waitpid`.
         _ => Ok(true),
     }
 }
 
-/// A line of `/proc/THREAD/status`; empty if there is none.
+/// A value in `/proc/THREAD/status`; empty if there is none.
 fn status(thread: pid_t, name: &str) -> String {
     let path: PathBuf = format!("/proc/{thread}/status").into();
     let text = fs::read_to_string(path).unwrap_or_default();
@@ -189,30 +189,34 @@ fn status(thread: pid_t, name: &str) -> String {
         .map_or_else(String::new, |value| value.trim().to_owned())
 }
 
-enum Seen {
-    Moving,
+enum ThreadState {
+    Running,
     Stopped,
     Ended,
 }
 
-/// What has become of a thread that was interrupted.
-fn look(thread: pid_t) -> Result<Seen, FreezeError> {
+/// The state of a thread after the request to stop.
+fn poll(thread: pid_t) -> Result<ThreadState, FreezeError> {
     let mut status: c_int = 0;
     // SAFETY: `status` outlives the call.
     let found = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL | libc::WNOHANG) };
     if found == 0 {
-        return Ok(Seen::Moving);
+        return Ok(ThreadState::Running);
     }
     if found < 0 || !libc::WIFSTOPPED(status) {
-        return Ok(Seen::Ended);
+        return Ok(ThreadState::Ended);
     }
     if status >> 16 == EVENT_STOP {
-        return Ok(Seen::Stopped);
+        return Ok(ThreadState::Stopped);
     }
-    // A signal was about to be delivered: it is not ours to keep. The interrupt comes next.
-    match request(libc::PTRACE_CONT, thread, libc::WSTOPSIG(status)) {
-        Ok(()) => Ok(Seen::Moving),
-        Err(source) if source.raw_os_error() == Some(libc::ESRCH) => Ok(Seen::Moving),
+    // It stopped to deliver a signal, which it must get. The requested stop comes next.
+    match request(
+        libc::PTRACE_CONT,
+        thread,
+        libc::WSTOPSIG(status).cast_unsigned(),
+    ) {
+        Ok(()) => Ok(ThreadState::Running),
+        Err(source) if source.raw_os_error() == Some(libc::ESRCH) => Ok(ThreadState::Running),
         Err(source) => Err(FreezeError::Refused {
             thread,
             doing: "PTRACE_CONT",
@@ -221,9 +225,9 @@ fn look(thread: pid_t) -> Result<Seen, FreezeError> {
     }
 }
 
-/// A request without an address.
-fn request(what: libc::c_uint, thread: pid_t, data: c_int) -> io::Result<()> {
-    // SAFETY: these requests read and write no memory of ours.
+/// A `ptrace` request without an address.
+fn request(what: c_uint, thread: pid_t, data: c_uint) -> io::Result<()> {
+    // SAFETY: these requests access no memory of ours.
     match unsafe { libc::ptrace(what, thread, 0_usize, data as usize) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -235,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_has_ended_is_said() {
+    fn a_process_that_has_ended_is_an_error() {
         let mut child = std::process::Command::new("true").spawn().expect("a child");
         let pid = Pid::from_child(&child);
         child.wait().expect("a child");
@@ -245,7 +249,7 @@ mod tests {
 
     #[test]
     #[ignore = "needs the right to trace a child (root)"]
-    fn kvm_a_process_is_stopped_and_let_go() {
+    fn kvm_a_process_is_stopped_and_resumed() {
         let mut child = std::process::Command::new("sh")
             .args(["-c", "while :; do :; done"])
             .spawn()
@@ -254,7 +258,7 @@ mod tests {
         let number = pid.as_raw_nonzero().get();
         let state = while_stopped(pid, || status(number, "State:")).expect("stopped");
         assert!(state.starts_with('t'), "{state}");
-        // It runs, or waits for a page.
+        // Running, or waiting for a page.
         let state = status(number, "State:");
         assert!(!state.starts_with('t'), "{state}");
         assert_eq!(status(number, "TracerPid:"), "0");

@@ -1,4 +1,4 @@
-//! Processes that hold KVM's file descriptors, as `/proc/PID/fd` shows them.
+//! Processes that hold KVM's file descriptors, from `/proc/PID/fd`.
 
 use std::{
     fs, io,
@@ -11,35 +11,35 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use crate::probes::Object;
 
-/// Why a process could not be asked for its VMs.
+/// Why the VMs of a process could not be found.
 #[derive(Debug, thiserror::Error)]
 pub enum HolderError {
-    /// There is none.
+    /// There is no such process.
     #[error("there is no process {0}")]
     None(u32),
-    /// A thread's number was given.
+    /// It is the id of a thread.
     #[error("{0} is a thread, not a process")]
     Thread(u32),
-    /// Not for us.
+    /// This user may not read it.
     #[error("process {pid} ({name}) may not be read: {doing}")]
     Denied {
         /// The process.
         pid: u32,
         /// Its name.
         name: String,
-        /// What failed.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// How far the end of a process has come.
+/// Whether a process is alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It lives.
+    /// It is alive.
     NotYet,
-    /// It has begun: its memory goes, and what KVM made of it.
+    /// It is exiting: its memory is freed, and KVM's tables with it.
     UnderWay,
     /// All its threads have ended.
     Over,
@@ -52,25 +52,25 @@ pub struct Holder {
     pub pid: Pid,
     /// Its name (`comm`).
     pub name: String,
-    /// Readable once it has ended, and the way to its descriptors.
+    /// Readable once the process has ended; also gives access to its descriptors.
     pub pidfd: OwnedFd,
-    /// KVM's descriptors in it.
+    /// KVM's descriptors that it holds.
     pub descriptors: Vec<(RawFd, Object)>,
 }
 
 impl Holder {
-    /// Its id, as the trace has it.
+    /// Its id, as in the trace.
     pub fn number(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// How far its end has come.
+    /// Whether it is alive.
     pub fn end(&self) -> End {
         if self.wait(Duration::ZERO) {
             return End::Over;
         }
         let status = fs::read_to_string(format!("/proc/{}/status", self.number()));
-        // A process that ends gives up its memory first.
+        // A process that exits frees its memory first.
         match status {
             Ok(status) if status.contains("\nVmSize:") => End::NotYet,
             _ => End::UnderWay,
@@ -89,27 +89,27 @@ impl Holder {
         unsafe { libc::poll(&raw mut waiting, 1, longest) == 1 }
     }
 
-    /// Whether a VM can run in it.
+    /// Whether it holds a vCPU.
     pub fn has_vcpus(&self) -> bool {
         self.descriptors
             .iter()
             .any(|(_, object)| *object == Object::Vcpu)
     }
 
-    /// A copy of one of its descriptors in this process; `None` if it was closed meanwhile, or stands
-    /// for something else by now.
-    pub fn copy(
+    /// Duplicates one of its descriptors to this process; `None` if it was closed meanwhile, or refers
+    /// to something else now.
+    pub fn duplicate(
         &self,
         descriptor: RawFd,
         expected: Object,
     ) -> Result<Option<OwnedFd>, HolderError> {
         match pidfd_getfd(&self.pidfd, descriptor, PidfdGetfdFlags::empty()) {
-            Ok(copy) => {
-                let link = format!("/proc/self/fd/{}", copy.as_raw_fd());
+            Ok(duplicate) => {
+                let link = format!("/proc/self/fd/{}", duplicate.as_raw_fd());
                 let target = fs::read_link(link)
-                    .map_err(|error| self.denied("reading a copied descriptor", error))?;
+                    .map_err(|error| self.denied("reading a duplicated descriptor", error))?;
                 let same = object(target.as_os_str().to_str()) == Some(expected);
-                Ok(same.then_some(copy))
+                Ok(same.then_some(duplicate))
             }
             Err(rustix::io::Errno::BADF | rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(self.denied("pidfd_getfd", error.into())),
@@ -126,7 +126,7 @@ impl Holder {
     }
 }
 
-/// The process, with whatever descriptors of KVM it holds (maybe none).
+/// The process, with its descriptors of KVM, if it has any.
 pub fn of(pid: u32) -> Result<Holder, HolderError> {
     let id = i32::try_from(pid)
         .ok()
@@ -137,7 +137,7 @@ pub fn of(pid: u32) -> Result<Holder, HolderError> {
     let name = printable(name.trim_end());
     let pidfd = pidfd_open(id, PidfdFlags::empty()).map_err(|error| match error {
         rustix::io::Errno::SRCH => HolderError::None(pid),
-        // The number is in use, but not by a process.
+        // A thread has this id.
         rustix::io::Errno::INVAL | rustix::io::Errno::NOENT => HolderError::Thread(pid),
         error => HolderError::Denied {
             pid,
@@ -160,7 +160,7 @@ pub fn of(pid: u32) -> Result<Holder, HolderError> {
         Err(error) => return Err(holder.denied("reading its descriptors", error)),
     };
     for link in links {
-        // Processes end and close files while they are looked at: that is no error.
+        // It is no error that a process ends or closes a file meanwhile.
         let Ok(link) = link else { break };
         let Ok(target) = fs::read_link(link.path()) else {
             continue;
@@ -174,7 +174,7 @@ pub fn of(pid: u32) -> Result<Holder, HolderError> {
     Ok(holder)
 }
 
-/// Every process that holds a vCPU and may be read; not ourselves.
+/// Every other process that holds a vCPU and may be read.
 pub fn all() -> io::Result<Vec<Holder>> {
     let mut holders = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -185,7 +185,7 @@ pub fn all() -> io::Result<Vec<Holder>> {
         if pid == std::process::id() {
             continue;
         }
-        // One that has ended, or that is hidden from us, has no VM for us.
+        // Skip processes that have ended or may not be read.
         let Ok(holder) = of(pid) else { continue };
         if holder.has_vcpus() {
             holders.push(holder);
@@ -194,14 +194,14 @@ pub fn all() -> io::Result<Vec<Holder>> {
     Ok(holders)
 }
 
-/// A process may give itself any name, and terminals obey some characters.
+/// A process may choose any name, also one with control characters for the terminal.
 fn printable(name: &str) -> String {
     name.chars()
         .map(|letter| if letter.is_control() { '?' } else { letter })
         .collect()
 }
 
-/// What a link of `/proc/PID/fd` stands for. A real file's target begins with a slash.
+/// The object of a link in `/proc/PID/fd`. The target of a real file begins with a slash.
 fn object(target: Option<&str>) -> Option<Object> {
     let kvm = target?.strip_prefix("anon_inode:kvm-")?;
     match kvm.strip_prefix("vcpu:") {
@@ -216,7 +216,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_vms_and_vcpus_are_taken() {
+    fn only_vms_and_vcpus_are_recognized() {
         assert_eq!(object(Some("anon_inode:kvm-vm")), Some(Object::Vm));
         assert_eq!(object(Some("anon_inode:kvm-vcpu:0")), Some(Object::Vcpu));
         assert_eq!(object(Some("anon_inode:kvm-vcpu:17")), Some(Object::Vcpu));
@@ -233,12 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn a_name_says_nothing_to_the_terminal() {
+    fn names_have_no_control_characters() {
         assert_eq!(printable("qemu \u{1b}[31m\nx"), "qemu ?[31m?x");
     }
 
     #[test]
-    fn what_is_no_process_is_said() {
+    fn an_id_without_a_process_is_an_error() {
         assert!(matches!(of(0), Err(HolderError::None(0))));
         assert!(matches!(of(u32::MAX), Err(HolderError::None(_))));
         let this = of(std::process::id()).expect("this process");

@@ -1,9 +1,9 @@
-//! VMs that run on this machine, whoever runs them.
+//! The VMs that run on this machine.
 //!
 //! ```text
-//! holders  processes with descriptors of VMs and vCPUs, from /proc
-//! find     the VMs behind them: the kernel says which descriptors are one VM's
-//! freeze   a process's threads stopped while something is done
+//! holders  processes that hold descriptors of VMs and vCPUs, from /proc
+//! find     the VMs of these descriptors, which only the kernel knows
+//! freeze   stops all threads of a process for a moment
 //! ```
 
 mod find;

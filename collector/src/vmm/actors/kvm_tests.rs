@@ -8,15 +8,16 @@ use abi::{FrameRange, Gpa, PAGE_BYTES, Phase};
 use workloads::{Actor, Backing, Plan, Slot};
 
 use super::super::hooks::{HookError, Hooks, HostAct, HostActKind};
+use super::super::lock::lock;
 use super::super::run::GuestResult;
-use super::super::{Vmm, VmmError, lock};
+use super::super::{Vmm, VmmError};
 
 const LONG: Duration = Duration::from_secs(60);
 const OFTEN: Duration = Duration::from_micros(500);
 /// The slot of the work frames.
 const WORK_SLOT: u16 = 1;
 
-/// Remembers what actors did.
+/// Records the acts.
 #[derive(Default)]
 struct Acts(Mutex<Vec<HostAct>>);
 

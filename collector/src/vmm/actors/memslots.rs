@@ -1,93 +1,94 @@
-//! Memslots under the guest: deleted and added, moved, and a spare one beside.
+//! Changes memslots while the guest runs: deletes and adds one, moves it, adds and deletes a spare.
 
 use std::thread;
 use std::time::Duration;
 
-use abi::{FrameRange, Gpa, PAGE_BYTES};
+use abi::{FrameRange, Gpa, PAGE_BYTES, to_usize};
 
-use super::super::VmmError;
+use super::super::error::VmmError;
 use super::super::hooks::{HostAct, HostActKind};
 use super::super::mapping::Mapping;
-use super::super::slots::Place;
-use super::Stage;
+use super::super::slots::Placement;
+use super::Context;
 
-/// How long the slot is not where the guest expects it: long enough to be met.
+/// Time for which the slot is away: long enough for the guest to access it.
 const HOLD: Duration = Duration::from_micros(500);
-/// Size of the spare slot, at most.
+/// Maximum size of the spare slot.
 const SPARE_BYTES: u64 = 16 * PAGE_BYTES;
 
-/// One change and back a pass.
+/// One change in each pass, which is undone before the next.
 pub(super) fn run(
-    stage: &Stage<'_>,
+    context: &Context<'_>,
     slot: u16,
     window: Gpa,
     every: Duration,
 ) -> Result<(), VmmError> {
-    let found = stage.scene.ram.slots().find(|(one, _)| one.id == slot);
-    let (at_home, hva) = found.ok_or_else(|| VmmError::plan(format!("slot {slot} is missing")))?;
-    let home = Place {
+    let found = context.shared.ram.slots().find(|(one, _)| one.id == slot);
+    let (original, hva) =
+        found.ok_or_else(|| VmmError::plan(format!("slot {slot} does not exist")))?;
+    let home = Placement {
         id: slot,
-        gpa: at_home.gpa,
-        bytes: at_home.bytes,
+        gpa: original.gpa,
+        bytes: original.bytes,
         hva,
     };
     let bytes = home.bytes.min(SPARE_BYTES);
-    // Outlives its memslot: on an error, which ends the run, it stays for the VM's lifetime.
-    let memory = Mapping::new(bytes as usize, window.0)
+    // Must outlive its memslot: on an error, which ends the run, it is leaked.
+    let memory = Mapping::new(to_usize(bytes), window.0)
         .map_err(|source| VmmError::ReserveMemory { bytes, source })?;
-    let spare = Place {
-        id: unused(stage),
+    let spare = Placement {
+        id: unused(context),
         gpa: window,
         bytes,
         hva: memory.hva(),
     };
     let mut pass = 0_u64;
-    while stage.runs_after(every) {
+    while context.runs_after(every) {
         match pass % 3 {
-            0 => delete_and_add(stage, home)?,
-            1 => move_and_back(stage, home, window)?,
+            0 => delete_and_add(context, home)?,
+            1 => move_and_back(context, home, window)?,
             _ => {
-                let inside = stage.scene.world.enter();
-                // SAFETY: `memory` is kept until the slot is deleted.
-                unsafe { stage.slots.set(stage.vm, spare, 0) }?;
+                let inside = context.shared.world.enter();
+                // SAFETY: `memory` stays mapped until the slot is deleted.
+                unsafe { context.slots.set(context.vm, spare, 0) }?;
                 drop(inside);
                 thread::sleep(HOLD);
-                if let Err(error) = delete(stage, spare) {
+                if let Err(error) = delete(context, spare) {
                     std::mem::forget(memory);
                     return Err(error);
                 }
             }
         }
         pass += 1;
-        stage.passed()?;
+        context.passed()?;
     }
     Ok(())
 }
 
-/// A number that no slot of the plan has.
-fn unused(stage: &Stage<'_>) -> u16 {
-    let used = stage.plan.host.slots.iter().map(|slot| slot.id).max();
+/// A slot number that the plan does not use.
+fn unused(context: &Context<'_>) -> u16 {
+    let used = context.plan.host.slots.iter().map(|slot| slot.id).max();
     used.map_or(0, |last| last + 1)
 }
 
-fn delete_and_add(stage: &Stage<'_>, home: Place) -> Result<(), VmmError> {
-    delete(stage, home)?;
+fn delete_and_add(context: &Context<'_>, home: Placement) -> Result<(), VmmError> {
+    delete(context, home)?;
     thread::sleep(HOLD);
-    // An empty place has no shadow entries that could change.
-    let _inside = stage.scene.world.enter();
+    // An address without a memslot has no shadow entries that could change.
+    let _inside = context.shared.world.enter();
     // SAFETY: guest memory, which the `Vmm` keeps as long as the VM.
-    unsafe { stage.slots.set(stage.vm, home, 0) }
+    unsafe { context.slots.set(context.vm, home, 0) }
 }
 
-fn move_and_back(stage: &Stage<'_>, home: Place, window: Gpa) -> Result<(), VmmError> {
-    let away = Place {
+fn move_and_back(context: &Context<'_>, home: Placement, window: Gpa) -> Result<(), VmmError> {
+    let away = Placement {
         gpa: window,
         ..home
     };
     for (from, to) in [(home, away), (away, home)] {
-        stage.operate(flushed(from), || {
+        context.operate(flushed(from), || {
             // SAFETY: as in `delete_and_add`.
-            unsafe { stage.slots.set(stage.vm, to, 0) }
+            unsafe { context.slots.set(context.vm, to, 0) }
         })?;
         if to == away {
             thread::sleep(HOLD);
@@ -96,17 +97,19 @@ fn move_and_back(stage: &Stage<'_>, home: Place, window: Gpa) -> Result<(), VmmE
     Ok(())
 }
 
-fn delete(stage: &Stage<'_>, place: Place) -> Result<(), VmmError> {
-    stage.operate(flushed(place), || stage.slots.delete(stage.vm, place))
+fn delete(context: &Context<'_>, placement: Placement) -> Result<(), VmmError> {
+    context.operate(flushed(placement), || {
+        context.slots.delete(context.vm, placement)
+    })
 }
 
-fn flushed(place: Place) -> HostAct {
+fn flushed(placement: Placement) -> HostAct {
     HostAct {
         kind: HostActKind::SlotFlushed,
-        slot: place.id,
+        slot: placement.id,
         range: FrameRange {
-            start: place.gpa,
-            frames: place.bytes / PAGE_BYTES,
+            start: placement.gpa,
+            frames: placement.bytes / PAGE_BYTES,
         },
     }
 }

@@ -1,18 +1,19 @@
-//! What the host does to a guest that runs: each actor of a plan on a thread of its own.
+//! What the host does to a running guest: one thread for each actor of the plan.
 //!
 //! ```text
-//! mod        the threads, what they share, what a plan may ask for
-//! reclaim    guest memory taken back, protected, moved in the host
-//! dirty_log  live migration's loop
-//! contents   what guest memory holds, to check the dirty log by
-//! memslots   memslots deleted, added and moved
+//! mod        the threads, what they share, checks of the plan
+//! reclaim    discards, protects and moves guest memory in the host
+//! dirty_log  the loop of live migration
+//! contents   hashes of guest memory, to verify the dirty log
+//! memslots   deletes, adds and moves memslots
 //! ```
 //!
-//! An actor begins when the guest begins its work, and puts everything back when the last vCPU
-//! has ended. Its operations run beside the guest; between two of them the world may be stopped.
+//! An actor starts when the guest begins its work, and restores everything when the last vCPU has
+//! ended. Its operations run concurrently with the guest; between two of them the world may be
+//! stopped.
 //!
-//! The threads are not confined by seccomp, as the vCPUs' are: nothing that a guest says reaches
-//! them, and what they are for is to map memory. They have no capability, as the whole process.
+//! Unlike the vCPUs' threads these are not confined by seccomp: they must map memory, and no data of
+//! the guest reaches them. Like the whole process they have no capabilities.
 
 mod contents;
 mod dirty_log;
@@ -31,46 +32,47 @@ use abi::{FrameRange, Gpa, PAGE_BYTES};
 use kvm_ioctls::VmFd;
 use workloads::{Actor, Plan};
 
-use super::course::Careful;
+use super::error::VmmError;
 use super::hooks::HostAct;
+use super::lifecycle::StopOnPanic;
+use super::lock::lock;
 use super::memory::Ram;
+use super::shared::Shared;
 use super::slots::Slots;
-use super::vcpu::Scene;
-use super::{VmmError, lock};
 
-/// What actors act on.
-pub(super) struct Stage<'a> {
-    pub(super) scene: &'a Scene<'a>,
+/// What the actors need.
+pub(super) struct Context<'a> {
+    pub(super) shared: &'a Shared<'a>,
     pub(super) vm: &'a VmFd,
     pub(super) slots: &'a Slots,
     pub(super) plan: &'a Plan,
     pub(super) manual_dirty_log: bool,
     pub(super) pagemap: Option<&'a File>,
-    /// Finished by all actors together.
+    /// Passes that the actors have finished, all together.
     pub(super) passes: Mutex<u64>,
 }
 
 /// Starts the actors' threads.
-pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, stage: &'scope Stage<'_>) {
-    for actor in &stage.plan.host.actors {
+pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, context: &'scope Context<'_>) {
+    for actor in &context.plan.host.actors {
         let started = thread::Builder::new()
             .name(name(actor).to_owned())
             .spawn_scoped(scope, move || {
-                let _careful = Careful(&stage.scene.course);
-                if !stage.scene.course.wait_for_work() {
+                let _stop_on_panic = StopOnPanic(&context.shared.lifecycle);
+                if !context.shared.lifecycle.wait_for_work() {
                     return;
                 }
-                if let Err(error) = run(stage, actor) {
-                    stage.scene.course.fail(error);
+                if let Err(error) = run(context, actor) {
+                    context.shared.lifecycle.fail(error);
                 }
             });
         if let Err(error) = started {
-            stage.scene.course.fail(VmmError::Thread(error));
+            context.shared.lifecycle.fail(VmmError::Thread(error));
         }
     }
 }
 
-/// At most 15 bytes: a thread's name.
+/// The thread's name: at most 15 bytes.
 fn name(actor: &Actor) -> &'static str {
     match actor {
         Actor::Reclaim { .. } => "actor-reclaim",
@@ -79,79 +81,79 @@ fn name(actor: &Actor) -> &'static str {
     }
 }
 
-fn run(stage: &Stage<'_>, actor: &Actor) -> Result<(), VmmError> {
+fn run(context: &Context<'_>, actor: &Actor) -> Result<(), VmmError> {
     match *actor {
         Actor::Reclaim {
             discard,
             disturb,
             chunk_frames,
             every,
-        } => reclaim::run(stage, [discard, disturb], chunk_frames, every),
+        } => reclaim::run(context, [discard, disturb], chunk_frames, every),
         Actor::DirtyLog {
             slot,
             toggle,
             every,
             ..
-        } => dirty_log::run(stage, slot, toggle, every),
+        } => dirty_log::run(context, slot, toggle, every),
         Actor::Memslots {
             slot,
             window,
             every,
-        } => memslots::run(stage, slot, window, every),
+        } => memslots::run(context, slot, window, every),
     }
 }
 
-impl Stage<'_> {
-    /// Waits; whether the guest still runs then.
+impl Context<'_> {
+    /// Waits for `time`; true if the guest still runs then.
     fn runs_after(&self, time: Duration) -> bool {
-        self.scene.course.runs_after(time)
+        self.shared.lifecycle.runs_after(time)
     }
 
-    /// One operation beside the guest, which changes shadow entries as `act` says.
+    /// Runs one operation concurrently with the guest, and reports it as `act`.
     fn operate<T>(
         &self,
         act: HostAct,
         work: impl FnOnce() -> Result<T, VmmError>,
     ) -> Result<T, VmmError> {
-        let inside = self.scene.world.enter();
+        let inside = self.shared.world.enter();
         let result = work()?;
         if self.announce(act) {
-            inside.stop(|| self.scene.tell_acts())?;
+            inside.stop(|| self.shared.report_acts())?;
         }
         Ok(result)
     }
 
-    /// As [`Stage::operate`], but the guest is stopped meanwhile.
+    /// As [`Context::operate`], but with the guest stopped.
     fn operate_stopped<T>(
         &self,
         work: impl FnOnce() -> Result<T, VmmError>,
     ) -> Result<T, VmmError> {
-        self.scene.world.stop(|| {
-            self.scene.tell_acts()?;
+        self.shared.world.stop(|| {
+            self.shared.report_acts()?;
             let result = work()?;
-            self.scene.tell_acts()?;
+            self.shared.report_acts()?;
             Ok(result)
         })
     }
 
-    /// Whether somebody must be told.
+    /// Queues an act for the hooks; false if they do not want it.
     fn announce(&self, act: HostAct) -> bool {
-        let wanted = self.scene.hooks.wants_acts();
+        let wanted = self.shared.hooks.wants_acts();
         if wanted {
-            lock(&self.scene.acts).push(act);
+            lock(&self.shared.acts).push(act);
         }
         wanted
     }
 
-    /// A pass is done: the guest is told.
+    /// Counts a finished pass, which the guest can see.
     fn passed(&self) -> Result<(), VmmError> {
         let mut passes = lock(&self.passes);
         *passes += 1;
-        self.scene.ram.set_passes(*passes)
+        self.shared.ram.set_passes(*passes)
     }
 }
 
-/// Whether the actors of a plan can do what they are told without harm to the VMM itself.
+/// Whether the actors of a plan can work without damage to the VMM itself.
 pub(super) fn check(plan: &Plan, ram: &Ram) -> Result<(), VmmError> {
     let work = plan.boot_info.work;
     let mut taken = Vec::new();
@@ -173,10 +175,10 @@ pub(super) fn check(plan: &Plan, ram: &Ram) -> Result<(), VmmError> {
             Actor::DirtyLog { slot, .. } => taken.push((slot, slot_range(plan, slot)?)),
             Actor::Memslots { slot, .. } => {
                 let range = slot_range(plan, slot)?;
-                // Page tables or code without memory end a guest.
+                // A guest cannot run without its page tables and code.
                 if range.start < work.start || range.end() > work.end() {
                     return Err(VmmError::plan(format!(
-                        "slot {slot} is to be moved, but holds more than work frames"
+                        "slot {slot} is to be moved, but contains more than work frames"
                     )));
                 }
                 taken.push((slot, range));
@@ -191,7 +193,7 @@ pub(super) fn check(plan: &Plan, ram: &Ram) -> Result<(), VmmError> {
     }
 }
 
-/// The VMM reads nothing of a work frame by itself, so that it may be away.
+/// Only work frames may be away: the VMM itself never reads them.
 fn check_reclaimed(range: FrameRange, work: FrameRange, ram: &Ram) -> Result<(), VmmError> {
     if range.frames == 0 {
         return Ok(());
@@ -207,17 +209,17 @@ fn check_reclaimed(range: FrameRange, work: FrameRange, ram: &Ram) -> Result<(),
     )))
 }
 
-/// The frames of a memslot at its first place.
+/// The frames of a memslot at its original address.
 fn slot_range(plan: &Plan, id: u16) -> Result<FrameRange, VmmError> {
     let slot = plan.host.slots.iter().find(|slot| slot.id == id);
     slot.map(|slot| FrameRange {
         start: slot.gpa,
         frames: slot.bytes / PAGE_BYTES,
     })
-    .ok_or_else(|| VmmError::plan(format!("an actor changes slot {id}, which is not there")))
+    .ok_or_else(|| VmmError::plan(format!("an actor changes slot {id}, which does not exist")))
 }
 
-/// Opens what the dirty log is checked by, while this process may.
+/// Opens the pagemap for the check of the dirty log, while this process has the right.
 pub(super) fn pagemap(plan: &Plan) -> Result<Option<File>, VmmError> {
     let needs = |actor: &Actor| matches!(actor, Actor::DirtyLog { .. });
     if !plan.host.actors.iter().any(needs) {
@@ -228,7 +230,7 @@ pub(super) fn pagemap(plan: &Plan) -> Result<Option<File>, VmmError> {
         .map_err(VmmError::Pagemap)
 }
 
-/// An actor's call that failed.
+/// The error of an actor's call.
 fn failed(call: &'static str, range: FrameRange) -> impl Fn(rustix::io::Errno) -> VmmError {
     move |error| VmmError::Actor {
         call,
@@ -238,7 +240,7 @@ fn failed(call: &'static str, range: FrameRange) -> impl Fn(rustix::io::Errno) -
     }
 }
 
-/// A range in chunks of as many frames; the last may be shorter.
+/// Splits a range into chunks of `chunk_frames`; the last may be shorter.
 fn chunks(range: FrameRange, chunk_frames: u64) -> Vec<FrameRange> {
     let starts = (0..range.frames).step_by(usize::try_from(chunk_frames).unwrap_or(usize::MAX));
     let chunk = |first: u64| FrameRange {
@@ -266,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_harm_the_run_is_refused() {
+    fn plans_that_would_damage_the_run_are_refused() {
         let plan = workloads::find("linear").unwrap().plan(&[]).unwrap();
         let ram = Ram::new(&plan.host.slots).unwrap();
         let work = plan.boot_info.work;

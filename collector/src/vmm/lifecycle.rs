@@ -1,18 +1,19 @@
-//! How far a run is: which vCPUs run, what must end it, what went wrong first.
+//! The lifecycle of a run: which vCPUs still run, why they must stop, what failed first.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{VmmError, lock};
+use super::error::VmmError;
+use super::lock::lock;
 
-/// The course of one run, shared by all its threads.
+/// The lifecycle of one run; all its threads share it.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct Lifecycle {
     state: Mutex<State>,
     changed: Condvar,
-    /// Whether `State::stop` is something, to be asked without the lock.
+    /// Whether `State::stop` is set, readable without the lock.
     stopping: AtomicBool,
 }
 
@@ -22,7 +23,7 @@ struct State {
     starting: usize,
     /// vCPUs that have not ended.
     running: usize,
-    /// The guest's preparations are over: actors may begin.
+    /// The guest has finished its preparations: actors may begin.
     working: bool,
     stop: Option<Stop>,
     failure: Option<VmmError>,
@@ -31,14 +32,14 @@ struct State {
 /// Why all vCPUs must stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// The time is up, and nobody has said so yet.
+    /// The time is up, and no vCPU has reported it yet.
     Timeout,
     /// Something has failed.
     Failed,
 }
 
-impl Course {
-    /// Before the vCPUs start.
+impl Lifecycle {
+    /// For as many vCPUs, none of which has started.
     pub(super) fn new(vcpus: usize) -> Self {
         Self {
             state: Mutex::new(State {
@@ -53,16 +54,16 @@ impl Course {
         }
     }
 
-    /// One vCPU's share in the course: it has ended when this is dropped.
-    pub(super) fn part(&self) -> Part<'_> {
-        Part {
-            course: self,
+    /// Held by a vCPU's thread: the vCPU has ended when it is dropped.
+    pub(super) fn vcpu_guard(&self) -> VcpuGuard<'_> {
+        VcpuGuard {
+            lifecycle: self,
             ready: false,
-            _careful: Careful(self),
+            _stop_on_panic: StopOnPanic(self),
         }
     }
 
-    /// Ends the run with `error`, unless it ends with another one already.
+    /// Ends the run with `error`, unless it ends with an earlier one.
     pub(super) fn fail(&self, error: VmmError) {
         let mut state = lock(&self.state);
         state.failure.get_or_insert(error);
@@ -70,7 +71,7 @@ impl Course {
     }
 
     /// The time is up: the first vCPU that sees it fails with its registers.
-    pub(super) fn time_is_up(&self) {
+    pub(super) fn set_timeout(&self) {
         let mut state = lock(&self.state);
         if state.stop.is_none() {
             self.set(&mut state, Stop::Timeout);
@@ -91,12 +92,9 @@ impl Course {
         lock(&self.state).stop
     }
 
-    /// What went wrong first.
-    pub(super) fn failure(self) -> Option<VmmError> {
-        let state = self.state.into_inner();
-        state
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .failure
+    /// The first failure.
+    pub(super) fn failure(&self) -> Option<VmmError> {
+        lock(&self.state).failure.take()
     }
 
     /// The guest begins its work.
@@ -110,19 +108,19 @@ impl Course {
         self.wait(None, |state| state.starting == 0);
     }
 
-    /// Waits until the guest begins its work; whether it does.
+    /// Waits until the guest begins its work; false if it ends before that.
     pub(super) fn wait_for_work(&self) -> bool {
         self.wait(None, |state| state.working || state.running == 0);
         let state = lock(&self.state);
         state.working && state.running > 0
     }
 
-    /// Waits for `time`, or until all vCPUs have ended; whether one still runs.
+    /// Waits for `time`, or until all vCPUs have ended; true if one still runs.
     pub(super) fn runs_after(&self, time: Duration) -> bool {
         !self.wait(Some(time), |state| state.running == 0)
     }
 
-    /// Waits until `met`, for `time` at most; whether it is met.
+    /// Waits until `met`, but for `time` at most; whether it is met.
     fn wait(&self, time: Option<Duration>, met: impl Fn(&State) -> bool) -> bool {
         let until = time.and_then(|time| Instant::now().checked_add(time));
         let mut state = lock(&self.state);
@@ -143,12 +141,12 @@ impl Course {
     }
 }
 
-/// Stops all if its thread panics. The panic is what the caller gets; the others must not run on
-/// for ever.
+/// Stops all vCPUs if its thread panics: they must not run for ever while the caller waits to
+/// propagate the panic.
 #[derive(Debug)]
-pub(super) struct Careful<'a>(pub(super) &'a Course);
+pub(super) struct StopOnPanic<'a>(pub(super) &'a Lifecycle);
 
-impl Drop for Careful<'_> {
+impl Drop for StopOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.set(&mut lock(&self.0.state), Stop::Failed);
@@ -156,32 +154,32 @@ impl Drop for Careful<'_> {
     }
 }
 
-/// See [`Course::part`].
+/// See [`Lifecycle::vcpu_guard`].
 #[derive(Debug)]
-pub(super) struct Part<'a> {
-    course: &'a Course,
+pub(super) struct VcpuGuard<'a> {
+    lifecycle: &'a Lifecycle,
     ready: bool,
     /// Dropped after `self`.
-    _careful: Careful<'a>,
+    _stop_on_panic: StopOnPanic<'a>,
 }
 
-impl Part<'_> {
+impl VcpuGuard<'_> {
     /// The vCPU can enter the guest.
     pub(super) fn ready(&mut self) {
         self.ready = true;
-        lock(&self.course.state).starting -= 1;
-        self.course.changed.notify_all();
+        lock(&self.lifecycle.state).starting -= 1;
+        self.lifecycle.changed.notify_all();
     }
 }
 
-impl Drop for Part<'_> {
+impl Drop for VcpuGuard<'_> {
     fn drop(&mut self) {
-        let mut state = lock(&self.course.state);
+        let mut state = lock(&self.lifecycle.state);
         if !self.ready {
             state.starting -= 1;
         }
         state.running -= 1;
-        self.course.changed.notify_all();
+        self.lifecycle.changed.notify_all();
     }
 }
 
@@ -193,44 +191,44 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     #[test]
-    fn the_first_failure_is_what_is_said() {
-        let course = Course::new(1);
-        assert_eq!(course.stop(), None);
-        course.time_is_up();
-        assert_eq!(course.stop(), Some(Stop::Timeout));
-        course.fail(VmmError::Cancelled);
-        course.fail(VmmError::NoKvm);
-        course.time_is_up();
-        assert_eq!(course.stop(), Some(Stop::Failed));
-        assert!(matches!(course.failure(), Some(VmmError::Cancelled)));
+    fn the_first_failure_is_reported() {
+        let lifecycle = Lifecycle::new(1);
+        assert_eq!(lifecycle.stop(), None);
+        lifecycle.set_timeout();
+        assert_eq!(lifecycle.stop(), Some(Stop::Timeout));
+        lifecycle.fail(VmmError::Cancelled);
+        lifecycle.fail(VmmError::NoKvm);
+        lifecycle.set_timeout();
+        assert_eq!(lifecycle.stop(), Some(Stop::Failed));
+        assert!(matches!(lifecycle.failure(), Some(VmmError::Cancelled)));
     }
 
     #[test]
     fn a_run_ends_with_its_last_vcpu() {
-        let course = Course::new(2);
-        let (mut first, second) = (course.part(), course.part());
+        let lifecycle = Lifecycle::new(2);
+        let (mut first, second) = (lifecycle.vcpu_guard(), lifecycle.vcpu_guard());
         first.ready();
         drop(second);
         // One is ready, the other has ended.
-        course.wait_until_ready();
-        assert!(course.runs_after(SOON));
-        course.work_begins();
-        assert!(course.wait_for_work());
+        lifecycle.wait_until_ready();
+        assert!(lifecycle.runs_after(SOON));
+        lifecycle.work_begins();
+        assert!(lifecycle.wait_for_work());
         drop(first);
-        assert!(!course.runs_after(LONG) && !course.wait_for_work());
+        assert!(!lifecycle.runs_after(LONG) && !lifecycle.wait_for_work());
     }
 
     #[test]
     fn a_panicking_vcpu_stops_the_others() {
-        let course = Course::new(2);
-        let _other = course.part();
+        let lifecycle = Lifecycle::new(2);
+        let _other = lifecycle.vcpu_guard();
         thread::scope(|scope| {
             let panic = scope.spawn(|| {
-                let _part = course.part();
+                let _guard = lifecycle.vcpu_guard();
                 panic!("in a vCPU's thread");
             });
             assert!(panic.join().is_err());
         });
-        assert_eq!(course.stop(), Some(Stop::Failed));
+        assert_eq!(lifecycle.stop(), Some(Stop::Failed));
     }
 }
