@@ -1,19 +1,27 @@
-//! How a command ends badly: the exit code, what happened, and what to do.
+//! A command that failed: the exit code, what happened, and what to do.
 
 use std::{fmt::Display, io, process::ExitCode};
 
-/// What the exit code says.
+use crate::terminal;
+
+/// The exit codes of commands that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The work failed.
     Failed = 1,
-    /// The command line asks for something that there is not.
+    /// The command line is wrong.
     Usage = 2,
     /// This host cannot do it.
     Host = 3,
 }
 
-/// An error on its way to the person who typed the command.
+impl From<Code> for ExitCode {
+    fn from(code: Code) -> Self {
+        ExitCode::from(code as u8)
+    }
+}
+
+/// An error that ends the command, with what to do about it.
 #[derive(Debug)]
 pub struct Failure {
     code: Code,
@@ -61,22 +69,21 @@ impl Failure {
         self
     }
 
-    /// Prints to stderr and gives the exit code.
+    /// Prints to standard error and returns the exit code.
     pub fn report(self) -> ExitCode {
         if let Some(error) = self.error.downcast_ref::<io::Error>()
             && error.kind() == io::ErrorKind::BrokenPipe
         {
-            // Whoever reads the output (`head`) has seen enough.
+            // The reader of the output (`head`) closed it on purpose.
             return ExitCode::SUCCESS;
         }
-        eprintln!("error: {:#}", self.error);
-        for error in self.also {
-            eprintln!("error: {error:#}");
+        for error in [self.error].iter().chain(&self.also) {
+            eprintln!("{}", terminal::message("error", &format!("{error:#}")));
         }
         if let Some(hint) = self.hint {
-            eprintln!("hint: {hint}");
+            eprintln!("{}", terminal::message("hint", &hint));
         }
-        ExitCode::from(self.code as u8)
+        self.code.into()
     }
 }
 

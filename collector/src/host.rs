@@ -1,15 +1,15 @@
-//! Facts about this machine: for `doctor`, for the trace, and to choose probes.
+//! Facts about this host: for `doctor`, for the trace, and to choose probes.
 
 use std::{collections::BTreeMap, fs, path::Path, thread};
 
 use serde::{Deserialize, Serialize};
 use trace::Host;
 
-use crate::probes::Platform;
+use crate::{probes::Platform, program::with_sudo};
 
-/// Modules of KVM whose parameters decide what is seen.
+/// Modules of KVM whose parameters decide what a recording sees.
 const MODULES: &[&str] = &["kvm", "kvm_intel", "kvm_amd", "kvm_pvm"];
-/// Those parameters.
+/// The parameters.
 const PARAMETERS: &[&str] = &[
     "tdp_mmu",
     "mmio_caching",
@@ -19,19 +19,19 @@ const PARAMETERS: &[&str] = &[
     "pvm_native",
 ];
 
-/// Which pages a VM's second level of translation uses.
+/// How KVM translates guest-physical addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Paging {
     /// KVM keeps shadow tables.
     Shadow,
-    /// The hardware walks a second level (EPT or NPT): nothing is shadowed.
+    /// The hardware walks a second level (EPT or NPT): there are no shadow tables.
     TwoDimensional,
     /// No KVM.
     None,
 }
 
-/// Reads everything.
+/// All facts of the trace's `meta.json`.
 pub fn facts() -> Host {
     let uname = rustix::system::uname();
     Host {
@@ -46,9 +46,9 @@ pub fn facts() -> Host {
     }
 }
 
-/// The vendor module in charge.
+/// The vendor module in use.
 pub fn vendor_module() -> Option<&'static str> {
-    // PVM first: it may stand beside a vendor module that found no hardware.
+    // PVM first: a vendor module that found no hardware may be loaded too.
     ["kvm_pvm", "kvm_intel", "kvm_amd"]
         .into_iter()
         .find(|name| {
@@ -59,7 +59,7 @@ pub fn vendor_module() -> Option<&'static str> {
         })
 }
 
-/// How a VM made now would be paged.
+/// The paging of a VM created now.
 pub fn paging() -> Paging {
     let second_level = match vendor_module() {
         Some("kvm_pvm") => return Paging::Shadow,
@@ -73,12 +73,15 @@ pub fn paging() -> Paging {
     }
 }
 
-/// What turns the second level off, for a vendor module.
-pub fn shadow_paging_command(module: &str) -> &'static str {
-    match module {
-        "kvm_amd" => "sudo modprobe -r kvm_amd && sudo modprobe kvm_amd npt=0",
-        _ => "sudo modprobe -r kvm_intel && sudo modprobe kvm_intel ept=0",
-    }
+/// The command that makes a vendor module use shadow paging, for a user who is root or not.
+pub fn shadow_paging_command(module: &str, is_root: bool) -> String {
+    let (module, parameter) = match module {
+        "kvm_amd" => ("kvm_amd", "npt=0"),
+        _ => ("kvm_intel", "ept=0"),
+    };
+    let unload = with_sudo(&format!("modprobe -r {module}"), is_root);
+    let load = with_sudo(&format!("modprobe {module} {parameter}"), is_root);
+    format!("{unload} && {load}")
 }
 
 /// `uname -r`.
@@ -89,7 +92,7 @@ pub fn kernel_release() -> String {
         .into_owned()
 }
 
-/// What decides which probes are tried.
+/// What decides which probes are attached.
 pub fn platform() -> Platform {
     Platform {
         pvm: vendor_module() == Some("kvm_pvm"),
@@ -97,13 +100,14 @@ pub fn platform() -> Platform {
     }
 }
 
-/// The guest's kernel is emulated instruction by instruction (PVM, for a guest that is not a PVM guest).
+/// Whether KVM emulates the guest's kernel instruction by instruction: PVM does, for a guest that is
+/// not a PVM guest.
 pub fn emulates_guest_kernel() -> bool {
     vendor_module() == Some("kvm_pvm")
 }
 
-/// The processor is emulated by software. Its model's name says so in a nested guest too, where the
-/// hypervisor's CPUID leaf is that of KVM.
+/// Whether software emulates the processor. The name of its model says so in a nested guest too,
+/// whose hypervisor CPUID leaf is KVM's.
 pub fn is_emulated() -> bool {
     is_emulator(&cpu_model())
 }
@@ -157,13 +161,13 @@ mod tests {
     use super::{is_emulator, selected};
 
     #[test]
-    fn an_emulated_processor_is_known_by_its_model() {
+    fn an_emulated_processor_has_the_model_of_tcg() {
         assert!(is_emulator("QEMU TCG CPU version 2.5+"));
         assert!(!is_emulator("AMD EPYC 7763 64-Core Processor"));
     }
 
     #[test]
-    fn the_mode_in_force_is_the_one_in_brackets() {
+    fn the_current_mode_is_the_one_in_brackets() {
         assert_eq!(
             selected("none [integrity] confidentiality\n"),
             Some("integrity")

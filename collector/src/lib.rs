@@ -1,4 +1,7 @@
-//! Records what the shadow MMU of a traced VM does. [`cli`] is the command line.
+//! Records what the shadow MMU of a traced VM does.
+//!
+//! The program `collector` is [`cli`] and nothing else; only that is public, so that tools of the
+//! build can ask for the command line's definition.
 
 #![cfg_attr(
     test,
@@ -19,8 +22,10 @@ mod keyframe;
 mod lab;
 mod privileges;
 mod probes;
+mod program;
 mod record;
 mod recording;
 mod run;
+mod terminal;
 mod vmm;
 mod vms;

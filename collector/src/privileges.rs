@@ -1,16 +1,16 @@
-//! Giving up root once the probes are attached and the VM is made.
+//! Dropping root once the probes are attached and the VM is created.
 //!
-//! Neither running a vCPU nor reading the ring asks for a capability: the open file descriptors
-//! carry the right. Stopping another process's threads for a keyframe, and finding VMs that appear
-//! later, do: so `attach` keeps two of them, for its main thread alone.
+//! Neither running a vCPU nor reading the ring buffer needs a capability: the open file descriptors
+//! are enough. Stopping another process's threads for a keyframe and finding VMs that appear later
+//! need two of them, which `attach` keeps for its main thread alone.
 
 use std::{env, io, thread};
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-/// Why root could not be given up.
+/// Why root could not be dropped.
 #[derive(Debug, thiserror::Error)]
-#[error("while giving up root ({doing})")]
+#[error("while dropping root ({doing})")]
 pub struct PrivilegeError {
     doing: &'static str,
     source: io::Error,
@@ -21,17 +21,17 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// What watching other processes takes: to stop their threads and to copy their descriptors, and to
-/// list the descriptors of other users' processes.
+/// The capabilities to watch other processes: to stop their threads, to copy their file descriptors,
+/// and to list those of other users' processes.
 pub const WATCHING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Becomes the user who called `sudo`, if there is one, and gives up every capability, for good. To
-/// be called before any thread starts: capabilities belong to threads.
+/// Becomes the user who called `sudo`, if there is one, and drops every capability for good. Must be
+/// called before any thread starts: capabilities belong to threads.
 pub fn drop_root() -> Result<(), PrivilegeError> {
     keep_only(CapabilitySet::empty())
 }
 
-/// As [`drop_root`], but the calling thread keeps `kept`.
+/// Like [`drop_root`], but the calling thread keeps the capabilities `kept`.
 pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     let user = invoking_user(|name| env::var(name).ok())?;
     drop_bounding_set()?;
@@ -42,7 +42,7 @@ pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
         }
     };
     if let Some((uid, gid)) = user {
-        // Else the change of user would take every capability.
+        // Otherwise the change of user would drop every capability.
         rustix::thread::set_keep_capabilities(true).map_err(failed("keep_caps"))?;
         become_user(uid, gid)?;
         rustix::thread::set_keep_capabilities(false).map_err(failed("keep_caps"))?;
@@ -51,7 +51,7 @@ pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     rustix::thread::set_no_new_privs(true).map_err(failed("no_new_privs"))
 }
 
-/// Does `work` on a thread without capabilities; threads that it starts have none either.
+/// Runs `work` on a thread without capabilities; threads that it starts have none either.
 pub fn without<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, PrivilegeError> {
     thread::scope(|scope| {
         let working = scope.spawn(|| {
@@ -76,7 +76,7 @@ fn set_capabilities(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     })
 }
 
-/// What no program started from here could regain.
+/// Clears the bounding set, so that no program that this process starts can regain a capability.
 fn drop_bounding_set() -> Result<(), PrivilegeError> {
     for capability in CapabilitySet::all().iter() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -93,7 +93,7 @@ fn drop_bounding_set() -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// Ids of the user behind `sudo`; nobody, if root itself called.
+/// Ids of the user who called `sudo`; `None` if root itself called this program.
 fn invoking_user(
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<(libc::uid_t, libc::gid_t)>, PrivilegeError> {
@@ -132,7 +132,7 @@ mod tests {
     use super::invoking_user;
 
     #[test]
-    fn only_a_whole_pair_names_a_user() {
+    fn only_uid_and_gid_together_name_a_user() {
         let user = |uid: Option<&str>, gid: Option<&str>| {
             invoking_user(|name| if name == "SUDO_UID" { uid } else { gid }.map(str::to_owned)).ok()
         };

@@ -28,7 +28,7 @@ use std::{
 use crate::{
     failure::Failure,
     host::{self, Paging},
-    privileges,
+    privileges, program,
     recording::{self, Kernel, Recording},
     vmm, vms,
 };
@@ -157,9 +157,11 @@ fn check_process(pid: u32) -> Result<(), Failure> {
         false => "has a VM, but no vCPU yet",
     };
     let error = anyhow::anyhow!("process {pid} ({}) {what}", holder.name);
-    Err(Failure::failed(error).hint(
-        "`collector list` shows the VMs that run now; `collector attach --all` waits for others",
-    ))
+    Err(Failure::failed(error).hint(format!(
+        "`{}` shows the VMs that run now; `{}` waits for others",
+        program::command("list"),
+        program::command("attach --all"),
+    )))
 }
 
 /// Everything that needs root.

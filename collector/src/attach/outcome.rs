@@ -10,7 +10,7 @@ use serde_json::json;
 use trace::VmMeta;
 
 use super::{Options, Reason};
-use crate::{failure::Failure, recording::Recorded};
+use crate::{failure::Failure, program, recording::Recorded};
 
 /// Prints what was recorded.
 pub fn report(
@@ -73,14 +73,16 @@ fn text(
             vm.vcpus.len(),
         )?;
     }
-    let trace = options.output.display();
     writeln!(
         out,
-        "{trace}: {:.1} s, {} faults, {} records, {} lost, {} KiB\nnext: analyzer summary {trace}",
+        "{}: {:.1} s, {} faults, {} records, {} lost, {} KiB",
+        options.output.display(),
         elapsed.as_secs_f64(),
         recorded.faults,
         recorded.records,
         recorded.lost,
         recorded.bytes >> 10,
-    )
+    )?;
+    let next = program::analyzer_command("summary", &options.output);
+    writeln!(out, "next: {next}")
 }

@@ -15,20 +15,20 @@ use crate::{
 pub struct AttachArgs {
     #[command(flatten)]
     target: TargetArgs,
-    /// Where to write the trace, a folder that is not there yet [default: PID.trace or all.trace]
+    /// Directory to create for the trace [default: PID.trace or all.trace]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Stop after SECONDS [default: when the process's VMs end; Ctrl-C at any time]
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     time: Option<Duration>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end); the VMM's
-    /// threads stand still meanwhile
+    /// threads are stopped meanwhile
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     keyframe_every: Option<Duration>,
-    /// Size of the ring buffer between kernel and collector, MiB, a power of two
+    /// Size of the BPF ring buffer in MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
-    /// Also print what the probes have to say
+    /// Also print the log of the probes
     #[arg(short, long)]
     verbose: bool,
     /// Print the outcome as JSON

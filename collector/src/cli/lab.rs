@@ -11,33 +11,33 @@ use crate::{
     lab::{self, Options, Output, Work},
 };
 
-/// A guest that is not one of the workloads.
+/// A guest other than the workloads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Guest {
-    /// The lab's own kernel once more, with busybox
+    /// The lab's kernel again, with busybox
     Linux,
 }
 
 /// Arguments of `lab`.
 #[derive(Debug, Args)]
 pub struct LabArgs {
-    /// Name of the workload (see `collector workloads`)
+    /// Name of the workload (the command `workloads` lists them)
     #[arg(required_unless_present_any = ["guest", "command"], conflicts_with_all = ["guest", "command"])]
     workload: Option<String>,
-    /// Run this guest instead of a workload, on QEMU, recorded by `attach`
+    /// Run this guest on QEMU instead of a workload, recorded by `attach`
     #[arg(long, value_enum, conflicts_with = "command")]
     guest: Option<Guest>,
-    /// CPUs of that guest
+    /// Number of CPUs of that guest
     #[arg(long, value_name = "N", default_value_t = 1, requires = "guest", value_parser = clap::value_parser!(u16).range(1..=8))]
     guest_cpus: u16,
-    /// Memory of that guest, MiB
+    /// Memory of that guest in MiB
     #[arg(long, value_name = "MIB", default_value_t = 256, requires = "guest", value_parser = clap::value_parser!(u32).range(128..))]
     guest_memory: u32,
-    /// Where to write the trace, a folder that is not there yet [default: WORKLOAD.trace or
-    /// GUEST.trace]; of a COMMAND, what it leaves in its working folder
+    /// Directory to create for the trace [default: WORKLOAD.trace or GUEST.trace]; with a COMMAND,
+    /// for what it leaves in its working directory
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Parameter of the workload, NAME=VALUE; may be given several times
+    /// Parameter of the workload, NAME=VALUE; can be given several times
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param, conflicts_with_all = ["guest", "command"])]
     params: Vec<(String, String)>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
@@ -46,19 +46,20 @@ pub struct LabArgs {
     /// Run without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every", "command"])]
     untraced: bool,
-    /// A folder with an unpacked kernel package, or a kernel's image [default: the newest installed]
+    /// Directory of an unpacked kernel package, or a kernel image [default: the newest installed]
     #[arg(long, value_name = "DIR")]
     kernel: Option<PathBuf>,
-    /// Where the kernel's modules are, if not in the same folder
+    /// Directory of the kernel's modules, if it is another one
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Parameter of a module of the lab's kernel, e.g. kvm.mmio_caching=0 (kvm_amd.npt=0 is given always)
+    /// Parameter of a module of the lab's kernel, e.g. kvm.mmio_caching=0 (kvm_amd.npt=0 is always
+    /// set)
     #[arg(long = "module-param", value_name = "MODULE.NAME=VALUE", value_parser = module_param)]
     module_params: Vec<(String, String)>,
-    /// CPUs of the lab [default: 1, or as many as the guest has]
+    /// Number of CPUs of the lab [default: 1, or as many as the guest has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     cpus: Option<u16>,
-    /// Memory of the lab, MiB
+    /// Memory of the lab in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1536, value_parser = clap::value_parser!(u32).range(256..))]
     memory: u32,
     /// The QEMU to use [default: qemu-system-x86_64 in PATH]
@@ -67,10 +68,10 @@ pub struct LabArgs {
     /// End the lab if it is not done after SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
     timeout: Duration,
-    /// Also count KVM's events with tracefs, which shares nothing with the probes, into FILE
+    /// Also count KVM's events with tracefs, independently of the probes, into FILE
     #[arg(long, value_name = "FILE", hide = true, requires = "output")]
     observer: Option<PathBuf>,
-    /// Afterwards take MODULE out, load it again with this parameter, and run the command once more
+    /// Then unload MODULE, load it again with this parameter, and run the command again
     #[arg(long, value_name = "MODULE.NAME=VALUE", hide = true, value_parser = module_param)]
     reload: Option<(String, String)>,
     /// Also print the lab's console
@@ -79,7 +80,7 @@ pub struct LabArgs {
     /// Print the outcome as JSON
     #[arg(long, conflicts_with = "command")]
     json: bool,
-    /// A command of the collector to run in the lab instead, e.g. `collector lab -- doctor`
+    /// Arguments of a collector command to run in the lab instead, e.g. `lab -- doctor`
     #[arg(last = true)]
     command: Vec<String>,
 }
@@ -114,9 +115,9 @@ impl LabArgs {
         })
     }
 
-    /// `collector run`, as it would be typed on a host that can do it.
+    /// `collector run`, with the arguments for a host that can record.
     fn workload(&self, name: &str) -> Result<(Work, Option<Output>), Failure> {
-        // Not after half a minute, inside.
+        // An error comes now, not from inside the lab after half a minute.
         plan(name, &self.params)?;
         let (mut words, output) = self.recorded(&["run", name], name)?;
         for (name, value) in &self.params {
@@ -125,7 +126,7 @@ impl LabArgs {
         Ok((Work::Command(words), output))
     }
 
-    /// `collector attach`, on a host that runs the guest.
+    /// `collector attach`, for a guest that runs in the lab.
     fn guest(&self, guest: Guest) -> Result<(Work, Option<Output>), Failure> {
         let Guest::Linux = guest;
         let (words, output) = self.recorded(&["attach"], "linux")?;
@@ -137,7 +138,7 @@ impl LabArgs {
         Ok((work, output))
     }
 
-    /// The command's words and its output, with the options that `run` and `attach` share.
+    /// The command's arguments and its output, with the options that `run` and `attach` share.
     fn recorded(
         &self,
         command: &[&str],

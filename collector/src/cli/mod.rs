@@ -26,36 +26,36 @@ pub struct Collector {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Say whether this host can do it, what will be seen, what not, and why
+    /// Check whether this host can record: what will be seen, what not, and why
     Doctor(doctor::DoctorArgs),
-    /// Record VMs that other processes run already (needs root)
+    /// Record VMs that already run in other processes (needs root)
     Attach(attach::AttachArgs),
     /// List the VMs that run now (needs root)
     List(list::ListArgs),
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
-    /// Run several workloads one after another, each into a trace of its own (needs root)
+    /// Run several workloads one after another, each with its own trace (needs root)
     Series(series::SeriesArgs),
     /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
     Lab(Box<lab::LabArgs>),
-    /// The lab's own init
+    /// The lab's init
     #[command(name = crate::lab::guest::SUBCOMMAND, hide = true)]
     LabGuest,
     /// List the workloads, or describe one
     Workloads(workloads::WorkloadsArgs),
 }
 
-/// Reads the command line; on a usage error, or after `--help`, the exit code.
+/// Parses the command line; on a usage error, or after `--help`, the exit code.
 pub fn parse() -> Result<Collector, ExitCode> {
     Collector::try_parse().map_err(|error| {
-        // Nothing is left to do if even this cannot be printed.
+        // There is nothing left to do if even this cannot be printed.
         let _ = error.print();
         ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
     })
 }
 
 impl Collector {
-    /// Does what was asked.
+    /// Runs the subcommand.
     pub fn execute(self) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Doctor(args) => args.execute(),

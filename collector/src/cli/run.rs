@@ -7,46 +7,47 @@ use workloads::Plan;
 
 use crate::{
     failure::Failure,
+    program,
     run::{self, Options},
     vmm::Stops,
 };
 
-/// Size of the ring buffer, unless said otherwise.
+/// Default size of the ring buffer, MiB.
 pub const RING_MIB: u32 = 32;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Name of the workload (see `collector workloads`)
+    /// Name of the workload (the command `workloads` lists them)
     workload: String,
-    /// Where to write the trace, a folder that is not there yet [default: WORKLOAD.trace]
+    /// Directory to create for the trace [default: WORKLOAD.trace]
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Parameter of the workload, NAME=VALUE; may be given several times
+    /// Parameter of the workload, NAME=VALUE; can be given several times
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param)]
     params: Vec<(String, String)>,
-    /// vCPUs of the guest, short for `--param vcpus=N`
+    /// Number of vCPUs, short for `--param vcpus=N`
     #[arg(long, value_name = "N")]
     vcpus: Option<u16>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     keyframe_every: Option<Duration>,
-    /// Also copy them when a phase of the guest's work begins
+    /// Also copy them when the guest begins a phase
     #[arg(long)]
     keyframe_marks: bool,
     /// Stop a guest that is not done after SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
-    /// Size of the ring buffer between kernel and collector, MiB, a power of two
+    /// Size of the BPF ring buffer in MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
-    /// The same in KiB, to see what happens when it is too small
+    /// The same in KiB, for tests with a ring buffer that is too small
     #[arg(long, value_name = "KIB", hide = true, conflicts_with = "ring_mib", value_parser = clap::value_parser!(u32).range(4..))]
     ring_kib: Option<u32>,
     /// Run the workload without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every", "keyframe_marks"])]
     untraced: bool,
-    /// Also print what the probes have to say
+    /// Also print the log of the probes
     #[arg(short, long)]
     verbose: bool,
     /// Print the outcome as JSON
@@ -87,19 +88,22 @@ impl RunArgs {
 
 /// The workload of that name with these parameters.
 pub fn plan(name: &str, params: &[(String, String)]) -> Result<Plan, Failure> {
-    let workload = workloads::find(name)
-        .map_err(|error| Failure::usage(error).hint("`collector workloads` describes them"))?;
+    let workload = workloads::find(name).map_err(|error| {
+        let command = program::command("workloads");
+        Failure::usage(error).hint(format!("`{command}` describes them"))
+    })?;
     workload.plan(params).map_err(|error| {
-        Failure::usage(error).hint(format!("`collector workloads {name}` lists its parameters"))
+        let command = program::command(&format!("workloads {name}"));
+        Failure::usage(error).hint(format!("`{command}` lists its parameters"))
     })
 }
 
-/// Where a trace goes unless told otherwise.
+/// The trace's directory by default.
 pub fn default_output(workload: &str) -> PathBuf {
     PathBuf::from(format!("{workload}.trace"))
 }
 
-/// Two words around the first `=`.
+/// Splits at the first `=`.
 pub fn param(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
@@ -107,7 +111,7 @@ pub fn param(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// The kernel wants a power of two.
+/// The size in bytes. The kernel takes powers of two only.
 pub fn ring_bytes(mib: u32) -> Result<u32, Failure> {
     if mib.is_power_of_two() {
         return Ok(mib << 20);
@@ -116,7 +120,7 @@ pub fn ring_bytes(mib: u32) -> Result<u32, Failure> {
     Err(Failure::usage(error))
 }
 
-/// A time above zero, fractions allowed.
+/// A time above zero, in seconds; fractions are allowed.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
@@ -132,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn params_are_split_at_the_first_sign() {
+    fn params_are_split_at_the_first_equals_sign() {
         assert_eq!(param("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
         assert_eq!(param("a="), Ok(("a".to_owned(), String::new())));
         assert!(param("=b").is_err());

@@ -3,14 +3,17 @@
 use std::{
     collections::BTreeSet,
     env,
+    io::{self, Write as _},
+    os::unix::process::CommandExt as _,
     path::PathBuf,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, ExitStatus, Stdio},
     str::FromStr,
     time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
+use serde_json::{Value, json};
 
 use super::run::{param, plan, seconds};
 use crate::{failure::Failure, recording};
@@ -18,10 +21,10 @@ use crate::{failure::Failure, recording};
 /// Arguments of `series`.
 #[derive(Debug, Args)]
 pub struct SeriesArgs {
-    /// Workloads, each with its parameters behind a colon: remap:pages=64,rounds=3
+    /// Workloads, each followed by its parameters: remap:pages=64,rounds=3
     #[arg(required = true, value_name = "WORKLOAD[:NAME=VALUE,...]")]
     items: Vec<Item>,
-    /// Folder for the traces, one for each workload, named after it
+    /// Directory for the traces, one for each workload, named after it
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
@@ -30,6 +33,9 @@ pub struct SeriesArgs {
     /// Stop a guest that is not done after SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
+    /// Print the outcomes as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// A workload with its parameters, as one word.
@@ -66,59 +72,105 @@ impl Item {
     }
 }
 
+/// How one run ended.
+struct Ran {
+    status: ExitStatus,
+    /// What `run --json` printed.
+    outcome: Option<Value>,
+}
+
 impl SeriesArgs {
-    /// Runs and records one after another; all of them, whatever becomes of one.
+    /// Runs and records one after another. If one fails, the others run all the same.
     pub fn execute(self) -> Result<ExitCode, Failure> {
+        self.check()?;
+        let all = self.items.len();
+        let (mut failed, mut outcomes) = (Vec::new(), Vec::new());
+        for (number, item) in (1..).zip(&self.items) {
+            if !self.json {
+                eprintln!("{number} of {all}: {}", item.text);
+            }
+            let ran = self.run(item)?;
+            if !ran.status.success() {
+                failed.push(item.text.as_str());
+            }
+            outcomes.push(json!({
+                "workload": item.text,
+                "trace": self.output.join(item.trace()),
+                "exit_code": ran.status.code(),
+                "outcome": ran.outcome,
+            }));
+        }
+        if self.json {
+            writeln!(io::stdout().lock(), "{:#}", Value::from(outcomes))?;
+        }
+        if failed.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        Err(Failure::failed(anyhow!(
+            "{} of {all} workloads failed: {}",
+            failed.len(),
+            failed.join(" ")
+        )))
+    }
+
+    /// Before the first one starts: nothing may stop a later one that can be known now.
+    fn check(&self) -> Result<(), Failure> {
         if !self.output.is_dir() {
-            let folder = self.output.display();
-            let error = anyhow!("the traces are to go to {folder}, which is no folder");
-            return Err(Failure::usage(error).hint(format!("mkdir {folder}")));
+            let directory = self.output.display();
+            let error = anyhow!("the output {directory} is not a directory");
+            return Err(Failure::usage(error).hint(format!("mkdir {directory}")));
         }
         let mut traces = BTreeSet::new();
         for item in &self.items {
             plan(&item.workload, &item.params)?;
             recording::check_output(&self.output.join(item.trace()))?;
             if !traces.insert(item.trace()) {
-                let error = anyhow!("{} is given twice: its trace would be too", item.text);
+                let error = anyhow!("{} is given twice: both would write one trace", item.text);
                 return Err(Failure::usage(error).hint("another seed gives another run"));
             }
         }
-        let program = env::current_exe().context("while looking for this program")?;
-        let mut failed = Vec::new();
-        for item in &self.items {
-            // A process of its own: root is given up in each, for good.
-            let status = self
-                .command(&program, item)
-                .status()
-                .with_context(|| format!("while starting {}", program.display()))?;
-            if !status.success() {
-                failed.push(item.text.as_str());
-            }
-        }
-        if failed.is_empty() {
-            return Ok(ExitCode::SUCCESS);
-        }
-        let (count, all) = (failed.len(), self.items.len());
-        Err(Failure::failed(anyhow!(
-            "{count} of {all} workloads failed: {}",
-            failed.join(" ")
-        )))
+        Ok(())
     }
 
-    fn command(&self, program: &PathBuf, item: &Item) -> Command {
-        let mut command = Command::new(program);
-        command.args(["run", &item.workload]);
+    /// Runs one in its own process, since each gives up root for good.
+    fn run(&self, item: &Item) -> anyhow::Result<Ran> {
+        let program = env::current_exe().context("while looking for this program")?;
+        let mut command = Command::new(&program);
+        if let Some(name) = env::args_os().next() {
+            command.arg0(name);
+        }
+        command
+            .args(self.arguments(item))
+            .arg("-o")
+            .arg(self.output.join(item.trace()));
+        if self.json {
+            command.arg("--json").stdout(Stdio::piped());
+        }
+        let output = command
+            .stderr(Stdio::inherit())
+            .spawn()
+            .and_then(|child| child.wait_with_output())
+            .with_context(|| format!("while running {}", program.display()))?;
+        Ok(Ran {
+            status: output.status,
+            // A run that failed prints its error instead.
+            outcome: serde_json::from_slice(&output.stdout).ok(),
+        })
+    }
+
+    /// The arguments of `run`.
+    fn arguments(&self, item: &Item) -> Vec<String> {
+        let mut words = vec!["run".to_owned(), item.workload.clone()];
         for (name, value) in &item.params {
-            command.arg("--param").arg(format!("{name}={value}"));
+            words.extend(["--param".to_owned(), format!("{name}={value}")]);
         }
         let timeout = self.timeout.as_secs_f64().to_string();
-        command.args(["--timeout", &timeout]);
+        words.extend(["--timeout".to_owned(), timeout]);
         if let Some(every) = self.keyframe_every {
             let seconds = every.as_secs_f64().to_string();
-            command.args(["--keyframe-every", &seconds]);
+            words.extend(["--keyframe-every".to_owned(), seconds]);
         }
-        command.arg("-o").arg(self.output.join(item.trace()));
-        command
+        words
     }
 }
 

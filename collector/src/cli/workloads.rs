@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::json;
 use workloads::Workload;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, program, terminal};
 
 /// Arguments of `workloads`.
 #[derive(Debug, Args)]
@@ -45,21 +45,28 @@ impl WorkloadsArgs {
 
 fn list(out: &mut impl Write) -> io::Result<()> {
     for workload in workloads::all() {
-        writeln!(out, "{:<10} {}", workload.name, workload.stresses)?;
+        let name = format!("{:<10} ", workload.name);
+        writeln!(out, "{}", wrap(workload.stresses, &name, &" ".repeat(11)))?;
     }
-    writeln!(
-        out,
-        "\n`collector workloads NAME` describes one with its parameters."
-    )
+    let command = program::command("workloads NAME");
+    writeln!(out, "\n`{command}` describes one with its parameters.")
 }
 
 fn describe(out: &mut impl Write, workload: &Workload) -> io::Result<()> {
-    writeln!(out, "{}: {}\n", workload.name, workload.stresses)?;
+    let title = format!("{}: ", workload.name);
+    writeln!(out, "{}\n", wrap(workload.stresses, &title, ""))?;
     for param in workload.params {
-        writeln!(out, "  --param {}={}", param.name, param.kind)?;
-        writeln!(out, "      {} [default: {}]", param.doc, param.default)?;
+        let values = format!("--param {}={}", param.name, param.kind);
+        writeln!(out, "{}", wrap(&values, "  ", "      "))?;
+        let doc = format!("{} [default: {}]", param.doc, param.default);
+        writeln!(out, "{}", wrap(&doc, "      ", "      "))?;
     }
-    writeln!(out, "\n{}", workload.expected)
+    writeln!(out, "\n{}", wrap(workload.expected, "", ""))
+}
+
+/// `text` as wide as the terminal.
+fn wrap(text: &str, first: &str, rest: &str) -> String {
+    terminal::wrap(text, terminal::width(), first, rest)
 }
 
 fn as_json(workload: &Workload) -> serde_json::Value {

@@ -1,4 +1,4 @@
-//! Looking at the host.
+//! What the host has, as far as a recording depends on it.
 
 use std::{fs, io};
 
@@ -12,12 +12,12 @@ use crate::{
     probes::{KernelTypes, Probes},
 };
 
-/// Size of the ring for the trial: one page.
+/// Size of the ring buffer for the trial: one page.
 const TRIAL_RING: u32 = 4096;
 
-/// What root needs of its powers, which a container may have taken: for programs, for reading the
-/// kernel's memory, for the frame behind a page; for `attach` also to stop other processes and to read
-/// their descriptors.
+/// The capabilities that root needs, which a container may lack: to load BPF programs, to read the
+/// kernel's memory, to read page frame numbers; for `attach` also to stop other processes and to
+/// read their file descriptors.
 const NEEDED: [(CapabilitySet, &str); 5] = [
     (CapabilitySet::BPF, "CAP_BPF"),
     (CapabilitySet::PERFMON, "CAP_PERFMON"),
@@ -32,49 +32,50 @@ const NEEDED: [(CapabilitySet, &str); 5] = [
 pub enum Access {
     /// It can.
     Open,
-    /// It is there, but not for this user.
+    /// It exists, but this user may not use it.
     Denied,
-    /// It cannot; what the system said.
+    /// It cannot; the system's error.
     Missing(String),
 }
 
-/// What the kernel says of its types.
+/// The kernel's types, from BTF.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Types {
-    /// Files of BTF read.
+    /// BTF files read.
     pub parts: Vec<String>,
-    /// Fields that the probes use, and how many of them this kernel has; or why it will not do.
+    /// How many of the fields that the probes use this kernel has, and how many there are; or why
+    /// it cannot be recorded.
     pub fields: Result<[usize; 2], String>,
 }
 
-/// What became of the probes.
+/// Whether the probes could be attached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trial {
-    /// Not tried, since this user may not.
+    /// Not tried: only root may.
     Untried,
-    /// None could be tried; why.
+    /// None could be loaded, and why.
     Failed(String),
-    /// Each was attached for a moment, to no VM.
+    /// Each was attached and detached again, without a VM.
     Done(Vec<ProbeState>),
 }
 
-/// All that the report depends on.
+/// Everything that the report depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// `uname -r`.
     pub kernel: String,
     /// `/dev/kvm`.
     pub kvm: Access,
-    /// The vendor module in charge.
+    /// The vendor module in use.
     pub hypervisor: Option<String>,
-    /// How a VM made now would be paged.
+    /// The paging of a VM created now.
     pub paging: Paging,
     /// Whether the user is root.
     pub root: bool,
     /// Capabilities that root needs and does not have.
     pub lacking: Vec<String>,
-    /// Lockdown mode in force.
+    /// The lockdown mode.
     pub lockdown: String,
     /// The kernel's types, or why there are none.
     pub types: Result<Types, String>,
@@ -83,8 +84,8 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Looks at everything, changes nothing.
-    pub fn look() -> Self {
+    /// Collects everything; changes nothing.
+    pub fn collect() -> Self {
         let types = KernelTypes::running();
         let trial = match &types {
             Ok(types) if privileges::is_root() => match attach(types) {
@@ -107,8 +108,8 @@ impl Facts {
                 fields: types
                     .resolve()
                     .map(|resolved| {
-                        let there = resolved.offsets.values().flatten().count();
-                        [there, resolved.offsets.len()]
+                        let present = resolved.offsets.values().flatten().count();
+                        [present, resolved.offsets.len()]
                     })
                     .map_err(|why| why.to_string()),
             }),
@@ -145,7 +146,7 @@ fn attach(types: &KernelTypes) -> Result<Vec<ProbeState>, String> {
     let config = types.resolve().map_err(|why| why.to_string())?.config;
     let (mut probes, _ring) =
         Probes::load(&config, TRIAL_RING, false).map_err(|why| why.to_string())?;
-    // A required probe that is refused stands among the states.
+    // The states say which required probe was refused.
     let _ = probes.attach(types, host::platform());
     Ok(probes.states().to_vec())
 }

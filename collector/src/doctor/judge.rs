@@ -9,11 +9,12 @@ use super::{
 use crate::{
     host::{self, Paging},
     probes::{PLAN, Step},
+    program::with_sudo,
 };
 
-/// What the facts mean.
-pub fn judge(facts: &Facts) -> Report {
-    let mut findings = vec![kvm(facts), paging(facts), root(facts)];
+/// What the facts mean; `program` is the name by which the user calls this program.
+pub fn judge(facts: &Facts, program: &str) -> Report {
+    let mut findings = vec![kvm(facts, program), paging(facts), root(facts, program)];
     findings.extend(capabilities(facts));
     findings.push(lockdown(facts));
     findings.extend(types(&facts.types));
@@ -39,15 +40,18 @@ pub fn judge(facts: &Facts) -> Report {
         .iter()
         .any(|finding| finding.state == State::Untried);
     let able = missing.is_empty();
+    let as_root = |words: &str| with_sudo(&format!("{program} {words}"), facts.root);
     let verdict = if !able {
         format!(
-            "This host cannot record the shadow MMU as it is: {}",
+            "This host cannot record the shadow MMU yet: {}",
             missing.join(", ")
         )
     } else if untried {
-        "Nothing stands in the way so far, but not all was tried: sudo collector doctor".to_owned()
+        let next = as_root("doctor");
+        format!("No check failed, but some could not be made without root: {next}")
     } else {
-        "This host can record the shadow MMU: sudo collector run demand".to_owned()
+        let next = as_root("run demand");
+        format!("This host can record the shadow MMU: {next}")
     };
     Report {
         able,
@@ -80,7 +84,7 @@ impl Finding {
     }
 }
 
-fn kvm(facts: &Facts) -> Finding {
+fn kvm(facts: &Facts, program: &str) -> Finding {
     const WHAT: &str = "/dev/kvm";
     match &facts.kvm {
         Access::Open => finding(Section::Host, WHAT, State::Ok, "can be opened"),
@@ -88,13 +92,14 @@ fn kvm(facts: &Facts) -> Finding {
             Section::Host,
             WHAT,
             State::Untried,
-            "is there, but not for this user",
+            "exists, but this user may not open it",
         )
-        .remedy("run with sudo"),
-        Access::Missing(why) => finding(Section::Host, WHAT, State::Missing, why).remedy(
-            "sudo modprobe kvm_intel ept=0, or sudo modprobe kvm_amd npt=0; in a VM, enable nested \
-             virtualization; without KVM: collector lab demand",
-        ),
+        .remedy(with_sudo(&format!("{program} doctor"), facts.root)),
+        Access::Missing(why) => finding(Section::Host, WHAT, State::Missing, why).remedy(format!(
+            "{}, or {}; in a VM, enable nested virtualization; without KVM: {program} lab demand",
+            with_sudo("modprobe kvm_intel ept=0", facts.root),
+            with_sudo("modprobe kvm_amd npt=0", facts.root),
+        )),
     }
 }
 
@@ -106,11 +111,11 @@ fn paging(facts: &Facts) -> Finding {
             Section::Host,
             WHAT,
             State::Ok,
-            format!("{module}: every VM is shadowed"),
+            format!("{module}: every VM uses shadow paging"),
         ),
         Paging::TwoDimensional => {
             let found = format!("{module} uses two-dimensional paging (EPT or NPT)");
-            let command = host::shadow_paging_command(module);
+            let command = host::shadow_paging_command(module, facts.root);
             finding(Section::Host, WHAT, State::Missing, found)
                 .remedy(format!("with no VM running: {command}"))
         }
@@ -119,13 +124,14 @@ fn paging(facts: &Facts) -> Finding {
     }
 }
 
-fn root(facts: &Facts) -> Finding {
+fn root(facts: &Facts, program: &str) -> Finding {
     if facts.root {
-        let found = "given up once the probes are attached";
+        let found = "dropped once the probes are attached";
         finding(Section::Host, "root", State::Ok, found)
     } else {
-        let found = "the probes were not tried on the kernel";
-        finding(Section::Host, "root", State::Untried, found).remedy("sudo collector doctor")
+        let found = "attaching the probes was not tried";
+        finding(Section::Host, "root", State::Untried, found)
+            .remedy(with_sudo(&format!("{program} doctor"), false))
     }
 }
 
@@ -135,11 +141,16 @@ fn capabilities(facts: &Facts) -> Option<Finding> {
         return None;
     }
     Some(if facts.lacking.is_empty() {
-        finding(Section::Host, WHAT, State::Ok, "all that are needed")
+        finding(
+            Section::Host,
+            WHAT,
+            State::Ok,
+            "root has all that are needed",
+        )
     } else {
         let found = format!("root lacks {}", facts.lacking.join(", "));
         finding(Section::Host, WHAT, State::Missing, found)
-            .remedy("run outside the container, or give it these capabilities")
+            .remedy("run outside the container, or grant it these capabilities")
     })
 }
 
@@ -157,7 +168,7 @@ fn lockdown(facts: &Facts) -> Finding {
             Section::Host,
             WHAT,
             State::Ok,
-            "not told (securityfs is not mounted)",
+            "unknown (securityfs is not mounted)",
         ),
         mode => finding(Section::Host, WHAT, State::Ok, mode),
     }
@@ -177,7 +188,7 @@ fn types(types: &Result<Types, String>) -> Vec<Finding> {
             Section::Types,
             "fields",
             State::Ok,
-            format!("{there} of {all} are there"),
+            format!("{there} of {all} exist"),
         ),
         Err(why) => finding(Section::Types, "fields", State::Missing, why).remedy(remedy),
     };
@@ -186,12 +197,12 @@ fn types(types: &Result<Types, String>) -> Vec<Finding> {
 }
 
 fn probe(step: &Step, facts: &Facts) -> Finding {
-    let bad = if step.required {
+    let failed = if step.required {
         State::Missing
     } else {
         State::Absent
     };
-    let absent = || finding(Section::Probes, step.name, bad, step.without);
+    let absent = || finding(Section::Probes, step.name, failed, step.without);
     match &facts.trial {
         Trial::Untried => finding(Section::Probes, step.name, State::Untried, step.shows),
         Trial::Failed(why) => absent().remedy(why),
@@ -211,7 +222,7 @@ fn probe(step: &Step, facts: &Facts) -> Finding {
     }
 }
 
-/// What would bring a refused probe, where something would.
+/// What would make a refused probe work, where something would.
 fn remedy(state: &ProbeState, facts: &Facts) -> Option<String> {
     let refused = |what: &str| state.tried.iter().any(|tried| tried.refused.contains(what));
     if refused("CONFIG_KPROBE_EVENTS") {
@@ -219,9 +230,12 @@ fn remedy(state: &ProbeState, facts: &Facts) -> Option<String> {
     } else if refused("Operation not permitted")
         && matches!(facts.lockdown.as_str(), "integrity" | "confidentiality")
     {
-        Some(format!("boot without lockdown (it is {})", facts.lockdown))
+        Some(format!(
+            "boot without lockdown (its mode is {})",
+            facts.lockdown
+        ))
     } else if refused("Operation not permitted") && !facts.lacking.is_empty() {
-        Some(format!("give root {}", facts.lacking.join(", ")))
+        Some(format!("grant root {}", facts.lacking.join(", ")))
     } else {
         None
     }

@@ -1,7 +1,7 @@
-//! Can this host do it; what will be seen, what not, and why.
+//! Checks whether this host can record: what will be seen, what not, and why.
 //!
 //! ```text
-//! facts   looks at the host, tries the probes, changes nothing
+//! facts   collects facts of the host, tries the probes, changes nothing
 //! judge   from facts to findings: a pure function
 //! text    the table for people
 //! ```
@@ -19,33 +19,33 @@ pub use facts::Facts;
 pub use judge::judge;
 pub use text::print;
 
-/// How a check came out.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// As it must be.
+    /// As needed.
     Ok,
-    /// Less will be seen.
+    /// A recording is possible, but shows less.
     Absent,
-    /// It was not tried.
+    /// Not tried.
     Untried,
-    /// Nothing can be recorded.
+    /// Without it nothing can be recorded.
     Missing,
 }
 
-/// Heading under which a finding stands.
+/// The heading of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Section {
     /// The machine, its KVM and this user.
     #[serde(rename = "host")]
     Host,
-    /// What the kernel says of its types.
+    /// The kernel's types.
     #[serde(rename = "types")]
     Types,
     /// What the probes will show.
     #[serde(rename = "probes")]
     Probes,
-    /// Columns of `faults` that will hold nothing.
+    /// Columns of `faults` that will be empty.
     #[serde(rename = "columns")]
     Columns,
 }
@@ -55,17 +55,17 @@ pub enum Section {
 pub struct Finding {
     /// See [`Section`].
     pub section: Section,
-    /// What was looked at.
+    /// What was checked.
     pub what: String,
-    /// How it came out.
+    /// The result.
     pub state: State,
     /// What was found; of a probe, what it shows, or what the results lack without it.
     pub found: String,
     /// Where a probe is attached.
     pub hook: Option<String>,
-    /// Where else that was tried, and why the kernel refused.
+    /// Other places that were tried, and why the kernel refused.
     pub tried: Vec<Tried>,
-    /// What would mend it.
+    /// What would help.
     pub remedy: Option<String>,
 }
 
@@ -74,7 +74,7 @@ pub struct Finding {
 pub struct Report {
     /// `collector run` will work here (as root).
     pub able: bool,
-    /// In one line.
+    /// The result in one line, with the command to run next.
     pub verdict: String,
     /// In the order in which `run` needs them.
     pub findings: Vec<Finding>,

@@ -1,12 +1,13 @@
-//! Facts of real hosts, kept as they were found, and what is said of them.
+//! Facts of real hosts, and the report on each.
 
 use super::{Facts, judge, print};
+use crate::terminal::DEFAULT_WIDTH;
 
-fn said(facts: &str) -> String {
+fn report_on(facts: &str) -> String {
     let facts: Facts = serde_json::from_str(facts).expect("facts of a host");
-    let report = judge(&facts);
+    let report = judge(&facts, "collector");
     let mut text = Vec::new();
-    print(&mut text, &report).expect("writes to memory succeed");
+    print(&mut text, &report, DEFAULT_WIDTH).expect("writes to memory succeed");
     let text = String::from_utf8(text).expect("text");
     format!("able: {}\n\n{text}", report.able)
 }
@@ -15,7 +16,7 @@ macro_rules! host {
     ($($name:ident)+) => {$(
         #[test]
         fn $name() {
-            insta::assert_snapshot!(said(include_str!(concat!("facts/", stringify!($name), ".json"))));
+            insta::assert_snapshot!(report_on(include_str!(concat!("facts/", stringify!($name), ".json"))));
         }
     )+};
 }

@@ -1,4 +1,4 @@
-//! The report for people.
+//! The report as text.
 
 use std::{
     collections::BTreeMap,
@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{Finding, Report, Section, State};
+use crate::terminal::wrap;
 
 impl State {
     fn word(self) -> &'static str {
@@ -23,46 +24,51 @@ impl Section {
         match self {
             Section::Host => "Host",
             Section::Types => "Kernel types",
-            Section::Probes => "Steps of a fault, and changes of the tables",
-            Section::Columns => "Columns of faults that will be absent",
+            Section::Probes => "Probes: steps of a fault, changes of the shadow tables",
+            Section::Columns => "Columns of `faults` that will be empty",
         }
     }
 }
 
-/// Prints it as tables.
-pub fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    writeln!(out, "{}", report.verdict)?;
+/// Prints it as tables of at most `width` columns.
+pub fn print(out: &mut impl Write, report: &Report, width: usize) -> io::Result<()> {
+    writeln!(out, "{}", wrap(&report.verdict, width, "", ""))?;
     let mut section = None;
     for finding in &report.findings {
         if section != Some(finding.section) {
             if section == Some(Section::Probes) {
-                refusals(out, &report.findings)?;
+                refusals(out, &report.findings, width)?;
             }
             section = Some(finding.section);
             writeln!(out, "\n{}", finding.section.heading())?;
         }
-        line(out, finding)?;
+        row(out, finding, width)?;
     }
     if section == Some(Section::Probes) {
-        refusals(out, &report.findings)?;
+        refusals(out, &report.findings, width)?;
     }
     Ok(())
 }
 
-fn line(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
-    let word = finding.state.word();
+fn row(out: &mut impl Write, finding: &Finding, width: usize) -> io::Result<()> {
     let place = finding.hook.as_ref().map(|hook| format!(" [{hook}]"));
     let found = format!("{}{}", finding.found, place.unwrap_or_default());
-    writeln!(out, "  {word:<7} {:<40} {found}", finding.what)?;
+    // The longest name of a probe.
+    let begin = format!("  {:<7} {:<39} ", finding.state.word(), finding.what);
+    let margin = " ".repeat(50);
+    writeln!(out, "{}", wrap(&found, width, &begin, &margin))?;
     match (&finding.remedy, finding.section) {
-        // Said once for all probes with the same refusal.
+        // Once for all probes that were refused for the same reason.
         (Some(_), Section::Probes) | (None, _) => Ok(()),
-        (Some(remedy), _) => writeln!(out, "  {:<7} {:<40} -> {remedy}", "", ""),
+        (Some(remedy), _) => {
+            let (arrow, margin) = (format!("{margin}-> "), " ".repeat(53));
+            writeln!(out, "{}", wrap(remedy, width, &arrow, &margin))
+        }
     }
 }
 
-/// Each reason for which probes were refused, with their number.
-fn refusals(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
+/// Each reason why probes were refused, with their number.
+fn refusals(out: &mut impl Write, findings: &[Finding], width: usize) -> io::Result<()> {
     let mut reasons: BTreeMap<(&str, Option<&str>), Vec<&str>> = BTreeMap::new();
     for finding in findings {
         if finding.section != Section::Probes || finding.state == State::Ok {
@@ -86,9 +92,10 @@ fn refusals(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
             [one] => (*one).to_owned(),
             many => format!("{} of these", many.len()),
         };
-        writeln!(out, "  {probes}: {why}")?;
+        let begin = format!("  {probes}: ");
+        writeln!(out, "{}", wrap(why, width, &begin, "    "))?;
         if let Some(remedy) = remedy {
-            writeln!(out, "    -> {remedy}")?;
+            writeln!(out, "{}", wrap(remedy, width, "    -> ", "       "))?;
         }
     }
     Ok(())

@@ -1,32 +1,32 @@
-//! What is heard from the lab. The lab runs a kernel and a guest that are not trusted: any bytes
-//! give a result or an error, and nothing is written outside of the folder given.
+//! Receives the lab's messages. The lab's kernel and guest are not trusted: any bytes give a result
+//! or an error, and nothing is written outside the given directory.
 
 use std::{
     io::{self, BufRead, Read as _, Write},
     path::Path,
 };
 
-use super::job::{HEARD, MESSAGE_BYTES, Message, Stage, Trouble, WHOLE};
+use super::job::{ACKNOWLEDGED, MESSAGE_BYTES, Message, Stage, Trouble, WHOLE};
 
-/// Why what was heard makes no sense.
+/// Why the lab's messages could not be received.
 #[derive(Debug, thiserror::Error)]
 pub enum ConversationError {
-    /// The stream broke, or what came could not be passed on.
+    /// The stream failed, or the command's output could not be printed.
     #[error("while listening to the lab")]
     Io(#[from] io::Error),
-    /// Not from our init.
-    #[error("the lab said something that is no message: {text}")]
+    /// Not a message of the lab's init.
+    #[error("the lab sent something that is not a message: {text}")]
     Message {
-        /// The beginning of it.
+        /// Its beginning.
         text: String,
     },
-    /// The results came without anybody having asked for them.
+    /// Results that were not asked for.
     #[error("the lab sent results, but none were asked for")]
     Unasked,
     /// The archive.
     #[error("while unpacking what the lab sent")]
     Archive(#[source] io::Error),
-    /// Something in the archive that has no place in it.
+    /// An entry of the archive that must not be in it.
     #[error("the lab's archive has {what} at {path:?}")]
     Entry {
         /// What it is.
@@ -36,9 +36,9 @@ pub enum ConversationError {
     },
 }
 
-/// Who wants to know while it happens.
+/// Gets the messages as they arrive.
 pub trait Listener {
-    /// Another stage begins.
+    /// A stage begins.
     fn stage(&mut self, stage: Stage);
     /// The command's standard output.
     fn stdout(&mut self, text: &str) -> io::Result<()>;
@@ -46,21 +46,21 @@ pub trait Listener {
     fn stderr(&mut self, text: &str) -> io::Result<()>;
 }
 
-/// What was heard up to the end.
+/// The messages, summed up.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// The stage in which it ended.
+    /// The last stage.
     pub stage: Stage,
     /// The command's exit code.
     pub ended: Option<u8>,
-    /// Why the lab gave up.
+    /// Why the lab failed.
     pub failed: Option<Trouble>,
-    /// All that it had to send came, which may be nothing.
+    /// Everything that it had to send has arrived; that may be nothing.
     pub whole: bool,
 }
 
-/// Listens until the lab is silent; results, of at most `longest` bytes, go to the folder. The lab is
-/// told when all was heard.
+/// Receives messages until the stream ends. Results, of at most `longest` bytes, are unpacked to the
+/// directory `results`. The last message is acknowledged.
 pub fn listen(
     mut from: impl BufRead,
     mut answer: impl Write,
@@ -98,13 +98,13 @@ pub fn listen(
             }
         }
     }
-    // If the lab is silent because its machine is off, there is nobody to be told.
-    let _ = answer.write_all(&[HEARD]);
+    // It fails only if the machine is off.
+    let _ = answer.write_all(&[ACKNOWLEDGED]);
     io::copy(&mut from, &mut io::sink())?;
     Ok(heard)
 }
 
-/// The next message; nothing at the end of the stream.
+/// The next message; `None` at the end of the stream.
 fn next(from: &mut impl BufRead) -> Result<Option<Message>, ConversationError> {
     let mut line = Vec::new();
     from.by_ref()
@@ -119,8 +119,8 @@ fn next(from: &mut impl BufRead) -> Result<Option<Message>, ConversationError> {
     Ok(Some(message))
 }
 
-/// Whether the archive came to its own last entry: where it was cut, tar sees a shorter one.
-fn unpack(from: impl io::Read, folder: &Path) -> Result<bool, ConversationError> {
+/// Whether the archive is complete: tar takes one that was cut between two entries for a whole one.
+fn unpack(from: impl io::Read, directory: &Path) -> Result<bool, ConversationError> {
     let mut whole = false;
     let mut archive = tar::Archive::new(from);
     for entry in archive.entries().map_err(ConversationError::Archive)? {
@@ -131,15 +131,20 @@ fn unpack(from: impl io::Read, folder: &Path) -> Result<bool, ConversationError>
         };
         match entry.header().entry_type() {
             tar::EntryType::Regular | tar::EntryType::Directory => {}
-            // A link could lead the next entry out of the folder.
-            _ => return Err(refused("something other than a file or a folder", &entry)),
+            // A link could lead the next entry out of the directory.
+            _ => {
+                return Err(refused(
+                    "something other than a file or a directory",
+                    &entry,
+                ));
+            }
         }
         whole = &*entry.path_bytes() == WHOLE.as_bytes();
         if whole {
             continue;
         }
         if !entry
-            .unpack_in(folder)
+            .unpack_in(directory)
             .map_err(ConversationError::Archive)?
         {
             return Err(refused("a path that leads outside", &entry));
@@ -157,9 +162,9 @@ mod tests {
     const LONGEST: u64 = 1 << 20;
 
     #[derive(Default)]
-    struct Said(String);
+    struct Printed(String);
 
-    impl Listener for Said {
+    impl Listener for Printed {
         fn stage(&mut self, stage: Stage) {
             self.0 += &format!("[{stage:?}]");
         }
@@ -198,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_passed_on_in_order() {
+    fn messages_arrive_in_order() {
         let mut bytes = stream(&[
             Message::Stage(Stage::Command),
             Message::Stdout("out\n".to_owned()),
@@ -207,27 +212,27 @@ mod tests {
             Message::Results,
         ]);
         bytes.extend(archive("output/x", tar::EntryType::Regular));
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut said = Said::default();
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut printed = Printed::default();
         let mut answer = Vec::new();
         let heard = listen(
             bytes.as_slice(),
             &mut answer,
-            &mut said,
-            Some(folder.path()),
+            &mut printed,
+            Some(directory.path()),
             LONGEST,
         );
-        let heard = heard.expect("sense");
-        assert_eq!(answer, [HEARD]);
-        assert_eq!(said.0, "[Command]out\n(err)");
+        let heard = heard.expect("well-formed");
+        assert_eq!(answer, [ACKNOWLEDGED]);
+        assert_eq!(printed.0, "[Command]out\n(err)");
         assert_eq!((heard.stage, heard.ended), (Stage::Command, Some(3)));
         assert!(!heard.whole, "its last entry is missing");
-        let file = std::fs::read(folder.path().join("output/x")).expect("unpacked");
+        let file = std::fs::read(directory.path().join("output/x")).expect("unpacked");
         assert_eq!(file, b"abc");
     }
 
     #[test]
-    fn only_the_last_entry_makes_an_archive_whole() {
+    fn an_archive_without_its_last_entry_is_incomplete() {
         let mut archive = tar::Builder::new(Vec::new());
         let mut header = tar::Header::new_gnu();
         header.set_size(3);
@@ -241,18 +246,18 @@ mod tests {
         let mut bytes = stream(&[Message::Results]);
         bytes.extend(archive.into_inner().expect("an archive"));
         let whole = |longest| {
-            let folder = tempfile::tempdir().expect("a folder");
-            let (mut said, to) = (Said::default(), Some(folder.path()));
-            listen(bytes.as_slice(), io::sink(), &mut said, to, longest).map(|heard| heard.whole)
+            let directory = tempfile::tempdir().expect("a directory");
+            let (mut printed, to) = (Printed::default(), Some(directory.path()));
+            listen(bytes.as_slice(), io::sink(), &mut printed, to, longest).map(|heard| heard.whole)
         };
-        assert!(whole(LONGEST).expect("sense"));
-        // Cut behind the first entry, and within it.
-        assert!(!whole(1024).expect("sense"));
+        assert!(whole(LONGEST).expect("well-formed"));
+        // Cut after the first entry, and within it.
+        assert!(!whole(1024).expect("well-formed"));
         assert!(whole(514).is_err());
     }
 
     #[test]
-    fn an_archive_stays_in_its_folder() {
+    fn an_archive_cannot_leave_its_directory() {
         let cases = [
             ("../x", tar::EntryType::Regular, "outside"),
             ("a/../../x", tar::EntryType::Regular, "outside"),
@@ -260,16 +265,16 @@ mod tests {
             ("x", tar::EntryType::Char, "other than"),
         ];
         for (name, kind, word) in cases {
-            let root = tempfile::tempdir().expect("a folder");
-            let folder = root.path().join("in");
-            std::fs::create_dir(&folder).expect("a folder");
+            let root = tempfile::tempdir().expect("a directory");
+            let directory = root.path().join("in");
+            std::fs::create_dir(&directory).expect("a directory");
             let mut bytes = stream(&[Message::Results]);
             bytes.extend(archive(name, kind));
             let error = listen(
                 bytes.as_slice(),
                 io::sink(),
-                &mut Said::default(),
-                Some(&folder),
+                &mut Printed::default(),
+                Some(&directory),
                 LONGEST,
             )
             .expect_err("refused");
@@ -281,7 +286,7 @@ mod tests {
             listen(
                 bytes.as_slice(),
                 io::sink(),
-                &mut Said::default(),
+                &mut Printed::default(),
                 None,
                 LONGEST
             )
@@ -291,12 +296,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_end(bytes in prop::collection::vec(any::<u8>(), 0..2000), results: bool) {
-            let folder = tempfile::tempdir().expect("a folder");
+    fn any_bytes_give_a_result_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000), results: bool) {
+            let directory = tempfile::tempdir().expect("a directory");
             let mut stream = if results { stream(&[Message::Results]) } else { Vec::new() };
             stream.extend(bytes);
             // An error or a result: both are fine, a panic is not.
-            let _ = listen(stream.as_slice(), io::sink(), &mut Said::default(), Some(folder.path()), LONGEST);
+            let _ = listen(stream.as_slice(), io::sink(), &mut Printed::default(), Some(directory.path()), LONGEST);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the lab's kernel finds in its memory: this program as `init`, the modules, the job.
-//! Uncompressed, since the emulated CPU would need longer to inflate it than to read it.
+//! The lab's initramfs: this program as `init`, the modules, the job. It is not compressed: the
+//! emulated CPU would need longer to decompress it than to read it.
 
 use std::{
     collections::BTreeSet,
@@ -13,36 +13,36 @@ use cpio::newc::{Builder, ModeFileType, trailer};
 /// Why the initramfs could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// What goes in.
+    /// A file could not be read.
     #[error("while packing {path}")]
     File {
-        /// The file on this side.
+        /// The file on this host.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// What comes out.
+    /// The archive could not be written.
     #[error("while writing the lab's initramfs")]
     Archive(#[source] io::Error),
 }
 
-/// An archive being written.
+/// An archive that is being written.
 #[derive(Debug)]
 pub struct Initramfs<W> {
     out: W,
-    folders: BTreeSet<String>,
+    directories: BTreeSet<String>,
     entries: u32,
 }
 
 impl<W: Write> Initramfs<W> {
-    /// Begins with what the kernel itself wants: a console for `init`.
+    /// Begins with what the kernel needs: a console for `init`.
     pub fn new(out: W) -> Result<Self, PackError> {
         let mut archive = Self {
             out,
-            folders: BTreeSet::new(),
+            directories: BTreeSet::new(),
             entries: 0,
         };
-        archive.folders_of("/dev/console")?;
+        archive.parents_of("/dev/console")?;
         let console = archive
             .entry("/dev/console", ModeFileType::Char, 0o600)
             .rdev_major(5)
@@ -51,29 +51,29 @@ impl<W: Write> Initramfs<W> {
         Ok(archive)
     }
 
-    /// An empty folder.
-    pub fn folder(&mut self, name: &str) -> Result<(), PackError> {
-        self.folders_of(&format!("{name}/."))
+    /// Adds an empty directory.
+    pub fn directory(&mut self, name: &str) -> Result<(), PackError> {
+        self.parents_of(&format!("{name}/."))
     }
 
-    /// A file made here.
+    /// Adds a file with these bytes.
     pub fn bytes(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
-        self.made_here(name, bytes, 0o644)
+        self.add(name, bytes, 0o644)
     }
 
-    fn made_here(&mut self, name: &str, bytes: &[u8], mode: u32) -> Result<(), PackError> {
+    fn add(&mut self, name: &str, bytes: &[u8], mode: u32) -> Result<(), PackError> {
         let size = u32::try_from(bytes.len()).map_err(|_| too_large())?;
-        self.folders_of(name)?;
+        self.parents_of(name)?;
         let entry = self.entry(name, ModeFileType::Regular, mode);
         self.write(entry, bytes, size)
     }
 
-    /// A program made here.
+    /// Adds a program with these bytes.
     pub fn program(&mut self, name: &str, bytes: &[u8]) -> Result<(), PackError> {
-        self.made_here(name, bytes, 0o755)
+        self.add(name, bytes, 0o755)
     }
 
-    /// A file of this machine, that everybody may read and run.
+    /// Adds a file of this host, readable and executable for everybody.
     pub fn file(&mut self, name: &str, path: &Path) -> Result<(), PackError> {
         let failed = |source| PackError::File {
             path: path.to_owned(),
@@ -83,7 +83,7 @@ impl<W: Write> Initramfs<W> {
         let size = file.metadata().map_err(failed)?.len();
         let size = u32::try_from(size)
             .map_err(|_| failed(io::Error::other("larger than 4 GiB, the archive's limit")))?;
-        self.folders_of(name)?;
+        self.parents_of(name)?;
         let entry = self.entry(name, ModeFileType::Regular, 0o755);
         self.write(entry, file, size)
     }
@@ -94,12 +94,12 @@ impl<W: Write> Initramfs<W> {
         out.flush().map_err(PackError::Archive)
     }
 
-    /// The folders above a file, each once.
-    fn folders_of(&mut self, name: &str) -> Result<(), PackError> {
+    /// Adds the directories above a file, each once.
+    fn parents_of(&mut self, name: &str) -> Result<(), PackError> {
         for (at, _) in name.match_indices('/').skip(1) {
-            let folder = &name[..at];
-            if self.folders.insert(folder.to_owned()) {
-                let entry = self.entry(folder, ModeFileType::Directory, 0o755);
+            let directory = &name[..at];
+            if self.directories.insert(directory.to_owned()) {
+                let entry = self.entry(directory, ModeFileType::Directory, 0o755);
                 self.write(entry, io::empty(), 0)?;
             }
         }
@@ -107,7 +107,7 @@ impl<W: Write> Initramfs<W> {
     }
 
     fn entry(&mut self, name: &str, kind: ModeFileType, mode: u32) -> Builder {
-        // Entries that share a number would be links to one file.
+        // Entries with the same inode number would be links to one file.
         self.entries += 1;
         Builder::new(name.trim_start_matches('/'))
             .ino(self.entries)
@@ -138,13 +138,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_come_before_their_files_and_once() {
+    fn each_directory_comes_once_and_before_its_files() {
         let mut bytes = Vec::new();
-        let mut archive = Initramfs::new(&mut bytes).expect("begun");
-        archive.folder("/out").expect("written");
+        let mut archive = Initramfs::new(&mut bytes).expect("created");
+        archive.directory("/out").expect("written");
         archive.bytes("/a/b/c", b"12345").expect("written");
         archive.bytes("/a/b/d", b"").expect("written");
-        archive.finish().expect("ended");
+        archive.finish().expect("finished");
 
         let mut rest = bytes.as_slice();
         let mut names = Vec::new();

@@ -1,78 +1,82 @@
-//! What the two sides of the lab tell each other: the job on the way in, messages on the way out.
+//! The protocol between host and lab: a job on the way in, messages on the way out.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where the job lies in the initramfs.
+/// The job's file in the initramfs.
 pub const JOB: &str = "/job.json";
-/// Folder of the kernel modules in the initramfs.
+/// Directory of the kernel modules in the initramfs.
 pub const MODULES: &str = "/modules";
-/// Working folder of the lab's commands.
+/// Working directory of the lab's commands.
 pub const WORK: &str = "/out";
-/// Name of the virtio port on which the messages leave.
+/// Name of the virtio port through which the lab sends messages.
 pub const PORT: &str = "shadowscope";
-/// Longest message. A longer one is not from the lab's own init.
+/// Maximum size of a message. The lab's init sends no larger one.
 pub const MESSAGE_BYTES: u64 = 1 << 20;
-/// What the other side says when it has heard the last message and all that follows it. The
-/// machine stays on until then: a write to the port returns before its bytes have left.
-pub const HEARD: u8 = b'!';
-/// What is brought out is called so in the archive.
+/// The host's acknowledgement of the last message and the data after it. The machine stays on until
+/// then: a write to the port returns before its bytes have left.
+pub const ACKNOWLEDGED: u8 = b'!';
+/// Name of the output in the archive.
 pub const OUTPUT: &str = "output";
-/// The independent counts are called so in the archive.
+/// Name of the observer's counts in the archive.
 pub const OBSERVED: &str = "observer.json";
-
-/// The last entry of the archive, empty, is called so.
+/// Name of the empty last entry of the archive: the archive is complete.
 pub const WHOLE: &str = "whole";
 
 /// The Linux guest's kernel in the lab.
 pub const GUEST_KERNEL: &str = "/guest/kernel";
-/// Its initramfs.
+/// The Linux guest's initramfs in the lab.
 pub const GUEST_INITRAMFS: &str = "/guest/initramfs";
-/// What it says before it powers off.
+/// What the guest's init prints before it powers off.
 pub const GUEST_DONE: &str = "shadowscope: all work is done";
 
 /// What the lab's init has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// For the port on which the messages leave, in the order in which they are loaded.
+    /// Modules of the message port, in load order.
     pub port_modules: Vec<Module>,
-    /// KVM, likewise.
+    /// Modules of KVM, in load order.
     pub kvm_modules: Vec<Module>,
-    /// KVM must shadow, and the emulator must get that right, before anything is recorded.
+    /// Check first that KVM uses shadow paging and that the emulator executes it correctly.
     pub shadow: bool,
     /// What runs.
     pub work: Work,
-    /// What is brought out, if it is there in the end. The path is the one outside, so that what
-    /// the command prints is true there too.
+    /// What is copied out, if it exists at the end. The path is the one on the host, so that the
+    /// command's messages are right there too.
     pub output: Option<PathBuf>,
-    /// A module to take out and load again as it says; then the command runs once more.
+    /// A module to unload and load again with these parameters; then the command runs again.
     pub reload: Option<Module>,
     /// Count KVM's events independently of the probes while the command runs.
     pub observe: bool,
+    /// The name by which the user called this program, for messages.
+    pub program: String,
+    /// The analyzer's command on the host, for messages.
+    pub analyzer: String,
 }
 
 /// What runs in the lab.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Work {
-    /// This same program with these arguments.
+    /// This program with these arguments.
     Command(Vec<String>),
     /// A Linux guest.
     Linux(Linux),
 }
 
-/// A Linux guest on QEMU, as it was packed.
+/// A Linux guest on QEMU, as packed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Linux {
     /// QEMU.
     pub qemu: PathBuf,
-    /// Where its libraries are.
+    /// Directories of its libraries, separated by colons.
     pub library_path: String,
-    /// CPUs of the guest.
+    /// Number of CPUs of the guest.
     pub cpus: u16,
-    /// Memory of the guest.
+    /// Memory of the guest, MiB.
     pub memory_mib: u32,
-    /// Arguments of this same program that record it, its process aside; nothing: it runs unrecorded.
+    /// Arguments of this program that record it, without the process id; `None`: it is not
+    /// recorded.
     pub attach: Option<Vec<String>>,
 }
 
@@ -89,7 +93,7 @@ pub struct Module {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
-    /// What is being done from here on.
+    /// A stage begins.
     Stage(Stage),
     /// The command wrote to its standard output.
     Stdout(String),
@@ -97,7 +101,7 @@ pub enum Message {
     Stderr(String),
     /// The command ended with this exit code.
     Ended(u8),
-    /// The last message: the lab itself could not go on.
+    /// The last message: the lab failed.
     Failed(Trouble),
     /// The last message: there are no results.
     NoResults,
@@ -105,27 +109,27 @@ pub enum Message {
     Results,
 }
 
-/// What the lab is doing.
+/// The stages of a lab.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The kernel starts; up to the first message.
+    /// The kernel starts. Lasts until the first message.
     #[default]
     Boot,
     /// KVM is loaded.
     Modules,
-    /// Our own guests run unrecorded.
+    /// The built-in guests run unrecorded.
     SelfTest,
     /// The command runs.
     Command,
-    /// What the command wrote leaves the lab.
+    /// The results are sent.
     Results,
 }
 
-/// Why the lab could not go on.
+/// Why the lab failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Trouble {
-    /// The emulator gets shadow paging wrong: what was tried, and what came of it.
+    /// The emulator executes shadow paging incorrectly: what was tried, and the result.
     Emulator(String),
     /// Anything else.
     Other(String),

@@ -1,4 +1,4 @@
-//! A stock kernel to boot: an installed one, or an unpacked package.
+//! A stock kernel to boot: an installed one, or one of an unpacked package.
 
 use std::{
     fs::{self, File},
@@ -6,30 +6,30 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where a distribution keeps modules, below the root.
-const MODULE_FOLDERS: [&str; 2] = ["usr/lib/modules", "lib/modules"];
-/// The boot protocol's mark, and where it stands (`Documentation/arch/x86/boot.rst`).
+/// Directories of modules in a distribution, below the root.
+const MODULE_DIRECTORIES: [&str; 2] = ["usr/lib/modules", "lib/modules"];
+/// Offset and value of the boot protocol's magic (`Documentation/arch/x86/boot.rst`).
 const MAGIC: (usize, &[u8]) = (0x202, b"HdrS");
-/// Where the header says where the release stands, less 0x200.
+/// Offset of the header field that points to the release, less 0x200.
 const RELEASE: usize = 0x20e;
-/// The header and all that its 16-bit pointer reaches.
+/// The header and everything that its 16-bit pointer can reach.
 const HEADER_BYTES: u64 = 0x1_0400;
 
-/// Why there is nothing to boot.
+/// Why no kernel can be booted.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// No image.
+    /// There is no image.
     #[error("no kernel image in {root} (tried boot/vmlinuz* and lib/modules/*/vmlinuz)")]
     NoImage {
-        /// Where it was looked for.
+        /// Where it was searched.
         root: PathBuf,
     },
-    /// Images, and each has something against it.
+    /// There are images, but none can be used.
     #[error("no kernel in {root} can be used: {}", list(why))]
     NoneFits {
         /// Where they are.
         root: PathBuf,
-        /// What each lacks.
+        /// Why not, for each.
         why: Vec<Unfit>,
     },
 }
@@ -37,34 +37,34 @@ pub enum KernelError {
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
-    /// Not for this user.
+    /// This user may not read it.
     #[error("{path} cannot be read: {source}")]
     Unreadable {
         /// The image.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Not a kernel.
-    #[error("{path} is no bzImage that names its release")]
+    #[error("{path} is not a bzImage with a release in its header")]
     NotAnImage {
         /// The file.
         path: PathBuf,
     },
-    /// Modules are elsewhere, or nowhere.
+    /// Its modules were not found.
     #[error("{path} is Linux {release}, whose modules are not in {root}")]
     NoModules {
         /// The image.
         path: PathBuf,
-        /// What its header says.
+        /// The release in its header.
         release: String,
-        /// Where the modules were looked for.
+        /// Where the modules were searched.
         root: PathBuf,
     },
 }
 
 impl KernelError {
-    /// The images that only another user may read.
+    /// The images that this user may not read.
     pub fn unreadable(&self) -> Vec<&Path> {
         let KernelError::NoneFits { why, .. } = self else {
             return Vec::new();
@@ -92,17 +92,17 @@ fn list(why: &[Unfit]) -> String {
 /// An image with its modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kernel {
-    /// As `uname -r` will say.
+    /// The release, as `uname -r` prints it.
     pub release: String,
     /// The bzImage.
     pub image: PathBuf,
-    /// The folder that holds `kernel/` and `modules.builtin`.
+    /// The directory that holds `kernel/` and `modules.builtin`.
     pub modules: PathBuf,
 }
 
 impl Kernel {
-    /// The newest kernel below `root` whose image can be read and whose modules are there.
-    /// `root` may also be an image. `modules` is another root for the modules, or their folder.
+    /// The newest kernel below `root` whose image can be read and whose modules exist.
+    /// `root` may also be an image. `modules` is another root for the modules, or their directory.
     pub fn find(root: &Path, modules: Option<&Path>) -> Result<Self, KernelError> {
         let images = images(root);
         if images.is_empty() {
@@ -139,11 +139,11 @@ impl Kernel {
         let Some(release) = release(&header) else {
             return Err(Unfit::NotAnImage { path: image });
         };
-        let folders = MODULE_FOLDERS.map(|folder| root.join(folder).join(&release));
-        let found = folders
+        let directories = MODULE_DIRECTORIES.map(|directory| root.join(directory).join(&release));
+        let found = directories
             .into_iter()
             .chain([root.to_owned()])
-            .find(|folder| folder.join("kernel").is_dir());
+            .find(|directory| directory.join("kernel").is_dir());
         match found {
             Some(modules) => Ok(Self {
                 release,
@@ -168,13 +168,13 @@ fn images(root: &Path) -> Vec<PathBuf> {
         let name = path.file_name().and_then(|name| name.to_str());
         name.is_some_and(|name| name.starts_with("vmlinuz"))
     });
-    let beside_modules = MODULE_FOLDERS
+    let with_modules = MODULE_DIRECTORIES
         .iter()
-        .flat_map(|folder| entries(&root.join(folder)))
+        .flat_map(|directory| entries(&root.join(directory)))
         .map(|release| release.join("vmlinuz"));
     // Links such as /vmlinuz -> boot/vmlinuz-6.1 and /lib -> usr/lib lead to the same image.
     let mut images: Vec<PathBuf> = in_boot
-        .chain(beside_modules)
+        .chain(with_modules)
         .filter_map(|path| path.canonicalize().ok())
         .collect();
     images.sort();
@@ -182,9 +182,9 @@ fn images(root: &Path) -> Vec<PathBuf> {
     images
 }
 
-/// What a folder holds; nothing, if it is not there.
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    fs::read_dir(folder)
+/// The entries of a directory; none if it does not exist.
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(directory)
         .into_iter()
         .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -223,7 +223,7 @@ fn numbers(release: &str) -> Vec<u64> {
 mod tests {
     use super::*;
 
-    /// As much of a bzImage as is read here.
+    /// The part of a bzImage that is read here.
     fn image(release: &str) -> Vec<u8> {
         let mut bytes = vec![0; 0x400];
         bytes[0x202..0x206].copy_from_slice(b"HdrS");
@@ -234,22 +234,22 @@ mod tests {
 
     /// A root with images, of which some have modules.
     fn root(kernels: &[(&str, bool)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().expect("a folder");
-        fs::create_dir(root.path().join("boot")).expect("a folder");
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir(root.path().join("boot")).expect("a directory");
         for (release, modules) in kernels {
             let name = format!("boot/vmlinuz-{release}");
             let text = format!("{release} (someone) #1 SMP");
             fs::write(root.path().join(name), image(&text)).expect("an image");
             if *modules {
-                let folder = root.path().join("lib/modules").join(release);
-                fs::create_dir_all(folder.join("kernel")).expect("a folder");
+                let directory = root.path().join("lib/modules").join(release);
+                fs::create_dir_all(directory.join("kernel")).expect("a directory");
             }
         }
         root
     }
 
     #[test]
-    fn the_newest_with_modules_is_taken() {
+    fn the_newest_kernel_with_modules_is_used() {
         let root = root(&[("6.2.0-1", true), ("6.12.1", true), ("7.0", false)]);
         let kernel = Kernel::find(root.path(), None).expect("one that fits");
         assert_eq!(kernel.release, "6.12.1");
@@ -258,13 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn modules_may_be_elsewhere() {
+    fn modules_can_be_in_another_directory() {
         let (root, other) = (root(&[("6.1", false)]), tempfile::tempdir().expect("one"));
-        let folder = other.path().join("usr/lib/modules/6.1");
-        fs::create_dir_all(folder.join("kernel")).expect("a folder");
-        for modules in [other.path(), folder.as_path()] {
+        let directory = other.path().join("usr/lib/modules/6.1");
+        fs::create_dir_all(directory.join("kernel")).expect("a directory");
+        for modules in [other.path(), directory.as_path()] {
             let kernel = Kernel::find(root.path(), Some(modules)).expect("one that fits");
-            assert_eq!(kernel.modules, folder);
+            assert_eq!(kernel.modules, directory);
         }
         let image = root.path().join("boot/vmlinuz-6.1");
         let kernel = Kernel::find(&image, Some(other.path())).expect("an image is enough");
@@ -272,9 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        let empty = tempfile::tempdir().expect("a folder");
-        let error = Kernel::find(empty.path(), None).expect_err("nothing there");
+    fn errors_name_what_is_missing() {
+        let empty = tempfile::tempdir().expect("a directory");
+        let error = Kernel::find(empty.path(), None).expect_err("no image");
         assert!(error.to_string().contains("boot/vmlinuz"), "{error}");
 
         let root = root(&[("6.1", false)]);
@@ -282,7 +282,7 @@ mod tests {
         let error = Kernel::find(root.path(), None).expect_err("no modules");
         let text = error.to_string();
         assert!(text.contains("Linux 6.1, whose modules"), "{text}");
-        assert!(text.contains("vmlinuz-x is no bzImage"), "{text}");
+        assert!(text.contains("vmlinuz-x is not a bzImage"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A Linux guest for the lab: QEMU with its libraries and firmware, the lab's own kernel once more,
-//! and an initramfs with busybox that gives the shadow MMU a realistic load.
+//! A Linux guest for the lab: QEMU with its libraries and firmware, the lab's kernel again, and an
+//! initramfs with busybox that puts a realistic load on the shadow MMU.
 
 use std::{
     collections::BTreeSet,
@@ -13,44 +13,44 @@ use super::{
     job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL},
 };
 
-/// What QEMU's `pc` machine reads to start a kernel.
+/// Firmware that QEMU's `pc` machine needs to start a kernel.
 const FIRMWARE: &[&str] = &["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"];
-/// Of the guest's init, each CPU does this many rounds.
+/// Rounds of the guest's init on each CPU.
 const ROUNDS: u32 = 60;
 
-/// Why there is no Linux guest to be had.
+/// Why a Linux guest cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinuxError {
-    /// A tool could not be asked.
+    /// A tool could not be run.
     #[error("while running {program}")]
     Run {
-        /// Which.
+        /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// Not a program with libraries.
-    #[error("ldd does not know the libraries of {program}: {said}")]
+    /// Not a dynamically linked program.
+    #[error("ldd cannot list the libraries of {program}: {output}")]
     Libraries {
         /// QEMU.
         program: PathBuf,
-        /// What ldd said.
-        said: String,
+        /// What ldd printed.
+        output: String,
     },
-    /// A file of QEMU's firmware.
-    #[error("QEMU's firmware {name} is in none of {folders:?}")]
+    /// A firmware file is missing.
+    #[error("QEMU's firmware {name} is in none of {directories:?}")]
     Firmware {
         /// The file.
         name: &'static str,
         /// Where QEMU looks.
-        folders: Vec<PathBuf>,
+        directories: Vec<PathBuf>,
     },
-    /// No busybox that runs without libraries.
-    #[error("there is no static busybox in PATH")]
+    /// No statically linked busybox.
+    #[error("there is no statically linked busybox in PATH")]
     Busybox,
 }
 
-/// What is packed.
+/// Everything that is packed.
 #[derive(Debug)]
 pub struct LinuxGuest {
     /// QEMU.
@@ -61,7 +61,7 @@ pub struct LinuxGuest {
 }
 
 impl LinuxGuest {
-    /// Looks for everything on this machine.
+    /// Finds everything on this machine.
     pub fn find(qemu: &Path) -> Result<Self, LinuxError> {
         let qemu = qemu.canonicalize().map_err(|source| LinuxError::Run {
             program: qemu.to_owned(),
@@ -69,9 +69,9 @@ impl LinuxGuest {
         })?;
         let libraries = libraries(&qemu)?.ok_or_else(|| LinuxError::Libraries {
             program: qemu.clone(),
-            said: "it has none".to_owned(),
+            output: "it has none".to_owned(),
         })?;
-        let folders: Vec<PathBuf> = said(Command::new(&qemu).args(["-L", "help"]))?
+        let directories: Vec<PathBuf> = output_of(Command::new(&qemu).args(["-L", "help"]))?
             .0
             .lines()
             .map(PathBuf::from)
@@ -79,12 +79,12 @@ impl LinuxGuest {
         let firmware = FIRMWARE
             .iter()
             .map(|&name| {
-                let mut places = folders.iter().map(|folder| folder.join(name));
+                let mut places = directories.iter().map(|directory| directory.join(name));
                 places
                     .find(|place| place.is_file())
                     .ok_or_else(|| LinuxError::Firmware {
                         name,
-                        folders: folders.clone(),
+                        directories: directories.clone(),
                     })
             })
             .collect::<Result<_, _>>()?;
@@ -96,14 +96,14 @@ impl LinuxGuest {
         })
     }
 
-    /// Where the packed QEMU finds its libraries.
+    /// `LD_LIBRARY_PATH` of the packed QEMU.
     pub fn library_path(&self) -> String {
-        let folders: BTreeSet<_> = self
+        let directories: BTreeSet<_> = self
             .libraries
             .iter()
             .filter_map(|library| library.parent()?.to_str())
             .collect();
-        folders.into_iter().collect::<Vec<_>>().join(":")
+        directories.into_iter().collect::<Vec<_>>().join(":")
     }
 
     /// Packs all of it; `kernel` is the image.
@@ -125,16 +125,16 @@ impl LinuxGuest {
         let mut bytes = Vec::new();
         let mut archive = Initramfs::new(&mut bytes)?;
         archive.file("/bin/busybox", &self.busybox)?;
-        archive.folder("/proc")?;
-        archive.folder("/tmp")?;
+        archive.directory("/proc")?;
+        archive.directory("/tmp")?;
         archive.program("/init", init(cpus).as_bytes())?;
         archive.finish()?;
         Ok(bytes)
     }
 }
 
-/// The guest's init: processes that come and go, memory that is mapped, written, copied and given
-/// back, on every CPU; then power off.
+/// The guest's init: on every CPU it starts processes and maps, writes, copies and frees memory; then
+/// it powers off.
 fn init(cpus: u16) -> String {
     format!(
         "#!/bin/busybox sh
@@ -161,12 +161,12 @@ poweroff -f
     )
 }
 
-/// A busybox in PATH that has no libraries.
+/// A statically linked busybox in PATH.
 fn busybox() -> Result<PathBuf, LinuxError> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    for folder in std::env::split_paths(&path) {
-        let program = folder.join("busybox");
-        // What is no program of this machine has no place here either: the next one may.
+    for directory in std::env::split_paths(&path) {
+        let program = directory.join("busybox");
+        // One that ldd cannot read is skipped: the next directory may have another.
         if program.is_file() && matches!(libraries(&program), Ok(None)) {
             return Ok(program);
         }
@@ -174,9 +174,9 @@ fn busybox() -> Result<PathBuf, LinuxError> {
     Err(LinuxError::Busybox)
 }
 
-/// The libraries of a program and what loads them; nothing, if it is static.
+/// The libraries of a program and its dynamic loader; `None` if it is linked statically.
 fn libraries(program: &Path) -> Result<Option<Vec<PathBuf>>, LinuxError> {
-    let (out, err) = said(Command::new("ldd").env("LC_ALL", "C").arg(program))?;
+    let (out, err) = output_of(Command::new("ldd").env("LC_ALL", "C").arg(program))?;
     if err.contains("not a dynamic executable") || out.contains("statically linked") {
         return Ok(None);
     }
@@ -192,14 +192,14 @@ fn libraries(program: &Path) -> Result<Option<Vec<PathBuf>>, LinuxError> {
     if libraries.is_empty() || out.contains("not found") {
         return Err(LinuxError::Libraries {
             program: program.to_owned(),
-            said: format!("{out}{err}"),
+            output: format!("{out}{err}"),
         });
     }
     Ok(Some(libraries))
 }
 
 /// Standard output and standard error of a tool.
-fn said(command: &mut Command) -> Result<(String, String), LinuxError> {
+fn output_of(command: &mut Command) -> Result<(String, String), LinuxError> {
     let output = command.output().map_err(|source| LinuxError::Run {
         program: command.get_program().into(),
         source,
@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guest_s_init_does_its_work_on_every_cpu() {
+    fn the_init_of_the_guest_works_on_every_cpu() {
         let script = init(2);
         assert!(script.contains("for cpu in $(seq 2); do work $cpu & done\nwait\n"));
         assert!(script.ends_with(&format!("echo '{GUEST_DONE}'\npoweroff -f\n")));

@@ -1,4 +1,4 @@
-//! QEMU: an emulated AMD machine with SVM, run as an ordinary user.
+//! QEMU: an emulated AMD machine with SVM, run without root.
 
 use std::{
     collections::VecDeque,
@@ -19,23 +19,23 @@ use super::job::PORT;
 
 /// Its usual name.
 pub const PROGRAM: &str = "qemu-system-x86_64";
-/// How much of the console is kept for an error message.
+/// Lines of the console that are kept for an error message.
 const TAIL_LINES: usize = 25;
-/// Longest piece of a line.
+/// A longer line is split.
 const LINE_BYTES: u64 = 4096;
 
-/// Why there is no machine.
+/// Why the machine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
     /// No QEMU.
-    #[error("there is no {0} (tried every folder of PATH)")]
+    #[error("{0} is in no directory of PATH")]
     NotFound(&'static str),
-    /// It could not be run.
+    /// QEMU could not be started.
     #[error("while starting {program}")]
     Start {
         /// The program.
         program: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
 }
@@ -45,12 +45,12 @@ pub fn find() -> Result<PathBuf, MachineError> {
     std::env::var_os("PATH")
         .into_iter()
         .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
-        .map(|folder| folder.join(PROGRAM))
+        .map(|directory| directory.join(PROGRAM))
         .find(|program| program.is_file())
         .ok_or(MachineError::NotFound(PROGRAM))
 }
 
-/// What QEMU says its version is; what went wrong, where it cannot be asked.
+/// The first line of `--version`, or the error.
 pub fn version(program: &Path) -> String {
     match Command::new(program).arg("--version").output() {
         Ok(output) => String::from_utf8_lossy(&output.stdout)
@@ -62,7 +62,7 @@ pub fn version(program: &Path) -> String {
     }
 }
 
-/// What to build.
+/// What the machine is made of.
 #[derive(Debug)]
 pub struct Parts<'a> {
     /// QEMU.
@@ -73,13 +73,13 @@ pub struct Parts<'a> {
     pub initramfs: &'a Path,
     /// The kernel's command line.
     pub command_line: &'a str,
-    /// CPUs.
+    /// Number of CPUs.
     pub cpus: u16,
-    /// Memory.
+    /// Memory, MiB.
     pub memory_mib: u32,
 }
 
-/// A machine that runs. Dropping it kills it.
+/// A running machine; dropping it kills it.
 #[derive(Debug)]
 pub struct Machine {
     qemu: Child,
@@ -88,8 +88,8 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts it. What its init says comes out of the stream; `show` gets each line of the console
-    /// and of QEMU itself.
+    /// Starts it. The stream is connected to its init; `show` gets each line of the console and of
+    /// QEMU's own output.
     pub fn start(
         parts: &Parts<'_>,
         show: impl Fn(&str) + Clone + Send + 'static,
@@ -146,22 +146,22 @@ impl Machine {
         Ok((machine, here))
     }
 
-    /// Its process.
+    /// QEMU's process.
     pub fn pid(&self) -> rustix::process::Pid {
         rustix::process::Pid::from_child(&self.qemu)
     }
 
-    /// Switches it off.
+    /// Kills QEMU.
     pub fn kill(&mut self) {
-        // It fails only if the machine is off.
+        // It fails only if QEMU has ended.
         let _ = self.qemu.kill();
     }
 
-    /// Waits until it is off, and gives the last lines of its console.
+    /// Waits until it is off; the last lines of its console.
     pub fn wait(mut self) -> std::io::Result<Vec<String>> {
         self.qemu.wait()?;
         for reader in self.readers.drain(..) {
-            // It holds nothing but the lines: if it panicked, the last of them are missing.
+            // If it panicked, only the last lines are missing.
             let _ = reader.join();
         }
         let tail = self.tail.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,12 +172,12 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
-        // After `wait` there is nothing left to wait for.
+        // It fails only after `wait`.
         let _ = self.qemu.wait();
     }
 }
 
-/// A lab whose collector was killed must not go on alone.
+/// If the collector is killed, the lab ends too.
 fn die_with_parent() -> std::io::Result<()> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     Ok(())
@@ -218,11 +218,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_console_line_is_plain_and_bounded() {
-        let mut said = Vec::new();
+    fn console_lines_have_no_control_characters_and_a_maximum_length() {
+        let mut lengths = Vec::new();
         let long = "x".repeat(5000);
         let text = format!("\x1b[2Jone\r\n\r\ntwo\n{long}");
-        lines(text.as_bytes(), |line| said.push(line.len()));
-        assert_eq!(said, ["[2Jone".len(), 3, 4096, 904]);
+        lines(text.as_bytes(), |line| lengths.push(line.len()));
+        assert_eq!(lengths, ["[2Jone".len(), 3, 4096, 904]);
     }
 }

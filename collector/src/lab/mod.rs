@@ -1,20 +1,21 @@
-//! `collector lab`: a stock distribution kernel in QEMU with KVM's shadow MMU, and this same
-//! program as its init. Needs no root, no KVM and no special machine.
+//! `collector lab`: a stock distribution kernel in QEMU with KVM's shadow MMU, and this program as
+//! its init. Needs no root, no KVM and no special machine.
 //!
 //! ```text
-//! mod          the order of things on this side
-//! kernel       which image, which modules' folder
+//! mod          the lab from start to end, on the host's side
+//! kernel       finds the kernel image and its modules' directory
 //! modules      module files, in load order
-//! initramfs    what is packed
-//! linux        what a Linux guest needs on top of it
+//! initramfs    the archive with everything that the lab needs
+//! linux        what a Linux guest needs in addition
 //! machine      QEMU
-//! watch        the time limit, Ctrl-C
-//! job          what both sides know
-//! conversation what is heard from the other side
-//! guest        the other side: PID 1 of the lab
+//! deadline     ends the machine at the time limit or at Ctrl-C
+//! job          the protocol between host and lab
+//! conversation the host's end of the protocol
+//! guest        the lab's side: its PID 1
 //! ```
 
 mod conversation;
+mod deadline;
 pub mod guest;
 mod initramfs;
 mod job;
@@ -22,7 +23,6 @@ mod kernel;
 mod linux;
 mod machine;
 mod modules;
-mod watch;
 
 use std::{
     fs::{self, File},
@@ -36,49 +36,49 @@ use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
-use crate::{failure::Failure, privileges, recording};
+use crate::{failure::Failure, privileges, program, recording};
 use conversation::{Heard, Listener};
+use deadline::{Deadline, Signals, Stopped};
 use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
 use kernel::{Kernel, KernelError};
 use linux::{LinuxError, LinuxGuest};
 use machine::{Machine, MachineError, Parts};
 use modules::{Loadable, ModuleError, Tree};
-use watch::{Signals, Stopped, Watch};
 
-/// The way out.
+/// Modules of the port through which the lab sends its messages.
 const PORT_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
 /// QEMU emulates AMD's SVM, not Intel's VMX.
 const KVM_MODULES: &[&str] = &["kvm_amd"];
-/// The parameter without which nothing would be shadowed; the user's own come after it.
+/// The parameter that makes KVM use shadow paging; the user's own parameters come after it.
 const SHADOW: (&str, &str) = ("kvm_amd", "npt=0");
 
 /// What to do in the lab.
 #[derive(Debug)]
 pub struct Options {
-    /// What runs inside.
+    /// What runs in the lab.
     pub work: Work,
-    /// What is brought out: its path inside, and where it goes.
+    /// What is copied out of the lab.
     pub output: Option<Output>,
-    /// Where counts of an independent observer go.
+    /// File for the counts of an independent observer.
     pub observer: Option<PathBuf>,
-    /// A module to load again with another parameter, for a second run of the command.
+    /// A module to load again with another parameter before a second run of the command.
     pub reload: Option<(String, String)>,
-    /// QEMU, if not the one in PATH.
+    /// QEMU; `None`: the one in PATH.
     pub qemu: Option<PathBuf>,
-    /// Where the kernel is, if not an installed one.
+    /// Directory or image of the kernel; `None`: an installed one.
     pub kernel: Option<PathBuf>,
-    /// Where its modules are, if not with it.
+    /// Directory of its modules; `None`: the kernel's own.
     pub modules: Option<PathBuf>,
-    /// Parameters of modules: name of the module, `name=value`.
+    /// Parameters of modules, each as the name of the module and `name=value`.
     pub parameters: Vec<(String, String)>,
-    /// CPUs of the lab.
+    /// Number of CPUs of the lab.
     pub cpus: u16,
-    /// Memory of the lab.
+    /// Memory of the lab, MiB.
     pub memory_mib: u32,
-    /// Longest time in all.
+    /// Time limit for all of it.
     pub timeout: Duration,
-    /// Print the console.
+    /// Print the lab's console.
     pub verbose: bool,
 }
 
@@ -89,25 +89,25 @@ pub enum Work {
     Command(Vec<String>),
     /// A Linux guest.
     Linux {
-        /// CPUs of the guest.
+        /// Number of CPUs of the guest.
         cpus: u16,
-        /// Memory of the guest.
+        /// Memory of the guest, MiB.
         memory_mib: u32,
-        /// Arguments of the collector that record it, if it is recorded.
+        /// Arguments of the collector that record it; `None`: it is not recorded.
         attach: Option<Vec<String>>,
     },
 }
 
-/// What is brought out.
+/// What is copied out of the lab.
 #[derive(Debug)]
 pub struct Output {
-    /// In the lab.
+    /// Path in the lab.
     pub inside: PathBuf,
-    /// Here; not there yet.
+    /// Path on this host; must not exist yet.
     pub outside: PathBuf,
 }
 
-/// Boots, runs, and brings the results out.
+/// Boots the lab, runs the work, and copies the results out.
 pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let outputs = options.output.iter().map(|output| &output.outside);
     for output in outputs.chain(&options.observer) {
@@ -120,24 +120,26 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let root = options.kernel.as_deref().unwrap_or(Path::new("/"));
     let kernel = Kernel::find(root, options.modules.as_deref()).map_err(no_kernel)?;
     let modules = Modules::of(&kernel).map_err(|error| {
-        Failure::host(error).hint("a distribution's own kernel has them; --kernel takes one")
+        Failure::host(error).hint(
+            "the kernel of a distribution has these modules: --kernel DIR uses another kernel",
+        )
     })?;
-    // Some distributions let only root read it, so that is done before root is given up.
+    // Before root is dropped: some distributions let only root read the image.
     let image = fs::read(&kernel.image)
         .with_context(|| format!("while reading {}", kernel.image.display()))?;
     if privileges::is_root() {
         privileges::drop_root()?;
     }
 
-    let signals = Signals::listen().context("while watching for Ctrl-C")?;
+    let signals = Signals::listen().context("while installing the handler of Ctrl-C")?;
     let results = results(options)?;
-    let folder = tempfile::Builder::new()
+    let directory = tempfile::Builder::new()
         .prefix("shadowscope-lab-")
         .tempdir()
-        .context("while making a folder for the lab")?;
+        .context("while creating a directory for the lab")?;
     let (image_path, initramfs) = (
-        folder.path().join("kernel"),
-        folder.path().join("initramfs"),
+        directory.path().join("kernel"),
+        directory.path().join("initramfs"),
     );
     fs::write(&image_path, image).context("while copying the kernel")?;
     pack(options, &modules, &qemu, &image_path, &initramfs)?;
@@ -154,35 +156,35 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         memory_mib: options.memory_mib,
     };
     let (mut machine, stream) = Machine::start(&parts, show)?;
-    let watch =
-        Watch::start(signals, machine.pid(), options.timeout).context("while watching the lab")?;
+    let deadline = Deadline::start(signals, machine.pid(), options.timeout)
+        .context("while starting the lab's time limit")?;
     let heard = conversation::listen(
         BufReader::new(&stream),
         &stream,
         &mut screen,
         results.as_ref().map(TempDir::path),
-        // They lie in the lab's memory.
+        // The results are in the lab's memory.
         u64::from(options.memory_mib) << 20,
     );
     if heard.is_err() {
-        // What it has to say is of no use any more.
+        // Nothing that it still sends can be used.
         machine.kill();
     }
     let tail = machine.wait().context("while waiting for QEMU")?;
-    let stopped = watch.finish();
+    let stopped = deadline.finish();
     screen.finish();
 
-    // A signal or the end of the time cuts what is being said: that is why, then.
+    // A message that was cut by a signal or the time limit is no error of its own.
     let heard = match (heard, &stopped) {
         (Err(_), Some(_)) => Heard::default(),
         (heard, _) => heard?,
     };
     let code = verdict(options, &qemu, heard, stopped, &tail)?;
     if let (Some(output), Some(results)) = (&options.output, &results) {
-        bring_out(&results.path().join(OUTPUT), &output.outside)?;
+        copy_out(&results.path().join(OUTPUT), &output.outside)?;
     }
     if let (Some(observer), Some(results)) = (&options.observer, &results) {
-        bring_out(&results.path().join(OBSERVED), observer)?;
+        copy_out(&results.path().join(OBSERVED), observer)?;
     }
     Ok(ExitCode::from(code))
 }
@@ -203,7 +205,7 @@ impl Modules {
     }
 }
 
-/// A folder beside the output, so that what is unpacked there can be renamed.
+/// A directory on the file system of the output, so that what is unpacked there can be renamed.
 fn results(options: &Options) -> Result<Option<TempDir>, Failure> {
     let Some(output) = options.output.as_ref() else {
         return Ok(None);
@@ -212,18 +214,18 @@ fn results(options: &Options) -> Result<Option<TempDir>, Failure> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let folder = tempfile::Builder::new()
+    let directory = tempfile::Builder::new()
         .prefix(".shadowscope-lab-")
         .tempdir_in(parent)
-        .with_context(|| format!("while making a folder in {}", parent.display()))?;
-    Ok(Some(folder))
+        .with_context(|| format!("while creating a directory in {}", parent.display()))?;
+    Ok(Some(directory))
 }
 
-/// What was not there inside is not made outside.
-fn bring_out(from: &Path, to: &Path) -> Result<(), Failure> {
+/// Moves a result to its place; what the lab did not produce is skipped.
+fn copy_out(from: &Path, to: &Path) -> Result<(), Failure> {
     match fs::rename(from, to) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::failed(
-            anyhow!(error).context(format!("while making {}", to.display())),
+            anyhow!(error).context(format!("while creating {}", to.display())),
         )),
         _ => Ok(()),
     }
@@ -236,10 +238,10 @@ fn pack(
     image: &Path,
     to: &Path,
 ) -> Result<(), Failure> {
-    let file = File::create(to).context("while making the lab's initramfs")?;
+    let file = File::create(to).context("while creating the lab's initramfs")?;
     let mut archive = Initramfs::new(BufWriter::with_capacity(1 << 20, file))?;
     archive.file("/init", Path::new("/proc/self/exe"))?;
-    archive.folder(job::WORK)?;
+    archive.directory(job::WORK)?;
     for module in modules.port.iter().chain(&modules.kvm) {
         let name = format!("{}/{}.ko", job::MODULES, module.name);
         archive.bytes(&name, &module.elf)?;
@@ -278,7 +280,7 @@ fn pack(
     let job = Job {
         port_modules: with_parameters(&modules.port),
         kvm_modules: with_parameters(&modules.kvm),
-        // Otherwise nothing is shadowed, so there is nothing that the emulator could get wrong.
+        // With two-dimensional paging there are no shadow tables that the emulator could corrupt.
         shadow: !parameters
             .iter()
             .any(|(name, value)| *name == SHADOW.0 && value == "npt=1"),
@@ -289,12 +291,14 @@ fn pack(
             .clone()
             .map(|(name, parameters)| Module { name, parameters }),
         observe: options.observer.is_some(),
+        program: program::name(),
+        analyzer: program::analyzer(),
     };
     archive.bytes(job::JOB, &serde_json::to_vec(&job)?)?;
     Ok(archive.finish()?)
 }
 
-/// Ours, then the user's: the kernel takes the last of several.
+/// The lab's own parameters, then the user's: the kernel uses the last of several.
 fn parameters(options: &Options) -> Vec<(String, String)> {
     let ours = (SHADOW.0.to_owned(), SHADOW.1.to_owned());
     [ours]
@@ -308,7 +312,7 @@ fn command_line(options: &Options) -> String {
     if !options.verbose {
         line += " quiet";
     }
-    // For a KVM that is built in; a module gets them when it is loaded.
+    // For a KVM that is built in; modules get their parameters when they are loaded.
     for (module, parameter) in parameters(options) {
         line += &format!(" {module}.{parameter}");
     }
@@ -316,16 +320,18 @@ fn command_line(options: &Options) -> String {
 }
 
 fn no_qemu(error: MachineError) -> Failure {
-    Failure::host(error)
-        .hint("sudo apt-get install --no-install-recommends qemu-system-x86; or --qemu PATH")
+    let install = apt_get("install --no-install-recommends qemu-system-x86");
+    Failure::host(error).hint(format!("{install}; or --qemu PATH"))
 }
 
 fn no_kernel(error: KernelError) -> Failure {
     let unreadable = error.unreadable();
     let hint = if unreadable.is_empty() {
-        "sudo apt-get install linux-image-amd64 (Debian) or linux-image-generic (Ubuntu); or, without \
-         installing it: apt-get download a linux-image package, dpkg -x it into a folder, --kernel FOLDER"
-            .to_owned()
+        format!(
+            "{} (Debian) or linux-image-generic (Ubuntu); or, without installing it: apt-get \
+             download a linux-image package, dpkg -x it into a directory DIR, --kernel DIR",
+            apt_get("install linux-image-amd64")
+        )
     } else {
         let paths: Vec<_> = unreadable
             .iter()
@@ -338,13 +344,17 @@ fn no_kernel(error: KernelError) -> Failure {
 
 fn no_linux(error: LinuxError) -> Failure {
     let hint = match error {
-        LinuxError::Busybox => "sudo apt-get install --no-install-recommends busybox-static",
+        LinuxError::Busybox => apt_get("install --no-install-recommends busybox-static"),
         _ => {
-            "a Linux guest wants QEMU as the distribution installs it: \
-              sudo apt-get install --no-install-recommends qemu-system-x86"
+            let install = apt_get("install --no-install-recommends qemu-system-x86");
+            format!("a Linux guest needs QEMU as a distribution installs it: {install}")
         }
     };
     Failure::host(error).hint(hint)
+}
+
+fn apt_get(words: &str) -> String {
+    program::as_root(&format!("apt-get {words}"))
 }
 
 /// The command's exit code, or why there is none.
@@ -359,7 +369,7 @@ fn verdict(
     match (heard.failed, heard.ended, stopped) {
         (Some(Trouble::Emulator(what)), ..) => Err(wrong_emulator(qemu, &what)),
         (Some(Trouble::Other(what)), ..) => {
-            Err(Failure::failed(anyhow!("in the lab: {what}")).hint("-v shows its console"))
+            Err(Failure::failed(anyhow!("in the lab: {what}")).hint("-v shows the lab's console"))
         }
         (None, _, Some(Stopped::Interrupted)) => {
             Err(Failure::failed(anyhow!("interrupted while {stage}")))
@@ -368,7 +378,7 @@ fn verdict(
             "the lab was not done after {} s, while {stage}{console}",
             options.timeout.as_secs_f64()
         ))
-        .hint("--timeout gives it longer; -v shows its console")),
+        .hint("--timeout SECONDS sets another limit; -v shows the console")),
         (None, Some(code), None) if heard.whole => Ok(code),
         (None, _, None) if heard.stage == Stage::SelfTest => Err(wrong_emulator(
             qemu,
@@ -377,17 +387,18 @@ fn verdict(
         (None, _, None) => Err(Failure::failed(anyhow!(
             "the lab's machine stopped while {stage}{console}"
         ))
-        .hint("-v shows its whole console; --memory gives it more memory")),
+        .hint("-v shows the whole console; --memory MIB sets the lab's memory")),
     }
 }
 
 fn wrong_emulator(qemu: &Path, what: &str) -> Failure {
     let version = machine::version(qemu);
     Failure::host(anyhow!(
-        "this QEMU gets shadow paging wrong ({version}): {what}"
+        "this QEMU emulates shadow paging incorrectly ({version}): {what}"
     ))
     .hint(
-        "nothing was recorded; QEMU 7.2, as in Debian 12, is known to be right: --qemu PATH takes another one",
+        "nothing was recorded; QEMU 7.2, as in Debian 12, is known to work: --qemu PATH uses \
+         another one",
     )
 }
 
@@ -409,7 +420,7 @@ fn doing(stage: Stage) -> &'static str {
     }
 }
 
-/// What the person who waits can see.
+/// Progress on the terminal, and the output of the command that runs in the lab.
 struct Screen {
     bar: ProgressBar,
     kernel: String,
@@ -425,7 +436,7 @@ impl Screen {
             bar,
             kernel: kernel.to_owned(),
             work: match work {
-                Work::Command(words) => format!("collector {}", words.join(" ")),
+                Work::Command(words) => program::command(&words.join(" ")),
                 Work::Linux { .. } => "a Linux guest".to_owned(),
             },
         };
@@ -433,7 +444,7 @@ impl Screen {
         screen
     }
 
-    /// Prints the lab's console, if that is wanted.
+    /// Prints lines of the lab's console, if `wanted`.
     fn console(&self, wanted: bool) -> impl Fn(&str) + Clone + Send + 'static {
         let bar = self.bar.clone();
         move |line| {

@@ -1,4 +1,4 @@
-//! Kernel modules: which files, in which order. Each module says itself what it depends on, since
+//! Kernel modules: their files, in load order. Dependencies come from each module's `.modinfo`, since
 //! an unpacked package has no `modules.dep`.
 
 use std::{
@@ -13,23 +13,23 @@ use object::{Object as _, ObjectSection as _};
 /// Why the modules of a kernel cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// A file or a folder.
+    /// A file or a directory could not be read.
     #[error("while reading {path}")]
     Io {
-        /// Which.
+        /// Its path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// Neither a file nor built in.
-    #[error("{tree} has no module {name}, and does not list it as built in")]
+    /// There is no such module, and it is not built in.
+    #[error("{tree} has no module {name} and does not list it as built in")]
     Missing {
-        /// The folder of the kernel's modules.
+        /// The directory of the kernel's modules.
         tree: PathBuf,
         /// The module's name.
         name: String,
     },
-    /// A compression that is not known here.
+    /// An unknown compression.
     #[error("{path} is neither ELF nor compressed with xz or zstd")]
     Format {
         /// The file.
@@ -43,7 +43,7 @@ pub enum ModuleError {
     },
 }
 
-/// A module, decompressed.
+/// A decompressed module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loadable {
     /// Its name, with underscores.
@@ -55,31 +55,31 @@ pub struct Loadable {
 /// The modules of one kernel.
 #[derive(Debug)]
 pub struct Tree {
-    folder: PathBuf,
+    directory: PathBuf,
     files: BTreeMap<String, PathBuf>,
     built_in: Vec<String>,
 }
 
 impl Tree {
-    /// Looks through the folder that holds `kernel/`.
-    pub fn open(folder: &Path) -> Result<Self, ModuleError> {
+    /// Indexes the directory that holds `kernel/`.
+    pub fn open(directory: &Path) -> Result<Self, ModuleError> {
         let mut files = BTreeMap::new();
-        index(&folder.join("kernel"), &mut files)?;
-        let list = folder.join("modules.builtin");
+        index(&directory.join("kernel"), &mut files)?;
+        let list = directory.join("modules.builtin");
         let built_in = match fs::read_to_string(&list) {
             Ok(text) => text.lines().filter_map(name_of).collect(),
-            // A kernel without the list is one of which nothing is known to be built in.
+            // Without the list no module is known to be built in.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(ModuleError::Io { path: list, source }),
         };
         Ok(Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             files,
             built_in,
         })
     }
 
-    /// The modules asked for and all that they depend on, in the order in which they load.
+    /// The modules and all their dependencies, in load order.
     pub fn closure(&self, names: &[&str]) -> Result<Vec<Loadable>, ModuleError> {
         let mut loaded = Vec::new();
         for name in names {
@@ -97,13 +97,13 @@ impl Tree {
                 return Ok(());
             }
             return Err(ModuleError::Missing {
-                tree: self.folder.clone(),
+                tree: self.directory.clone(),
                 name: name.to_owned(),
             });
         };
         let elf = decompressed(path)?;
         let depends = depends(&elf).ok_or_else(|| ModuleError::NoInfo { path: path.clone() })?;
-        // The kernel's build refuses modules that depend on each other in a circle.
+        // The kernel's build refuses circular dependencies.
         for name in &depends {
             self.add(name, loaded)?;
         }
@@ -115,12 +115,12 @@ impl Tree {
     }
 }
 
-fn index(folder: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), ModuleError> {
+fn index(directory: &Path, files: &mut BTreeMap<String, PathBuf>) -> Result<(), ModuleError> {
     let failed = |source| ModuleError::Io {
-        path: folder.to_owned(),
+        path: directory.to_owned(),
         source,
     };
-    for entry in fs::read_dir(folder).map_err(failed)? {
+    for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let path = entry.path();
         if entry.file_type().map_err(failed)?.is_dir() {
@@ -163,7 +163,7 @@ fn decompressed(path: &Path) -> Result<Vec<u8>, ModuleError> {
     Ok(elf)
 }
 
-/// What `.modinfo` says after `depends=`.
+/// The names after `depends=` in `.modinfo`.
 fn depends(elf: &[u8]) -> Option<Vec<String>> {
     let file = object::File::parse(elf).ok()?;
     let info = file.section_by_name(".modinfo")?.data().ok()?;

@@ -9,6 +9,7 @@ use crate::{
     failure::Failure,
     host, privileges,
     probes::{self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring},
+    program,
 };
 
 /// Loaded probes, and what was learned on the way.
@@ -81,7 +82,8 @@ impl Kernel {
 
 /// This host cannot do it.
 pub fn cannot(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::host(error).hint("`collector doctor` says more")
+    let doctor = program::as_root(&program::command("doctor"));
+    Failure::host(error).hint(format!("`{doctor}` checks this host"))
 }
 
 /// Loading probes needs root.
@@ -91,12 +93,13 @@ pub fn check_root() -> Result<(), Failure> {
     }
     Err(
         Failure::host(anyhow!("loading probes and opening /dev/kvm needs root"))
-            .hint("run it with sudo"),
+            .hint("run the command with sudo"),
     )
 }
 
 /// There are no shadow tables.
 pub fn two_dimensional() -> Failure {
-    let command = host::shadow_paging_command(host::vendor_module().unwrap_or_default());
+    let module = host::vendor_module().unwrap_or_default();
+    let command = host::shadow_paging_command(module, privileges::is_root());
     Failure::host(RequestError::TwoDimensional).hint(format!("with no VM running: {command}"))
 }

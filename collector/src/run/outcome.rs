@@ -10,6 +10,7 @@ use serde_json::json;
 use super::Options;
 use crate::{
     failure::Failure,
+    program,
     recording::Recorded,
     vmm::{GuestResult, VmmError},
 };
@@ -112,11 +113,12 @@ impl Outcome {
                 None => writeln!(out, "{ran}"),
                 Some(recorded) => writeln!(
                     out,
-                    "{ran}\n{trace}: {} faults, {} records, {} lost, {} KiB\nnext: analyzer summary {trace}",
+                    "{ran}\n{trace}: {} faults, {} records, {} lost, {} KiB\nnext: {}",
                     recorded.faults,
                     recorded.records,
                     recorded.lost,
                     recorded.bytes >> 10,
+                    program::analyzer_command("summary", &options.output),
                 ),
             }
         };

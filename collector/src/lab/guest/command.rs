@@ -1,8 +1,8 @@
-//! A command of the collector inside of the lab, its words passed on as they come.
+//! A command of the collector in the lab, whose output is sent to the host line by line.
 
 use std::{
     io::{BufRead as _, BufReader, Read},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
     thread::{self, JoinHandle},
 };
@@ -11,26 +11,34 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::port::Port;
-use crate::lab::job::{Message, WORK};
+use crate::{
+    lab::job::{Job, Message, WORK},
+    program::ANALYZER_VARIABLE,
+};
 
 /// This program, as the lab's kernel started it.
 const PROGRAM: &str = "/init";
-/// Longest piece of a line in one message.
+/// Maximum size of a line in one message; a longer one is split.
 const PIECE: u64 = 64 << 10;
 
-/// The collector with these arguments.
-pub fn collector(words: &[impl AsRef<std::ffi::OsStr>]) -> Command {
+/// The collector with these arguments, under the name that it has on the host.
+pub fn collector(job: &Job, words: &[impl AsRef<std::ffi::OsStr>]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(words).current_dir(WORK).stdin(Stdio::null());
+    command
+        .arg0(&job.program)
+        .args(words)
+        .env(ANALYZER_VARIABLE, &job.analyzer)
+        .current_dir(WORK)
+        .stdin(Stdio::null());
     command
 }
 
 /// Runs it to the end; its exit code.
-pub fn run(words: &[String], port: &Port) -> anyhow::Result<u8> {
-    start(words, port)?.wait()
+pub fn run(job: &Job, words: &[String], port: &Port) -> anyhow::Result<u8> {
+    start(job, words, port)?.wait()
 }
 
-/// A command that runs.
+/// A running command.
 #[derive(Debug)]
 pub struct Running {
     child: Child,
@@ -38,34 +46,34 @@ pub struct Running {
 }
 
 /// Starts it.
-pub fn start(words: &[String], port: &Port) -> anyhow::Result<Running> {
-    let mut child = collector(words)
+pub fn start(job: &Job, words: &[String], port: &Port) -> anyhow::Result<Running> {
+    let mut child = collector(job, words)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .context("while starting the command")?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (here, there) = (port.clone(), port.clone());
+    let (for_stdout, for_stderr) = (port.clone(), port.clone());
     let readers = vec![
-        thread::spawn(move || pass_on(stdout, &here, Message::Stdout)),
-        thread::spawn(move || pass_on(stderr, &there, Message::Stderr)),
+        thread::spawn(move || forward(stdout, &for_stdout, Message::Stdout)),
+        thread::spawn(move || forward(stderr, &for_stderr, Message::Stderr)),
     ];
     Ok(Running { child, readers })
 }
 
 impl Running {
-    /// Asks it to end.
+    /// Sends SIGTERM.
     pub fn terminate(&self) -> anyhow::Result<()> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).context("while ending the command")
     }
 
-    /// Whether it has.
+    /// Whether it has ended.
     pub fn has_ended(&mut self) -> anyhow::Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// Waits until it has; its exit code.
+    /// Waits until it has ended; its exit code.
     pub fn wait(mut self) -> anyhow::Result<u8> {
         for reader in self.readers {
             reader
@@ -76,12 +84,12 @@ impl Running {
     }
 }
 
-fn pass_on(
+fn forward(
     pipe: Option<impl Read>,
     port: &Port,
     message: impl Fn(String) -> Message,
 ) -> anyhow::Result<()> {
-    let mut pipe = BufReader::new(pipe.context("a pipe that was asked for")?);
+    let mut pipe = BufReader::new(pipe.context("the command has no pipe")?);
     loop {
         let mut line = Vec::new();
         (&mut pipe).take(PIECE).read_until(b'\n', &mut line)?;
@@ -92,7 +100,7 @@ fn pass_on(
     }
 }
 
-/// As a shell counts: a signal is 128 and its number.
+/// The exit code, as a shell has it: 128 and the number of the signal, if one ended the command.
 fn code(status: ExitStatus) -> u8 {
     let code = status
         .code()

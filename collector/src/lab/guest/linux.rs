@@ -18,27 +18,27 @@ use super::{
     port::Port,
     qmp::Qmp,
 };
-use crate::lab::job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL, Linux};
+use crate::lab::job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL, Job, Linux};
 
-/// How long `attach` may take to find the VM.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// How often it is looked at meanwhile.
-const LOOK: Duration = Duration::from_millis(50);
+/// Time limit for `attach` to find the VM.
+const ATTACH_LIMIT: Duration = Duration::from_secs(60);
+/// Time between two checks whether it has.
+const POLL: Duration = Duration::from_millis(50);
 
-/// Runs the guest, recorded to `output` if that is wanted; the exit code of `attach`.
-pub fn run(linux: &Linux, output: Option<&Path>, port: &Port) -> anyhow::Result<u8> {
+/// Runs the guest and records it to `output`, if the job says so; the exit code of `attach`.
+pub fn run(job: &Job, linux: &Linux, output: Option<&Path>, port: &Port) -> anyhow::Result<u8> {
     let mut vmm = Vmm::start(linux)?;
     let recording = match &linux.attach {
         None => None,
-        Some(words) => match attach(words, vmm.qemu.id(), output, port)? {
+        Some(words) => match attach(job, words, vmm.qemu.id(), output, port)? {
             Attached::Yes(recording) => Some(recording),
-            // It has said why.
+            // It has printed its error.
             Attached::No(code) => return Ok(code),
         },
     };
     vmm.qmp.execute("cont")?;
     let ran = vmm.until_power_off();
-    // The VM stands still but is there: its tables are copied as the guest left them.
+    // QEMU keeps the stopped VM: its tables are copied as the guest left them.
     let code = match recording {
         Some(recording) => {
             recording.terminate()?;
@@ -56,8 +56,9 @@ enum Attached {
     No(u8),
 }
 
-/// Starts `attach`, and waits until the trace says that it has the VM.
+/// Starts `attach`, and waits until the trace names the VM.
 fn attach(
+    job: &Job,
     words: &[String],
     pid: u32,
     output: Option<&Path>,
@@ -67,23 +68,23 @@ fn attach(
         .context("a recording needs an output")?
         .join("meta.json");
     let words = [words, &["--pid".to_owned(), pid.to_string()]].concat();
-    let mut recording = command::start(&words, port)?;
+    let mut recording = command::start(job, &words, port)?;
     let begin = Instant::now();
     while !names_a_vm(&meta) {
         if recording.has_ended()? {
             return Ok(Attached::No(recording.wait()?));
         }
         ensure!(
-            begin.elapsed() < PATIENCE,
+            begin.elapsed() < ATTACH_LIMIT,
             "`attach` did not find the guest's VM in {} s",
-            PATIENCE.as_secs()
+            ATTACH_LIMIT.as_secs()
         );
-        thread::sleep(LOOK);
+        thread::sleep(POLL);
     }
     Ok(Attached::Yes(recording))
 }
 
-/// It is not there at first, and then names none.
+/// At first there is no file, and then it names no VM.
 fn names_a_vm(meta: &Path) -> bool {
     fs::read(meta)
         .ok()
@@ -91,7 +92,7 @@ fn names_a_vm(meta: &Path) -> bool {
         .is_some_and(|meta| meta["vms"].as_array().is_some_and(|vms| !vms.is_empty()))
 }
 
-/// QEMU, and what its guest writes.
+/// QEMU and its guest's console.
 struct Vmm {
     qemu: Child,
     qmp: Qmp,
@@ -99,7 +100,7 @@ struct Vmm {
 }
 
 impl Vmm {
-    /// Up to before the guest's first instruction.
+    /// Starts QEMU with the guest stopped before its first instruction.
     fn start(linux: &Linux) -> anyhow::Result<Self> {
         let (here, there) = UnixStream::pair()?;
         let mut qemu = Command::new(&linux.qemu)
@@ -119,8 +120,8 @@ impl Vmm {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("while starting {} in the lab", linux.qemu.display()))?;
-        let console = qemu.stdout.take().context("a pipe that was asked for")?;
-        let console = thread::spawn(move || watch(console));
+        let console = qemu.stdout.take().context("QEMU has no pipe")?;
+        let console = thread::spawn(move || forward(console));
         let qmp = Qmp::open(here).context("while starting QEMU in the lab")?;
         Ok(Self { qemu, qmp, console })
     }
@@ -143,7 +144,7 @@ impl Vmm {
         }
     }
 
-    /// Ends QEMU; the guest must have done all its work.
+    /// Ends QEMU; an error if the guest did not do all its work.
     fn finish(mut self) -> anyhow::Result<()> {
         self.qmp.execute("quit")?;
         self.qemu.wait()?;
@@ -156,8 +157,8 @@ impl Vmm {
     }
 }
 
-/// Passes the guest's console on to the lab's own; did the guest say that it was done?
-fn watch(console: impl Read) -> bool {
+/// Copies the guest's console to the lab's; whether the guest reported that it was done.
+fn forward(console: impl Read) -> bool {
     let mut done = false;
     let mut console = BufReader::new(console);
     let mut line = Vec::new();

@@ -1,14 +1,14 @@
-//! PID 1 of the lab: from a bare kernel to results on their way out, then power off.
+//! PID 1 of the lab: sets up the system, runs the job, sends the results, powers off.
 //!
 //! ```text
-//! mod       the order of things on this side
+//! mod       the job from start to end, on the lab's side
 //! system    mounts, modules, power
-//! port      messages to the other side
-//! self_test does this emulator get shadow paging right
-//! command   the collector's own command
-//! linux     or a Linux guest, recorded by the collector's own command
-//! qmp       what is said to that guest's QEMU
-//! observer  counts that the probes have no part in
+//! port      messages to the host
+//! self_test checks that the emulator executes shadow paging correctly
+//! command   runs a command of the collector
+//! linux     runs a Linux guest, recorded by a command of the collector
+//! qmp       QEMU's machine protocol, for that guest
+//! observer  counts of KVM's events that do not depend on the probes
 //! ```
 
 mod command;
@@ -28,22 +28,22 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WHOLE, WORK, Work};
-use crate::failure::Failure;
+use crate::{failure::Failure, program};
 use observer::Observer;
 use port::Port;
 
 /// The hidden command that the lab's kernel starts.
 pub const SUBCOMMAND: &str = "lab-guest";
 
-/// Does the job and switches the machine off.
+/// Runs the job and powers the machine off.
 pub fn run() -> Result<ExitCode, Failure> {
-    // It mounts, loads modules and powers off: never on somebody's machine.
+    // It mounts, loads modules and powers off, which it must never do on a user's machine.
     if process::id() != 1 || !Path::new(JOB).exists() {
-        let error = anyhow!("{SUBCOMMAND} is what `collector lab` starts inside of the lab");
-        return Err(Failure::usage(error).hint("`collector lab --help`"));
+        let error = anyhow!("{SUBCOMMAND} is started by the lab only, as its init");
+        return Err(Failure::usage(error).hint(format!("`{}`", program::command("lab --help"))));
     }
     if let Err(error) = work() {
-        // The console is all that there is to say it to.
+        // There may be no port to send it to: the console is always there.
         eprintln!("lab: {error:#}");
     }
     Err(Failure::failed(system::power_off()))
@@ -60,7 +60,7 @@ fn work() -> anyhow::Result<()> {
     if let Err(trouble) = done {
         port.send(&Message::Failed(trouble))?;
     }
-    port.until_heard()
+    port.wait_for_acknowledgement()
 }
 
 fn carry_out(job: &Job, port: &Port) -> Result<(), Trouble> {
@@ -68,7 +68,7 @@ fn carry_out(job: &Job, port: &Port) -> Result<(), Trouble> {
     load_kvm(job, port).map_err(other)?;
     if job.shadow {
         port.stage(Stage::SelfTest).map_err(other)?;
-        self_test::run()?;
+        self_test::run(job)?;
     }
     record(job, port).map_err(other)
 }
@@ -83,26 +83,26 @@ fn load_kvm(job: &Job, port: &Port) -> anyhow::Result<()> {
         let npt = fs::read_to_string(path).with_context(|| format!("while reading {path}"))?;
         ensure!(
             npt.trim() == "N",
-            "{path} says {}, not N: KVM would not shadow",
+            "{path} is {}, not N: KVM does not use shadow paging",
             npt.trim()
         );
     }
     Ok(())
 }
 
-/// Runs the command, and sends what it wrote.
+/// Runs the command and sends its output.
 fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
-    // Relative paths begin at the working folder, as they do outside.
+    // Relative paths start at the working directory, as they do on the host.
     let output = job.output.as_ref().map(|path| Path::new(WORK).join(path));
     if let Some(parent) = output.as_deref().and_then(Path::parent) {
         fs::create_dir_all(parent)
-            .with_context(|| format!("while making {} in the lab", parent.display()))?;
+            .with_context(|| format!("while creating {} in the lab", parent.display()))?;
     }
     let observer = job.observe.then(Observer::start).transpose()?;
     port.stage(Stage::Command)?;
     let carry_out = || match &job.work {
-        Work::Command(words) => command::run(words, port),
-        Work::Linux(guest) => linux::run(guest, output.as_deref(), port),
+        Work::Command(words) => command::run(job, words, port),
+        Work::Linux(guest) => linux::run(job, guest, output.as_deref(), port),
     };
     let mut code = carry_out()?;
     if let Some(module) = &job.reload {
@@ -113,7 +113,7 @@ fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
     let observed = observer.map(Observer::finish).transpose()?;
     port.send(&Message::Ended(code))?;
 
-    let output = output.filter(|path| holds_something(path));
+    let output = output.filter(|path| is_not_empty(path));
     if output.is_none() && observed.is_none() {
         return port.send(&Message::NoResults);
     }
@@ -122,7 +122,7 @@ fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
     send(port, output, observed.as_ref()).context("while sending the results")
 }
 
-fn holds_something(path: &Path) -> bool {
+fn is_not_empty(path: &Path) -> bool {
     match fs::read_dir(path) {
         Ok(mut entries) => entries.next().is_some(),
         Err(_) => path.exists(),
@@ -142,7 +142,7 @@ fn send(
         let json = serde_json::to_vec_pretty(observed)?;
         let mut header = tar::Header::new_gnu();
         header.set_mode(0o600);
-        header.set_size(json.len() as u64);
+        header.set_size(u64::try_from(json.len())?);
         archive.append_data(&mut header, OBSERVED, json.as_slice())?;
     }
     let mut last = tar::Header::new_gnu();
@@ -151,6 +151,6 @@ fn send(
     archive
         .into_inner()?
         .into_inner()
-        .map_err(|error| error.into_error())?;
+        .map_err(std::io::IntoInnerError::into_error)?;
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! An independent observer: the kernel's own histograms of KVM's events, which share nothing with
-//! the probes and lose nothing, since they only count.
+//! An independent observer: the kernel's own histograms of KVM's events. They share nothing with the
+//! probes, and lose nothing, since they only count.
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +10,9 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde::Serialize;
 
-/// An instance of tracefs of its own.
+/// The observer's instance of tracefs.
 const INSTANCE: &str = "/sys/kernel/tracing/instances/shadowscope";
-/// What is counted.
+/// The tracepoints that are counted.
 const EVENTS: &[&str] = &[
     "kvm/kvm_page_fault",
     "kvmmmu/kvm_mmu_spte_requested",
@@ -28,15 +28,15 @@ const EVENTS: &[&str] = &[
 #[derive(Debug, Serialize)]
 pub struct Observed(BTreeMap<String, BTreeMap<u32, u64>>);
 
-/// Counts from its start on.
+/// Counts from [`Observer::start`] to [`Observer::finish`].
 #[derive(Debug)]
 pub struct Observer(PathBuf);
 
 impl Observer {
-    /// Begins to count.
+    /// Starts the histograms.
     pub fn start() -> anyhow::Result<Self> {
         let instance = PathBuf::from(INSTANCE);
-        fs::create_dir(&instance).context("while making an instance of tracefs")?;
+        fs::create_dir(&instance).context("while creating an instance of tracefs")?;
         for event in EVENTS {
             let trigger = instance.join("events").join(event).join("trigger");
             fs::write(&trigger, "hist:keys=common_pid")
@@ -45,7 +45,7 @@ impl Observer {
         Ok(Self(instance))
     }
 
-    /// What was counted.
+    /// Reads the counts.
     pub fn finish(self) -> anyhow::Result<Observed> {
         let mut counts = BTreeMap::new();
         for event in EVENTS {
@@ -102,7 +102,7 @@ Totals:
 ";
 
     #[test]
-    fn hits_are_kept_by_thread() {
+    fn hits_are_counted_by_thread() {
         let hits = hits(TEXT).expect("it adds up");
         assert_eq!(
             hits.into_iter().collect::<Vec<_>>(),
@@ -111,7 +111,7 @@ Totals:
     }
 
     #[test]
-    fn a_histogram_that_lost_something_is_refused() {
+    fn a_histogram_with_losses_is_refused() {
         assert!(hits(&TEXT.replace("Dropped: 0", "Dropped: 1")).is_err());
         assert!(hits(&TEXT.replace("4098", "4099")).is_err());
         assert!(hits("").is_err());

@@ -1,4 +1,4 @@
-//! The way out: a virtio port that the other side reads.
+//! The virtio port through which the lab sends messages to the host.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,16 +11,16 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::lab::job::{HEARD, Message, PORT, Stage};
+use crate::lab::job::{ACKNOWLEDGED, Message, PORT, Stage};
 
-/// Where the kernel lists such ports.
+/// The kernel's list of virtio ports.
 const PORTS: &str = "/sys/class/virtio-ports";
-/// How long one may take to appear.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The largest write that virtio_console passes on in one piece.
+/// Time limit for the port to appear.
+const PORT_LIMIT: Duration = Duration::from_secs(30);
+/// The largest write that virtio_console sends in one piece.
 const PIECE: usize = 32 << 10;
 
-/// Our port; clones share it.
+/// The lab's port; clones share it.
 #[derive(Clone, Debug)]
 pub struct Port(Arc<Mutex<File>>);
 
@@ -37,14 +37,14 @@ impl Port {
                     .with_context(|| format!("while opening {}", path.display()))?;
                 return Ok(Self(Arc::new(Mutex::new(file))));
             }
-            if begin.elapsed() > PATIENCE {
-                bail!("no port is called {PORT} in {PORTS}");
+            if begin.elapsed() > PORT_LIMIT {
+                bail!("there is no port {PORT} in {PORTS}");
             }
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// Says something.
+    /// Sends a message.
     pub fn send(&self, message: &Message) -> anyhow::Result<()> {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
@@ -52,28 +52,31 @@ impl Port {
         port.write_all(&line).context("while sending a message")
     }
 
-    /// Says what is being done.
+    /// Reports that a stage begins.
     pub fn stage(&self, stage: Stage) -> anyhow::Result<()> {
         self.send(&Message::Stage(stage))
     }
 
-    /// Waits until the other side has heard everything.
-    pub fn until_heard(&self) -> anyhow::Result<()> {
+    /// Waits until the host has received everything.
+    pub fn wait_for_acknowledgement(&self) -> anyhow::Result<()> {
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut answer = [0];
         port.read_exact(&mut answer)
-            .context("while waiting for the other side")?;
-        ensure!(answer == [HEARD], "the other side said {answer:?}");
+            .context("while waiting for the host's acknowledgement")?;
+        ensure!(
+            answer == [ACKNOWLEDGED],
+            "the host sent {answer:?} instead of its acknowledgement"
+        );
         Ok(())
     }
 
-    /// For the results; no message may come after them.
+    /// For the results, after the last message.
     pub fn writer(&self) -> BufWriter<Writer<'_>> {
         BufWriter::with_capacity(PIECE, Writer(self))
     }
 }
 
-/// Bytes without meaning.
+/// Writes bytes to the port as they are.
 #[derive(Debug)]
 pub struct Writer<'a>(&'a Port);
 
@@ -88,8 +91,8 @@ impl std::io::Write for Writer<'_> {
     }
 }
 
-/// The device of the port that has our name. The kernel makes it a moment after the driver is
-/// loaded, so a folder or a name that is not there yet is no error.
+/// The device of the lab's port. It appears some time after the driver is loaded: a directory or a
+/// name that does not exist yet is not an error.
 fn find() -> Option<PathBuf> {
     let port = fs::read_dir(PORTS).ok()?.flatten().find(|port| {
         fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == PORT)

@@ -1,4 +1,4 @@
-//! As much of QEMU's machine protocol as the lab needs: one command at a time, and events.
+//! The part of QEMU's machine protocol (QMP) that the lab needs: one command at a time, and events.
 
 use std::{
     collections::VecDeque,
@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-/// A connection that has been greeted.
+/// A connection after QEMU's greeting.
 #[derive(Debug)]
 pub struct Qmp {
     from: BufReader<UnixStream>,
@@ -25,19 +25,19 @@ impl Qmp {
         };
         let greeting = qmp.next()?;
         if greeting["QMP"].is_null() {
-            bail!("QEMU greeted with {greeting}");
+            bail!("QEMU did not send a QMP greeting but {greeting}");
         }
         qmp.execute("qmp_capabilities")?;
         Ok(qmp)
     }
 
-    /// Runs a command without arguments; what it returned.
+    /// Runs a command without arguments; the value that it returns.
     pub fn execute(&mut self, command: &str) -> anyhow::Result<Value> {
         let line = format!("{}\n", json!({ "execute": command }));
         self.from
             .get_mut()
             .write_all(line.as_bytes())
-            .with_context(|| format!("while asking QEMU to {command}"))?;
+            .with_context(|| format!("while sending QEMU the command {command}"))?;
         loop {
             let mut answer = self.next()?;
             if let Some(event) = answer["event"].as_str() {
@@ -45,7 +45,7 @@ impl Qmp {
             } else if answer["error"].is_null() {
                 return Ok(answer["return"].take());
             } else {
-                bail!("QEMU refused to {command}: {}", answer["error"]);
+                bail!("QEMU refused the command {command}: {}", answer["error"]);
             }
         }
     }
@@ -66,11 +66,11 @@ impl Qmp {
         let mut line = String::new();
         self.from
             .read_line(&mut line)
-            .context("while listening to QEMU")?;
+            .context("while reading from QEMU")?;
         if line.is_empty() {
-            bail!("QEMU has ended");
+            bail!("QEMU has closed the connection");
         }
-        serde_json::from_str(&line).with_context(|| format!("QEMU said {line:?}"))
+        serde_json::from_str(&line).with_context(|| format!("QEMU sent {line:?}"))
     }
 }
 
@@ -93,14 +93,14 @@ mod tests {
         );
         let qemu = thread::spawn(move || {
             there.write_all(script.as_bytes()).expect("written");
-            // Until the other side hangs up, so that its commands have somewhere to go.
+            // Commands are read until the other end closes the connection.
             std::io::copy(&mut there, &mut std::io::sink()).expect("read");
         });
-        let mut qmp = Qmp::open(here).expect("greeted");
+        let mut qmp = Qmp::open(here).expect("a greeting");
         let status = qmp.execute("query-status").expect("an answer");
         assert_eq!(status["status"], "running");
-        assert_eq!(qmp.event().expect("kept"), "RESUME");
-        assert_eq!(qmp.event().expect("new"), "SHUTDOWN");
+        assert_eq!(qmp.event().expect("an event"), "RESUME");
+        assert_eq!(qmp.event().expect("an event"), "SHUTDOWN");
         assert!(qmp.execute("quit").is_err());
         drop(qmp);
         qemu.join().expect("no panic");

@@ -1,33 +1,33 @@
-//! Some emulators get shadow paging wrong. Our own guests check every page that they touch, so a
-//! few of them, unrecorded, show it before anything is recorded that would only look like KVM.
+//! Checks that the emulator executes shadow paging correctly; some do not. The built-in guests check
+//! every page that they touch, so a few unrecorded runs show an error before a trace records it.
 
 use super::command::collector;
-use crate::lab::job::Trouble;
+use crate::lab::job::{Job, Trouble};
 
-/// How often each guest runs: the errors that were seen do not come every time.
+/// Runs of each guest: the known errors do not occur every time.
 const ROUNDS: usize = 3;
-/// Large enough for several tables of each level below the top.
+/// Enough for several tables of each level below the root.
 const PAGES: &str = "pages=2000";
-/// A guest is done within a second; one that was led astray may never be.
+/// A guest needs less than a second; after an emulation error it may never end.
 const LIMIT_SECONDS: &str = "60";
 
 /// Runs them.
-pub fn run() -> Result<(), Trouble> {
+pub fn run(job: &Job) -> Result<(), Trouble> {
     for round in 1..=ROUNDS {
         for workload in ["linear", "demand"] {
             let words = ["run", workload, "--untraced", "-p", PAGES, "--timeout"];
-            let output = collector(&[&words[..], &[LIMIT_SECONDS]].concat())
+            let output = collector(job, &[&words[..], &[LIMIT_SECONDS]].concat())
                 .output()
                 .map_err(|error| Trouble::Other(format!("while testing the emulator: {error}")))?;
             if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr);
-                // The registers that follow are of no use to anybody here.
-                let said = said.lines().next().unwrap_or("it said nothing");
+                let error = String::from_utf8_lossy(&output.stderr);
+                // Without the registers that follow.
+                let error = error.lines().next().unwrap_or("it printed no error");
                 let what = format!(
-                    "the guest '{workload}' failed in round {round} of {ROUNDS} ({}): {said}",
+                    "the guest '{workload}' failed in round {round} of {ROUNDS} ({}): {error}",
                     output.status
                 );
-                // A guest that goes wrong is code 1; anything else is no word of the guest's.
+                // 1: the guest failed. Another code does not come from the guest.
                 return Err(match output.status.code() {
                     Some(1) => Trouble::Emulator(what),
                     _ => Trouble::Other(what),

@@ -1,4 +1,4 @@
-//! What an init does: mounts, modules, power.
+//! The lab's system: mounts, modules, power.
 
 use std::{ffi::CString, fs, fs::File, io};
 
@@ -7,7 +7,7 @@ use rustix::system::{RebootCommand, delete_module, finit_module, reboot};
 
 use crate::lab::job::{MODULES, Module};
 
-/// Kind and place of each file system, parents first.
+/// Type and mount point of each file system, parents first.
 const MOUNTS: &[(&str, &str)] = &[
     ("proc", "/proc"),
     ("sysfs", "/sys"),
@@ -18,10 +18,10 @@ const MOUNTS: &[(&str, &str)] = &[
     ("securityfs", "/sys/kernel/security"),
 ];
 
-/// Mounts what the collector reads.
+/// Mounts what the collector needs.
 pub fn mount_all() -> anyhow::Result<()> {
     for (kind, place) in MOUNTS {
-        fs::create_dir_all(place).with_context(|| format!("while making {place}"))?;
+        fs::create_dir_all(place).with_context(|| format!("while creating {place}"))?;
         mount(kind, place).with_context(|| format!("while mounting {kind} at {place}"))?;
     }
     Ok(())
@@ -29,7 +29,7 @@ pub fn mount_all() -> anyhow::Result<()> {
 
 fn mount(kind: &str, place: &str) -> io::Result<()> {
     let (kind, place) = (CString::new(kind)?, CString::new(place)?);
-    // SAFETY: three strings that end, and no data.
+    // SAFETY: three strings that end with a NUL byte, and no data.
     let result = unsafe {
         libc::mount(
             kind.as_ptr(),
@@ -46,7 +46,7 @@ fn mount(kind: &str, place: &str) -> io::Result<()> {
     }
 }
 
-/// Loads a module that was packed.
+/// Loads a module of the initramfs.
 pub fn load(module: &Module) -> anyhow::Result<()> {
     let path = format!("{MODULES}/{}.ko", module.name);
     let loading = || format!("while loading {path} {}", module.parameters);
@@ -55,17 +55,17 @@ pub fn load(module: &Module) -> anyhow::Result<()> {
     finit_module(&file, &parameters, 0).with_context(loading)
 }
 
-/// Takes a module out of the kernel; it must not be in use.
+/// Unloads a module, which must not be in use.
 pub fn unload(module: &Module) -> anyhow::Result<()> {
     let name = CString::new(module.name.as_str())?;
     delete_module(&name, 0).with_context(|| format!("while unloading {}", module.name))
 }
 
-/// Switches the machine off; returns only if that failed.
+/// Powers the machine off; returns only if that failed.
 pub fn power_off() -> io::Error {
     rustix::fs::sync();
     match reboot(RebootCommand::PowerOff) {
-        Ok(()) => io::Error::other("the machine stays on"),
+        Ok(()) => io::Error::other("the machine did not power off"),
         Err(error) => error.into(),
     }
 }

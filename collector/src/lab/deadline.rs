@@ -1,4 +1,4 @@
-//! Ends the machine when it takes too long, or when the person who started it has had enough.
+//! Ends the machine at its time limit, or at Ctrl-C or SIGTERM.
 
 use std::{
     io,
@@ -9,12 +9,12 @@ use std::{
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// Why a machine was ended.
+/// Why the machine was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
     /// Ctrl-C or SIGTERM.
     Interrupted,
-    /// It took too long.
+    /// The time limit is over.
     Late,
 }
 
@@ -24,8 +24,7 @@ enum Event {
     Done,
 }
 
-/// Ctrl-C and SIGTERM from here on, also before there is a machine: what was made by then is cleared
-/// away.
+/// Ctrl-C and SIGTERM, also before the machine starts: temporary files are deleted in any case.
 #[derive(Debug)]
 pub struct Signals {
     events: Sender<Event>,
@@ -33,29 +32,29 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// There is one for the whole program, since there is one Ctrl-C.
+    /// Installs the process's handler; can be called once.
     pub fn listen() -> anyhow::Result<Self> {
         let (events, received) = mpsc::channel();
         let interrupted = events.clone();
         ctrlc::set_handler(move || {
-            // If nobody listens any more, the machine is off.
+            // It fails only when the machine has ended.
             let _ = interrupted.send(Event::Interrupted);
         })?;
         Ok(Self { events, received })
     }
 }
 
-/// A watch over one process.
+/// The time limit of one process.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Deadline {
     events: Sender<Event>,
     thread: JoinHandle<Option<Stopped>>,
 }
 
-impl Watch {
-    /// Begins.
+impl Deadline {
+    /// Kills the process when `limit` is over or a signal arrives.
     pub fn start(signals: Signals, process: Pid, limit: Duration) -> io::Result<Self> {
-        // Not the number, which another process could have by then.
+        // A process id could belong to another process by then.
         let process = pidfd_open(process, PidfdFlags::empty())?;
         let Signals { events, received } = signals;
         let thread = thread::spawn(move || {
@@ -64,16 +63,16 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) => Stopped::Late,
                 Ok(Event::Done) | Err(RecvTimeoutError::Disconnected) => return None,
             };
-            // It fails only if the process has ended by itself.
+            // It fails only if the process has ended.
             let _ = pidfd_send_signal(&process, Signal::KILL);
             Some(why)
         });
         Ok(Self { events, thread })
     }
 
-    /// The process has ended: was it made to?
+    /// To be called when the process has ended; why it was killed, if it was.
     pub fn finish(self) -> Option<Stopped> {
-        // If nobody listens any more, it was.
+        // It fails only if the process was killed.
         let _ = self.events.send(Event::Done);
         self.thread
             .join()
