@@ -19,8 +19,8 @@ pub enum Kind {
     Alias,
     Function,
     Prototype,
-    /// Variables, sections and tags: nothing refers to them, so they are never kept.
-    Beside,
+    /// Variables, sections and tags: no other type refers to them, so they are never kept.
+    Unreferenced,
 }
 
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Takes one off the front.
+    /// Parses one type and advances `words`.
     pub fn parse(words: &mut &[u32]) -> Result<Self> {
         let [name, info, size_or_type, after @ ..] = *words else {
             bail!("a type is cut off");
@@ -69,7 +69,7 @@ impl Entry {
             8..=11 | 18 => Kind::Alias,
             12 => Kind::Function,
             13 => Kind::Prototype,
-            14 | 15 | 17 => Kind::Beside,
+            14 | 15 | 17 => Kind::Unreferenced,
             19 => Kind::Enum64,
             _ => Kind::Scalar,
         }

@@ -13,7 +13,7 @@ use crate::{
 /// What must be known of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// It is behind a pointer.
+    /// Another type points to it.
     Name,
     /// It is part of another.
     Size,

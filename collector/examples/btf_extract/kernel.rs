@@ -1,4 +1,4 @@
-//! The BTF of a kernel: vmlinux's section, and those of the modules that go on from it.
+//! The BTF of a kernel: vmlinux's section, and those of the modules, which continue it.
 
 use std::{fs, io::ErrorKind, path::Path};
 
@@ -18,6 +18,12 @@ pub struct Section {
 /// vmlinux comes first. A module's ids and string offsets begin where vmlinux's end.
 pub struct Kernel {
     pub sections: Vec<Section>,
+    split: u32,
+}
+
+/// A count or an offset as BTF has it.
+pub fn word(number: usize) -> Result<u32> {
+    u32::try_from(number).with_context(|| format!("{number} is too large for BTF"))
 }
 
 /// A type: its section and its id.
@@ -35,12 +41,16 @@ impl Kernel {
                 Err(error) => return Err(error).with_context(while_reading),
             }
         }
-        Ok(Self { sections })
+        let vmlinux = sections.first().map_or(0, |section| section.types.len());
+        Ok(Self {
+            sections,
+            split: word(vmlinux + 1)?,
+        })
     }
 
     /// The first id of a module; 0 is void.
     pub fn split(&self) -> u32 {
-        self.sections[0].types.len() as u32 + 1
+        self.split
     }
 
     /// Where `id` is, seen from a section.

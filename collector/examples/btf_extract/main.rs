@@ -5,21 +5,20 @@
 //! btf_extract WANTED RAW EXTRACT
 //! ```
 //!
-//! RAW is a folder with `vmlinux` and, where KVM is a module, `kvm`, `kvm_amd` and `kvm_intel`, as in
-//! /sys/kernel/btf; `.ci/btf` makes it from a kernel package and calls this. WANTED has a line for
-//! each thing to keep, in all its copies:
+//! RAW is a folder with `vmlinux` and, where KVM is a module, `kvm`, `kvm_amd` and `kvm_intel`, as
+//! in /sys/kernel/btf; `.ci/btf` makes it from a kernel package and calls this. WANTED has a line
+//! for each thing to keep, in all its copies:
 //!
 //! ```text
 //! struct NAME            a struct or union with its members
 //! struct NAME MEMBER...  with these members only
 //! function NAME          with its prototype
 //! tracepoint NAME        the typedef of its probes' prototype
-//! enumerator NAME        the whole enum that has it
 //! ```
 //!
-//! What these refer to is kept as far as the format needs it: a struct behind a pointer becomes a
-//! forward declaration, a named struct embedded in another keeps its size and loses its members.
-//! Offsets, sizes and names are never changed.
+//! Types that these refer to are kept as far as the format needs them: a struct that is only
+//! pointed to becomes a forward declaration; a named struct embedded in another keeps its size,
+//! but not its members. Offsets, sizes and names are never changed.
 
 use std::{env, fs, path::Path};
 

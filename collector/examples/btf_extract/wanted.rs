@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     entry::{Entry, Kind},
-    kernel::Kernel,
+    kernel::{Kernel, word},
 };
 
 #[derive(Default)]
@@ -15,7 +15,6 @@ pub struct Wanted {
     structs: BTreeMap<String, BTreeSet<String>>,
     functions: BTreeSet<String>,
     typedefs: BTreeSet<String>,
-    enumerators: BTreeSet<String>,
 }
 
 impl Wanted {
@@ -32,7 +31,6 @@ impl Wanted {
                 }
                 ["function", name] => _ = wanted.functions.insert(name.to_owned()),
                 ["tracepoint", name] => _ = wanted.typedefs.insert(format!("btf_trace_{name}")),
-                ["enumerator", name] => _ = wanted.enumerators.insert(name.to_owned()),
                 _ => bail!("not understood: {line}"),
             }
         }
@@ -59,7 +57,7 @@ impl Wanted {
                     }
                 }
                 let entry = &mut kernel.sections[section].types[index];
-                entry.info = (entry.info & !0xffff) | (rest.len() as u32 / 3);
+                entry.info = (entry.info & !0xffff) | word(rest.len() / 3)?;
                 entry.rest = rest;
             }
         }
@@ -73,14 +71,6 @@ impl Wanted {
             Kind::Struct => self.structs.contains_key(name),
             Kind::Function => self.functions.contains(name),
             Kind::Alias => self.typedefs.contains(name),
-            Kind::Enum | Kind::Enum64 => {
-                for &name in entry.rest.iter().step_by(entry.stride().unwrap_or(1)) {
-                    if self.enumerators.contains(kernel.name(section, name)?) {
-                        return Ok(true);
-                    }
-                }
-                false
-            }
             _ => false,
         })
     }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use crate::{
     entry::{Entry, Kind},
     keep::Need,
-    kernel::{HEADER, Kernel, Place},
+    kernel::{HEADER, Kernel, Place, word},
 };
 
 /// File name and bytes of each section.
@@ -15,9 +15,9 @@ pub fn sections(
     kernel: &Kernel,
     kept: &BTreeMap<Place, Need>,
 ) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let ids = numbered(kept);
+    let ids = numbered(kept)?;
     let mut base = Strings::default();
-    base.offset("");
+    base.offset("")?;
     let mut written = Vec::new();
     for (index, section) in kernel.sections.iter().enumerate() {
         let mut strings = base.clone();
@@ -30,7 +30,7 @@ pub fn sections(
                 _ => entry.clone(),
             };
             for name in entry.names() {
-                *name = strings.offset(kernel.name(index, *name)?);
+                *name = strings.offset(kernel.name(index, *name)?)?;
             }
             for id in entry.ids() {
                 if *id != 0 {
@@ -42,7 +42,7 @@ pub fn sections(
             types.push(entry);
         }
         let from = if index == 0 { 0 } else { base.bytes.len() };
-        written.push((section.name, bytes(&types, &strings.bytes[from..])));
+        written.push((section.name, bytes(&types, &strings.bytes[from..])?));
         if index == 0 {
             base = strings;
         }
@@ -50,11 +50,12 @@ pub fn sections(
     Ok(written)
 }
 
-/// New ids without gaps; each module goes on from vmlinux.
-fn numbered(kept: &BTreeMap<Place, Need>) -> HashMap<Place, u32> {
+/// New ids without gaps; each module continues those of vmlinux.
+fn numbered(kept: &BTreeMap<Place, Need>) -> Result<HashMap<Place, u32>> {
     let mut next = BTreeMap::new();
-    let base = kept.range(..(1, 0)).count() as u32;
-    kept.keys()
+    let base = word(kept.range(..(1, 0)).count())?;
+    let ids = kept
+        .keys()
         .map(|&place| {
             let id = next
                 .entry(place.0)
@@ -62,7 +63,8 @@ fn numbered(kept: &BTreeMap<Place, Need>) -> HashMap<Place, u32> {
             *id += 1;
             (place, *id)
         })
-        .collect()
+        .collect();
+    Ok(ids)
 }
 
 /// Names, each once.
@@ -73,18 +75,18 @@ struct Strings {
 }
 
 impl Strings {
-    fn offset(&mut self, name: &str) -> u32 {
+    fn offset(&mut self, name: &str) -> Result<u32> {
         if let Some(&offset) = self.offsets.get(name) {
-            return offset;
+            return Ok(offset);
         }
-        let offset = self.bytes.len() as u32;
+        let offset = word(self.bytes.len())?;
         self.bytes.extend(name.bytes().chain([0]));
         self.offsets.insert(name.to_owned(), offset);
-        offset
+        Ok(offset)
     }
 }
 
-fn bytes(types: &[Entry], strings: &[u8]) -> Vec<u8> {
+fn bytes(types: &[Entry], strings: &[u8]) -> Result<Vec<u8>> {
     let types: Vec<u32> = types
         .iter()
         .flat_map(|entry| {
@@ -93,14 +95,14 @@ fn bytes(types: &[Entry], strings: &[u8]) -> Vec<u8> {
                 .chain(entry.rest.iter().copied())
         })
         .collect();
-    let type_length = types.len() as u32 * 4;
+    let type_length = word(types.len() * 4)?;
     let header = [
         0x0001_eb9f,
-        HEADER as u32,
+        word(HEADER)?,
         0,
         type_length,
         type_length,
-        strings.len() as u32,
+        word(strings.len())?,
     ];
     let mut bytes: Vec<u8> = header
         .iter()
@@ -108,5 +110,5 @@ fn bytes(types: &[Entry], strings: &[u8]) -> Vec<u8> {
         .flat_map(|word| word.to_le_bytes())
         .collect();
     bytes.extend(strings);
-    bytes
+    Ok(bytes)
 }

@@ -13,8 +13,8 @@ pub const PORT: u16 = 0x10;
 const PAGE: u64 = 4096;
 /// Guest-virtual and guest-physical address of the program.
 const CODE: u64 = 0x1000;
-/// Guest-virtual and guest-physical address of the TSS, whose I/O bitmap allows every port: KVM-PVM
-/// does not keep the IOPL.
+/// Guest-virtual and guest-physical address of the TSS, whose I/O bitmap allows every port:
+/// KVM-PVM does not keep the IOPL.
 const TSS: u64 = 0x2000;
 /// Bytes of a TSS before its I/O bitmap.
 const TSS_BYTES: u64 = 104;

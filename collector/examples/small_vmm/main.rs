@@ -1,12 +1,12 @@
 //! A VMM that shares no code with the collector's, for the tests of `collector attach`.
 //!
-//! Its guests start at CPL 3 in long mode and touch the pages of a fresh range one after another, so
-//! that each page is one shadow fault. After every `--chunk` pages they write to a port. VM `v` works
-//! at GVA `(v + 1) << 39`, its vCPU `c` from `c << 30` on. When all pages are touched, the guests
-//! touch them again, without faults, until the process is killed.
+//! Its guests start at CPL 3 in long mode and touch the pages of a fresh range one after another,
+//! so that each page is one shadow fault. After every `--chunk` pages they write to a port. VM `v`
+//! works at GVA `(v + 1) << 39`, its vCPU `c` from `c << 30` on. When all pages are touched, the
+//! guests touch them again, without faults, until the process is killed.
 //!
-//! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints `touched`
-//! when all pages are touched. With `--late` it makes the other vCPUs at a second line.
+//! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
+//! `touched` when all pages are touched. With `--late` it makes the other vCPUs at a second line.
 
 mod guest;
 

@@ -46,7 +46,7 @@ impl Role {
 
     /// Level of the table.
     pub const fn level(self, layout: &RoleLayout) -> Level {
-        Level(self.field(layout.level) as u8)
+        Level(self.field(layout.level).to_le_bytes()[0])
     }
 
     /// Maps a range of frames without a guest table.
@@ -56,7 +56,7 @@ impl Role {
 
     /// `ACC_*` rights that the path to the page allows; the bits moved in Linux 7.2.
     pub const fn access(self, layout: &RoleLayout) -> u8 {
-        self.field(layout.access) as u8
+        self.field(layout.access).to_le_bytes()[0]
     }
 
     /// Zapped while still in use as a root.
