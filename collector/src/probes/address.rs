@@ -1,8 +1,8 @@
 //! Where the kernel's direct map begins.
 //!
-//! Shadow roots and upper SPTEs hold physical addresses, and the probes need the kernel's. The
-//! difference, `page_offset_base`, is no exported symbol; but the page behind `kvm_vcpu.run` has
-//! a kernel address (in the struct) and a physical one (of the same page mapped here).
+//! Shadow roots and upper SPTEs hold physical addresses; the probes need kernel addresses. The
+//! difference, `page_offset_base`, is not an exported symbol. But for the page of `kvm_vcpu.run`
+//! both are known: the kernel address from the struct, the physical one from a mapping of it here.
 
 use std::{
     fs::File,

@@ -42,7 +42,7 @@ const ON_REQUEST: [&str; 9] = [
 /// Detaches a program.
 type Detach = Box<dyn FnOnce(&mut Ebpf)>;
 
-/// The places of a candidate, in words.
+/// The hooks of a candidate, in words.
 fn hooks(candidate: Candidate) -> String {
     let names: Vec<_> = candidate
         .iter()
@@ -225,7 +225,7 @@ impl Probes {
         Ok(detach)
     }
 
-    /// Whether every change of an entry outside a fault has a record of its own.
+    /// Whether every change of an entry outside a fault has its own record.
     pub fn sees_every_change(&self) -> bool {
         self.is_attached(EVERY_CHANGE)
     }

@@ -18,6 +18,8 @@
 mod address;
 mod btf;
 mod calls;
+#[cfg(test)]
+mod kvm_tests;
 mod loader;
 mod log;
 mod maps;

@@ -82,8 +82,8 @@ pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadEr
 /// Times that the verifier may be interrupted.
 const INTERRUPTIONS: u32 = 20;
 
-/// Loads a program. The verifier gives up at any signal, and when a tracer looks at the thread
-/// (another collector, at this one's VM): that says nothing of the program.
+/// Loads a program. The verifier gives up at any signal, also when a tracer stops the thread
+/// (another collector that traces this VM): that says nothing about the program.
 pub(super) fn verify(
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {
@@ -128,10 +128,10 @@ pub(super) fn refusal(error: &ProgramError) -> String {
     if let (ProgramError::SyscallError(error), Some(libc::ENOENT)) = (error, system)
         && error.call == "perf_event_open"
     {
-        return "the function has no code of its own in this kernel".to_owned();
+        return "this kernel has no separate code for the function".to_owned();
     }
     let text = chain(error);
-    // The verifier's verdict stands at the end.
+    // The verifier's verdict is at the end.
     match text.char_indices().rev().nth(LONGEST_REFUSAL) {
         Some((from, _)) => {
             let head = text.lines().next().unwrap_or_default();

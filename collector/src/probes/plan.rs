@@ -1,11 +1,11 @@
-//! What is attached where: for each step of a fault and each kind of change, what could show it,
-//! the best first.
+//! What is attached where: for each step of a fault and each kind of change, the hooks that show
+//! it, the best first.
 //!
-//! A raw tracepoint that marks a moment exactly comes before a probe on the function around it: it
-//! costs a third. Functions are hooked for what no tracepoint tells. `mmu_set_spte` and
-//! `make_spte` are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` stand right
-//! before and behind them; nor is any clone with a suffix (`.isra.0`), whose arguments BTF does
-//! not describe.
+//! A raw tracepoint that marks a moment exactly is preferred to a probe on the function around it:
+//! it costs a third. Functions are hooked where there is no tracepoint. `mmu_set_spte` and
+//! `make_spte` are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` come right
+//! before and after them. Clones with a suffix (`.isra.0`) are not hooked either: BTF does not
+//! describe their arguments.
 
 use std::fmt;
 
@@ -32,20 +32,20 @@ impl fmt::Display for Hook {
     }
 }
 
-/// A program and where it goes.
+/// A program and its hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// Name of the program.
     pub program: &'static str,
     /// Its place.
     pub hook: Hook,
-    /// What it reads there, by position: of a function the parameters' names, `""` for one that it
-    /// does not look at; of a tracepoint only their number counts.
+    /// The arguments that it reads, by position. Of a function their names, `""` for one that it
+    /// does not read; of a tracepoint only their number is checked.
     pub reads: &'static [&'static str],
 }
 
 impl Attachment {
-    /// Whether this kernel has the place, and has there what the program reads; else why not.
+    /// Whether this kernel has the hook, with the arguments that the program reads; else why not.
     pub fn fits(&self, types: &KernelTypes) -> Result<(), String> {
         match self.hook {
             Hook::Tracepoint(name) => match types.tracepoint(name) {
@@ -74,13 +74,13 @@ impl Attachment {
     }
 }
 
-/// All that must be in place for a step to be seen one way.
+/// Everything that must be attached together to see a step.
 pub type Candidate = &'static [Attachment];
 
-/// Where kernels do not show a step although the hook is there.
+/// Hosts on which a step is not seen although the hook is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silent {
-    /// It shows it wherever it is attached.
+    /// None.
     Nowhere,
     /// KVM-PVM enters and leaves the guest without it.
     OnPvm,
@@ -101,7 +101,7 @@ pub struct Step {
     pub without: &'static str,
     /// Columns of `faults` that only this step fills.
     pub columns: &'static [&'static str],
-    /// Where it is of no use.
+    /// Hosts on which it is not seen.
     pub silent: Silent,
 }
 
@@ -162,7 +162,7 @@ const fn optional(
     }
 }
 
-/// Which thread runs which vCPU: asked only where the VMs are other processes'.
+/// Which thread runs which vCPU: only attached for VMs of other processes.
 pub const RUNNING: Step = required(
     "running",
     &[
@@ -201,8 +201,8 @@ impl Step {
 /// The innermost cause of a change ends when its function returns.
 const ENDS: &str = "cause_ends";
 
-/// While `function` runs, changes have its cause. Its return is hooked first, so that no beginning
-/// stays without its end.
+/// While `function` runs, changes have its cause. Its return is hooked first, so that no cause
+/// begins without an end.
 const fn during(
     function: &'static str,
     begins: &'static str,
@@ -233,7 +233,7 @@ pub const PLAN: &[Step] = &[
     required(
         "kvm_mmu_sync_page",
         &[&[tracepoint("kvm_mmu_sync_page", &["sp"])]],
-        "unsync pages brought in line",
+        "unsync pages synced",
         "replayed tables go stale at a TLB flush of the guest",
     ),
     required(
@@ -274,7 +274,8 @@ pub const PLAN: &[Step] = &[
             ),
         ]],
         "every SPTE that changes outside a fault: old value, new value",
-        "stores, INVLPG and sync are seen at the vCPU's next event; what the host changes, only in keyframes, but for the built-in VMM's own acts",
+        "stores, INVLPG and sync are seen at the vCPU's next event; changes by the host only in \
+         keyframes, except for acts of the built-in VMM",
     ),
     optional(
         EVERY_STORE,
@@ -291,7 +292,7 @@ pub const PLAN: &[Step] = &[
             ),
         ],
         "the guest's emulated stores, to shadowed tables among them (kind writes)",
-        "an emulated store is seen as a fault, not what it stored",
+        "an emulated store is seen as a fault, without the stored value",
     ),
     optional(
         "__kvm_sync_page",
@@ -352,7 +353,7 @@ pub const PLAN: &[Step] = &[
         "kvm_unmap_hva_range",
         &[&[tracepoint("kvm_unmap_hva_range", &["start", "end"])]],
         "the host's copy-on-write on a vCPU's thread, where functions cannot be hooked",
-        "what it takes from the tables is seen in keyframes only",
+        "entries that it removes are seen in keyframes only",
     ),
     optional(
         "kvm_mmu_slot_remove_write_access",
@@ -429,7 +430,7 @@ pub const PLAN: &[Step] = &[
         "hva_to_pfn",
         &[&[entry("hva_known", "hva_to_pfn", &[])]],
         "GPA to HVA is known, the host's tables come next",
-        "the memslot's part is not told from the host's",
+        "the time for the memslot and for the host's tables cannot be separated",
     )
     .fills(&["hva_ns"]),
     optional(

@@ -11,7 +11,7 @@ use events::{
 
 use super::{KernelTypes, Probes, RequestError, calls::argument, maps::lock, object::Plain};
 
-/// What a file descriptor stands for.
+/// What a file descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
     /// `anon_inode:kvm-vm`
@@ -36,8 +36,8 @@ pub struct CounterNames {
     vcpu: Block,
 }
 
-/// Counters of one struct: offset of the first byte, length, and names with their words.
-#[derive(Clone, Debug)]
+/// Counters of one struct: offset and length in bytes, and the names with the index of their word.
+#[derive(Clone, Debug, Default)]
 struct Block {
     start: u32,
     bytes: u32,
@@ -45,7 +45,7 @@ struct Block {
 }
 
 impl CounterNames {
-    /// From the kernel's types; empty where they do not tell.
+    /// From the kernel's types; empty where they do not have them.
     pub fn of(types: &KernelTypes) -> Self {
         Self {
             vm: Block::new(types.offset("kvm", "stat"), types.counters("kvm_vm_stat")),
@@ -63,18 +63,27 @@ impl CounterNames {
 }
 
 impl Block {
-    /// `counters` lie in a struct at `start`.
+    /// `counters` are in a struct at `start`.
     fn new(start: Option<u32>, counters: Vec<(String, u32)>) -> Self {
-        let names: Vec<_> = counters
+        let Some(start) = start else {
+            return Self::default();
+        };
+        let words = |at: u32| {
+            usize::try_from(at / 8)
+                .ok()
+                .filter(|word| *word < COUNTER_WORDS)
+        };
+        let end = counters
+            .iter()
+            .filter_map(|(_, at)| words(*at).and(at.checked_add(8)))
+            .max();
+        let names = counters
             .into_iter()
-            .map(|(name, at)| (name, (at / 8) as usize))
-            .filter(|(_, word)| start.is_some() && *word < COUNTER_WORDS)
-            .collect();
-        let words = names.iter().map(|(_, word)| word + 1).max().unwrap_or(0);
+            .filter_map(|(name, at)| Some((name, words(at)?)));
         Self {
-            start: start.unwrap_or_default(),
-            bytes: 8 * words as u32,
-            names,
+            start,
+            bytes: end.unwrap_or(0),
+            names: names.collect(),
         }
     }
 }
@@ -116,7 +125,7 @@ impl Probes {
         }
     }
 
-    /// Traces the VM behind a descriptor of this process from now on. The descriptor must stay
+    /// From now on traces the VM of a descriptor of this process. The descriptor must stay
     /// open until [`Probes::forget`]: it keeps the kernel's structs of the VM.
     pub fn follow(
         &self,
@@ -196,7 +205,7 @@ impl Probes {
         })
     }
 
-    /// Memslots of a followed VM that stands still, of its first address space.
+    /// Memslots of a followed VM that is stopped, of its first address space.
     pub fn memslots(&self, vm: VmId) -> Result<Vec<SlotAnswer>, RequestError> {
         let cell = lock(&self.maps.memslot);
         let mut slots = Vec::new();

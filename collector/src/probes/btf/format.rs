@@ -291,9 +291,8 @@ impl Section {
 /// Words of a type after its first three.
 fn words_after(kind: Kind, info: u32) -> usize {
     let (once, each) = kind.words();
-    // The number of members has 16 bits.
-    let members = usize::from((info & 0xffff) as u16);
-    once + each * members
+    let [low, high, ..] = info.to_le_bytes();
+    once + each * usize::from(u16::from_le_bytes([low, high]))
 }
 
 const fn kind(info: u32) -> u32 {

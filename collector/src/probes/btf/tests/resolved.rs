@@ -1,4 +1,4 @@
-//! What the probes and the trace are told, as a whole.
+//! All that the probes and the trace get, as a whole.
 
 use std::{collections::BTreeMap, fs, slice};
 
