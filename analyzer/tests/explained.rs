@@ -1,5 +1,5 @@
-//! What `explain` says of recordings that the collector really made: each class of fault and each
-//! cause of a change that they have, shadow pages, and other records.
+//! `explain` on recordings that the collector made: each class of fault and each cause of a change
+//! that they have, shadow pages, and other records.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -13,12 +13,13 @@
 
 use std::{path::Path, process::Command};
 
-use analyzer::explain::{Selector, Told, Zap, find};
+use analyzer::explain::{Explanation, Selector, find};
 use events::{Cause, Class, Hpa, Seq, VmId};
+use serde_json::Value;
 use trace::Trace;
 
 /// Name of the golden, recording, arguments.
-const TOLD: &[(&str, &str, &[&str])] = &[
+const CASES: &[(&str, &str, &[&str])] = &[
     ("class_guest", "loads-lab", &["--class", "guest"]),
     ("class_shadow_missing", "loads", &["--class", "shadow"]),
     (
@@ -115,9 +116,8 @@ const TOLD: &[(&str, &str, &[&str])] = &[
     ("page_unsync", "unsync", &["--seq", "67"]),
 ];
 
-/// Too large to tell each of their records.
+/// Too large to explain each of their records.
 const LARGE: [&str; 2] = ["boot-lab", "alias-lab"];
-/// Those that are told; every record of the small ones.
 const RECORDINGS: [&str; 7] = [
     "loads",
     "loads-lab",
@@ -135,7 +135,7 @@ fn recording(name: &str) -> std::path::PathBuf {
 }
 
 /// Standard output of `explain`.
-fn say(name: &str, args: &[&str]) -> String {
+fn stdout(name: &str, args: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
         .current_dir(recording(""))
         .args(["explain", name])
@@ -151,21 +151,25 @@ fn open(name: &str) -> Trace {
     Trace::open(&recording(name)).expect("a recording")
 }
 
-fn told(trace: &Trace, selector: Selector) -> Told {
+fn explain(trace: &Trace, selector: Selector) -> Explanation {
     find(trace, VmId(0), selector, &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
+fn json(trace: &Trace, selector: Selector) -> Value {
+    explain(trace, selector).json().expect("JSON")
+}
+
 #[test]
-fn each_class_and_each_cause_is_told() {
-    for (name, recording, args) in TOLD {
-        insta::assert_snapshot!(*name, say(recording, args));
+fn each_class_and_each_cause_is_explained() {
+    for (name, recording, args) in CASES {
+        insta::assert_snapshot!(*name, stdout(recording, args));
     }
 }
 
 #[test]
 fn every_class_and_cause_of_the_recordings_has_a_golden() {
     for name in RECORDINGS {
-        let has = |word: &str| TOLD.iter().any(|(_, _, args)| args.contains(&word));
+        let has = |word: &str| CASES.iter().any(|(_, _, args)| args.contains(&word));
         for class in Class::ALL {
             let found = find(
                 &open(name),
@@ -190,9 +194,9 @@ fn every_class_and_cause_of_the_recordings_has_a_golden() {
     }
 }
 
-/// Each record by its number: it is told as what it is, and its numbers are in what is said.
+/// Each record by its number: it is explained as what it is.
 #[test]
-fn every_record_can_be_told() {
+fn every_record_can_be_explained() {
     for name in RECORDINGS.into_iter().filter(|name| !LARGE.contains(name)) {
         let trace = open(name);
         let records: Vec<_> = trace
@@ -201,16 +205,17 @@ fn every_record_can_be_told() {
             .collect();
         for record in &records {
             let seq = record.seq();
-            let told = told(&trace, Selector::Seq(seq));
-            let same = match (record, &told) {
-                (trace::Record::Fault(row), Told::Fault(of)) => of.fault == *row,
-                (trace::Record::Entry(row), Told::Change(of)) => of.row.sptep == row.sptep,
-                (trace::Record::Page(row), Told::Life(of)) => of.spt == row.spt,
-                (_, Told::Act(of)) => of.record == *record,
-                _ => false,
+            let explained = explain(&trace, Selector::Seq(seq));
+            let json = explained.json().expect("JSON");
+            let (kind, key, value) = match record {
+                trace::Record::Page(row) => ("page", "spt", Value::from(row.spt.to_string())),
+                trace::Record::Fault(_) => ("fault", "seq", seq.0.into()),
+                trace::Record::Entry(_) => ("change", "seq", seq.0.into()),
+                _ => ("record", "seq", seq.0.into()),
             };
-            assert!(same, "{name}: seq {}: {record:?} as {told:?}", seq.0);
-            assert!(!told.text().is_empty() && told.json().is_object());
+            assert_eq!(json["explains"], kind, "{name}: {record:?}");
+            assert_eq!(json[key], value, "{name}: {record:?}");
+            assert!(!explained.text(100).is_empty());
         }
     }
 }
@@ -220,42 +225,38 @@ fn every_record_can_be_told() {
 fn numbers_and_records_agree() {
     let trace = open("loads-lab");
     for index in [0, 7, 45] {
-        let Told::Change(change) = told(&trace, Selector::Change(index)) else {
-            panic!("not a change");
-        };
-        assert_eq!(change.index, index);
-        let Told::Change(again) = told(&trace, Selector::Seq(change.row.seq)) else {
-            panic!("not a change");
-        };
-        assert_eq!(again.json(), change.json());
-        let Told::Fault(fault) = told(&trace, Selector::Index(index)) else {
-            panic!("not a fault");
-        };
-        let Told::Fault(again) = told(&trace, Selector::Seq(fault.fault.seq)) else {
-            panic!("not a fault");
-        };
-        assert_eq!((again.index, again.json()), (index, fault.json()));
+        for (selector, key) in [
+            (Selector::Change(index), "change"),
+            (Selector::Index(index), "fault"),
+        ] {
+            let of = json(&trace, selector);
+            assert_eq!(of[key], index);
+            let seq = Seq(of["seq"].as_u64().expect("a number"));
+            assert_eq!(json(&trace, Selector::Seq(seq)), of);
+        }
     }
 }
 
+fn gva(of: &Value) -> u64 {
+    let text = of["gva"].as_str().expect("an address");
+    u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("hexadecimal")
+}
+
 #[test]
-fn by_default_a_class_is_told_by_the_workloads_own_work() {
+fn by_default_a_class_is_explained_by_the_workloads_own_work() {
     let trace = open("loads");
     let range = trace.meta().workload.as_ref().expect("a workload");
-    let Told::Fault(of) = told(&trace, Selector::Class(Class::Shadow, None)) else {
-        panic!("not a fault");
-    };
     let within = range.range_gva..range.range_gva + range.range_pages * 4096;
-    assert!(within.contains(&of.fault.gva.0), "{}", of.fault.gva);
-    let Told::Fault(first) = told(&trace, Selector::Class(Class::Shadow, Some(0))) else {
-        panic!("not a fault");
-    };
-    assert!(first.index < of.index && !within.contains(&first.fault.gva.0));
+    let own = json(&trace, Selector::Class(Class::Shadow, None));
+    assert!(within.contains(&gva(&own)), "{own}");
+    let first = json(&trace, Selector::Class(Class::Shadow, Some(0)));
+    assert!(first["fault"].as_u64() < own["fault"].as_u64());
+    assert!(!within.contains(&gva(&first)), "{first}");
 }
 
 /// Pages, a store, a root, a mark, a keyframe's page.
 #[test]
-fn pages_and_other_records_are_told() {
+fn pages_and_other_records_are_explained() {
     let trace = open("loads-lab");
     let mut text = String::new();
     let mut seen = [false; 6];
@@ -271,7 +272,7 @@ fn pages_and_other_records_are_told() {
             _ => continue,
         };
         if !std::mem::replace(&mut seen[kind], true) {
-            text += &told(&trace, Selector::Seq(record.seq())).text();
+            text += &explain(&trace, Selector::Seq(record.seq())).text(100);
             text.push('\n');
         }
     }
@@ -301,17 +302,21 @@ fn a_pages_life_counts_its_records() {
         };
         let lives: Vec<_> = (0..)
             .map_while(|nth| find(&trace, VmId(0), Selector::Page(spt, nth), &mut |_| {}).ok())
-            .filter_map(|told| match told {
-                Told::Life(life) => Some(life),
-                _ => None,
-            })
+            .map(|life| life.json().expect("JSON"))
             .collect();
-        let born = lives.iter().filter(|life| life.was_born).count() as u64;
+        let born = lives.iter().filter(|life| life["was_born"] == true).count() as u64;
+        let sum = |key: &str| -> u64 { lives.iter().filter_map(|life| life[key].as_u64()).sum() };
         assert_eq!(born, rows(|row| row.event.name() == "born"), "{spt}");
-        let reused: u64 = lives.iter().map(|life| life.reused).sum();
-        assert_eq!(reused, rows(|row| row.event.name() == "reused"), "{spt}");
-        let unsync: u64 = lives.iter().map(|life| life.unsync_total).sum();
-        assert_eq!(unsync, rows(|row| row.event.name() == "unsync"), "{spt}");
+        assert_eq!(
+            sum("reused"),
+            rows(|row| row.event.name() == "reused"),
+            "{spt}"
+        );
+        assert_eq!(
+            sum("unsync_total"),
+            rows(|row| row.event.name() == "unsync"),
+            "{spt}"
+        );
     }
 }
 
@@ -327,21 +332,17 @@ fn write_flooding_is_known_by_its_third_store() {
         if row.event.name() != "zapped" || row.level.0 < 2 {
             continue;
         }
-        let Told::Life(life) = told(&trace, Selector::Seq(row.seq)) else {
-            panic!("not a page");
-        };
-        let end = life.end.expect("an end");
-        assert!(
-            matches!(end.why, Zap::Store(seq, 3) if seq < row.seq),
-            "{end:?}"
-        );
+        let life = json(&trace, Selector::Seq(row.seq));
+        let why = &life["zapped"]["why"]["write_flooding"];
+        assert_eq!(why["stores_since_use"], 3, "{life}");
+        assert!(why["store_seq"].as_u64() < Some(row.seq.0), "{life}");
         flooded += 1;
     }
     assert!(flooded >= 2, "{flooded}");
 }
 
 #[test]
-fn what_is_not_there_is_said_with_what_is() {
+fn what_is_missing_is_named_with_what_there_is() {
     let trace = open("loads-lab");
     let mut text = String::new();
     for selector in [

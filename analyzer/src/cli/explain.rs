@@ -8,7 +8,7 @@ use events::{Cause, Class, Gva, Hpa, Seq};
 
 use super::{Failure, Source, output, progress::Progress};
 use crate::{
-    explain::{self, Selector},
+    explain::{self, ExplainError, Selector},
     verdict,
 };
 
@@ -81,7 +81,34 @@ fn page(text: &str) -> Result<Hpa, String> {
     address(text).map(|Gva(raw)| Hpa(raw))
 }
 
+/// Columns of text where stdout is no terminal.
+const WIDTH: usize = 100;
+
+/// Columns of the terminal.
+fn columns() -> usize {
+    let size = terminal_size::terminal_size_of(std::io::stdout());
+    size.map_or(WIDTH, |(columns, _)| usize::from(columns.0))
+}
+
 impl ExplainArgs {
+    /// Adds a command that works.
+    fn failure(&self, error: ExplainError) -> Failure {
+        let instead = match &error {
+            ExplainError::NoSuch { instead, .. } => instead.clone(),
+            _ => None,
+        };
+        let failure = Failure::from(error);
+        match instead {
+            Some(args) => {
+                let trace = self.source.trace.display();
+                failure.hint(format!(
+                    "`analyzer explain {trace} {args}` explains one of them"
+                ))
+            }
+            None => failure,
+        }
+    }
+
     fn selector(&self) -> Result<Selector, Failure> {
         let Which {
             fault,
@@ -115,14 +142,15 @@ impl ExplainArgs {
         let trace = self.source.open()?;
         let vm = self.source.one_vm(&trace)?;
         let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
-        let told = explain::find(&trace, vm, selector, &mut |done| progress.at(done))?;
+        let explained = explain::find(&trace, vm, selector, &mut |done| progress.at(done));
         drop(progress);
+        let explained = explained.map_err(|error| self.failure(error))?;
         if self.json {
-            output::print_json(&told.json())?;
+            output::print_json(&explained.json()?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let warning = verdict::cut(&trace).map(|line| format!("{}\n", output::line(&line)));
-        output::print(&(warning.unwrap_or_default() + &told.text()))?;
+        output::print(&(warning.unwrap_or_default() + &explained.text(columns())))?;
         Ok(ExitCode::SUCCESS)
     }
 }

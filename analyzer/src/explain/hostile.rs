@@ -1,4 +1,4 @@
-//! Records that contradict each other are told, or not; nothing panics.
+//! Records that contradict each other are explained, or not; nothing panics.
 
 use events::{
     Cause, Class, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Level, PageEvent, Role, Seq, Spte, TimeNs,
@@ -8,13 +8,9 @@ use proptest::prelude::*;
 use trace::{EntryRow, FaultRow, HostRow, PageRow, Record, RootRow, WriteRow};
 
 use super::{
-    act::Act,
-    act_text,
-    change::{self, Change},
-    change_text,
-    history::History,
-    life::{Watch, feed},
-    life_text,
+    Explanation, after,
+    before::{Before, History, Lives},
+    causes,
 };
 use crate::replay::{Replay, ReplayOptions, blank_fault};
 
@@ -167,44 +163,64 @@ fn number(record: &mut Record, seq: u64, time: u64) {
 
 proptest! {
     #[test]
-    fn whatever_the_records_say_it_is_told(
+    fn records_that_contradict_each_other_are_explained(
         mut records in proptest::collection::vec((record(), any::<u64>()), 1..60),
     ) {
         for (seq, (record, time)) in (0_u64..).zip(&mut records) {
             number(record, seq, *time);
         }
+        let records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
         let options = ReplayOptions::default();
         let mut replay = Replay::new(options);
         let mut history = History::default();
-        for (at, (record, _)) in records.iter().enumerate() {
-            let later = records.iter().skip(at + 1);
-            let vm = replay.vm(VmId(0));
-            if let Record::Entry(row) = record {
-                let mut ahead = change::Ahead::new(Change::new(row, vm, &history), history.count);
-                later.for_each(|(record, _)| ahead.see(record));
-                let change = ahead.done();
-                prop_assert!(!change_text::text(&change).is_empty());
-                prop_assert!(change.json().is_object());
-            } else {
-                let mut act = Act::new(record, vm, &history);
-                later.for_each(|(record, _)| act.see(record));
-                prop_assert!(!act_text::text(&act).is_empty());
-                prop_assert!(act.json().is_object());
+        for (at, record) in records.iter().enumerate() {
+            let later = records.iter().skip(at + 1).cloned();
+            let before = Before { replay: replay.vm(VmId(0)), history: &history };
+            let explained = match record {
+                Record::Entry(row) => {
+                    let mut change = before.change(row);
+                    after::change(&mut change, history.fault_count, later);
+                    causes::of_change(&mut change);
+                    Some(Explanation::Change(Box::new(change)))
+                }
+                Record::Fault(row) => {
+                    let mut fault = before.fault(row, None, row.spte, Vec::new());
+                    after::fault(&mut fault, 0, later);
+                    causes::of_fault(&mut fault);
+                    Some(Explanation::Fault(Box::new(fault)))
+                }
+                record => before.record(record).map(|mut of| {
+                    after::record(&mut of, history.fault_count, later);
+                    Explanation::Record(Box::new(of))
+                }),
+            };
+            if let Some(explained) = explained {
+                check(&explained)?;
             }
             replay.apply(record);
             history.see(record);
         }
         for table in 0..6 {
-            let mut watch = Watch::new(Hpa(table << 12));
+            let mut watched = Lives::new(Hpa(table << 12));
             let (mut replay, mut history) = (Replay::new(options), History::default());
-            for (record, _) in &records {
-                feed(&mut watch, record, &mut replay, &mut history);
+            for record in &records {
+                watched.feed(record, &mut replay, &mut history);
             }
-            let (lives, total) = watch.done();
+            let (lives, total) = watched.done();
             prop_assert_eq!(lives.len() as u64, total);
-            for life in &lives {
-                prop_assert!(!life_text::text(life).is_empty() && life.json().is_object());
+            for mut life in lives {
+                causes::of_page(&mut life);
+                check(&Explanation::Page(Box::new(life)))?;
             }
         }
     }
+}
+
+fn check(explained: &Explanation) -> Result<(), TestCaseError> {
+    prop_assert!(!explained.text(100).is_empty());
+    let json = explained
+        .json()
+        .map_err(|error| TestCaseError::fail(error.to_string()))?;
+    prop_assert!(json.is_object());
+    Ok(())
 }

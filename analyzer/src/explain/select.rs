@@ -2,14 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use events::{Cause, Class, Gva, Hpa, Seq, VmId};
-use polars::prelude::PolarsError;
-use trace::{FaultRow, MarkRow, ProbeState, Record, Row as _, Trace, TraceError};
+use events::{Cause, Class, Gva, Hpa, Seq};
+use trace::{Record, Sees};
 
-use crate::text::{
-    plain,
-    units::{count, plural},
-};
+use crate::text::units::{count, plural};
 
 /// What to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +21,7 @@ pub enum Selector {
     Change(u64),
     /// The `nth` change, from 0, of a cause.
     Cause(Cause, u64),
-    /// The record of this number, whatever it tells.
+    /// The record of this number, of any kind.
     Seq(Seq),
     /// The `nth` life, from 0, of the shadow page at an address.
     Page(Hpa, u64),
@@ -80,32 +76,18 @@ impl Selector {
         }
     }
 
-    /// As what changes of a cause stand in the trace whose probe was not attached.
-    pub(super) fn hint(self, matching: u64, probes: &[ProbeState]) -> String {
-        let Selector::Cause(cause, _) = self else {
-            return String::new();
-        };
-        let of_cause: &[&str] = match cause {
-            Cause::HostUnmap => &["kvm_unmap_gfn_range"],
-            Cause::DirtyLog => &[
-                "kvm_mmu_slot_remove_write_access",
-                "kvm_arch_mmu_enable_log_dirty_pt_masked",
-            ],
-            Cause::Memslot => &["kvm_zap_gfn_range", "kvm_arch_flush_shadow_memslot"],
-            _ => &[],
-        };
-        let absent: Vec<_> = probes
-            .iter()
-            .filter(|probe| !probe.attached && of_cause.contains(&probe.name.as_str()))
-            .map(|probe| plain(&probe.name))
-            .collect();
-        if matching > 0 || absent.is_empty() {
-            return String::new();
+    /// Where changes of a cause are, if the recording does not see them as such.
+    pub(super) fn hint(self, matching: u64, sees: Sees) -> &'static str {
+        let host = [Cause::HostUnmap, Cause::DirtyLog, Cause::Memslot];
+        match self {
+            Selector::Cause(cause, _)
+                if matching == 0 && !sees.every_change && host.contains(&cause) =>
+            {
+                "; this recording does not see every change: those that the host makes have cause \
+                 reread"
+            }
+            _ => "",
         }
-        format!(
-            "; {} could not be probed on this host, where such changes appear with cause reread",
-            absent.join(" and ")
-        )
     }
 }
 
@@ -145,6 +127,24 @@ impl Census {
         self.causes.values().sum()
     }
 
+    /// Arguments that select something in this VM, close to what was asked for.
+    pub(super) fn instead(&self, selector: Selector) -> Option<String> {
+        fn most<T: Copy>(of: &BTreeMap<T, u64>) -> Option<T> {
+            let most = of.iter().max_by_key(|(_, count)| **count);
+            most.map(|(kind, _)| *kind)
+        }
+        match selector {
+            Selector::Index(_) | Selector::Gva(..) | Selector::Class(..) => {
+                most(&self.classes).map(|class| format!("--class {}", class.name()))
+            }
+            Selector::Change(_) | Selector::Cause(..) => {
+                most(&self.causes).map(|cause| format!("--cause {}", cause.name()))
+            }
+            Selector::Seq(_) => self.seqs.map(|[first, _]| format!("--seq {first}")),
+            Selector::Page(..) => None,
+        }
+    }
+
     /// What there is to choose from, for a message.
     pub(super) fn choice(&self, selector: Selector) -> String {
         match selector {
@@ -176,64 +176,5 @@ fn list(total: u64, what: &str, of: impl Iterator<Item = (&'static str, u64)>) -
     match words.is_empty() {
         true => format!("no {what}"),
         false => format!("{} {what}: {}", count(total), words.join(", ")),
-    }
-}
-
-/// Phases in which a guest sets itself up.
-const BRING_UP: [&str; 2] = ["start", "map"];
-
-/// The first fault of a class that is the workload's own work: on the range it works on, or else
-/// after the guest had set itself up. `None` where no workload is known, or no such fault is there.
-pub(super) fn own_work(trace: &Trace, vm: VmId, class: Class) -> Result<Option<Seq>, TraceError> {
-    let Some(workload) = trace.meta().workload.as_ref() else {
-        return Ok(None);
-    };
-    let bytes = workload.range_pages.saturating_mul(4096);
-    let outside = |gva: u64| {
-        let offset = gva.checked_sub(workload.range_gva);
-        offset.is_none_or(|offset| offset >= bytes)
-    };
-    let Some(up) = set_up(trace, vm)? else {
-        return Ok(None);
-    };
-    let frame = trace.frame::<FaultRow>(Some(&["seq", "vm", "class", "gva"]))?;
-    let column = |name: &str| {
-        let column = frame.column(name);
-        column.map_err(failed(trace, name))
-    };
-    let class = class.name();
-    let seqs = column("seq")?.u64().map_err(failed(trace, "seq"))?;
-    let vms = column("vm")?.u16().map_err(failed(trace, "vm"))?;
-    let classes = column("class")?.str().map_err(failed(trace, "class"))?;
-    let gvas = column("gva")?.u64().map_err(failed(trace, "gva"))?;
-    let rows = seqs
-        .iter()
-        .zip(vms.iter())
-        .zip(classes.iter())
-        .zip(gvas.iter());
-    let own = rows.filter_map(|(((seq, of), name), gva)| {
-        let (seq, outside) = (seq?, outside(gva?));
-        let wanted = of == Some(vm.0) && name == Some(class) && !(outside && seq < up.0);
-        wanted.then_some((outside, Seq(seq)))
-    });
-    Ok(own.min().map(|(_, seq)| seq))
-}
-
-/// The mark at which the guest of a workload was set up.
-fn set_up(trace: &Trace, vm: VmId) -> Result<Option<Seq>, TraceError> {
-    let marks = trace.frame::<MarkRow>(None)?;
-    let marks = MarkRow::from_frame(&marks, &trace.path().join(MarkRow::KIND))?;
-    let work = marks.iter().filter(|mark| {
-        mark.vm == vm && mark.keyframe.is_none() && !BRING_UP.contains(&mark.name.as_str())
-    });
-    Ok(work.map(|mark| mark.seq).min())
-}
-
-fn failed(trace: &Trace, column: &str) -> impl FnOnce(PolarsError) -> TraceError {
-    let (path, column) = (trace.path().join(FaultRow::KIND), column.to_owned());
-    move |error| TraceError::Column {
-        path,
-        column,
-        why: error.to_string(),
     }
 }

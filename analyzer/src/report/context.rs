@@ -387,7 +387,7 @@ fn example(trace: &Trace, vm: VmId, of: &VmStudy) -> String {
         Selector::Index(0)
     };
     match explain::find(trace, vm, selector, &mut |_| {}) {
-        Ok(told) => told.text(),
+        Ok(explained) => explained.text(100),
         Err(error) => format!("no example: {}", plain(&error.to_string())),
     }
 }

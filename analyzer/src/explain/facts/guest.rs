@@ -1,23 +1,26 @@
 //! The guest's own tables, as far as a fault's walk of them was recorded.
 
 use events::{Class, Gpa, Gpte, Level};
+use serde::Serialize;
 use trace::FaultRow;
 
 /// One guest entry of the walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct GuestStep {
     /// Level of the guest table.
     pub level: Level,
     /// GPA of the table: from CR3 or the entry above.
+    #[serde(rename = "table_gpa")]
     pub table: Option<Gpa>,
-    /// Which entry.
+    /// Index of the entry.
     pub index: u16,
     /// The entry.
     pub gpte: Gpte,
+    #[serde(skip)]
     paging: Paging,
 }
 
-/// The format of the guest's tables, told by the highest level that was read.
+/// The format of the guest's tables, which the highest level that was read shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Paging {
     /// Four or five levels.
@@ -63,7 +66,7 @@ impl Paging {
 }
 
 impl GuestStep {
-    /// Where the entry stands.
+    /// Where the entry is.
     pub fn place(&self) -> Option<Gpa> {
         let offset = self.paging.entry_bytes() * u64::from(self.index);
         Some(Gpa(self.table?.0 + offset))
@@ -81,7 +84,7 @@ impl GuestStep {
 }
 
 /// The guest entries of a fault that were recorded, from the highest level down.
-pub(super) fn guest_walk(row: &FaultRow) -> Vec<GuestStep> {
+pub fn guest_walk(row: &FaultRow) -> Vec<GuestStep> {
     let gptes = [
         (5_u8, row.gpte5),
         (4, row.gpte4),
@@ -107,11 +110,12 @@ pub(super) fn guest_walk(row: &FaultRow) -> Vec<GuestStep> {
             table = None;
         }
         let shift = 12 + paging.bits() * (u32::from(level) - 1);
-        let index = (row.gva.0 >> shift) & ((1 << paging.bits()) - 1);
+        #[expect(clippy::cast_possible_truncation, reason = "at most ten bits are left")]
+        let index = ((row.gva.0 >> shift) & ((1 << paging.bits()) - 1)) as u16;
         steps.push(GuestStep {
             level: Level(level),
             table,
-            index: index as u16,
+            index,
             gpte,
             paging,
         });
@@ -121,9 +125,9 @@ pub(super) fn guest_walk(row: &FaultRow) -> Vec<GuestStep> {
     steps
 }
 
-/// Where the access goes: as KVM found it, or, where it was done before it used the GPA, as the
-/// guest's last entry says.
-pub(super) fn gpa(row: &FaultRow) -> Option<Gpa> {
+/// The GPA of the access: as KVM found it, or, where KVM ended the fault before it needed the GPA,
+/// by the guest's last entry.
+pub fn gpa(row: &FaultRow) -> Option<Gpa> {
     if row.gpa.is_some() || row.class == Class::Guest {
         return row.gpa;
     }

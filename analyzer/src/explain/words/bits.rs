@@ -5,12 +5,12 @@ use events::{Gpte, Level, Spte};
 use crate::text::{flags, units::page_size};
 
 /// What an entry of a table at `level` does: `maps frame 0x.. (4K, rwxuADHM)`.
-pub(super) fn meaning(spte: Spte, level: Level) -> String {
+pub fn meaning(spte: Spte, level: Level) -> String {
     if spte.is_empty() {
         return "empty".to_owned();
     }
     if !spte.is_shadow_present() {
-        return "no SPTE: a marker for MMIO, or an entry of the host's".to_owned();
+        return "no SPTE: a marker for MMIO, or a host entry".to_owned();
     }
     let rights = flags::spte(spte);
     match spte.is_leaf(level) {
@@ -23,8 +23,8 @@ pub(super) fn meaning(spte: Spte, level: Level) -> String {
     }
 }
 
-/// What became of an entry, each difference as a clause of its own.
-pub(super) fn changed(old: Spte, new: Spte, level: Level) -> Vec<String> {
+/// The differences between two values of an entry, one clause each.
+pub fn changed(old: Spte, new: Spte, level: Level) -> Vec<String> {
     let mut words = Vec::new();
     match (old.is_shadow_present(), new.is_shadow_present()) {
         (false, false) if old == new => words.push("nothing changed".to_owned()),
@@ -70,7 +70,7 @@ fn past(words: &str) -> String {
     }
 }
 
-/// A test of an entry, and what it means that it holds now, or holds no more.
+/// A bit of an entry, and what its setting and its clearing mean.
 type Bit = (fn(Spte) -> bool, &'static str, &'static str);
 
 fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
@@ -105,8 +105,8 @@ fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
         ),
         (
             Spte::is_mmu_writable,
-            "M set: the frame is no shadowed table any more",
-            "M cleared: KVM itself forbids to write, since the frame is a guest table",
+            "M set: the frame is no longer a shadowed table",
+            "M cleared: KVM itself forbids writes, since the frame is a guest table",
         ),
         (
             Spte::is_host_writable,
@@ -139,7 +139,7 @@ fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
 }
 
 /// A guest entry: `0x.. rwxuAD -> gpa 0x..`.
-pub(super) fn guest(gpte: Gpte) -> String {
+pub fn guest(gpte: Gpte) -> String {
     match gpte.is_present() {
         true => format!("{:#x} ({}, gpa {})", gpte.0, flags::gpte(gpte), gpte.gpa()),
         false => format!("{:#x} (absent)", gpte.0),
@@ -163,7 +163,7 @@ mod tests {
             words(LEAF.0, protected),
             [
                 "W cleared: the guest's next store faults",
-                "M cleared: KVM itself forbids to write, since the frame is a guest table"
+                "M cleared: KVM itself forbids writes, since the frame is a guest table"
             ]
         );
         assert_eq!(words(LEAF.0, LEAF.0 & !(1 << 6)), ["D cleared"]);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn coming_and_going_is_told_with_the_frame() {
+    fn mapping_and_unmapping_name_the_frame() {
         assert_eq!(
             words(LEAF.0, 1 << 63),
             ["it mapped frame 0x101000 (4K, rwxuADHM); now nothing: the next access faults"]
@@ -191,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_takes_the_place_of_a_large_page_is_told() {
+    fn a_table_that_replaces_a_large_page_is_named() {
         let link = Spte(0x800001827);
         let large = Spte(0x1002000ee7);
-        let told = changed(large, link, Level(2));
+        let words = changed(large, link, Level(2));
         assert!(
-            told[0].contains("2M") && told[0].contains("points to table 0x800001000"),
-            "{told:?}"
+            words[0].contains("2M") && words[0].contains("points to table 0x800001000"),
+            "{words:?}"
         );
     }
 }

@@ -1,0 +1,175 @@
+//! A fault, as it is known when its record has come.
+
+use std::collections::BTreeMap;
+
+use events::{Gpa, HostEvent, Hpa, Hva, PageEvent, Seq, Spte, VcpuId};
+use trace::{FaultRow, HostRow, PageRow, VmMeta};
+
+use super::{state::Before, stores::is_kept};
+use crate::{
+    explain::facts::{
+        FaultCause, FaultFacts, GuestStep, MemslotRange, PageChange, ShadowStep, StoredEntry,
+        TableState, UnsyncPeriod, gpa, guest_walk,
+    },
+    faults,
+    replay::Walk,
+};
+
+/// Page events kept of a vCPU between two faults.
+const MAX_CHANGES: usize = 64;
+
+/// Events of shadow pages on each vCPU since its previous fault.
+#[derive(Debug, Default)]
+pub(in crate::explain) struct Recent(BTreeMap<VcpuId, Vec<PageChange>>);
+
+impl Recent {
+    /// Takes a page event.
+    pub fn page(&mut self, row: &PageRow, stores_since_use: u32) {
+        let Some(vcpu) = row.vcpu else { return };
+        let changes = self.0.entry(vcpu).or_default();
+        if changes.len() < MAX_CHANGES {
+            changes.push(PageChange::new(row, stores_since_use));
+        }
+    }
+
+    /// Those of a vCPU, whose fault's record has come.
+    pub fn take(&mut self, vcpu: VcpuId) -> Vec<PageChange> {
+        self.0.remove(&vcpu).unwrap_or_default()
+    }
+}
+
+impl Before<'_> {
+    /// A fault whose record the replay has, and the history has not. `before` is the leaf's place
+    /// before the fault, `pages` are the events of shadow pages since its vCPU's previous fault.
+    pub fn fault(
+        &self,
+        row: &FaultRow,
+        vm: Option<&VmMeta>,
+        before: Option<Spte>,
+        pages: Vec<PageChange>,
+    ) -> FaultFacts {
+        let history = self.history;
+        let guest_walk = guest_walk(row);
+        let walk = self.replay.map(|vm| vm.walk(row.root, row.gva));
+        let place = row.sptep.or_else(|| leaf_place(walk.as_ref()?));
+        let tables = self.replay.map(|vm| vm.tables());
+        let page = place.and_then(|place| tables?.page(place.table()));
+        let born = page.map_or(Seq(0), |page| page.since);
+        let is_direct = page.is_some_and(|page| page.info.direct);
+        let emptied = row.sptep.and_then(|place| history.stores.emptied(place));
+        let unsync = pages.iter().map(|page| &page.row);
+        let unsync = unsync.filter(|row| row.event == PageEvent::Unsync);
+        let hpa = walk.as_ref().and_then(|walk| walk.mapping);
+        FaultFacts {
+            index: history.fault_count,
+            start_ns: 0,
+            phase: history.phase.clone(),
+            // Known when what followed is.
+            cause: FaultCause::GivenUp,
+            is_unpaged: guest_walk.is_empty() && row.sptep.is_some() && is_direct,
+            guest_refusal: None,
+            guest_page_pages: large_page(&guest_walk),
+            entries_stored: self.entries_stored(&guest_walk),
+            guest_walk,
+            memslot: vm.and_then(|vm| memslot(row, vm)),
+            shadow_walk: walk.as_ref().map(shadow_steps).unwrap_or_default(),
+            hpa: hpa.map(|to| Hpa(to.pfn.hpa().0 | row.gva.page_offset())),
+            leaf_maps_frame: leaf_maps_frame(row),
+            before,
+            stored_before: place.and_then(|place| history.writer_of(place, born)),
+            emptied: emptied.filter(|row| row.seq >= born).cloned(),
+            unsync: unsync.map(UnsyncPeriod::begin).collect(),
+            pages,
+            zapped_after: Vec::new(),
+            shadows_of_frame: self.shadows_of_frame(row),
+            store: history.stores.of(row).cloned(),
+            host: self.host(row).cloned(),
+            read_again: None,
+            followed: Vec::new(),
+            missing_records_since_keyframe: 0,
+            row: FaultRow {
+                gpa: gpa(row),
+                ..row.clone()
+            },
+        }
+    }
+
+    fn shadows_of_frame(&self, row: &FaultRow) -> Vec<TableState> {
+        let (Some(replay), Some(gfn)) = (self.replay, gpa(row).map(Gpa::gfn)) else {
+            return Vec::new();
+        };
+        let pages = replay.tables().pages().map(|page| page.info);
+        let shadows = pages.filter(|page| !page.direct && page.gfn == gfn);
+        let mut shadows: Vec<_> = shadows
+            .map(|page| TableState {
+                spt: page.spt,
+                level: page.level,
+                unsync: page.unsync,
+            })
+            .collect();
+        shadows.sort();
+        shadows
+    }
+
+    fn entries_stored(&self, walk: &[GuestStep]) -> Vec<StoredEntry> {
+        let stored = walk.iter().filter_map(|step| {
+            let store = self.history.stores.at(step.place()?)?;
+            // Stores to a table that is no longer shadowed are not seen: the latest may be older.
+            is_kept(store, step.gpte).then(|| StoredEntry {
+                level: step.level,
+                store: store.clone(),
+            })
+        });
+        stored.collect()
+    }
+
+    /// What the host did to the frame while the fault was handled.
+    fn host(&self, row: &FaultRow) -> Option<&HostRow> {
+        let frame = gpa(row).map(Gpa::gfn);
+        let act = self.history.act(&[HostEvent::Unmap], frame);
+        act.filter(|act| act.time_ns >= row.time_ns)
+    }
+}
+
+fn shadow_steps(walk: &Walk) -> Vec<ShadowStep> {
+    let steps = walk.steps.iter().map(|step| ShadowStep {
+        level: step.level,
+        spt: step.spt,
+        index: step.index,
+        spte: step.spte,
+        is_pdpte: step.is_pdpte,
+    });
+    steps.collect()
+}
+
+/// Where the leaf of a walk is.
+fn leaf_place(walk: &Walk) -> Option<Hpa> {
+    walk.mapping?;
+    let step = walk.steps.last()?;
+    Some(Hpa(step.spt.0.wrapping_add(u64::from(step.index) * 8)))
+}
+
+fn large_page(walk: &[GuestStep]) -> Option<u64> {
+    let last = walk.last()?;
+    (last.level.0 > 1 && last.is_leaf()).then(|| last.pages())
+}
+
+/// Whether the leaf maps the frame that the host's tables gave.
+fn leaf_maps_frame(row: &FaultRow) -> Option<bool> {
+    let (spte, level, pfn) = (row.spte?, row.level?, row.pfn?);
+    let within = level.pages() - 1;
+    spte.is_leaf(level)
+        .then(|| pfn.0 & !within == spte.pfn().0 & !within)
+}
+
+fn memslot(row: &FaultRow, vm: &VmMeta) -> Option<MemslotRange> {
+    let slot = faults::memslot(row, vm)?;
+    let offset = row.gpa?.0.wrapping_sub(slot.gpa);
+    Some(MemslotRange {
+        slot: slot.slot,
+        gpa: Gpa(slot.gpa),
+        hva: Hva(slot.hva),
+        bytes: slot.bytes,
+        hva_by_slot: Hva(offset.wrapping_add(slot.hva)),
+    })
+}

@@ -1,0 +1,262 @@
+//! What is remembered of a VM while its records go by, so that a record can be explained by what
+//! led to it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use events::{Gfn, Gpa, Gpte, HostEvent, Hpa, PageEvent, Seq, VcpuId};
+use trace::{FaultRow, HostRow, PageRow, Record};
+
+use super::{periods::Periods, stores::Stores};
+use crate::{
+    explain::facts::{
+        FaultRef, GpteSource, GuestEntry, KnownGpte, Store, Writer, covers, guest_walk,
+    },
+    replay::PageInfo,
+};
+
+/// Entries remembered of each kind. Bounds the memory that a hostile trace takes.
+const MAX_PLACES: usize = 1 << 20;
+/// Acts of the host that are remembered: the latest ones explain a change.
+const MAX_ACTS: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::explain) struct History {
+    /// The guest's phase.
+    pub phase: Option<String>,
+    /// Emulated stores.
+    pub stores: Stores,
+    /// Unsync periods of pages.
+    pub periods: Periods,
+    /// The latest fault of each vCPU.
+    pub faults: BTreeMap<VcpuId, FaultRef>,
+    /// The latest event of a shadow page on each thread.
+    pub pages: BTreeMap<Option<VcpuId>, PageRow>,
+    /// Number of faults so far.
+    pub fault_count: u64,
+    /// Number of changed entries so far.
+    pub change_count: u64,
+    /// The latest acts of the host.
+    acts: VecDeque<RecentAct>,
+    walks: HashMap<u64, (Gpte, FaultRef)>,
+    writers: HashMap<Hpa, Writer>,
+    roots: HashMap<Hpa, Gpa>,
+    /// Emulated stores to each guest table since KVM last used it as one.
+    flood: HashMap<Gfn, u32>,
+}
+
+#[derive(Debug)]
+struct RecentAct {
+    act: HostRow,
+    /// Its range has settled: what changes later is not its effect.
+    is_over: bool,
+}
+
+impl History {
+    /// Takes the next record of the VM.
+    pub fn see(&mut self, record: &Record) {
+        self.stores.see(record);
+        match record {
+            Record::Fault(row) => self.fault(row),
+            Record::Entry(row) => {
+                self.change_count += 1;
+                self.periods.entry(row);
+                self.writer(row.sptep, Writer::of_entry(row));
+            }
+            Record::Page(row) => self.page(row),
+            Record::Root(row) => self.root(row.root, row.cr3),
+            Record::Mark(row) if row.keyframe.is_none() => {
+                self.phase = Some(row.name.clone());
+            }
+            Record::Write(row) => {
+                let known = self.flood.len() < MAX_PLACES;
+                if known || self.flood.contains_key(&row.gpa.gfn()) {
+                    let count = self.flood.entry(row.gpa.gfn()).or_default();
+                    *count = count.saturating_add(1);
+                }
+            }
+            Record::Host(row) => {
+                if row.event == HostEvent::Settled {
+                    self.settle(row);
+                }
+                if self.acts.len() == MAX_ACTS {
+                    self.acts.pop_front();
+                }
+                self.acts.push_back(RecentAct {
+                    act: row.clone(),
+                    is_over: false,
+                });
+            }
+            Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
+        }
+    }
+
+    fn fault(&mut self, row: &FaultRow) {
+        let fault = FaultRef::new(self.fault_count, row);
+        self.fault_count += 1;
+        self.faults.insert(row.vcpu, fault);
+        self.root(row.root, row.cr3);
+        self.periods.fault(fault);
+        self.stores.close(row);
+        if let Some(place) = row.sptep {
+            self.writer(place, Writer::of_fault(fault));
+        }
+        for step in guest_walk(row) {
+            let Some(place) = step.place() else { continue };
+            // `FNAME(fetch)` marks each table of its path as used: `clear_sp_write_flooding_count`.
+            if row.sptep.is_some() && !self.flood.is_empty() {
+                self.flood.remove(&place.gfn());
+            }
+            if self.walks.len() < MAX_PLACES || self.walks.contains_key(&place.0) {
+                self.walks.insert(place.0, (step.gpte, fault));
+            }
+        }
+    }
+
+    fn page(&mut self, row: &PageRow) {
+        self.periods.page(row);
+        if matches!(row.event, PageEvent::Born | PageEvent::Reused) {
+            self.flood.remove(&row.gfn);
+        }
+        self.pages.insert(row.vcpu, row.clone());
+    }
+
+    fn root(&mut self, root: Hpa, cr3: Gpa) {
+        if self.roots.len() < MAX_PLACES || self.roots.contains_key(&root) {
+            self.roots.insert(root, cr3);
+        }
+    }
+
+    fn writer(&mut self, place: Hpa, writer: Writer) {
+        if self.writers.len() < MAX_PLACES || self.writers.contains_key(&place) {
+            self.writers.insert(place, writer);
+        }
+    }
+
+    /// The guest's CR3 that a root was last used for.
+    pub fn cr3(&self, root: Hpa) -> Option<Gpa> {
+        self.roots.get(&root).copied()
+    }
+
+    /// Who stored an entry last, since its page was born.
+    pub fn writer_of(&self, place: Hpa, born: Seq) -> Option<Writer> {
+        let writer = self.writers.get(&place).copied();
+        writer.filter(|writer| writer.seq >= born)
+    }
+
+    /// Emulated stores to a guest table since KVM last used it as one.
+    pub fn stores_since_use(&self, gfn: Gfn) -> u32 {
+        self.flood.get(&gfn).copied().unwrap_or_default()
+    }
+
+    /// The guest entry that an entry of a shadow page shadows; a direct page has none.
+    pub fn guest_entry(&self, page: &PageInfo, index: u16) -> Option<GuestEntry> {
+        if page.direct {
+            return None;
+        }
+        let gpa = Gpa((page.gfn.0 << 12).wrapping_add(u64::from(index) * 8));
+        let walk = self.walks.get(&gpa.0).copied();
+        let store = self.stores.at(gpa);
+        let read = |(gpte, fault)| KnownGpte {
+            gpte,
+            known_from: GpteSource::Walk(fault),
+        };
+        let (known, before) = match (store, walk) {
+            (Some(store), Some((gpte, fault))) if fault.seq < store.seq => {
+                (Some(stored(store)), store.before.map(Gpte).or(Some(gpte)))
+            }
+            (_, Some(walk)) => (Some(read(walk)), None),
+            (Some(store), None) => (Some(stored(store)), store.before.map(Gpte)),
+            (None, None) => (None, None),
+        };
+        Some(GuestEntry {
+            gpa,
+            index,
+            known,
+            before,
+        })
+    }
+
+    /// The latest act of the host of one of these kinds that covers a frame; any, if the frame is
+    /// unknown.
+    pub fn act(&self, kinds: &[HostEvent], gfn: Option<Gfn>) -> Option<&HostRow> {
+        let mut acts = self.acts.iter().rev().map(|recent| &recent.act);
+        acts.find(|act| is_such(act, kinds, gfn))
+    }
+
+    /// As [`History::act`], but only an act that the thread of `vcpu` has not ended yet.
+    pub fn open_act(
+        &self,
+        kinds: &[HostEvent],
+        gfn: Option<Gfn>,
+        vcpu: Option<VcpuId>,
+    ) -> Option<&HostRow> {
+        let open = self.acts.iter().rev().filter(|recent| !recent.is_over);
+        let mut own = open
+            .map(|recent| &recent.act)
+            .filter(|act| act.vcpu == vcpu);
+        own.find(|act| is_such(act, kinds, gfn))
+    }
+
+    /// All that was done to a range is known: the acts on it are over.
+    fn settle(&mut self, settled: &HostRow) {
+        let range = (settled.gfn, settled.pages, settled.vcpu);
+        for RecentAct { act, is_over } in &mut self.acts {
+            *is_over |= (act.gfn, act.pages, act.vcpu) == range;
+        }
+    }
+}
+
+fn stored(store: &Store) -> KnownGpte {
+    KnownGpte {
+        gpte: Gpte(store.value),
+        known_from: GpteSource::Store {
+            seq: store.seq,
+            time_ns: store.time_ns,
+        },
+    }
+}
+
+fn is_such(act: &HostRow, kinds: &[HostEvent], gfn: Option<Gfn>) -> bool {
+    kinds.contains(&act.event) && gfn.is_none_or(|gfn| covers(act, gfn))
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{TimeNs, VmId};
+
+    use super::*;
+
+    #[test]
+    fn an_act_ends_when_its_range_is_settled() {
+        let act = |seq, event, gfn, vcpu: Option<u16>| HostRow {
+            seq: Seq(seq),
+            time_ns: TimeNs(seq),
+            vm: VmId(0),
+            vcpu: vcpu.map(VcpuId),
+            event,
+            slot: None,
+            gfn: Gfn(gfn),
+            pages: 16,
+        };
+        let mut history = History::default();
+        for row in [
+            act(0, HostEvent::Unmap, 0, None),
+            act(1, HostEvent::Unmap, 32, Some(1)),
+            act(2, HostEvent::Settled, 0, None),
+            act(3, HostEvent::Settled, 32, None),
+        ] {
+            history.see(&Record::Host(row));
+        }
+        let open = |gfn, vcpu: Option<u16>| {
+            let act = history.open_act(&[HostEvent::Unmap], Some(Gfn(gfn)), vcpu.map(VcpuId));
+            act.map(|act| act.seq.0)
+        };
+        assert_eq!(open(5, None), None, "it is over");
+        assert_eq!(open(33, Some(1)), Some(1), "another thread's is not over");
+        assert_eq!(open(33, None), None, "of no other thread");
+        assert_eq!(open(48, Some(1)), None, "not of this frame");
+        let known = history.act(&[HostEvent::Unmap], Some(Gfn(5)));
+        assert_eq!(known.map(|act| act.seq.0), Some(0), "it is still known");
+    }
+}

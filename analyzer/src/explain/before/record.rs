@@ -1,0 +1,100 @@
+//! A store, an act of the host, a root or a mark, as it is known when its record comes.
+
+use events::Gpa;
+use trace::{Record, RootRow, WriteRow};
+
+use super::{state::Before, translations::translations};
+use crate::explain::facts::{
+    Kind, RecordFacts, RootCause, RootFacts, ShadowOfStore, Store, TableState,
+};
+
+impl Before<'_> {
+    /// A record that neither the replay nor the history has yet; `None` for the other kinds.
+    pub fn record(&self, record: &Record) -> Option<RecordFacts> {
+        let kind = match record {
+            Record::Write(row) => self.store(row),
+            Record::Host(row) => Kind::Host(row.clone()),
+            Record::Root(row) => Kind::Root(self.root(row)),
+            Record::Mark(row) => Kind::Mark(row.clone()),
+            Record::Keyframe(page) => page.into(),
+            Record::Fault(_) | Record::Entry(_) | Record::Page(_) | Record::Loss(_) => return None,
+        };
+        Some(RecordFacts {
+            seq: record.seq(),
+            time_ns: record.time(),
+            vm: record.vm(),
+            start_ns: 0,
+            phase: self.history.phase.clone(),
+            record: kind,
+            changed: Vec::new(),
+            changed_total: 0,
+            emptied: false,
+            zapped: Vec::new(),
+            refilled: None,
+        })
+    }
+
+    fn store(&self, row: &WriteRow) -> Kind {
+        let mut shadow_pages = self.shadows_of_store(row.gpa);
+        shadow_pages.sort_by_key(|shadow| shadow.table.spt);
+        let tables = self.replay.map(|vm| vm.tables());
+        let first = shadow_pages.first();
+        let page = first.and_then(|shadow| tables?.page(shadow.table.spt));
+        let guest_entry = first
+            .zip(page)
+            .and_then(|(shadow, page)| self.history.guest_entry(&page.info, shadow.sptep.index()));
+        let before = guest_entry.and_then(|entry| Some(entry.known?.gpte.0));
+        Kind::Store {
+            store: Store::new(row, before),
+            shadow_pages,
+            guest_entry,
+            stores_since_use: self
+                .history
+                .stores_since_use(row.gpa.gfn())
+                .saturating_add(1),
+        }
+    }
+
+    /// The shadow pages of the table that a store concerns.
+    fn shadows_of_store(&self, gpa: Gpa) -> Vec<ShadowOfStore> {
+        let Some(replay) = self.replay else {
+            return Vec::new();
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "below 512")]
+        let index = ((gpa.0 & 0xfff) / 8) as u16;
+        let pages = replay.tables().pages();
+        let shadows = pages.filter(|page| !page.info.direct && page.info.gfn == gpa.gfn());
+        let shadows = shadows.map(|page| ShadowOfStore {
+            table: TableState {
+                spt: page.info.spt,
+                level: page.info.level,
+                unsync: page.info.unsync,
+            },
+            sptep: page.place(index),
+            spte: page.entry(index),
+            translations: translations(page.place(index), *self),
+        });
+        shadows.collect()
+    }
+
+    fn root(&self, row: &RootRow) -> RootFacts {
+        let before = self.replay.and_then(|vm| vm.roots().get(&row.vcpu));
+        let page = self
+            .replay
+            .and_then(|vm| vm.tables().page(row.root.table()));
+        RootFacts {
+            row: row.clone(),
+            cause: match before {
+                None => RootCause::First,
+                Some(before) if before.cr3 == row.cr3 => RootCause::SameCr3 {
+                    root_before: before.root,
+                },
+                Some(before) => RootCause::Cr3Loaded {
+                    cr3_before: before.cr3,
+                    root_before: before.root,
+                },
+            },
+            entries: page.map(|page| page.present()),
+        }
+    }
+}

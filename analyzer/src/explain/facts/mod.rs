@@ -1,0 +1,27 @@
+//! What is so: plain data, and what `--json` prints.
+//!
+//! Field names are the keys of the JSON, and those of a record are its columns (`analyzer schema`).
+//! Addresses and entries are hexadecimal strings, times are nanoseconds on the trace's clock. An
+//! absent value was not recorded, or does not exist.
+
+mod change;
+mod common;
+mod fault;
+mod guest;
+mod page;
+mod record;
+mod unsync;
+
+pub use change::{ChangeCause, ChangeFacts, CopyOnWrite, Fate, LaterGpte, Table};
+pub use common::{
+    FaultRef, GpteSource, GuestEntry, KnownGpte, Store, StoredBy, Translation, Translations,
+    Writer, covers, index_of,
+};
+pub use fault::{
+    FaultCause, FaultFacts, Followed, GuestRefusal, MemslotRange, MissingRight, ShadowStep,
+    StoredEntry, TableState, WriteProtection,
+};
+pub use guest::{GuestStep, gpa, guest_walk};
+pub use page::{Link, Moment, NeverUnsync, PageChange, PageFacts, Zap, ZapCause};
+pub use record::{Kind, RecordFacts, Refilled, RootCause, RootFacts, ShadowOfStore};
+pub use unsync::{PeriodEnd, UnsyncPeriod};

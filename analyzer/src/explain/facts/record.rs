@@ -1,0 +1,116 @@
+//! A record that is neither a fault nor a change: a store, an act of the host, a root, a mark.
+
+use events::{Gfn, Gpa, Hpa, Level, Seq, Spte, TimeNs, VmId};
+use serde::Serialize;
+use trace::{EntryRow, HostRow, KeyframePage, MarkRow, RootRow};
+
+use super::{
+    common::{GuestEntry, Store, Translations, Writer},
+    fault::TableState,
+    page::PageChange,
+};
+
+/// See the module.
+#[derive(Clone, Debug, Serialize)]
+pub struct RecordFacts {
+    pub seq: Seq,
+    pub time_ns: TimeNs,
+    pub vm: VmId,
+    /// First time of the trace.
+    pub start_ns: u64,
+    /// The guest's phase.
+    pub phase: Option<String>,
+    pub record: Kind,
+    /// Entries that changed because of it: the first few.
+    pub changed: Vec<EntryRow>,
+    pub changed_total: u64,
+    /// It emptied an entry.
+    pub emptied: bool,
+    /// Shadow pages that were zapped because of it.
+    pub zapped: Vec<PageChange>,
+    /// The first entry that it emptied and that was mapped again.
+    pub refilled: Option<Refilled>,
+}
+
+/// The record.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A store that KVM emulated.
+    Store {
+        #[serde(flatten)]
+        store: Store,
+        /// Shadow pages of the table that it concerns.
+        shadow_pages: Vec<ShadowOfStore>,
+        guest_entry: Option<GuestEntry>,
+        /// Stores to the table since KVM last used it as one, this one included.
+        stores_since_use: u32,
+    },
+    Host(HostRow),
+    Root(RootFacts),
+    Mark(MarkRow),
+    KeyframePage {
+        keyframe: u32,
+        spt: Hpa,
+        gfn: Gfn,
+        level: Level,
+        unsync: bool,
+        /// Entries that are not empty.
+        entries: usize,
+    },
+}
+
+/// A root that a vCPU was first seen on.
+#[derive(Clone, Debug, Serialize)]
+pub struct RootFacts {
+    #[serde(flatten)]
+    pub row: RootRow,
+    pub cause: RootCause,
+    /// Entries that it has; unknown if it is no shadow page that a record made.
+    pub entries: Option<u32>,
+}
+
+/// Why a vCPU uses another root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RootCause {
+    /// No root of this vCPU was seen before.
+    First,
+    /// The CR3 is the same: the root was dropped, or the role changed.
+    SameCr3 { root_before: Hpa },
+    /// The guest loaded CR3.
+    Cr3Loaded { cr3_before: Gpa, root_before: Hpa },
+}
+
+/// A shadow page of the table that a store concerns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShadowOfStore {
+    #[serde(flatten)]
+    pub table: TableState,
+    /// The entry that the store concerns.
+    pub sptep: Hpa,
+    /// Its value before the store.
+    pub spte: Spte,
+    #[serde(flatten)]
+    pub translations: Translations,
+}
+
+/// An entry that was mapped again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Refilled {
+    pub by: Writer,
+    pub after_ns: u64,
+}
+
+impl From<&KeyframePage> for Kind {
+    fn from(page: &KeyframePage) -> Self {
+        Kind::KeyframePage {
+            keyframe: page.keyframe,
+            spt: page.spt,
+            gfn: page.gfn,
+            level: page.level,
+            unsync: page.unsync,
+            entries: page.entries.len(),
+        }
+    }
+}

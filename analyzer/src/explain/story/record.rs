@@ -1,0 +1,180 @@
+//! A store, an act of the host, a root, a mark, a page of a keyframe.
+
+use trace::{HostRow, MarkRow};
+
+use crate::{
+    explain::{
+        facts::{GuestEntry, Kind, RecordFacts, RootCause, RootFacts, ShadowOfStore, Store},
+        render::{Lines, stored, value},
+        words::{self, kernel},
+    },
+    text::{
+        plain,
+        units::{ns, plural, since},
+    },
+};
+
+/// The story of a record.
+pub fn record(out: &mut Lines, of: &RecordFacts) {
+    let (seq, vm, time) = (of.seq.0, of.vm.0, since(of.time_ns.0, of.start_ns));
+    let phase = words::phase(of.phase.as_ref());
+    out.line(
+        0,
+        format!("Record {seq} of VM {vm}, {time} after the start{phase}"),
+    );
+    match &of.record {
+        Kind::Store {
+            store,
+            shadow_pages,
+            guest_entry,
+            stores_since_use,
+        } => {
+            let (vcpu, stored) = (store.vcpu.0, stored(store));
+            out.line(
+                2,
+                format!("a store of vCPU {vcpu} that KVM emulated: {stored}"),
+            );
+            out.blank();
+            which_table(out, store, shadow_pages, guest_entry.as_ref());
+            if !shadow_pages.is_empty() {
+                let line = "stores to it since KVM last used it as a table";
+                out.line(3, format!("{line}: {stores_since_use}"));
+            }
+            effect(out, of, 2);
+        }
+        Kind::Host(row) => {
+            host(out, row);
+            effect(out, of, 1);
+        }
+        Kind::Root(root) => new_root(out, root),
+        Kind::Mark(row) => mark(out, row),
+        Kind::KeyframePage {
+            keyframe,
+            spt,
+            gfn,
+            level,
+            entries,
+            ..
+        } => {
+            let entries = plural(*entries as u64, "entry");
+            let page = format!("level {level} table {spt}, gfn {gfn}, {entries} not empty");
+            let line = format!("a page of keyframe {keyframe}, as the kernel had it: {page}");
+            out.line(2, line);
+        }
+    }
+}
+
+fn which_table(
+    out: &mut Lines,
+    store: &Store,
+    shadows: &[ShadowOfStore],
+    entry: Option<&GuestEntry>,
+) {
+    out.section(1, "Which table");
+    if shadows.is_empty() {
+        out.line(
+            3,
+            "none that KVM shadows: it was emulated for another reason, and changes no entry",
+        );
+    }
+    for shadow in shadows {
+        out.shadow_of(&shadow.table, store.gpa);
+        out.line(6, format!("its shadow entry: {}", value(shadow.spte)));
+        out.translations(6, &shadow.translations);
+    }
+    if let Some(entry) = entry {
+        out.guest_entry(entry, store.time_ns);
+    }
+}
+
+/// What it changed, and what followed, from a section on.
+fn effect(out: &mut Lines, of: &RecordFacts, section: u8) {
+    out.section(section, "What it changed");
+    of.changed.iter().for_each(|row| out.changed(3, row));
+    out.more(3, of.changed_total, of.changed.len());
+    if of.changed_total == 0 && of.zapped.is_empty() {
+        out.line(3, "no shadow entry that the trace shows");
+    }
+    of.zapped.iter().for_each(|page| out.page(page));
+    if matches!(of.record, Kind::Host(_)) {
+        out.line(
+            3,
+            "the tables of the frames stay; only leaves go or lose rights",
+        );
+    }
+    out.section(section + 1, "What followed");
+    match &of.refilled {
+        Some(refilled) => {
+            let (after, by) = (ns(refilled.after_ns), words::writer(&refilled.by));
+            out.line(
+                3,
+                format!("{after} later the first of these entries was mapped again, by {by}"),
+            );
+        }
+        None if !of.emptied && of.zapped.is_empty() => {
+            out.line(3, "it emptied no entry, so none had to be mapped again");
+        }
+        None => out.line(3, "the trace shows none of these entries mapped again"),
+    }
+}
+
+fn host(out: &mut Lines, row: &HostRow) {
+    let (name, act) = (row.event.name(), kernel::act(row.event));
+    out.line(2, format!("{name}: {act}"));
+    let (frames, thread) = (words::frames(row), words::thread(row.vcpu));
+    out.line(2, format!("{frames}, on {thread}"));
+    out.blank();
+}
+
+fn new_root(out: &mut Lines, of: &RootFacts) {
+    let row = &of.row;
+    let (vcpu, cr3, root, level) = (row.vcpu.0, row.cr3, row.root, row.level);
+    let now = format!("cr3 {cr3}, shadow root {root} (level {level})");
+    out.line(
+        2,
+        format!("vCPU {vcpu} was first seen on another root: {now}"),
+    );
+    out.line(
+        2,
+        match of.cause {
+            RootCause::First => "it is the first root seen of this vCPU".to_owned(),
+            RootCause::SameCr3 { root_before } => format!(
+                "before: the same cr3 on shadow root {root_before}: KVM dropped that root, or the role \
+                 changed"
+            ),
+            RootCause::Cr3Loaded {
+                cr3_before,
+                root_before,
+            } => format!(
+                "before: cr3 {cr3_before}, shadow root {root_before}: the guest loaded CR3 \
+                 (kvm_mmu_new_pgd)"
+            ),
+        },
+    );
+    out.line(
+        2,
+        match of.entries {
+            None => "the root is no shadow page that a record made".to_owned(),
+            Some(0) => "the root is empty: faults have yet to make all tables below it".to_owned(),
+            Some(entries) => {
+                let entries = plural(u64::from(entries), "entry");
+                format!(
+                    "the root existed already, with {entries}: KVM uses the tables below it again"
+                )
+            }
+        },
+    );
+}
+
+fn mark(out: &mut Lines, row: &MarkRow) {
+    let thread = words::thread(row.vcpu);
+    let what = match row.keyframe {
+        Some(number) => format!("keyframe {number} is complete"),
+        None => "a mark of the guest".to_owned(),
+    };
+    let line = match row.pages {
+        Some(pages) => format!("{} of the kernel", plural(u64::from(pages), "page")),
+        None => format!("phase {} begins", plain(&row.name)),
+    };
+    out.line(2, format!("{what} on {thread}: {line}"));
+}
