@@ -166,6 +166,134 @@ fn each_class_and_each_cause_is_explained() {
     }
 }
 
+/// Words, whatever the line breaks between them.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The sentences of a JSON value.
+fn sentences(of: &Value, found: &mut Vec<String>) {
+    match of {
+        Value::Array(values) => values.iter().for_each(|of| sentences(of, found)),
+        Value::Object(map) => {
+            for (key, value) in map {
+                match (key.as_str(), value) {
+                    ("text" | "clause" | "detail" | "function", Value::String(text)) => {
+                        found.push(words(text));
+                    }
+                    ("changed", Value::Array(lines)) if lines.iter().all(Value::is_string) => {
+                        found.extend(lines.iter().filter_map(Value::as_str).map(words));
+                    }
+                    _ => sentences(value, found),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// What the text gives as a cause, by the place in the JSON: of each kind of recording at least one.
+const CAUSES: &[(&str, &str, &str)] = &[
+    ("class_guest", "/cause/kind", "injected"),
+    ("class_guest", "/guest_refusal/kind", "not_present"),
+    ("class_shadow_missing", "/cause/kind", "tables_missing"),
+    ("class_shadow_reread", "/cause/kind", "entry_found_empty"),
+    ("class_shadow_reread", "/emptied/cause", "reread"),
+    ("class_shadow_weak", "/cause/kind", "write_left_out"),
+    ("class_shadow_weak", "/stored_before/cause", "prefetch"),
+    (
+        "class_shadow_dirty_log",
+        "/cause/kind",
+        "write_removed_by_dirty_log",
+    ),
+    ("class_write_protected", "/cause/kind", "upper_table"),
+    (
+        "class_write_protected_clears",
+        "/store/cleared/0/cause",
+        "guest_write",
+    ),
+    (
+        "class_write_protected_floods",
+        "/pages/0/zapped_by/write_flooding/store_seq",
+        "191",
+    ),
+    ("class_unsync", "/cause/kind", "became_unsync"),
+    ("class_unsync", "/unsync/0/synced/seq", "3162"),
+    ("class_unsync", "/unsync/0/changed_by_invlpg", "25"),
+    ("class_unsync_synced", "/unsync/0/changed/1/cause", "sync"),
+    ("class_mmio_first", "/cause/kind", "no_memslot"),
+    ("class_mmio_again", "/cause/kind", "mmio_marker"),
+    ("class_spurious", "/cause/kind", "already_allowed"),
+    ("class_retried", "/cause/kind", "host_changed"),
+    ("class_retried", "/host/event", "unmap"),
+    (
+        "class_retried_no_function_probes",
+        "/cause/kind",
+        "frame_unmapped",
+    ),
+    ("cause_link", "/causes/0/kind", "within_fault"),
+    ("cause_prefetch", "/causes/0/kind", "prefetched"),
+    ("cause_reread", "/causes/0/kind", "read_after_retry"),
+    ("cause_sync", "/causes/0/kind", "table_synced"),
+    ("cause_sync_drops", "/causes/0/kind", "same_cr3"),
+    ("cause_sync_drops", "/unsync/synced/seq", "101"),
+    ("cause_invlpg", "/causes/0/kind", "guest_invalidation"),
+    ("cause_invlpg", "/unsync/fault/fault", "362"),
+    ("cause_host_unmap", "/causes/0/kind", "copied_for_retried"),
+    ("cause_host_unmap", "/host/event", "unmap"),
+    ("cause_fault", "/causes/0/kind", "replaced_by_table"),
+    ("cause_fault_recycles", "/causes/0/kind", "rmap_recycled"),
+    ("cause_mmio", "/causes/0/kind", "within_fault"),
+    ("cause_guest_write", "/store/seq", "186"),
+    ("cause_guest_write", "/store/before", "0x218027"),
+    ("cause_dirty_log", "/host/event", "dirty_clear"),
+    (
+        "page_flooded",
+        "/zapped/why/write_flooding/store_seq",
+        "191",
+    ),
+    ("page_flooded", "/never_unsync/kind", "upper_level"),
+    ("page_unsync", "/unsync/1/changed_by_sync", "1"),
+    (
+        "seq_store_floods",
+        "/zapped/0/zapped_by/write_flooding/stores_since_use",
+        "3",
+    ),
+    ("seq_host_dirty_log", "/changed/5/cause", "dirty_log"),
+];
+
+/// Each sentence of the JSON is in the text, and each cause that the text gives is in the JSON.
+#[test]
+fn text_and_json_give_the_same_causes() {
+    let mut seen = 0;
+    for (name, recording, args) in CASES {
+        let text = words(&stdout(recording, args));
+        let json = stdout(recording, &[*args, &["--json"]].concat());
+        let json: Value = serde_json::from_str(&json).expect("JSON");
+        let mut found = Vec::new();
+        sentences(&json, &mut found);
+        for sentence in found {
+            assert!(
+                text.contains(&sentence),
+                "{name}: {sentence:?} is not in\n{text}"
+            );
+        }
+        for (_, place, expected) in CAUSES.iter().filter(|(of, ..)| of == name) {
+            let value = json.pointer(place).map(|value| match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            });
+            assert_eq!(
+                value.as_deref(),
+                Some(*expected),
+                "{name}: {place} of {json:#}"
+            );
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, CAUSES.len());
+}
+
 #[test]
 fn every_class_and_cause_of_the_recordings_has_a_golden() {
     for name in RECORDINGS {

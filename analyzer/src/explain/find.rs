@@ -123,7 +123,7 @@ fn page(
     };
     life.start_ns = trace.span_ns().map_or(0, |[start, _]| start);
     life.missing_records = gaps.missing_between(life.first.seq, life.until());
-    causes::of_page(&mut life);
+    life.never_unsync = causes::never_unsync(&life);
     Ok(Explanation::Page(Box::new(life)))
 }
 

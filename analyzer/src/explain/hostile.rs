@@ -209,7 +209,7 @@ proptest! {
             let (lives, total) = watched.done();
             prop_assert_eq!(lives.len() as u64, total);
             for mut life in lives {
-                causes::of_page(&mut life);
+                life.never_unsync = causes::never_unsync(&life);
                 check(&Explanation::Page(Box::new(life)))?;
             }
         }

@@ -3,7 +3,7 @@
 use events::{ENTRIES_PER_TABLE, Gfn, Hpa, Level, Role, Seq, Spte};
 
 /// What identifies a shadow page (`struct kvm_mmu_page`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PageInfo {
     /// The page of 512 entries (`sp->spt`).
     pub spt: Hpa,

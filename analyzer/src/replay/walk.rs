@@ -5,7 +5,7 @@ use events::{Gva, Hpa, Level, Pfn, Spte};
 use super::{ShadowPage, ShadowTables, VmReplay, pae};
 
 /// One entry on the way from a root to a leaf.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Step {
     /// Level of the table.
     pub level: Level,

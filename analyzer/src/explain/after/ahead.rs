@@ -1,4 +1,4 @@
-//! The look-ahead: its bounds, and the questions that end it.
+//! The look-ahead: one for all, with its bounds and what ends it as data.
 
 use trace::Record;
 
@@ -40,46 +40,30 @@ pub(super) const FAULT: Bounds = Bounds {
     ..BOUNDS
 };
 
-/// A later record of the VM; a fault with its number.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Later<'a> {
-    pub record: &'a Record,
-    pub fault: Option<FaultRef>,
+/// What takes later records in.
+pub(super) trait Watcher {
+    /// Takes the next record of the VM; a fault comes with its short form.
+    fn see(&mut self, record: &Record, fault: Option<FaultRef>);
+
+    /// What must be found before the look-ahead ends early: each with whether it is.
+    fn needs(&self) -> [bool; 2];
 }
 
-/// Something that later records answer.
-pub(super) trait Question {
-    /// Takes the next record.
-    fn see(&mut self, later: Later<'_>);
-
-    /// Whether the look-ahead may end. A question that later records answer in passing says so from
-    /// the start.
-    fn is_answered(&self) -> bool {
-        true
-    }
-}
-
-/// Reads records until all questions are answered. `faults` is the number of the next fault.
+/// Reads records until all that is needed is found. `faults` is the number of the next fault.
 pub(super) fn look_ahead(
     records: impl Iterator<Item = Record>,
     mut faults: u64,
     bounds: &Bounds,
-    questions: &mut [&mut dyn Question],
+    watcher: &mut impl Watcher,
 ) {
     for record in records.take(bounds.records) {
-        let fault = match &record {
-            Record::Fault(row) => {
-                faults += 1;
-                Some(FaultRef::new(faults - 1, row))
-            }
-            _ => None,
-        };
-        let later = Later {
-            record: &record,
-            fault,
-        };
-        questions.iter_mut().for_each(|of| of.see(later));
-        if questions.iter().all(|of| of.is_answered()) {
+        let mut fault = None;
+        if let Record::Fault(row) = &record {
+            fault = Some(FaultRef::new(faults, row));
+            faults += 1;
+        }
+        watcher.see(&record, fault);
+        if watcher.needs() == [true; 2] {
             return;
         }
     }

@@ -1,217 +1,118 @@
 //! What follows a change of an entry.
 
-use events::{Cause, Class, Gpa, Hpa, PageEvent, VcpuId};
-use trace::{EntryRow, PageRow, Record};
+use events::{Cause, Class, PageEvent};
+use trace::{EntryRow, FaultRow, PageRow, Record};
 
-use super::ahead::{BOUNDS, Later, Question};
-use crate::explain::facts::{
-    ChangeFacts, Fate, FaultRef, LaterGpte, Translations, UnsyncPeriod, Writer, guest_walk,
-};
+use super::ahead::{BOUNDS, Watcher, look_ahead};
+use crate::explain::facts::{ChangeFacts, Fate, FaultRef, LaterGpte, Writer, guest_walk};
 
-/// The next fault of the change's vCPU, and the event before it that made the frame a table.
-#[derive(Debug)]
-pub(super) struct UntilFault {
-    row: EntryRow,
-    /// A sync whose table is not known to be unsync.
-    is_lone_sync: bool,
-    pub frame_became: Option<PageRow>,
-    /// The fault, whether KVM injected it with P set, and whether it stored the entry.
-    pub next: Option<(FaultRef, bool, bool)>,
+/// Adds what followed a change. `faults` is the number of the next fault.
+pub fn change(of: &mut ChangeFacts, faults: u64, records: impl Iterator<Item = Record>) {
+    let mut after = AfterChange {
+        of,
+        is_run: true,
+        is_over: false,
+    };
+    look_ahead(records, faults, &BOUNDS, &mut after);
+    let mapped = of.followed.iter().find_map(|fate| match fate {
+        Fate::Stored { by, spte } if spte.is_shadow_present() => Some(by.time_ns.0),
+        _ => None,
+    });
+    let mapped = mapped.filter(|_| !of.row.spte.is_shadow_present());
+    of.missing_ns = mapped.map(|time| time.saturating_sub(of.row.time_ns.0));
 }
 
-impl UntilFault {
-    pub fn new(of: &ChangeFacts) -> Self {
-        Self {
-            row: of.row.clone(),
-            is_lone_sync: of.row.cause == Cause::Sync && of.unsync.is_none(),
-            frame_became: of.frame_became.clone(),
-            next: None,
-        }
-    }
+struct AfterChange<'a> {
+    of: &'a mut ChangeFacts,
+    /// The next change of the thread may belong to the same run.
+    is_run: bool,
+    /// What became of the entry is known.
+    is_over: bool,
 }
 
-impl Question for UntilFault {
-    fn see(&mut self, later: Later<'_>) {
-        if self.next.is_some() {
-            return;
-        }
-        match later.record {
-            Record::Page(row) if row.vcpu == self.row.vcpu && Some(row.gfn) == self.row.gfn => {
-                let is_sync = self.is_lone_sync && row.event == PageEvent::Sync;
-                if self.row.cause == Cause::WriteProtect || is_sync {
-                    self.frame_became.get_or_insert_with(|| row.clone());
-                }
-            }
-            Record::Fault(row) if Some(row.vcpu) == self.row.vcpu => {
-                let is_injected = row.class == Class::Guest && row.error_code & 1 != 0;
-                let stores_it = row.sptep == Some(self.row.sptep);
-                self.next = later.fault.map(|fault| (fault, is_injected, stores_it));
-            }
+impl Watcher for AfterChange<'_> {
+    fn see(&mut self, record: &Record, fault: Option<FaultRef>) {
+        match (record, fault) {
+            (Record::Fault(row), Some(fault)) => self.fault(row, fault),
+            (Record::Entry(row), _) => self.entry(row),
+            (Record::Page(row), _) => self.page(row),
+            // Another act of the same thread: what changes next is its effect.
+            (Record::Host(row), _) => self.is_run &= row.vcpu != self.of.row.vcpu,
             _ => {}
         }
     }
 
-    fn is_answered(&self) -> bool {
-        self.next.is_some() || self.row.vcpu.is_none()
+    fn needs(&self) -> [bool; 2] {
+        let has_next = self.of.fault_next.is_some() || self.of.row.vcpu.is_none();
+        [self.is_over, has_next]
     }
 }
 
-/// Changes of the same cause in a row on the same thread, and what they do to the unsync period.
-#[derive(Debug)]
-pub(super) struct Run {
-    vcpu: Option<VcpuId>,
-    cause: Cause,
-    table: Hpa,
-    is_over: bool,
-    pub together: u64,
-    pub unsync: Option<UnsyncPeriod>,
-}
-
-impl Run {
-    pub fn new(row: &EntryRow, unsync: Option<UnsyncPeriod>) -> Self {
-        Self {
-            vcpu: row.vcpu,
-            cause: row.cause,
-            table: row.sptep.table(),
-            is_over: false,
-            together: 1,
-            unsync,
+impl AfterChange<'_> {
+    fn fault(&mut self, row: &FaultRow, fault: FaultRef) {
+        let of = &mut *self.of;
+        if of.row.vcpu == Some(row.vcpu) {
+            self.is_run = false;
+            if of.fault_next.is_none() {
+                of.fault_next = Some(fault);
+                of.fault_next_is_injected =
+                    row.class == Class::Guest && row.error_code.is_present();
+                of.fault_next_stores_it = row.sptep == Some(of.row.sptep);
+            }
+        }
+        if let (Some(entry), None) = (of.guest_entry, of.guest_entry_later) {
+            let mut steps = guest_walk(row).into_iter();
+            let step = steps.find(|step| step.place() == Some(entry.gpa));
+            let gpte = step.map(|step| step.gpte);
+            of.guest_entry_later = gpte.map(|gpte| LaterGpte { gpte, fault });
+        }
+        if self.is_over {
+            return;
+        }
+        let has_access = of.followed.iter().any(|of| matches!(of, Fate::Access(_)));
+        let is_its = of.translations.contain(row.gva, of.row.level);
+        if let (true, Some(spte)) = (row.sptep == Some(of.row.sptep), row.spte) {
+            let by = Writer::of_fault(fault);
+            of.followed.push(Fate::Stored { by, spte });
+            self.is_over = true;
+        } else if row.time_ns > of.row.time_ns && is_its && !has_access {
+            of.followed.push(Fate::Access(fault));
         }
     }
 
     fn entry(&mut self, row: &EntryRow) {
-        self.is_over |= row.cause != self.cause;
-        if self.is_over {
+        let of = &mut *self.of;
+        let is_same_thread = row.vcpu == of.row.vcpu;
+        self.is_run &= !is_same_thread || row.cause == of.row.cause;
+        if self.is_run && is_same_thread {
+            of.together += 1;
+            let period = of.unsync.as_mut().filter(|of| of.spt == row.sptep.table());
+            period.into_iter().for_each(|of| of.entry(row, 0));
+        }
+        if !self.is_over && row.sptep == of.row.sptep {
+            let (by, spte) = (Writer::of_entry(row), row.spte);
+            of.followed.push(Fate::Stored { by, spte });
+            self.is_over = spte.is_shadow_present() || of.followed.len() >= BOUNDS.fates;
+        }
+    }
+
+    fn page(&mut self, row: &PageRow) {
+        let of = &mut *self.of;
+        let is_sync = of.row.cause == Cause::Sync && of.unsync.is_none();
+        let protects =
+            of.row.cause == Cause::WriteProtect || is_sync && row.event == PageEvent::Sync;
+        let is_same_thread = row.vcpu == of.row.vcpu && of.fault_next.is_none();
+        if protects && is_same_thread && Some(row.gfn) == of.row.gfn {
+            of.frame_became.get_or_insert_with(|| row.clone());
+        }
+        if row.spt != of.row.sptep.table() {
             return;
         }
-        self.together += 1;
-        if let Some(period) = self.unsync.as_mut()
-            && row.sptep.table() == self.table
-        {
-            period.entry(row, 0);
-        }
-    }
-}
-
-impl Question for Run {
-    fn see(&mut self, later: Later<'_>) {
-        match later.record {
-            Record::Entry(row) if row.vcpu == self.vcpu => self.entry(row),
-            Record::Fault(row) => self.is_over |= Some(row.vcpu) == self.vcpu,
-            // Another act of the same thread: what changes next is its effect.
-            Record::Host(row) => self.is_over |= row.vcpu == self.vcpu,
-            Record::Page(row) if row.spt == self.table => {
-                if let Some(period) = &mut self.unsync {
-                    period.page(row);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-/// What becomes of the entry, until it is mapped again or its table is zapped.
-#[derive(Debug)]
-pub(super) struct EntryFate {
-    row: EntryRow,
-    translations: Translations,
-    is_over: bool,
-    pub found: Vec<Fate>,
-}
-
-impl EntryFate {
-    pub fn new(row: &EntryRow, translations: Translations) -> Self {
-        Self {
-            row: row.clone(),
-            translations,
-            is_over: false,
-            found: Vec::new(),
-        }
-    }
-
-    /// From the change that emptied the entry to its next mapping.
-    pub fn missing_ns(&self) -> Option<u64> {
-        let mut fates = self.found.iter();
-        let mapped = fates.find_map(|fate| match fate {
-            Fate::Stored { by, spte } if spte.is_shadow_present() => Some(by.time_ns),
-            _ => None,
-        });
-        let mapped = mapped.filter(|_| !self.row.spte.is_shadow_present())?;
-        Some(mapped.0.saturating_sub(self.row.time_ns.0))
-    }
-
-    fn is_access(&self, fault: &FaultRef) -> bool {
-        fault.time_ns > self.row.time_ns
-            && self.translations.contain(fault.gva, self.row.level)
-            && !self
-                .found
-                .iter()
-                .any(|fate| matches!(fate, Fate::Access(_)))
-    }
-}
-
-impl Question for EntryFate {
-    fn see(&mut self, later: Later<'_>) {
-        if self.is_over {
-            return;
-        }
-        match (later.record, later.fault) {
-            (Record::Fault(row), Some(fault)) => match row.spte {
-                Some(spte) if row.sptep == Some(self.row.sptep) => {
-                    let by = Writer::of_fault(fault);
-                    self.found.push(Fate::Stored { by, spte });
-                    self.is_over = true;
-                }
-                _ if self.is_access(&fault) => self.found.push(Fate::Access(fault)),
-                _ => {}
-            },
-            (Record::Entry(row), _) if row.sptep == self.row.sptep => {
-                let (by, spte) = (Writer::of_entry(row), row.spte);
-                self.found.push(Fate::Stored { by, spte });
-                self.is_over = spte.is_shadow_present() || self.found.len() >= BOUNDS.fates;
-            }
-            (Record::Page(row), _) => {
-                let is_its = row.spt == self.row.sptep.table();
-                if is_its && row.event == PageEvent::Zapped {
-                    let (seq, time_ns) = (row.seq, row.time_ns);
-                    self.found.push(Fate::TableZapped { seq, time_ns });
-                    self.is_over = true;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn is_answered(&self) -> bool {
-        self.is_over
-    }
-}
-
-/// The next walk that reads the guest's entry.
-#[derive(Debug)]
-pub(super) struct LaterWalk {
-    gpa: Option<Gpa>,
-    pub found: Option<LaterGpte>,
-}
-
-impl LaterWalk {
-    pub fn new(gpa: Option<Gpa>) -> Self {
-        Self { gpa, found: None }
-    }
-}
-
-impl Question for LaterWalk {
-    fn see(&mut self, later: Later<'_>) {
-        if let (Record::Fault(row), Some(fault)) = (later.record, later.fault)
-            && self.gpa.is_some()
-            && self.found.is_none()
-        {
-            let mut steps = guest_walk(row).into_iter();
-            let read = steps.find(|step| step.place() == self.gpa);
-            self.found = read.map(|step| LaterGpte {
-                gpte: step.gpte,
-                fault,
-            });
+        of.unsync.iter_mut().for_each(|of| of.page(row));
+        if row.event == PageEvent::Zapped && !self.is_over {
+            let (seq, time_ns) = (row.seq, row.time_ns);
+            of.followed.push(Fate::TableZapped { seq, time_ns });
+            self.is_over = true;
         }
     }
 }

@@ -4,7 +4,7 @@ use events::{Cause, HostEvent, Seq, Spte};
 use trace::EntryRow;
 
 use super::{state::Before, translations::translations};
-use crate::explain::facts::{ChangeFacts, Table};
+use crate::explain::facts::ChangeFacts;
 
 /// Acts of the host that lead to a cause.
 fn acts(cause: Cause) -> &'static [HostEvent] {
@@ -64,15 +64,11 @@ impl Before<'_> {
                 ..row.clone()
             },
             old_is_recorded: row.old.is_some(),
+            clause: "",
             function: "",
+            detail: "",
             changed: Vec::new(),
-            table: table.map(|table| Table {
-                spt: table.spt,
-                level: table.level,
-                gfn: table.gfn,
-                direct: table.direct,
-                unsync: table.unsync,
-            }),
+            table,
             translations: translations(row.sptep, *self),
             guest_entry: table.and_then(|table| history.guest_entry(&table, index)),
             guest_entry_later: None,

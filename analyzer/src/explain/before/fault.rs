@@ -8,11 +8,11 @@ use trace::{FaultRow, HostRow, PageRow, VmMeta};
 use super::{state::Before, stores::is_kept};
 use crate::{
     explain::facts::{
-        FaultCause, FaultFacts, GuestStep, MemslotRange, PageChange, ShadowStep, StoredEntry,
-        TableState, UnsyncPeriod, gpa, guest_walk,
+        Because, FaultFacts, GuestStep, MemslotRange, PageChange, StoredEntry, UnsyncPeriod, gpa,
+        guest_walk,
     },
     faults,
-    replay::Walk,
+    replay::{PageInfo, Walk},
 };
 
 /// Page events kept of a vCPU between two faults.
@@ -64,15 +64,14 @@ impl Before<'_> {
             index: history.fault_count,
             start_ns: 0,
             phase: history.phase.clone(),
-            // Known when what followed is.
-            cause: FaultCause::GivenUp,
+            cause: Because::default(),
             is_unpaged: guest_walk.is_empty() && row.sptep.is_some() && is_direct,
             guest_refusal: None,
             guest_page_pages: large_page(&guest_walk),
             entries_stored: self.entries_stored(&guest_walk),
             guest_walk,
             memslot: vm.and_then(|vm| memslot(row, vm)),
-            shadow_walk: walk.as_ref().map(shadow_steps).unwrap_or_default(),
+            shadow_walk: walk.map(|walk| walk.steps).unwrap_or_default(),
             hpa: hpa.map(|to| Hpa(to.pfn.hpa().0 | row.gva.page_offset())),
             leaf_maps_frame: leaf_maps_frame(row),
             before,
@@ -94,20 +93,14 @@ impl Before<'_> {
         }
     }
 
-    fn shadows_of_frame(&self, row: &FaultRow) -> Vec<TableState> {
+    fn shadows_of_frame(&self, row: &FaultRow) -> Vec<PageInfo> {
         let (Some(replay), Some(gfn)) = (self.replay, gpa(row).map(Gpa::gfn)) else {
             return Vec::new();
         };
         let pages = replay.tables().pages().map(|page| page.info);
         let shadows = pages.filter(|page| !page.direct && page.gfn == gfn);
-        let mut shadows: Vec<_> = shadows
-            .map(|page| TableState {
-                spt: page.spt,
-                level: page.level,
-                unsync: page.unsync,
-            })
-            .collect();
-        shadows.sort();
+        let mut shadows: Vec<_> = shadows.collect();
+        shadows.sort_by_key(|page| page.spt);
         shadows
     }
 
@@ -129,17 +122,6 @@ impl Before<'_> {
         let act = self.history.act(&[HostEvent::Unmap], frame);
         act.filter(|act| act.time_ns >= row.time_ns)
     }
-}
-
-fn shadow_steps(walk: &Walk) -> Vec<ShadowStep> {
-    let steps = walk.steps.iter().map(|step| ShadowStep {
-        level: step.level,
-        spt: step.spt,
-        index: step.index,
-        spte: step.spte,
-        is_pdpte: step.is_pdpte,
-    });
-    steps.collect()
 }
 
 /// Where the leaf of a walk is.

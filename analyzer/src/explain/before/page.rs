@@ -1,7 +1,5 @@
 //! The lives of the shadow page at one address, through a whole trace.
 
-use std::collections::BTreeMap;
-
 use events::{HostEvent, Hpa, PageEvent, VcpuId};
 use trace::{EntryRow, FaultRow, KeyframePage, PageRow, Record};
 
@@ -89,24 +87,12 @@ impl Lives {
             self.lives.push(PageFacts {
                 spt: row.spt,
                 number: self.total,
-                start_ns: 0,
                 gfn: row.gfn,
                 level: row.level,
                 direct: row.direct != 0,
                 first: moment(row, history),
                 was_born: row.event == PageEvent::Born,
-                links: Vec::new(),
-                links_total: 0,
-                reused: 0,
-                unsync: Vec::new(),
-                unsync_total: 0,
-                never_unsync: None,
-                leaves_by_faults: 0,
-                changes: BTreeMap::new(),
-                most_entries: 0,
-                entries: 0,
-                zapped: None,
-                missing_records: 0,
+                ..PageFacts::default()
             });
         }
         self.total += 1;
@@ -232,8 +218,7 @@ fn moment(row: &PageRow, history: &History) -> Moment {
         time_ns: row.time_ns,
         vcpu: row.vcpu,
         phase: history.phase.clone(),
-        fault: None,
-        is_root: false,
+        ..Moment::default()
     }
 }
 

@@ -4,8 +4,9 @@ use events::Gpa;
 use trace::{Record, RootRow, WriteRow};
 
 use super::{state::Before, translations::translations};
-use crate::explain::facts::{
-    Kind, RecordFacts, RootCause, RootFacts, ShadowOfStore, Store, TableState,
+use crate::explain::{
+    causes::new_root,
+    facts::{Kind, RecordFacts, RootFacts, ShadowOfStore, Store},
 };
 
 impl Before<'_> {
@@ -37,12 +38,11 @@ impl Before<'_> {
     fn store(&self, row: &WriteRow) -> Kind {
         let mut shadow_pages = self.shadows_of_store(row.gpa);
         shadow_pages.sort_by_key(|shadow| shadow.table.spt);
-        let tables = self.replay.map(|vm| vm.tables());
         let first = shadow_pages.first();
-        let page = first.and_then(|shadow| tables?.page(shadow.table.spt));
-        let guest_entry = first
-            .zip(page)
-            .and_then(|(shadow, page)| self.history.guest_entry(&page.info, shadow.sptep.index()));
+        let guest_entry = first.and_then(|shadow| {
+            let index = shadow.sptep.index();
+            self.history.guest_entry(&shadow.table, index)
+        });
         let before = guest_entry.and_then(|entry| Some(entry.known?.gpte.0));
         Kind::Store {
             store: Store::new(row, before),
@@ -65,11 +65,7 @@ impl Before<'_> {
         let pages = replay.tables().pages();
         let shadows = pages.filter(|page| !page.info.direct && page.info.gfn == gpa.gfn());
         let shadows = shadows.map(|page| ShadowOfStore {
-            table: TableState {
-                spt: page.info.spt,
-                level: page.info.level,
-                unsync: page.info.unsync,
-            },
+            table: page.info,
             sptep: page.place(index),
             spte: page.entry(index),
             translations: translations(page.place(index), *self),
@@ -84,16 +80,7 @@ impl Before<'_> {
             .and_then(|vm| vm.tables().page(row.root.table()));
         RootFacts {
             row: row.clone(),
-            cause: match before {
-                None => RootCause::First,
-                Some(before) if before.cr3 == row.cr3 => RootCause::SameCr3 {
-                    root_before: before.root,
-                },
-                Some(before) => RootCause::Cr3Loaded {
-                    cr3_before: before.cr3,
-                    root_before: before.root,
-                },
-            },
+            cause: new_root(row, before),
             entries: page.map(|page| page.present()),
         }
     }

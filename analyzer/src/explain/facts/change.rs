@@ -1,13 +1,14 @@
 //! A change of a shadow entry, what led to it and what followed.
 
-use events::{Class, Gfn, Gpa, Gpte, Hpa, Level, Seq, Spte, TimeNs};
+use events::{Gpte, Seq, Spte, TimeNs};
 use serde::Serialize;
 use trace::{EntryRow, HostRow, PageRow};
 
 use super::{
-    common::{FaultRef, GuestEntry, Store, Translations, Writer},
+    common::{Because, FaultRef, GuestEntry, Store, Translations, Writer},
     unsync::UnsyncPeriod,
 };
+use crate::replay::PageInfo;
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -24,12 +25,16 @@ pub struct ChangeFacts {
     pub row: EntryRow,
     /// The record has `old`.
     pub old_is_recorded: bool,
+    /// What happened, in one clause.
+    pub clause: &'static str,
     /// The kernel's function.
     pub function: &'static str,
+    /// What the kernel does there.
+    pub detail: &'static str,
     /// Each difference between `old` and `spte`, in words.
     pub changed: Vec<String>,
     /// The table that holds the entry.
-    pub table: Option<Table>,
+    pub table: Option<PageInfo>,
     #[serde(flatten)]
     pub translations: Translations,
     pub guest_entry: Option<GuestEntry>,
@@ -37,8 +42,8 @@ pub struct ChangeFacts {
     pub guest_entry_later: Option<LaterGpte>,
     /// Who stored the entry before.
     pub stored_before: Option<Writer>,
-    /// What led to the change.
-    pub causes: Vec<ChangeCause>,
+    /// What led to the change, besides `store`, `unsync` and `host`.
+    pub causes: Vec<Because>,
     /// The emulated store that led to it.
     pub store: Option<Store>,
     /// The unsync period of its table.
@@ -64,17 +69,6 @@ pub struct ChangeFacts {
     pub missing_records_since_keyframe: u64,
 }
 
-/// A shadow page as a change finds it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Table {
-    pub spt: Hpa,
-    pub level: Level,
-    /// The guest table that it shadows; of a direct page, the first frame that it maps.
-    pub gfn: Gfn,
-    pub direct: bool,
-    pub unsync: bool,
-}
-
 /// A guest entry as a later fault's walk read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct LaterGpte {
@@ -92,96 +86,4 @@ pub enum Fate {
     Access(FaultRef),
     /// Its table was zapped.
     TableZapped { seq: Seq, time_ns: TimeNs },
-}
-
-/// Something that led to a change. Those without fields are in the field of the same name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum ChangeCause {
-    Store,
-    Unsync,
-    Host,
-    FrameBecame,
-    /// A sync of a table whose unsync period is not in the trace.
-    UnsyncNotRecorded,
-    /// A lookup (`kvm_mmu_find_shadow_page`) found the page, and syncs it without ending the period.
-    FoundByLookup,
-    /// The guest loaded another CR3.
-    Cr3Loaded {
-        from: Gpa,
-        to: Gpa,
-    },
-    /// A TLB flush, a reload of CR3, or a fault that came through an upper table.
-    SameCr3,
-    /// KVM injected this fault, and invalidates its address before.
-    Injected {
-        fault: FaultRef,
-    },
-    /// INVLPG or INVPCID of the guest.
-    GuestInvalidation,
-    /// The host acted on the vCPU's own thread, as where it copies a page on write.
-    CopyOnWrite(CopyOnWrite),
-    /// The fault that was in progress.
-    WithinFault {
-        fault: FaultRef,
-    },
-    /// A marker for MMIO that no fault on its address stored.
-    WithoutFault,
-    /// Mapped ahead.
-    PrefetchedAfter {
-        fault: FaultRef,
-    },
-    /// The fault maps another frame in its place.
-    ReplacedByFrame {
-        fault: FaultRef,
-    },
-    /// A table takes the place of the large page.
-    ReplacedByTable {
-        fault: FaultRef,
-    },
-    /// The fault mapped the frame once more than `RMAP_RECYCLE_THRESHOLD`.
-    RmapRecycled {
-        fault: FaultRef,
-    },
-    /// Read after a fault that KVM gave up.
-    ReadAfterRetry {
-        fault: FaultRef,
-    },
-}
-
-/// What the host copied a page for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "copied_for", rename_all = "snake_case")]
-pub enum CopyOnWrite {
-    /// An emulated store to the frame.
-    Store { seq: Seq, gpa: Gpa },
-    /// A fault on the frame that KVM gave up for that, or whose store it emulates.
-    Fault { fault: FaultRef },
-    /// No such store or fault follows.
-    Unknown,
-}
-
-impl ChangeFacts {
-    /// The fault of its vCPU that was in progress.
-    pub fn within(&self) -> Option<FaultRef> {
-        self.fault_next
-            .filter(|next| next.time_ns <= self.row.time_ns)
-    }
-
-    /// The next fault, if the host copied the frame for it: it is about the same frame, and KVM gave
-    /// it up or emulates its store.
-    pub fn copied_for(&self) -> Option<FaultRef> {
-        let next = self.fault_next?;
-        let is_its = match next.gfn.zip(self.row.gfn) {
-            Some((of_fault, of_entry)) => of_fault == of_entry,
-            None => self.translations.contain(next.gva, self.row.level),
-        };
-        let stores = matches!(next.class, Class::Retried | Class::WriteProtected);
-        (is_its && stores).then_some(next)
-    }
-
-    /// The entry had this value already.
-    pub fn is_no_change(&self) -> bool {
-        self.row.old == Some(self.row.spte)
-    }
 }

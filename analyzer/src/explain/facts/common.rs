@@ -4,6 +4,22 @@ use events::{Cause, Class, Gfn, Gpa, Gpte, Gva, Hpa, Level, Seq, TimeNs, VcpuId}
 use serde::{Serialize, Serializer};
 use trace::{EntryRow, FaultRow, HostRow, WriteRow};
 
+/// Something that led to what is explained.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Because {
+    /// For programs.
+    pub kind: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+impl Because {
+    pub fn new(kind: &'static str, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { kind, text }
+    }
+}
+
 /// A fault, in short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FaultRef {

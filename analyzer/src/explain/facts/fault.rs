@@ -5,11 +5,12 @@ use serde::Serialize;
 use trace::{EntryRow, FaultRow, HostRow};
 
 use super::{
-    common::{FaultRef, Store, Writer},
+    common::{Because, FaultRef, Store, Writer},
     guest::GuestStep,
     page::PageChange,
     unsync::UnsyncPeriod,
 };
+use crate::replay::{PageInfo, Step};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -24,12 +25,13 @@ pub struct FaultFacts {
     /// Its record; `gpa` may come from the guest's entries.
     #[serde(flatten)]
     pub row: FaultRow,
-    pub cause: FaultCause,
+    /// Why it is of its class.
+    pub cause: Because,
     /// The guest ran without paging: GVA is GPA, and the leaf is in a direct table.
     pub is_unpaged: bool,
     pub guest_walk: Vec<GuestStep>,
     /// Why the guest's tables give no GPA.
-    pub guest_refusal: Option<GuestRefusal>,
+    pub guest_refusal: Option<Because>,
     /// Size of the guest's page, in pages of 4 KiB, where it is larger than one.
     pub guest_page_pages: Option<u64>,
     /// The latest emulated stores to the guest entries of the walk.
@@ -37,7 +39,7 @@ pub struct FaultFacts {
     /// The memslot, where `meta.json` has it.
     pub memslot: Option<MemslotRange>,
     /// The shadow tables after the fault, from the root down.
-    pub shadow_walk: Vec<ShadowStep>,
+    pub shadow_walk: Vec<Step>,
     /// What they translate the address to.
     pub hpa: Option<Hpa>,
     /// The leaf maps the frame that the host's tables gave.
@@ -53,7 +55,7 @@ pub struct FaultFacts {
     /// Pages that were zapped after the fault's record and before the next fault of the vCPU.
     pub zapped_after: Vec<PageChange>,
     /// Shadow pages of the guest frame, if it is a guest table.
-    pub shadows_of_frame: Vec<TableState>,
+    pub shadows_of_frame: Vec<PageInfo>,
     /// The emulated store that the fault is about.
     pub store: Option<Store>,
     /// Pages that the fault made unsync.
@@ -85,25 +87,6 @@ pub struct MemslotRange {
     pub hva_by_slot: Hva,
 }
 
-/// An entry of the shadow walk.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct ShadowStep {
-    pub level: Level,
-    pub spt: Hpa,
-    pub index: u16,
-    pub spte: Spte,
-    /// It is in a PAE root.
-    pub is_pdpte: bool,
-}
-
-/// A shadow page of a guest table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct TableState {
-    pub spt: Hpa,
-    pub level: Level,
-    pub unsync: bool,
-}
-
 /// Something that came after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,79 +104,4 @@ pub enum Followed {
         fault: FaultRef,
         after_ns: u64,
     },
-}
-
-/// Why the guest's tables give no GPA, at the last level that was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GuestRefusal {
-    NotRecorded,
-    NotPresent(Level),
-    NotWritable(Level),
-    NotUser(Level),
-    /// By the rights of the path as a whole.
-    Rights,
-}
-
-/// Why a fault is of its class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum FaultCause {
-    /// The guest's tables refuse; with P set, KVM first syncs the address.
-    InjectedFault { syncs_address: bool },
-    /// `emptied` shows when and why.
-    EntryEmptied,
-    /// `emptied` is a reading by the probes.
-    EntryFoundEmpty,
-    /// No path led to the entry.
-    TablesMissing { created: u8 },
-    /// Nothing had mapped the entry in this table.
-    NeverMapped,
-    /// `before` lacked a right.
-    TooWeak { missing_right: Option<MissingRight> },
-    /// A store to a guest table.
-    WriteProtected { protection: WriteProtection },
-    /// A store to a guest leaf table that may become unsync.
-    BecameUnsync,
-    /// The entry is a marker for MMIO.
-    MmioMarker,
-    /// No memslot covers the frame.
-    NoMemslot,
-    /// `fast_page_fault` set W.
-    WriteRestored,
-    /// The entry allowed the access already.
-    AlreadyAllowed,
-    /// `host` acted while KVM looked the frame up.
-    HostChanged,
-    /// `read_again` is empty.
-    FrameTaken,
-    /// KVM gave it up; the trace does not show why.
-    GivenUp,
-}
-
-/// The right that an entry lacked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MissingRight {
-    /// W, which dirty logging took.
-    WriteForDirtyLog,
-    /// W, since only loads had come.
-    WriteAfterLoads,
-    /// W, since the guest's entry was not dirty, or the frame was a table.
-    WriteNotDirtyOrTable,
-    Execute,
-}
-
-/// Why a store to a frame is emulated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WriteProtection {
-    /// The leaf was stored, read-only.
-    LeafReadOnly,
-    /// The frame is an upper guest table, which this page shadows.
-    UpperTable { spt: Hpa, level: Level },
-    /// The frame is a guest table of level 1 that did not become unsync.
-    LeafTable,
-    /// No shadow page of the frame is known at the record.
-    NoShadowKnown,
 }

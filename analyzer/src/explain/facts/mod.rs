@@ -12,16 +12,13 @@ mod page;
 mod record;
 mod unsync;
 
-pub use change::{ChangeCause, ChangeFacts, CopyOnWrite, Fate, LaterGpte, Table};
+pub use change::{ChangeFacts, Fate, LaterGpte};
 pub use common::{
-    FaultRef, GpteSource, GuestEntry, KnownGpte, Store, StoredBy, Translation, Translations,
-    Writer, covers, index_of,
+    Because, FaultRef, GpteSource, GuestEntry, KnownGpte, Store, StoredBy, Translation,
+    Translations, Writer, covers, index_of,
 };
-pub use fault::{
-    FaultCause, FaultFacts, Followed, GuestRefusal, MemslotRange, MissingRight, ShadowStep,
-    StoredEntry, TableState, WriteProtection,
-};
+pub use fault::{FaultFacts, Followed, MemslotRange, StoredEntry};
 pub use guest::{GuestStep, gpa, guest_walk};
-pub use page::{Link, Moment, NeverUnsync, PageChange, PageFacts, Zap, ZapCause};
-pub use record::{Kind, RecordFacts, Refilled, RootCause, RootFacts, ShadowOfStore};
+pub use page::{Link, Moment, PageChange, PageFacts, Zap, ZapCause};
+pub use record::{Kind, RecordFacts, Refilled, RootFacts, ShadowOfStore};
 pub use unsync::{PeriodEnd, UnsyncPeriod};

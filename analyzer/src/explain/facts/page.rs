@@ -7,7 +7,7 @@ use serde::Serialize;
 use trace::{HostRow, PageRow};
 
 use super::{
-    common::{FaultRef, Translations},
+    common::{Because, FaultRef, Translations},
     unsync::UnsyncPeriod,
 };
 
@@ -33,7 +33,7 @@ impl PageChange {
 }
 
 /// One life of the page at an address; KVM uses the address again after a zap.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct PageFacts {
     pub spt: Hpa,
     /// Which of the lives that the trace has at this address, from 0.
@@ -58,7 +58,7 @@ pub struct PageFacts {
     pub unsync: Vec<UnsyncPeriod>,
     pub unsync_total: u64,
     /// Why it never was unsync.
-    pub never_unsync: Option<NeverUnsync>,
+    pub never_unsync: Option<Because>,
     /// Leaves that faults stored in it.
     pub leaves_by_faults: u64,
     /// Changes of its entries by cause.
@@ -72,7 +72,7 @@ pub struct PageFacts {
 }
 
 /// An event in the life of a page.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Moment {
     pub seq: Seq,
     pub time_ns: TimeNs,
@@ -94,15 +94,6 @@ pub struct Link {
     pub level: Level,
     #[serde(flatten)]
     pub translations: Translations,
-}
-
-/// Why a page never was unsync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NeverUnsync {
-    Direct,
-    UpperLevel,
-    NoStore,
 }
 
 /// The end of a life.

@@ -1,14 +1,14 @@
 //! A record that is neither a fault nor a change: a store, an act of the host, a root, a mark.
 
-use events::{Gfn, Gpa, Hpa, Level, Seq, Spte, TimeNs, VmId};
+use events::{Gfn, Hpa, Level, Seq, Spte, TimeNs, VmId};
 use serde::Serialize;
 use trace::{EntryRow, HostRow, KeyframePage, MarkRow, RootRow};
 
 use super::{
-    common::{GuestEntry, Store, Translations, Writer},
-    fault::TableState,
+    common::{Because, GuestEntry, Store, Translations, Writer},
     page::PageChange,
 };
+use crate::replay::PageInfo;
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -65,28 +65,17 @@ pub enum Kind {
 pub struct RootFacts {
     #[serde(flatten)]
     pub row: RootRow,
-    pub cause: RootCause,
+    /// Why the vCPU uses it.
+    pub cause: Because,
     /// Entries that it has; unknown if it is no shadow page that a record made.
     pub entries: Option<u32>,
-}
-
-/// Why a vCPU uses another root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RootCause {
-    /// No root of this vCPU was seen before.
-    First,
-    /// The CR3 is the same: the root was dropped, or the role changed.
-    SameCr3 { root_before: Hpa },
-    /// The guest loaded CR3.
-    Cr3Loaded { cr3_before: Gpa, root_before: Hpa },
 }
 
 /// A shadow page of the table that a store concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShadowOfStore {
     #[serde(flatten)]
-    pub table: TableState,
+    pub table: PageInfo,
     /// The entry that the store concerns.
     pub sptep: Hpa,
     /// Its value before the store.

@@ -28,6 +28,9 @@ pub struct UnsyncPeriod {
     pub changed_by_invlpg: u64,
     /// The first of those entries, where they are asked for.
     pub changed: Vec<EntryRow>,
+    /// Its end is known, and what that changed.
+    #[serde(skip)]
+    pub is_over: bool,
 }
 
 /// How an unsync period ended.
@@ -55,6 +58,7 @@ impl UnsyncPeriod {
             changed_by_sync: 0,
             changed_by_invlpg: 0,
             changed: Vec::new(),
+            is_over: false,
         }
     }
 

@@ -7,11 +7,12 @@ use super::lines::Lines;
 use crate::{
     explain::{
         facts::{
-            GpteSource, GuestEntry, LaterGpte, PageChange, Store, TableState, Translations,
-            UnsyncPeriod, index_of,
+            GpteSource, GuestEntry, LaterGpte, PageChange, PeriodEnd, Store, TableState,
+            Translations, UnsyncPeriod, index_of,
         },
         words::{self, bits},
     },
+    replay::PageInfo,
     text::{
         flags,
         units::{count, ns, plural, since},
@@ -58,7 +59,7 @@ impl Lines {
                 count(of.seq.0)
             ),
         );
-        let end = |verb: &str, end: &crate::explain::facts::PeriodEnd, function: &str| {
+        let end = |verb: &str, end: &PeriodEnd, function: &str| {
             let (after, thread) = (ns(end.after_ns), words::thread(end.vcpu));
             let seq = count(end.seq.0);
             format!("{after} later {thread} {verb} ({function}seq {seq})")
@@ -165,7 +166,7 @@ impl Lines {
     }
 
     /// A shadow page of a guest table that a store concerns.
-    pub fn shadow_of(&mut self, of: &TableState, store_to: events::Gpa) {
+    pub fn shadow_of(&mut self, of: &PageInfo, store_to: events::Gpa) {
         let (gfn, index) = (store_to.gfn(), index_of(store_to));
         let (level, spt, state) = (of.level, of.spt, words::table_state(of.unsync));
         let line = format!("gfn {gfn} is a guest table: level {level} table {spt} shadows it");

@@ -4,10 +4,9 @@ use events::{Cause, TimeNs};
 
 use crate::{
     explain::{
-        causes::protects,
-        facts::{ChangeCause, ChangeFacts, Fate},
+        facts::{ChangeFacts, Fate},
         render::{Lines, value},
-        words::{self, kernel},
+        words,
     },
     text::{
         flags,
@@ -30,8 +29,7 @@ pub fn change(out: &mut Lines, of: &ChangeFacts) {
             words::phase(of.phase.as_ref()),
         ),
     );
-    let (cause, clause) = (row.cause.name(), words::change_clause(of));
-    out.line(2, format!("{cause}: {clause}"));
+    out.line(2, format!("{}: {}", row.cause.name(), of.clause));
     if of.missing_records_since_keyframe > 0 {
         let missing = plural(of.missing_records_since_keyframe, "record");
         let line = format!("missing before it: {missing}; what follows on the tables may be wrong");
@@ -41,12 +39,7 @@ pub fn change(out: &mut Lines, of: &ChangeFacts) {
     which(out, of);
     difference(out, of);
     out.section(3, &format!("Why: {}", of.function));
-    let cause = if protects(of) {
-        Cause::WriteProtect
-    } else {
-        row.cause
-    };
-    out.line(3, kernel::why(cause).detail);
+    out.line(3, of.detail);
     causes(out, of);
     followed(out, of);
     out.blank();
@@ -116,22 +109,20 @@ fn difference(out: &mut Lines, of: &ChangeFacts) {
 fn causes(out: &mut Lines, of: &ChangeFacts) {
     out.section(4, "What led to it");
     let time = of.row.time_ns;
-    for cause in &of.causes {
-        match (cause, &of.store, &of.unsync, &of.host) {
-            (ChangeCause::Store, Some(store), ..) => {
-                let age = ns(time.0.saturating_sub(store.time_ns.0));
-                let intro = format!("the guest's entry was stored by the emulator, {age} earlier");
-                out.store(3, &intro, store);
-            }
-            (ChangeCause::Unsync, _, Some(period), _) => out.unsync(period, of.start_ns),
-            (ChangeCause::Host, .., Some(act)) => out.host(act, time),
-            _ => {
-                let words = words::change_cause(cause, of);
-                words.iter().for_each(|words| out.line(3, words));
-            }
-        }
+    let store = of.store.as_ref();
+    if let Some(store) = store.filter(|_| of.row.cause == Cause::GuestWrite) {
+        let age = ns(time.0.saturating_sub(store.time_ns.0));
+        let intro = format!("the guest's entry was stored by the emulator, {age} earlier");
+        out.store(3, &intro, store);
     }
-    if of.causes.is_empty() {
+    if let Some(period) = &of.unsync {
+        out.unsync(period, of.start_ns);
+    }
+    if let Some(act) = &of.host {
+        out.host(act, time);
+    }
+    of.causes.iter().for_each(|of| out.line(3, &of.text));
+    if store.is_none() && of.unsync.is_none() && of.host.is_none() && of.causes.is_empty() {
         out.line(3, "nothing that the trace shows");
     }
     if of.together > 1 {

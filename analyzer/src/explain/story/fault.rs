@@ -52,7 +52,7 @@ fn head(out: &mut Lines, of: &FaultFacts) {
     );
     let (class, meaning) = (row.class.name(), words::meaning(row.class));
     out.line(2, format!("{class}: {meaning}"));
-    out.line(4, words::fault_cause(of));
+    out.line(4, &of.cause.text);
     let rip = row.rip.map(|rip| format!("  rip {rip}"));
     let (error, rip) = (flags::error_code(row.error_code), rip.unwrap_or_default());
     out.line(2, format!("gva {}  error code {error}{rip}", row.gva));
@@ -91,10 +91,10 @@ fn guest_tables(out: &mut Lines, of: &FaultFacts) {
     if let Some(pages) = of.guest_page_pages {
         out.line(3, format!("a {} page", page_size(pages)));
     }
-    match (of.row.gpa, of.guest_refusal) {
+    match (of.row.gpa, &of.guest_refusal) {
         (Some(gpa), _) => out.line(3, format!("gpa {gpa} (gfn {})", gpa.gfn())),
         (None, Some(refusal)) => {
-            out.line(3, words::guest_refusal(refusal));
+            out.line(3, &refusal.text);
             out.line(3, "no GPA: the guest gets its #PF");
         }
         (None, None) => out.line(3, "KVM ended the fault before it needed the GPA"),
@@ -108,10 +108,7 @@ fn shadow_tables(out: &mut Lines, of: &FaultFacts) {
         out.line(3, "its root is no shadow page that a record made");
     }
     for step in &of.shadow_walk {
-        let rights = match step.is_pdpte {
-            true => "PDPTE".to_owned(),
-            false => flags::spte(step.spte),
-        };
+        let rights = flags::step(step);
         let (level, spt, index) = (step.level, step.spt.to_string(), step.index);
         let line = format!(
             "{level} {spt:>11}[{index:>3}] {:#018x} {rights}",

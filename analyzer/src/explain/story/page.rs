@@ -128,8 +128,8 @@ fn unsync(out: &mut Lines, of: &PageFacts) {
         out.unsync(period, of.start_ns);
     }
     out.more(3, of.unsync_total, of.unsync.len());
-    if let Some(why) = of.never_unsync {
-        out.line(3, words::never_unsync(why));
+    if let Some(why) = &of.never_unsync {
+        out.line(3, &why.text);
     }
 }
 

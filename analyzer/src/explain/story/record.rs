@@ -4,7 +4,7 @@ use trace::{HostRow, MarkRow};
 
 use crate::{
     explain::{
-        facts::{GuestEntry, Kind, RecordFacts, RootCause, RootFacts, ShadowOfStore, Store},
+        facts::{GuestEntry, Kind, RecordFacts, RootFacts, ShadowOfStore, Store},
         render::{Lines, stored, value},
         words::{self, kernel},
     },
@@ -134,23 +134,7 @@ fn new_root(out: &mut Lines, of: &RootFacts) {
         2,
         format!("vCPU {vcpu} was first seen on another root: {now}"),
     );
-    out.line(
-        2,
-        match of.cause {
-            RootCause::First => "it is the first root seen of this vCPU".to_owned(),
-            RootCause::SameCr3 { root_before } => format!(
-                "before: the same cr3 on shadow root {root_before}: KVM dropped that root, or the role \
-                 changed"
-            ),
-            RootCause::Cr3Loaded {
-                cr3_before,
-                root_before,
-            } => format!(
-                "before: cr3 {cr3_before}, shadow root {root_before}: the guest loaded CR3 \
-                 (kvm_mmu_new_pgd)"
-            ),
-        },
-    );
+    out.line(2, &of.cause.text);
     out.line(
         2,
         match of.entries {

@@ -1,8 +1,7 @@
 //! Names, plurals and phrases.
 
 pub mod bits;
-mod change;
-mod fault;
+mod class;
 pub mod kernel;
 mod page;
 
@@ -15,9 +14,8 @@ use crate::text::{
     units::{count, plural},
 };
 
-pub use change::{change_cause, change_clause};
-pub use fault::{fault_cause, guest_refusal, meaning, unwritten};
-pub use page::{never_unsync, page_event, table_state, zap_cause};
+pub use class::{meaning, unwritten};
+pub use page::{page_event, table_state, zap_cause};
 
 /// `vCPU 0`, or that it was none.
 pub fn thread(vcpu: Option<VcpuId>) -> String {

@@ -3,10 +3,7 @@
 use events::PageEvent;
 
 use super::{kernel, ordinal};
-use crate::{
-    explain::facts::{NeverUnsync, ZapCause},
-    text::units::count,
-};
+use crate::{explain::facts::ZapCause, text::units::count};
 
 /// What an event did to a page.
 pub fn page_event(event: PageEvent) -> &'static str {
@@ -24,19 +21,6 @@ pub fn table_state(unsync: bool) -> &'static str {
     match unsync {
         true => "unsync",
         false => "write-protected",
-    }
-}
-
-/// Why a page never was unsync.
-pub fn never_unsync(why: NeverUnsync) -> &'static str {
-    match why {
-        NeverUnsync::Direct => "never: a direct page shadows no guest table",
-        NeverUnsync::NoStore => {
-            "never: no store went to its table through a mapping of the guest's"
-        }
-        NeverUnsync::UpperLevel => {
-            "never: only tables of level 1 may be; KVM emulates stores to this one"
-        }
     }
 }
 

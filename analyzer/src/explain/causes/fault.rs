@@ -1,0 +1,264 @@
+//! Why a fault is of its class.
+
+use events::{Cause, Class, PageEvent, Spte};
+
+use crate::{
+    explain::{
+        facts::{Because, FaultFacts, StoredBy, ZapCause},
+        words::{self, kernel},
+    },
+    text::{
+        flags,
+        units::{count, ns, plural},
+    },
+};
+
+/// Adds to a fault, which is complete but for that, what led to it.
+pub fn of_fault(of: &mut FaultFacts) {
+    of.cause = match of.row.class {
+        Class::Guest => injected(of),
+        Class::Shadow => shadow(of),
+        Class::WriteProtected => write_protected(of),
+        Class::Unsync => Because::new(
+            "became_unsync",
+            "the leaf that KVM was about to make writable maps a guest table of level 1, which is \
+             shadowed at level 1 only: mmu_try_to_unsync_pages makes its shadow page unsync instead \
+             of emulating each store. From here on the guest stores to that table without an exit.",
+        ),
+        Class::Mmio => mmio(of),
+        Class::Fast => fast(of),
+        Class::Spurious => spurious(of),
+        Class::Retried => retried(of),
+    };
+    if of.row.class == Class::Guest && of.row.gpa.is_none() {
+        of.guest_refusal = Some(guest_refusal(of));
+    }
+    if of.row.class == Class::WriteProtected {
+        let gfn = of.row.gpa.map(|gpa| gpa.gfn());
+        let store = of.store.as_ref().map(|store| store.seq);
+        for page in of.pages.iter_mut().chain(&mut of.zapped_after) {
+            let (row, stores) = (&page.row, page.stores_since_use);
+            if row.event == PageEvent::Zapped && row.direct == 0 && Some(row.gfn) == gfn {
+                let by_store = |seq| ZapCause::of_store(seq, stores, row.level);
+                page.zapped_by = Some(store.map_or(ZapCause::StoreRetried, by_store));
+            }
+        }
+    }
+}
+
+fn injected(of: &FaultFacts) -> Because {
+    let text = "the walk of the guest's tables (FNAME(walk_addr_generic)) failed, so KVM injected a \
+                #PF and changed no shadow entry";
+    match of.row.error_code.is_present() {
+        true => Because::new(
+            "injected_after_sync",
+            format!(
+                "{text}; since P is set, KVM synced the address first, as hardware drops it from the \
+                 TLB"
+            ),
+        ),
+        false => Because::new("injected", text),
+    }
+}
+
+fn shadow(of: &FaultFacts) -> Because {
+    let Some(before) = of.before.filter(|before| before.is_shadow_present()) else {
+        let (kind, why) = missing(of);
+        return Because::new(kind, format!("the shadow entry was missing{why}"));
+    };
+    let now = of.row.spte.unwrap_or_default();
+    let by = of.stored_before.as_ref();
+    let by = by.map_or_else(String::new, |by| {
+        format!(", stored by {}", words::writer(by))
+    });
+    let (kind, lacked) = lacked(of, before, now);
+    let (before, now) = (flags::spte(before), flags::spte(now));
+    let text = format!("the entry was there but too weak ({before}{by}); it is now {now}{lacked}");
+    Because::new(kind, text)
+}
+
+/// Why the entry was missing.
+fn missing(of: &FaultFacts) -> (&'static str, String) {
+    match (&of.emptied, of.row.created) {
+        (Some(row), _) if row.cause == Cause::Reread => {
+            let seq = count(row.seq.0);
+            let text = format!(
+                ": it was gone when the probes read it again (seq {seq}), as after a fault that KVM \
+                 gave up, or after an act of the host"
+            );
+            ("entry_found_empty", text)
+        }
+        (Some(row), _) => {
+            let (cause, clause) = (row.cause.name(), kernel::why(row.cause).clause);
+            let text = format!(": {cause} had emptied it ({clause})");
+            ("entry_emptied", text)
+        }
+        (None, created @ 1..) => {
+            let tables = plural(u64::from(created), "table");
+            let text = format!(", and so was the path to it: KVM made {tables}");
+            ("tables_missing", text)
+        }
+        (None, 0) => (
+            "never_mapped",
+            ": nothing had mapped it in this table".to_owned(),
+        ),
+    }
+}
+
+/// Which right was missing.
+fn lacked(of: &FaultFacts, before: Spte, now: Spte) -> (&'static str, &'static str) {
+    let error = of.row.error_code;
+    if error.is_write() && !before.is_writable() && now.is_writable() {
+        let writer = of.stored_before;
+        let by_log = writer.is_some_and(|by| by.by == StoredBy::Cause(Cause::DirtyLog));
+        return match (by_log, before.is_mmu_writable()) {
+            (true, _) => (
+                "write_removed_by_dirty_log",
+                ": dirty logging had removed W, and this store marks the page dirty in the log",
+            ),
+            (false, true) => (
+                "write_left_out_after_loads",
+                ": KVM had left W out, since only loads had come",
+            ),
+            (false, false) => (
+                "write_left_out",
+                ": KVM had left W out, since the guest's entry was not dirty, or the frame was a \
+                 table",
+            ),
+        };
+    }
+    match error.is_fetch() && !before.is_executable() {
+        true => ("execute_missing", ": the guest may now execute"),
+        false => ("too_weak", ""),
+    }
+}
+
+fn write_protected(of: &FaultFacts) -> Because {
+    let upper = of.shadows_of_frame.iter().find(|page| page.level.0 > 1);
+    match (upper, of.shadows_of_frame.is_empty()) {
+        _ if of.row.sptep.is_some() => Because::new(
+            "leaf_read_only",
+            "the leaf had to stay read-only, since a shadow page of the frame forbids writes: KVM \
+             emulated the store (RET_PF_EMULATE, from 6.12 RET_PF_WRITE_PROTECTED)",
+        ),
+        (Some(page), _) => Because::new(
+            "upper_table",
+            format!(
+                "the frame is a guest table that level {} table {} shadows, so it is write-tracked \
+                 (page_fault_handle_page_track): only tables of level 1 may become unsync. KVM \
+                 emulated the store",
+                page.level, page.spt
+            ),
+        ),
+        (None, false) => Because::new(
+            "leaf_table",
+            "the frame is a guest table of level 1, and KVM did not make it unsync \
+             (mmu_try_to_unsync_pages): KVM emulated the store",
+        ),
+        (None, true) => Because::new(
+            "no_shadow_known",
+            "KVM emulated the store; at the time of the record no shadow page of the frame is known",
+        ),
+    }
+}
+
+fn mmio(of: &FaultFacts) -> Because {
+    match of.row.error_code.is_reserved() {
+        true => Because::new(
+            "mmio_marker",
+            "the access hit a marker with reserved bits (RSVD): handle_mmio_page_fault recognizes it \
+             by the marker alone, and KVM emulates the instruction without a walk or a lookup",
+        ),
+        false => Because::new(
+            "no_memslot",
+            "no memslot covers the frame (KVM_PFN_NOSLOT): KVM emulates the instruction, and where \
+             mmio_caching is on it leaves a marker (mark_mmio_spte) for the next access",
+        ),
+    }
+}
+
+fn fast(of: &FaultFacts) -> Because {
+    let by = of.stored_before.as_ref();
+    let by = by.map_or_else(String::new, |by| {
+        format!("; the entry was stored by {}", words::writer(by))
+    });
+    Because::new(
+        "write_restored",
+        format!(
+            "fast_page_fault found a leaf of a direct table that only lacked W, by dirty logging or \
+             access tracking, and set it with one cmpxchg, without mmu_lock{by}"
+        ),
+    )
+}
+
+fn spurious(of: &FaultFacts) -> Because {
+    let by = of.stored_before.as_ref();
+    let by = by.map_or_else(String::new, |by| {
+        let age = ns(of.row.time_ns.0.saturating_sub(by.time_ns.0));
+        format!(
+            "; it was last stored {age} before, by {}",
+            words::writer(by)
+        )
+    });
+    Because::new(
+        "already_allowed",
+        format!(
+            "RET_PF_SPURIOUS: when KVM held mmu_lock the entry allowed this access, so the same \
+             value would have been stored. The CPU had used an older one from its TLB, or another \
+             access made it, or an upper table had been zapped and this fault linked a leaf table \
+             that had survived with its leaf{by}"
+        ),
+    )
+}
+
+fn retried(of: &FaultFacts) -> Because {
+    let read = of.read_again.as_ref();
+    let (kind, why) = match (&of.host, read.filter(|row| !row.spte.is_shadow_present())) {
+        (Some(act), _) => {
+            let (what, frames) = (kernel::act(act.event), words::frames(act));
+            let (thread, seq) = (words::thread(act.vcpu), count(act.seq.0));
+            let why = format!(
+                "; meanwhile {what} ({frames}, on {thread}, seq {seq}), so the frame that KVM looked \
+                 up may not be its frame any more (mmu_invalidate_retry)"
+            );
+            ("host_changed", why)
+        }
+        (None, Some(row)) => {
+            let seq = count(row.seq.0);
+            let why = format!(
+                ". Read again afterwards (seq {seq}), its entry is empty: meanwhile the host \
+                 unmapped the frame, as the lookup itself does where it copies the host's page on \
+                 write (mmu_invalidate_retry)"
+            );
+            ("frame_unmapped", why)
+        }
+        (None, None) => (
+            "given_up",
+            ". Either an mmu-notifier ran while KVM looked the frame up (mmu_invalidate_seq), or \
+             the guest changed its entry, or the root was dropped, or the frame is still being read \
+             in"
+            .to_owned(),
+        ),
+    };
+    let text =
+        "RET_PF_RETRY: KVM gave the fault up without a store, and the guest repeats the access";
+    Because::new(kind, format!("{text}{why}"))
+}
+
+/// Why the guest's tables give no GPA.
+fn guest_refusal(of: &FaultFacts) -> Because {
+    let error = of.row.error_code;
+    let Some(step) = of.guest_walk.last() else {
+        return Because::new("not_recorded", "refused by the guest's tables");
+    };
+    let (kind, what) = if !step.gpte.is_present() {
+        ("not_present", "not present")
+    } else if error.is_write() && !step.gpte.is_writable() {
+        ("not_writable", "not writable")
+    } else if error.is_user() && !step.gpte.is_user() {
+        ("not_user", "not for user mode")
+    } else {
+        return Because::new("rights", "the rights of the path refuse the access");
+    };
+    Because::new(kind, format!("{what} at level {}", step.level))
+}
