@@ -1,10 +1,10 @@
 //! A change, as it is known when its record comes.
 
-use events::{Cause, HostEvent, Seq, Spte};
+use events::{Cause, Gfn, HostEvent, Seq, Spte};
 use trace::EntryRow;
 
 use super::{state::Before, translations::translations};
-use crate::explain::facts::ChangeFacts;
+use crate::explain::facts::{ChangeFacts, Store, UnsyncPeriod};
 
 /// Acts of the host that lead to a cause.
 fn acts(cause: Cause) -> &'static [HostEvent] {
@@ -33,13 +33,6 @@ impl Before<'_> {
         let table = page.map(|page| page.info);
         let born = page.map_or(Seq(0), |page| page.since);
         let writer = page.and_then(|_| history.writer_of(row.sptep, born));
-        let store = row.vcpu.and_then(|vcpu| history.stores.open(vcpu));
-        let store = store.filter(|store| match row.cause {
-            Cause::GuestWrite => table.is_none_or(|table| table.gfn == store.gpa.gfn()),
-            // The host copies the frame that KVM stores to.
-            Cause::HostUnmap => gfn == Some(store.gpa.gfn()),
-            _ => false,
-        });
         let host = history.open_act(acts(row.cause), gfn, row.vcpu);
         // What was stored after the act is not its effect.
         let host = host
@@ -47,13 +40,6 @@ impl Before<'_> {
             .filter(|act| writer.is_none_or(|writer| act.time_ns >= writer.time_ns));
         let made = history.pages.get(&row.vcpu);
         let made = made.filter(|made| row.cause == Cause::WriteProtect && Some(made.gfn) == gfn);
-        let period = history.periods.of(row.sptep.table());
-        let mut unsync = period
-            .filter(|_| matches!(row.cause, Cause::Sync | Cause::Invlpg))
-            .cloned();
-        if let Some(period) = &mut unsync {
-            period.entry(row, 0);
-        }
         ChangeFacts {
             index: history.change_count,
             start_ns: 0,
@@ -74,8 +60,8 @@ impl Before<'_> {
             guest_entry_later: None,
             stored_before: writer,
             causes: Vec::new(),
-            store: store.cloned(),
-            unsync,
+            store: self.emulated_store(row, table.map(|table| table.gfn), gfn),
+            unsync: self.unsync_of(row),
             host: host.cloned(),
             frame_became: made.cloned(),
             fault_before: row.vcpu.and_then(|vcpu| history.faults.get(&vcpu).copied()),
@@ -87,5 +73,33 @@ impl Before<'_> {
             followed: Vec::new(),
             missing_records_since_keyframe: 0,
         }
+    }
+    /// The emulated store that led to a change of an entry, of a shadow page of `table`, that maps
+    /// `frame`.
+    fn emulated_store(
+        &self,
+        row: &EntryRow,
+        table: Option<Gfn>,
+        frame: Option<Gfn>,
+    ) -> Option<Store> {
+        let store = self.history.stores.open(row.vcpu?)?;
+        let gfn = store.gpa.gfn();
+        let is_cause = match row.cause {
+            Cause::GuestWrite => table.is_none_or(|table| table == gfn),
+            // The host copies the frame that KVM stores to.
+            Cause::HostUnmap => frame == Some(gfn),
+            _ => false,
+        };
+        is_cause.then(|| store.clone())
+    }
+
+    /// The unsync period in which a sync or an invalidation changes an entry.
+    fn unsync_of(&self, row: &EntryRow) -> Option<UnsyncPeriod> {
+        if !matches!(row.cause, Cause::Sync | Cause::Invlpg) {
+            return None;
+        }
+        let mut period = self.history.periods.of(row.sptep.table())?.clone();
+        period.entry(row, 0);
+        Some(period)
     }
 }

@@ -7,8 +7,8 @@ use super::lines::Lines;
 use crate::{
     explain::{
         facts::{
-            GpteSource, GuestEntry, LaterGpte, PageChange, PeriodEnd, Store, TableState,
-            Translations, UnsyncPeriod, index_of,
+            GpteSource, GuestEntry, LaterGpte, PageChange, PeriodEnd, Store, Translations,
+            UnsyncPeriod, index_of,
         },
         words::{self, bits},
     },

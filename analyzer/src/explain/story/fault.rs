@@ -1,6 +1,9 @@
 //! A fault in five steps.
 
-use events::{Cause, Class, ERROR_PFN_MASK, NO_SLOT_PFN, Pfn};
+use events::{
+    Cause, Class, Pfn,
+    constants::{ERROR_PFN_MASK, NO_SLOT_PFN},
+};
 
 use crate::{
     explain::{

@@ -73,6 +73,36 @@ fn past(words: &str) -> String {
 /// A bit of an entry, and what its setting and its clearing mean.
 type Bit = (fn(Spte) -> bool, &'static str, &'static str);
 
+const BITS: [Bit; 7] = [
+    (
+        Spte::is_writable,
+        "W set: the guest may write",
+        "W cleared: the guest's next store faults",
+    ),
+    (
+        Spte::is_mmu_writable,
+        "M set: the frame is no longer a shadowed table",
+        "M cleared: KVM itself forbids writes, since the frame is a guest table",
+    ),
+    (
+        Spte::is_host_writable,
+        "H set: the host may write the frame",
+        "H cleared: the host's mapping is read-only",
+    ),
+    (
+        Spte::is_executable,
+        "NX cleared: the guest may execute",
+        "NX set: the guest may not execute",
+    ),
+    (
+        Spte::is_user,
+        "U set: CPL 3 may use it",
+        "U cleared: CPL 3 may not use it",
+    ),
+    (Spte::is_accessed, "A set", "A cleared"),
+    (Spte::is_dirty, "D set", "D cleared"),
+];
+
 fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
     if old == new {
         words.push("nothing changed".to_owned());
@@ -97,36 +127,7 @@ fn both_present(words: &mut Vec<String>, old: Spte, new: Spte, level: Level) {
             new.pfn().hpa()
         ));
     }
-    let bits: [Bit; 7] = [
-        (
-            Spte::is_writable,
-            "W set: the guest may write",
-            "W cleared: the guest's next store faults",
-        ),
-        (
-            Spte::is_mmu_writable,
-            "M set: the frame is no longer a shadowed table",
-            "M cleared: KVM itself forbids writes, since the frame is a guest table",
-        ),
-        (
-            Spte::is_host_writable,
-            "H set: the host may write the frame",
-            "H cleared: the host's mapping is read-only",
-        ),
-        (
-            Spte::is_executable,
-            "NX cleared: the guest may execute",
-            "NX set: the guest may not execute",
-        ),
-        (
-            Spte::is_user,
-            "U set: CPL 3 may use it",
-            "U cleared: CPL 3 may not use it",
-        ),
-        (Spte::is_accessed, "A set", "A cleared"),
-        (Spte::is_dirty, "D set", "D cleared"),
-    ];
-    for (bit, set, cleared) in bits {
+    for (bit, set, cleared) in BITS {
         match (bit(old), bit(new)) {
             (false, true) => words.push(set.to_owned()),
             (true, false) => words.push(cleared.to_owned()),
