@@ -7,7 +7,7 @@ use std::{error::Error, hint::black_box, path::PathBuf, time::Instant};
 use analyzer::{replay::Replay, study::replay_options};
 use trace::{
     EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, Record, RootRow, Row,
-    Trace, TraceError, WriteRow,
+    Trace, WriteRow,
 };
 
 /// Records kept in memory at most: 2 million take 0.9 GiB.
@@ -52,7 +52,7 @@ fn say(what: &str, number: u64, begun: Instant) {
 }
 
 /// Each kind in its columns.
-fn columns(trace: &Trace) -> Result<(), TraceError> {
+fn columns(trace: &Trace) -> Result<(), Box<dyn Error>> {
     kind::<FaultRow>(trace)?;
     kind::<EntryRow>(trace)?;
     kind::<PageRow>(trace)?;
@@ -64,7 +64,7 @@ fn columns(trace: &Trace) -> Result<(), TraceError> {
     kind::<LossRow>(trace)
 }
 
-fn kind<R: Row>(trace: &Trace) -> Result<(), TraceError> {
+fn kind<R: Row>(trace: &Trace) -> Result<(), Box<dyn Error>> {
     if trace.rows(R::KIND) == 0 {
         return Ok(());
     }
@@ -79,7 +79,7 @@ fn kind<R: Row>(trace: &Trace) -> Result<(), TraceError> {
     // A slice at a time, as records are made.
     for start in (0..frame.height()).step_by(1024) {
         black_box(R::from_frame(
-            &frame.slice(start as i64, 1024),
+            &frame.slice(i64::try_from(start)?, 1024),
             trace.path(),
         )?);
     }

@@ -8,6 +8,11 @@
 //! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
 //! `touched` when all pages are touched. With `--late` it makes the other vCPUs at a second line.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "the guests of a test are small"
+)]
+
 mod guest;
 
 use std::{
