@@ -31,7 +31,7 @@ fn what_the_lab_lacks_is_named_with_the_command_that_installs_it() {
     let package = package_without_kvm(&folder);
 
     let words = [
-        "no qemu-system-x86_64",
+        "qemu-system-x86_64 is in no directory of PATH",
         "apt-get install",
         "qemu-system-x86",
     ];
