@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use events::{Cause, Class, Gva, Hpa, Seq};
 
-use super::{Failure, Source, output, progress::Progress};
+use super::{Failure, Source, number, output, progress::Progress};
 use crate::{
     explain::{self, ExplainError, Selector},
     verdict,
@@ -35,7 +35,7 @@ struct Which {
     #[arg(long, value_name = "N")]
     fault: Option<u64>,
     /// A fault on the page of this address, e.g. 0x400000
-    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[arg(long, value_name = "ADDR", value_parser = number::gva)]
     gva: Option<Gva>,
     /// A fault of this class: guest, shadow, write_protected, unsync, mmio, fast, spurious, retried
     #[arg(long, value_name = "CLASS", value_parser = class)]
@@ -52,19 +52,8 @@ struct Which {
     #[arg(long, value_name = "S")]
     seq: Option<u64>,
     /// The life of the shadow page at this host-physical address
-    #[arg(long, value_name = "SPT", value_parser = page)]
+    #[arg(long, value_name = "SPT", value_parser = number::hpa)]
     page: Option<Hpa>,
-}
-
-/// `0x` and hexadecimal digits, or decimal ones.
-pub(super) fn address(text: &str) -> Result<Gva, String> {
-    let parsed = match text.strip_prefix("0x") {
-        Some(digits) => u64::from_str_radix(&digits.replace('_', ""), 16),
-        None => text.parse(),
-    };
-    parsed
-        .map(Gva)
-        .map_err(|error| format!("not an address like 0x400000: {error}"))
 }
 
 fn class(text: &str) -> Result<Class, String> {
@@ -75,19 +64,6 @@ fn class(text: &str) -> Result<Class, String> {
 fn cause(text: &str) -> Result<Cause, String> {
     let names: Vec<_> = Cause::ALL.into_iter().map(Cause::name).collect();
     Cause::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
-}
-
-fn page(text: &str) -> Result<Hpa, String> {
-    address(text).map(|Gva(raw)| Hpa(raw))
-}
-
-/// Columns of text where stdout is no terminal.
-const WIDTH: usize = 100;
-
-/// Columns of the terminal.
-fn columns() -> usize {
-    let size = terminal_size::terminal_size_of(std::io::stdout());
-    size.map_or(WIDTH, |(columns, _)| usize::from(columns.0))
 }
 
 impl ExplainArgs {

@@ -2,6 +2,7 @@
 
 mod explain;
 mod failure;
+mod number;
 mod output;
 mod progress;
 mod report;

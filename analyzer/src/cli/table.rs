@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use events::{Gva, Hpa, VmId};
 use trace::Trace;
 
-use super::{Failure, Source, explain::address, output, progress::Progress};
+use super::{Failure, Source, number, output, progress::Progress};
 use crate::{
     table::{self, Between, Moment, Snapshot, SnapshotError},
     verdict,
@@ -35,10 +35,10 @@ pub struct TableArgs {
     #[arg(long, num_args = 2, value_names = ["T1", "T2"], conflicts_with_all = ["root", "gva"])]
     diff: Option<Vec<Moment>>,
     /// Only this root, or the tables below this shadow page
-    #[arg(long, value_name = "HPA", value_parser = root)]
+    #[arg(long, value_name = "HPA", value_parser = number::hpa)]
     root: Option<Hpa>,
     /// Translate this address, with the entries on the way
-    #[arg(long, value_name = "ADDR", value_parser = address)]
+    #[arg(long, value_name = "ADDR", value_parser = number::gva)]
     gva: Option<Gva>,
     /// How to show it [default: tree]
     #[arg(long = "as", value_name = "FORM")]
@@ -56,10 +56,6 @@ enum Form {
     Ranges,
     /// Everything, for programs
     Json,
-}
-
-fn root(text: &str) -> Result<Hpa, String> {
-    address(text).map(|address| Hpa(address.0))
 }
 
 impl TableArgs {
