@@ -145,6 +145,14 @@ impl FaultColumns {
             .zip(self.total.iter().copied())
     }
 
+    /// Number of the first fault of a class that took this long, among all faults of the VM.
+    pub fn position(&self, class: Class, total_ns: u64) -> Option<u64> {
+        let found = self
+            .totals()
+            .position(|(of, total)| of == Some(class) && u64::from(total) == total_ns)?;
+        u64::try_from(found).ok()
+    }
+
     /// Class, phase, range and time of each as a frame.
     pub(crate) fn frame(&self) -> PolarsResult<DataFrame> {
         DataFrame::new(

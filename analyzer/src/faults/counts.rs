@@ -40,16 +40,6 @@ pub struct Counts {
     pub written: BTreeMap<VcpuId, Gfn>,
     /// What the host did to ranges of frames.
     pub host: BTreeMap<HostEvent, u64>,
-    /// Faults with a leaf SPTE.
-    pub leaves: u64,
-    /// Root switches.
-    pub roots: u64,
-    /// Marks of phases.
-    pub marks: u64,
-    /// Pages of keyframes.
-    pub keyframe_pages: u64,
-    /// Shadow pages that faults say they created.
-    pub created_by_faults: u64,
 }
 
 impl Counts {
@@ -59,14 +49,9 @@ impl Counts {
             Record::Fault(row) => {
                 *self.classes.entry(row.class).or_default() += 1;
                 self.mmio_markers += u64::from(is_on_mmio_marker(row));
-                self.leaves += u64::from(row.sptep.is_some());
-                self.created_by_faults += u64::from(row.created);
             }
             Record::Entry(row) => *self.causes.entry(row.cause).or_default() += 1,
             Record::Page(row) => self.add_page(row),
-            Record::Root(_) => self.roots += 1,
-            Record::Mark(_) => self.marks += 1,
-            Record::Keyframe(_) => self.keyframe_pages += 1,
             Record::Write(row) => {
                 let gfn = row.gpa.gfn();
                 self.writes += 1;
@@ -82,7 +67,7 @@ impl Counts {
                 }
             }
             Record::Host(row) => *self.host.entry(row.event).or_default() += 1,
-            Record::Loss(_) => {}
+            Record::Root(_) | Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
         }
     }
 

@@ -378,14 +378,11 @@ fn keyframes(study: &Study, of: &VmStudy) -> Vec<[String; 8]> {
         .collect()
 }
 
-/// The median shadow fault, or the first of whatever there is.
+/// The median of all shadow faults by their time, or the first fault where there is none.
 fn example(trace: &Trace, vm: VmId, of: &VmStudy) -> String {
-    let shadow = of.counts.class(Class::Shadow);
-    let selector = if shadow > 0 {
-        Selector::Class(Class::Shadow, Some(shadow.min(1000) / 2))
-    } else {
-        Selector::Index(0)
-    };
+    let shadow = of.costs.iter().find(|(class, _)| *class == Class::Shadow);
+    let median = shadow.and_then(|(class, cost)| of.columns.position(*class, cost.p50_ns));
+    let selector = Selector::Index(median.unwrap_or(0));
     match explain::find(trace, vm, selector, &mut |_| {}) {
         Ok(explained) => explained.text(100),
         Err(error) => format!("no example: {}", plain(&error.to_string())),
