@@ -6,9 +6,10 @@ use anyhow::anyhow;
 use clap::Args;
 use events::{Cause, Class, Gva, Hpa, Seq};
 
-use super::{Failure, Source, number, output, progress::Progress};
+use super::{Failure, Source, number, output, program, progress::Progress};
 use crate::{
     explain::{self, ExplainError, Selector},
+    text::columns,
     verdict,
 };
 
@@ -77,8 +78,9 @@ impl ExplainArgs {
         match instead {
             Some(args) => {
                 let trace = self.source.trace.display();
+                let program = program();
                 failure.hint(format!(
-                    "`analyzer explain {trace} {args}` explains one of them"
+                    "`{program} explain {trace} {args}` explains one of them"
                 ))
             }
             None => failure,
@@ -125,7 +127,7 @@ impl ExplainArgs {
             output::print_json(&explained.json()?)?;
             return Ok(ExitCode::SUCCESS);
         }
-        let warning = verdict::cut(&trace).map(|line| format!("{}\n", output::line(&line)));
+        let warning = verdict::cut(&trace).map(|line| output::lines(&[line]));
         output::print(&(warning.unwrap_or_default() + &explained.text(columns())))?;
         Ok(ExitCode::SUCCESS)
     }

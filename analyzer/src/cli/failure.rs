@@ -1,17 +1,23 @@
-//! How a command ends badly: the exit code, what happened, and what to do.
+//! A failure: the exit code, what happened, and what to do.
 
 use std::{fmt::Display, process::ExitCode};
 
 use trace::TraceError;
 
-use crate::{explain::ExplainError, study::StudyError, table::TableError};
+use super::program;
+use crate::{
+    explain::ExplainError,
+    study::StudyError,
+    table::TableError,
+    text::{plain, wrap},
+};
 
 /// What the exit code says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
     /// The work failed.
     Failed = 1,
-    /// The command line asks for something that there is not.
+    /// The command line asks for something that does not exist.
     Usage = 2,
 }
 
@@ -24,7 +30,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The command line asks for something that there is not.
+    /// The command line asks for something that does not exist.
     pub fn usage(error: impl Into<anyhow::Error>) -> Self {
         Self {
             code: Code::Usage,
@@ -44,13 +50,10 @@ impl Failure {
         use std::io::Write as _;
         let mut stderr = std::io::stderr().lock();
         // Nothing is left to do if even this cannot be printed.
-        let _ = writeln!(
-            stderr,
-            "error: {}",
-            crate::text::plain(&format!("{:#}", self.error))
-        );
+        let error = plain(&format!("error: {:#}", self.error));
+        let _ = writeln!(stderr, "{}", wrap(&error, "", "  "));
         if let Some(hint) = self.hint {
-            let _ = writeln!(stderr, "hint: {hint}");
+            let _ = writeln!(stderr, "{}", wrap(&format!("hint: {hint}"), "", "  "));
         }
         ExitCode::from(self.code as u8)
     }
@@ -60,7 +63,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
         let error = error.into();
         let code = code(&error);
-        let hint = hint(&error).map(str::to_owned);
+        let hint = hint(&error);
         Self { code, error, hint }
     }
 }
@@ -76,17 +79,18 @@ fn code(error: &anyhow::Error) -> Code {
     Code::Failed
 }
 
-fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    match error.downcast_ref() {
-        Some(StudyError::SeveralVms { .. }) => return Some("choose one with --vm N"),
-        Some(StudyError::NoVm { .. }) => return Some("leave --vm out to see all of them"),
-        _ => {}
-    }
-    match error.downcast_ref() {
-        Some(TraceError::Damaged { .. }) => {
-            Some("`analyzer summary` shows what is readable before the damage")
+fn hint(error: &anyhow::Error) -> Option<String> {
+    let hint = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(StudyError::SeveralVms { .. }), _) => "choose one with --vm N",
+        (Some(StudyError::NoVm { .. }), _) => "leave --vm out to see all of them",
+        (_, Some(TraceError::Damaged { .. })) => {
+            let program = program();
+            return Some(format!(
+                "`{program} summary` shows what is readable before the damage"
+            ));
         }
-        Some(TraceError::NotATrace { .. }) => Some("record one with `collector run WORKLOAD`"),
-        _ => None,
-    }
+        (_, Some(TraceError::NotATrace { .. })) => "record one with `collector run WORKLOAD`",
+        _ => return None,
+    };
+    Some(hint.to_owned())
 }

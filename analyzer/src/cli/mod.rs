@@ -2,6 +2,7 @@
 
 mod explain;
 mod failure;
+mod format;
 mod number;
 mod output;
 mod progress;
@@ -18,10 +19,15 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 pub use failure::{Code, Failure};
+pub use format::FormatArgs;
 pub use source::Source;
 
-/// Says what a trace of KVM's shadow MMU holds: what faults cost, and every step from a guest
-/// address to the shadow entry.
+use crate::text::plain;
+
+/// Reads a trace of KVM's shadow MMU: what its faults cost, how its shadow page tables changed and
+/// why, and whether the trace is right.
+///
+/// Begin with `summary TRACE`, then `report TRACE` for the figures.
 ///
 /// Exit codes: 0 done, 1 failed (verify: not exact), 2 usage.
 #[derive(Debug, Parser)]
@@ -33,19 +39,19 @@ pub struct Analyzer {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Counts, classes, percentiles, phases, loss, drift, reconciliation
+    /// Numbers of a trace: faults, their cost by class, phases, KVM's counters
     Summary(summary::SummaryArgs),
-    /// One HTML file with figures, for any browser without network
+    /// One HTML file with figures and tables; it needs no network
     Report(report::ReportArgs),
-    /// A shadow table at a moment
+    /// The shadow page tables at a moment, or what changed between two
     Table(table::TableArgs),
-    /// What happened and why: a fault in five steps, a change of an entry, a shadow page's life
+    /// One fault in five steps, one change of an entry, or the life of a shadow page
     Explain(explain::ExplainArgs),
-    /// Faults and shadow tables over time
+    /// Faults and shadow tables over time, a line for each span
     Timeline(timeline::TimelineArgs),
-    /// Drift and reconciliation; exit code 1 if not exact
+    /// Compare the replayed tables and counts with the kernel's own; exit code 1 if they differ
     Verify(verify::VerifyArgs),
-    /// The kinds of record in a trace and their columns
+    /// The columns of each kind of record
     Schema(schema::SchemaArgs),
 }
 
@@ -58,8 +64,17 @@ pub fn parse() -> Result<Analyzer, ExitCode> {
     })
 }
 
+/// This program as it was called, for commands that a message suggests.
+fn program() -> String {
+    let called = std::env::args_os().next();
+    called.map_or_else(
+        || "analyzer".to_owned(),
+        |path| plain(&path.to_string_lossy()),
+    )
+}
+
 impl Analyzer {
-    /// Does what was asked.
+    /// Runs the command.
     pub fn execute(self) -> Result<ExitCode, Failure> {
         match self.command {
             Command::Summary(args) => args.execute(),

@@ -6,6 +6,11 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::Failure;
+use crate::{text::wrap, verdict::Line};
+
+/// Colours of the terminal's palette.
+const GREEN: u8 = 32;
+const RED: u8 = 31;
 
 /// Prints text. A reader that has seen enough (`| head`) is no error.
 pub fn print(text: &str) -> Result<(), Failure> {
@@ -42,21 +47,11 @@ fn paint(text: &str, code: u8) -> String {
     }
 }
 
-/// Something to be glad of.
-pub fn good(text: &str) -> String {
-    paint(text, 32)
-}
-
-/// Something to look at.
-pub fn bad(text: &str) -> String {
-    paint(text, 31)
-}
-
-/// A line of [`crate::verdict::Line`]s, painted.
-pub fn line(line: &crate::verdict::Line) -> String {
-    if line.good {
-        good(&line.text)
-    } else {
-        bad(&line.text)
-    }
+/// The lines of a verdict: what is good in green, what is not in red.
+pub fn lines(lines: &[Line]) -> String {
+    let line = |line: &Line| {
+        let colour = if line.good { GREEN } else { RED };
+        paint(&wrap(&line.text, "", "  "), colour) + "\n"
+    };
+    lines.iter().map(line).collect()
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// A bar on stderr that shows itself after a second, and only on a terminal.
+/// A bar on stderr, after a second of work and only on a terminal.
 #[derive(Debug)]
 pub struct Progress {
     begun: Instant,
@@ -22,7 +22,7 @@ impl Progress {
         }
     }
 
-    /// So many are done.
+    /// This many records are done.
     pub fn at(&mut self, done: u64) {
         if self.bar.is_none() && self.begun.elapsed() > Duration::from_secs(1) {
             let bar = ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr());

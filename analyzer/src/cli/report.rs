@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failure, output, source};
-use crate::report::{self, Page};
+use crate::{
+    report::{self, Page},
+    text::units::bytes,
+};
 
 /// Options of `report`.
 #[derive(Debug, Args)]
@@ -20,9 +23,9 @@ pub struct ReportArgs {
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
-    /// Print what the page says as JSON instead of writing it
-    #[arg(long)]
-    dump_context: bool,
+    /// Print what the page says as JSON, and write no page
+    #[arg(long, conflicts_with = "output")]
+    json: bool,
 }
 
 impl ReportArgs {
@@ -41,18 +44,15 @@ impl ReportArgs {
             traces,
             made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        if self.dump_context {
+        if self.json {
             output::print_json(&page)?;
             return ended;
         }
         let html = report::html(&page)?;
-        fs::write(&self.output, &html)
-            .with_context(|| format!("while writing {}", self.output.display()))?;
-        let size = crate::text::units::bytes(html.len() as u64);
-        output::print(&format!(
-            "{}: {size}, opens in any browser\n",
-            self.output.display()
-        ))?;
+        let file = self.output.display();
+        fs::write(&self.output, &html).with_context(|| format!("while writing {file}"))?;
+        let size = bytes(html.len() as u64);
+        output::print(&format!("{file}: {size}, opens in any browser\n"))?;
         ended
     }
 }

@@ -9,8 +9,8 @@ use trace::{
     WriteRow,
 };
 
-use super::{Failure, output};
-use crate::text::Grid;
+use super::{Failure, FormatArgs};
+use crate::text::{Cell, Column, Document, Section, Table};
 
 /// Options of `schema`.
 #[derive(Debug, Args)]
@@ -18,19 +18,18 @@ pub struct SchemaArgs {
     /// Only this kind of record
     #[arg(value_name = "KIND")]
     kind: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 #[derive(Serialize)]
 struct Kind {
     kind: &'static str,
-    columns: Vec<Column>,
+    columns: Vec<Described>,
 }
 
 #[derive(Serialize)]
-struct Column {
+struct Described {
     name: &'static str,
     #[serde(rename = "type")]
     dtype: &'static str,
@@ -39,7 +38,7 @@ struct Column {
 }
 
 fn kind<R: Row>() -> Kind {
-    let column = |info: &ColumnInfo| Column {
+    let column = |info: &ColumnInfo| Described {
         name: info.name,
         dtype: info.dtype,
         nullable: info.nullable,
@@ -76,20 +75,33 @@ impl SchemaArgs {
                 return Err(Failure::usage(error).hint(format!("there are {}", names.join(", "))));
             }
         }
-        if self.json {
-            output::print_json(&kinds)?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let mut text = String::new();
-        for kind in &kinds {
-            let mut grid = Grid::new(&["column", "type", "null", "what it says"]);
-            for column in &kind.columns {
-                let null = if column.nullable { "yes" } else { "" };
-                grid.row([column.name, column.dtype, null, column.doc].map(str::to_owned));
-            }
-            text.push_str(&format!("{}\n{}\n", kind.kind, grid.text(2)));
-        }
-        output::print(text.trim_end_matches('\n')).and_then(|()| output::print("\n"))?;
+        let sections = kinds.iter().map(|kind| Section {
+            title: kind.kind.to_owned(),
+            tables: vec![kind.table()],
+            ..Section::default()
+        });
+        let document = Document {
+            sections: sections.collect(),
+            ..Document::default()
+        };
+        self.format.print(&[], document, &kinds)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Kind {
+    fn table(&self) -> Table {
+        let columns = [
+            Column::code("column"),
+            Column::code("type"),
+            Column::code("null"),
+            Column::words("what it holds"),
+        ];
+        let mut table = Table::new(self.kind, "", columns);
+        for column in &self.columns {
+            let null = if column.nullable { "yes" } else { "" };
+            table.row([column.name, column.dtype, null, column.doc].map(Cell::words));
+        }
+        table
     }
 }

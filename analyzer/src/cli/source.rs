@@ -1,6 +1,8 @@
 //! Which trace, which VM.
 
 use std::{
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -11,7 +13,10 @@ use events::VmId;
 use trace::Trace;
 
 use super::{Failure, progress::Progress};
-use crate::study::{Study, StudyError, known_vms, vm_numbers};
+use crate::{
+    study::{Study, StudyError, known_vms, vm_numbers},
+    text::plain,
+};
 
 /// The trace that a command reads.
 #[derive(Debug, Args)]
@@ -26,7 +31,62 @@ pub struct Source {
 
 /// Opens a trace.
 pub fn open(path: &Path) -> Result<Trace, Failure> {
-    Ok(Trace::open(path)?)
+    if path.exists() {
+        return Ok(Trace::open(path)?);
+    }
+    let error = anyhow!("there is no trace {}", path.display());
+    Err(Failure::usage(error).hint(near(path)))
+}
+
+/// Names that are as close as this are offered for a mistyped one.
+const NEAR: f64 = 0.6;
+/// Names offered at most.
+const OFFERED: usize = 5;
+
+/// Which traces are in the folder where `path` was looked for, those of similar names first.
+fn near(path: &Path) -> String {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let Ok(entries) = fs::read_dir(folder) else {
+        return format!("there is no folder {}", folder.display());
+    };
+    let traces = entries
+        .flatten()
+        .filter(|entry| entry.path().join("meta.json").is_file());
+    let mut names: Vec<_> = traces
+        .map(|entry| {
+            let name = entry.file_name();
+            (strsim::jaro_winkler(&wanted, &name.to_string_lossy()), name)
+        })
+        .collect();
+    names.sort_by(|(near, name), (other, than)| other.total_cmp(near).then(name.cmp(than)));
+    if names.is_empty() {
+        return format!(
+            "{} has no traces; record one with `collector run WORKLOAD`",
+            folder.display()
+        );
+    }
+    let list = |names: &[(f64, OsString)]| {
+        let path = |(_, name): &(f64, OsString)| match path.parent() {
+            Some(folder) => folder.join(name),
+            None => PathBuf::from(name),
+        };
+        let names = names.iter().take(OFFERED).map(path);
+        let names: Vec<_> = names
+            .map(|path| plain(&path.display().to_string()))
+            .collect();
+        names.join(", ")
+    };
+    match names.iter().filter(|(near, _)| *near >= NEAR).count() {
+        0 => format!("there are {}", list(&names)),
+        similar => format!(
+            "did you mean {}?",
+            list(names.get(..similar).unwrap_or_default())
+        ),
+    }
 }
 
 /// Fails if the trace has no such VM.
@@ -48,7 +108,7 @@ pub fn study(trace: &Trace, vm: Option<u16>) -> Result<Study, Failure> {
     Ok(Study::of(trace, vm, &mut |done| progress.at(done))?)
 }
 
-/// The end of a command that read a whole trace: what it said of a damaged one holds only up to
+/// How a command that read a whole trace ends: what it printed of a damaged one is true only up to
 /// the damage, so it failed.
 pub fn ended(study: &Study) -> Result<ExitCode, Failure> {
     match &study.damage {

@@ -4,17 +4,22 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, Source, output, source};
-use crate::{summary, summary::Summary, verdict};
+use super::{Failure, FormatArgs, Source, source};
+use crate::{
+    summary::{self, Detail, Summary},
+    verdict,
+};
 
 /// Options of `summary`.
 #[derive(Debug, Args)]
 pub struct SummaryArgs {
     #[command(flatten)]
     source: Source,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
+    /// Also what each class means, all counters, and the probes that are not attached
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl SummaryArgs {
@@ -22,18 +27,13 @@ impl SummaryArgs {
         let trace = self.source.open()?;
         let study = self.source.study(&trace)?;
         let summary = Summary::of(&trace, &study);
-        if self.json {
-            output::print_json(&summary)?;
-            return source::ended(&study);
-        }
-        let mut text = String::new();
-        for line in verdict::warnings(&trace, &study)
-            .iter()
-            .chain([&verdict::line(&trace, &study)])
-        {
-            text.push_str(&format!("{}\n", output::line(line)));
-        }
-        output::print(&(text + &summary::text(&summary)))?;
+        let detail = match self.verbose || self.format.is_for_programs() {
+            true => Detail::Full,
+            false => Detail::Brief,
+        };
+        let document = summary::document(&summary, detail);
+        let lines = verdict::lines(&trace, &study);
+        self.format.print(&lines, document, &summary)?;
         source::ended(&study)
     }
 }

@@ -70,7 +70,7 @@ impl TableArgs {
         let json = self.json || self.form == Some(Form::Json);
         let warning = verdict::cut(&trace).filter(|_| !json);
         let mut text = warning
-            .map(|line| format!("{}\n", output::line(&line)))
+            .map(|line| output::lines(&[line]))
             .unwrap_or_default();
         if let Some([from, to]) = self.diff.as_deref() {
             let ([before, after], between) = compare(&trace, vm, [from.clone(), to.clone()])?;

@@ -5,35 +5,44 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::{Failure, Source, output, source};
+use super::{Failure, FormatArgs, Source, source};
 use crate::{
     figures::{Bin, Timeline},
+    study::Study,
+    summary,
+    text::{Document, Section},
     verdict,
 };
 
-mod text;
+mod tables;
+
+use tables::Rows;
+
+/// Rows for people.
+const DEFAULT: u16 = 40;
+/// Rows for programs: every bin.
+const ALL: u16 = 240;
 
 /// Options of `timeline`.
 #[derive(Debug, Args)]
 pub struct TimelineArgs {
     #[command(flatten)]
     source: Source,
-    /// Lines to print for each VM
-    #[arg(long, value_name = "N", default_value_t = 40, value_parser = clap::value_parser!(u16).range(1..=240))]
-    lines: u16,
+    /// Rows to print for each VM, 1 to 240 [default: 40; 240 for csv]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=240))]
+    lines: Option<u16>,
     /// What to show
     #[arg(long, value_name = "WHAT", default_value = "faults")]
     show: Show,
-    /// Print JSON with all of it, at full resolution
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Show {
-    /// Faults, and the tables in a word
+    /// Faults, and the size of the tables
     Faults,
-    /// Pages and entries of each level, unsync pages, pages made and zapped
+    /// Shadow pages and entries of each level, unsync pages, pages made and zapped
     Levels,
     /// Faults by class, and changed entries by cause
     Causes,
@@ -43,42 +52,45 @@ impl TimelineArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
         let study = self.source.study(&trace)?;
-        if self.json {
-            let vms: Vec<_> = study
-                .vms
-                .iter()
-                .map(|(vm, of)| {
-                    json!({
-                        "vm": vm.0, "pid": of.meta.as_ref().map(|meta| meta.pid), "vcpus": of.vcpus,
-                        "phases": of.timeline.phases, "bins": bins(&of.timeline),
-                    })
-                })
-                .collect();
-            // A missing record tells no VM: the stretches are those of the whole recording.
-            let lost = json!({"records": study.lost_records(), "spans_ns": study.lost_spans()});
-            output::print_json(&json!({"lost": lost, "vms": vms}))?;
-            return source::ended(&study);
-        }
-        let mut text = String::new();
-        let lost = Some(verdict::loss(&study)).filter(|line| !line.good);
-        for line in verdict::warnings(&trace, &study).iter().chain(&lost) {
-            text.push_str(&format!("{}\n", output::line(line)));
-        }
         let spans = study.lost_spans();
-        let mut between = "";
-        for (vm, of) in &study.vms {
-            text.push_str(&format!("{between}VM {} ({})\n", vm.0, of.about()));
-            text.push_str(&text::lines(
-                &of.timeline,
-                self.show,
-                usize::from(self.lines),
-                &spans,
-            ));
-            between = "\n";
-        }
-        output::print(&text)?;
+        let programs = self.format.is_for_programs();
+        let rows = match (self.lines, programs) {
+            (Some(lines), _) => lines,
+            (None, true) => ALL,
+            (None, false) => DEFAULT,
+        };
+        let sections = study.vms.iter().map(|(vm, of)| Section {
+            vm: Some(vm.0),
+            title: format!("VM {} ({})", vm.0, of.about()),
+            tables: Rows::new(&of.timeline, rows.into(), &spans).tables(self.show, !programs),
+            ..Section::default()
+        });
+        let document = Document {
+            head: summary::times(&trace).into_iter().collect(),
+            sections: sections.collect(),
+            tail: Vec::new(),
+        };
+        let mut lines = verdict::warnings(&trace, &study);
+        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        self.format.print(&lines, document, &json(&study))?;
         source::ended(&study)
     }
+}
+
+fn json(study: &Study) -> serde_json::Value {
+    let vms: Vec<_> = study
+        .vms
+        .iter()
+        .map(|(vm, of)| {
+            json!({
+                "vm": vm.0, "pid": of.meta.as_ref().map(|meta| meta.pid), "vcpus": of.vcpus,
+                "phases": of.timeline.phases, "bins": bins(&of.timeline),
+            })
+        })
+        .collect();
+    // Nobody knows whose a missing record was: the spans are those of the whole recording.
+    let lost = json!({"records": study.lost_records(), "spans_ns": study.lost_spans()});
+    json!({"lost": lost, "vms": vms})
 }
 
 fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, Source, output, source};
+use super::{Failure, FormatArgs, Source, source};
 use crate::{
     verdict,
     verify::{self, Verification},
@@ -15,9 +15,8 @@ use crate::{
 pub struct VerifyArgs {
     #[command(flatten)]
     source: Source,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 impl VerifyArgs {
@@ -25,20 +24,11 @@ impl VerifyArgs {
         let trace = self.source.open()?;
         let study = self.source.study(&trace)?;
         let verification = Verification::of(&trace, &study)?;
-        let exact = verdict::is_exact(&trace, &study);
-        if self.json {
-            output::print_json(&verification)?;
-        } else {
-            let mut text = String::new();
-            for line in verdict::warnings(&trace, &study)
-                .iter()
-                .chain([&verdict::line(&trace, &study)])
-            {
-                text.push_str(&format!("{}\n", output::line(line)));
-            }
-            output::print(&(text + &verify::text(&verification)))?;
-        }
+        let document = verify::document(&verification);
+        let lines = verdict::lines(&trace, &study);
+        self.format.print(&lines, document, &verification)?;
         source::ended(&study)?;
+        let exact = verdict::is_exact(&trace, &study);
         Ok(ExitCode::from(u8::from(!exact)))
     }
 }

@@ -12,9 +12,9 @@ pub enum Check {
     HvaOfGpa,
     /// The frame is the one in the leaf SPTE.
     PfnInSpte,
-    /// The leaf stands at the address's index in its table.
+    /// The leaf is at the address's index in its table.
     IndexOfGva,
-    /// The steps together are no longer than the fault.
+    /// The steps take no longer than the fault.
     StepsInTotal,
 }
 
@@ -33,7 +33,7 @@ impl Check {
             Self::HvaOfGpa => "hva - slot hva + slot gpa = gpa",
             Self::PfnInSpte => "pfn = frame in the SPTE",
             Self::IndexOfGva => "sptep index = index of the gva",
-            Self::StepsInTotal => "steps together <= total",
+            Self::StepsInTotal => "sum of the steps <= total",
         }
     }
 

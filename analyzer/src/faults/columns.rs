@@ -17,7 +17,7 @@ pub enum FaultStep {
     Hva,
     /// Upper levels of the shadow table.
     Tables,
-    /// Frame and upper levels together, where the platform cannot tell them apart.
+    /// Frame and upper levels together, where the platform does not separate them.
     PfnTables,
     /// The leaf SPTE.
     Write,
@@ -117,7 +117,7 @@ impl FaultColumns {
         let before = self.total.len() - 1;
         for (column, step) in self.steps.iter_mut().zip(FaultStep::ALL) {
             let time = step.of(row);
-            // A step that this platform never shows takes no memory.
+            // A step that this platform never shows needs no memory.
             if time.is_some() && column.is_empty() {
                 column.resize(before, ABSENT);
             }

@@ -1,15 +1,15 @@
-//! What each of KVM's MMU counters counts, and what of a trace it can be set against.
+//! What each of KVM's MMU counters counts, and what in a trace it can be compared with.
 //!
-//! Each rule says where KVM adds to the counter (function of `arch/x86/kvm/mmu`, the same in
-//! Linux 6.1 to 7.2 unless said otherwise). A rule is as strict as the kernel's source allows:
-//! a bound where KVM counts a part of what the trace has, or the other way round.
+//! Each rule names the function of `arch/x86/kvm/mmu` that adds to the counter, in Linux 6.1 to 7.2
+//! unless it says otherwise. A rule is as strict as the kernel's source allows: a bound where KVM
+//! counts a part of what the trace has, or the trace a part of what KVM counts.
 
 use events::{Cause, Class, PageEvent};
 
 use super::{Counts, Relation};
 use crate::replay::{ShadowTables, Totals};
 
-/// What a trace has to set against the counters.
+/// What a trace has to compare the counters with.
 pub(super) struct Evidence<'a> {
     pub(super) counts: &'a Counts,
     /// The tables at the end; none where they were never known.
@@ -45,7 +45,7 @@ pub(super) enum Kept {
     Vcpu,
 }
 
-/// A counter and what it must equal or stay within, or why nothing of a trace does.
+/// A counter and what it must equal or stay within, or why nothing in a trace compares.
 pub(super) struct Rule {
     pub(super) counter: &'static str,
     pub(super) kept: Kept,
@@ -59,10 +59,10 @@ fn signed(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Why a number of the tables cannot be told.
-const UNKNOWN_TABLES: &str = "no keyframe told the tables of a VM that ran already";
+/// Why a number of the tables is not known.
+const UNKNOWN_TABLES: &str = "no keyframe has the tables of this VM, which was found running";
 /// Why a store cannot be counted.
-const NO_STORES: &str = "no record of each emulated store";
+const NO_STORES: &str = "not every emulated store has a record";
 
 /// The rules, in the order in which they are shown.
 pub(super) const RULES: &[Rule] = &[
@@ -98,7 +98,8 @@ pub(super) const RULES: &[Rule] = &[
             Ok(of.class(Class::WriteProtected) + of.class(Class::Mmio)
                 - signed(of.counts.mmio_markers))
         },
-        counts: "faults that ended with emulation: write_protected, mmio (not on a marker for MMIO)",
+        counts: "faults that ended with emulation: write_protected, mmio (not on a marker for \
+                 MMIO)",
     },
     Rule {
         counter: "pf_spurious",
@@ -119,7 +120,8 @@ pub(super) const RULES: &[Rule] = &[
         kept: Kept::Vcpu,
         relation: Relation::AtMost,
         trace: |of| Ok(signed(of.counts.cause(Cause::Mmio))),
-        counts: "markers for MMIO made by faults (mmu_set_spte); the trace has those that a sync renews too",
+        counts: "markers for MMIO made by faults (mmu_set_spte); the trace has those that a \
+                 sync renews too",
     },
     Rule {
         counter: "mmu_cache_miss",
@@ -152,7 +154,8 @@ pub(super) const RULES: &[Rule] = &[
                 false => of.page(PageEvent::Zapped),
             })
         },
-        counts: "pages zapped by a store that is misaligned or one too many (detect_write_flooding): some of those zapped after a store to their table",
+        counts: "pages zapped by a store that is misaligned or one too many \
+                 (detect_write_flooding): some of those zapped after a store to their table",
     },
     Rule {
         counter: "mmu_pte_write",
@@ -162,7 +165,8 @@ pub(super) const RULES: &[Rule] = &[
             true => Ok(signed(of.counts.writes_while_shadowing)),
             false => Err(NO_STORES),
         },
-        counts: "every emulated store while a guest table is shadowed (kvm_mmu_track_write), to tables or not",
+        counts: "every emulated store while a guest table is shadowed (kvm_mmu_track_write), to \
+                 tables or not",
     },
     Rule {
         counter: "mmu_pde_zapped",
@@ -172,28 +176,33 @@ pub(super) const RULES: &[Rule] = &[
             (false, _) => Err(NO_STORES),
             // A page is made by another vCPU after the record of a store and before its effect.
             (true, 2..) => Err(
-                "a store's record comes before mmu_lock is taken, so with several vCPUs it does not tell which pages it met",
+                "a store's record comes before mmu_lock is taken, so with several vCPUs the pages that it \
+                 met are not known",
             ),
             (true, _) if of.tables.is_none() || of.counts.writes_before_tables > 0 => {
                 Err(UNKNOWN_TABLES)
             }
             (true, _) => Ok(signed(of.counts.upper_entries_written)),
         },
-        counts: "entries above the leaf tables that a store changed to something (kvm_mmu_track_write): at most one for each page that shadows the table, none where the page is zapped or zero stored",
+        counts: "entries above the leaf tables that a store changed to something \
+                 (kvm_mmu_track_write): at most one for each page that shadows the table, none \
+                 where the page is zapped or zero stored",
     },
     Rule {
         counter: "mmu_unsync",
         kept: Kept::Gauge,
         relation: Relation::Equal,
         trace: |of| Ok(signed(of.totals()?.unsync)),
-        counts: "pages unsync at the end: made unsync and neither synced nor zapped since (kvm_unsync_page, kvm_unlink_unsync_page)",
+        counts: "pages unsync at the end: made unsync and neither synced nor zapped since \
+                 (kvm_unsync_page, kvm_unlink_unsync_page)",
     },
     Rule {
         counter: "mmu_shadow_pages",
         kept: Kept::Gauge,
         relation: Relation::AtLeast,
         trace: |of| Ok(signed(of.totals()?.all_pages())),
-        counts: "shadow pages now, with zapped roots that are still in use (kvm_account_mmu_page, Linux 7.2)",
+        counts: "shadow pages now, with zapped roots that are still in use \
+                 (kvm_account_mmu_page, Linux 7.2)",
     },
     Rule {
         counter: "pages_4k",
@@ -224,48 +233,50 @@ pub(super) const RULES: &[Rule] = &[
             let totals = of.totals()?;
             Ok(signed(totals.all_pages() - totals.indirect))
         },
-        counts: "pages that split a large one so that it can be executed (account_nx_huge_page): some of the direct pages",
+        counts: "pages that split a large one so that it can be executed \
+                 (account_nx_huge_page): some of the direct pages",
     },
     Rule {
         counter: "invlpg",
         kept: Kept::Vcpu,
         relation: Relation::NotCompared,
-        trace: |_| Err("a record is made of the entries that it changes only"),
+        trace: |_| Err("only the entries that it changes have records"),
         counts: "INVLPG of the guest (kvm_mmu_invlpg)",
     },
     Rule {
         counter: "tlb_flush",
         kept: Kept::Vcpu,
         relation: Relation::NotCompared,
-        trace: |_| Err("no record tells a flush"),
+        trace: |_| Err("a flush has no record"),
         counts: "flushes of a vCPU's TLB (kvm_vcpu_flush_tlb_all and the like)",
     },
     Rule {
         counter: "remote_tlb_flush",
         kept: Kept::Vm,
         relation: Relation::NotCompared,
-        trace: |_| Err("no record tells a flush"),
+        trace: |_| Err("a flush has no record"),
         counts: "flushes of every vCPU's TLB that were done (kvm_flush_remote_tlbs)",
     },
     Rule {
         counter: "remote_tlb_flush_requests",
         kept: Kept::Vm,
         relation: Relation::NotCompared,
-        trace: |_| Err("no record tells a flush"),
+        trace: |_| Err("a flush has no record"),
         counts: "flushes of every vCPU's TLB that were asked for (kvm_flush_remote_tlbs)",
     },
     Rule {
         counter: "max_mmu_page_hash_collisions",
         kept: Kept::Gauge,
         relation: Relation::NotCompared,
-        trace: |_| Err("no record tells the buckets"),
-        counts: "most pages passed over in a bucket of the hash of shadow pages (kvm_mmu_find_shadow_page)",
+        trace: |_| Err("the hash buckets are in no record"),
+        counts: "most pages passed over in a bucket of the hash of shadow pages \
+                 (kvm_mmu_find_shadow_page)",
     },
     Rule {
         counter: "max_mmu_rmap_size",
         kept: Kept::Gauge,
         relation: Relation::NotCompared,
-        trace: |_| Err("KVM keeps one list for each address space, which no record tells apart"),
+        trace: |_| Err("KVM keeps one list for each address space, and no record names it"),
         counts: "most leaves that one frame had when another was added (__rmap_add)",
     },
 ];

@@ -1,4 +1,4 @@
-//! How many records of which kind a VM has.
+//! How many records of each kind a VM has.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ fn is_on_mmio_marker(row: &FaultRow) -> bool {
     row.class == Class::Mmio && row.error_code.is_reserved() && steps.iter().all(Option::is_none)
 }
 
-/// Records of one VM, counted by what they say.
+/// Records of one VM, counted by kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Faults by class.
     pub classes: BTreeMap<Class, u64>,
-    /// Faults on a marker for MMIO (`PFERR_RSVD_MASK`): KVM emulates at once, and counts them nowhere.
+    /// Faults on a marker for MMIO (`PFERR_RSVD_MASK`): KVM emulates at once and does not count
+    /// them.
     pub mmio_markers: u64,
     /// SPTE changes by cause.
     pub causes: BTreeMap<Cause, u64>,
@@ -32,9 +33,9 @@ pub struct Counts {
     /// Entries above the leaf tables that they changed, one for each page that shadows the table
     /// written to; two where the guest's entries may have four bytes.
     pub upper_entries_written: u64,
-    /// Stores that came before the tables of a VM that ran already were known.
+    /// Stores before the tables of a VM found running were known.
     pub writes_before_tables: u64,
-    /// Pages zapped of the table that their vCPU's latest store went to.
+    /// Pages zapped whose table was the target of their vCPU's latest store.
     pub zapped_after_write: u64,
     /// Where each vCPU's latest emulated store went.
     pub written: BTreeMap<VcpuId, Gfn>,

@@ -1,4 +1,4 @@
-//! Faults counted, timed, and set against what KVM counted itself.
+//! Faults counted, timed, and compared with what KVM counted itself.
 
 mod agreement;
 mod columns;

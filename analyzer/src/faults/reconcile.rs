@@ -1,4 +1,4 @@
-//! The trace's counts set against KVM's own counters, by the rules of [`super::counters`].
+//! The trace's counts compared with KVM's own counters, by the rules of [`super::counters`].
 
 use std::{borrow::Cow, collections::BTreeMap};
 
@@ -21,7 +21,7 @@ pub enum Relation {
     AtLeast,
     /// KVM counts a part of what the trace has: at most the trace's number.
     AtMost,
-    /// Nothing of the trace can be set against it.
+    /// Nothing in the trace can be compared with it.
     NotCompared,
 }
 
@@ -30,7 +30,7 @@ pub enum Relation {
 pub struct Reconciled {
     /// KVM's name of the counter.
     pub counter: Cow<'static, str>,
-    /// How much it grew; for one that says how much there is, its value at the end.
+    /// How much it grew; for a gauge, its value at the end.
     pub kvm: i64,
     /// What the trace counted; none where nothing can be compared.
     pub trace: Option<i64>,
@@ -53,9 +53,9 @@ impl Reconciled {
     }
 }
 
-/// Sets the trace against KVM's counters; rules without a counter on this kernel are left out, and
-/// MMU counters without a rule are shown and not compared. `None` if the trace has no counters of
-/// the end: it was cut, or the VM took them with it.
+/// Compares the trace with KVM's counters; rules without a counter on this kernel are left out, and
+/// MMU counters without a rule are shown and not compared. `None` if the trace has no counters
+/// from the end: it was cut, or the VM ended before they could be read.
 pub fn reconcile(
     counts: &Counts,
     meta: &VmMeta,
@@ -131,8 +131,8 @@ fn without_rule(before: &Counters, after: &Counters) -> Vec<Reconciled> {
                 relation: Relation::NotCompared,
                 agrees: true,
                 verdict: "not compared",
-                counts: "a counter of this kernel's own",
-                why: Some("what it counts is not known"),
+                counts: "a counter that only this kernel has",
+                why: Some("the analyzer does not know what it counts"),
             })
         })
         .collect()
@@ -156,8 +156,8 @@ fn value(name: &str, kept: Kept, before: &Counters, after: &Counters) -> Option<
             )
         }
     };
-    // Unsigned to signed: a gauge may have shrunk.
-    Some(after.wrapping_sub(before) as i64)
+    // A gauge may have shrunk.
+    Some(after.wrapping_sub(before).cast_signed())
 }
 
 #[cfg(test)]
@@ -198,8 +198,8 @@ mod tests {
             sees_every_change: true,
         });
         replay.apply(&Record::Fault(blank_fault(Seq(0))));
-        // Three leaf tables go unsync; one is zapped by a thread of the host's, of whose doing with
-        // unsync pages there is no record but that.
+        // Three leaf tables go unsync. One is zapped by a thread of the host; that is the only
+        // record of its end.
         for (spt, event) in [
             (0x1000, PageEvent::Born),
             (0x2000, PageEvent::Born),

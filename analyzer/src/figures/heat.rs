@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use events::Gva;
 
 /// Columns of time.
-pub const COLUMNS: u64 = 120;
-/// Cells kept before neighbouring addresses are put together.
+pub const COLUMNS: u16 = 120;
+/// Cells kept before neighbouring rows are merged.
 const MAX_CELLS: usize = 1 << 16;
 /// 4 KiB: the finest row.
 const FINEST: u32 = 12;
-/// Parts of the address space shown, by faults.
+/// Areas shown: those with most faults.
 const MAX_AREAS: usize = 4;
 /// Rows of all areas together.
 const ROWS: u64 = 64;
@@ -24,7 +24,7 @@ pub struct HeatMap {
     cells: BTreeMap<(u64, u16), u64>,
 }
 
-/// A part of the address space that has faults.
+/// A range of addresses that has faults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Area {
     /// First address.
@@ -42,7 +42,7 @@ pub struct Area {
 impl HeatMap {
     /// An empty one for a span of time.
     pub fn new([start, end]: [u64; 2]) -> Self {
-        let column_ns = (end.saturating_sub(start) / COLUMNS).saturating_add(1);
+        let column_ns = (end.saturating_sub(start) / u64::from(COLUMNS)).saturating_add(1);
         Self {
             start_ns: start,
             column_ns,
@@ -53,11 +53,9 @@ impl HeatMap {
 
     /// Counts a fault.
     pub fn fault(&mut self, time_ns: u64, gva: Gva) {
-        let column = (time_ns.saturating_sub(self.start_ns) / self.column_ns).min(COLUMNS - 1);
-        *self
-            .cells
-            .entry((gva.0 >> self.shift, column as u16))
-            .or_default() += 1;
+        let column = time_ns.saturating_sub(self.start_ns) / self.column_ns;
+        let column = u16::try_from(column).unwrap_or(u16::MAX).min(COLUMNS - 1);
+        *self.cells.entry((gva.0 >> self.shift, column)).or_default() += 1;
         while self.cells.len() > MAX_CELLS && self.shift < 63 {
             self.shift += 1;
             for ((row, column), count) in std::mem::take(&mut self.cells) {
@@ -71,8 +69,7 @@ impl HeatMap {
         self.column_ns as f64 / 1e9
     }
 
-    /// The parts of the address space with most faults, by address; the second number counts the
-    /// faults elsewhere.
+    /// The areas with most faults, by address; the second number counts the faults elsewhere.
     pub fn areas(&self) -> (Vec<Area>, u64) {
         let mut spans = self.spans();
         spans.sort_by_key(|span| std::cmp::Reverse(span.2));

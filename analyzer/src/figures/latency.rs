@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use events::Class;
 
-use crate::faults::{ClassCost, FaultColumns};
+use crate::{
+    faults::{ClassCost, FaultColumns},
+    text::units::whole,
+};
 
-/// Steps of a factor of ten.
+/// Bins for each factor of ten.
 pub const PER_DECADE: f64 = 16.0;
 
 /// The distribution of one class.
@@ -42,5 +45,6 @@ pub fn latency(columns: &FaultColumns, costs: &[(Class, ClassCost)]) -> Vec<Dist
 }
 
 fn bin(ns: u32) -> u32 {
-    (f64::from(ns.max(1)).log10() * PER_DECADE) as u32
+    let bin = whole(f64::from(ns.max(1)).log10() * PER_DECADE);
+    u32::try_from(bin).unwrap_or(u32::MAX)
 }

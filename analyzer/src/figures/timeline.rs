@@ -7,15 +7,15 @@ use serde::Serialize;
 
 use crate::replay::{MAX_LEVEL, Totals};
 
-/// Number of stretches that a recording is cut into: what a figure's width resolves.
-const BINS: u64 = 240;
+/// Bins of a recording: what a figure's width resolves.
+const BINS: usize = 240;
 
-/// A stretch of time.
+/// A span of time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bin {
     /// Faults that began in it, by class.
     pub faults: BTreeMap<Class, u64>,
-    /// Entries that changed in it beside the leaves of faults, by cause.
+    /// Entries that changed in it other than the leaves of faults, by cause.
     pub changes: BTreeMap<Cause, u64>,
     /// Shadow pages made and zapped in it.
     pub made: u64,
@@ -52,11 +52,11 @@ const KEPT_PHASES: usize = 4096;
 impl Timeline {
     /// An empty one for a span of time.
     pub fn new([start, end]: [u64; 2]) -> Self {
-        let bin_ns = (end.saturating_sub(start) / BINS).saturating_add(1);
+        let bin_ns = (end.saturating_sub(start) / BINS as u64).saturating_add(1);
         Self {
             start_ns: start,
             bin_ns,
-            bins: vec![None; BINS as usize],
+            bins: vec![None; BINS],
             phases: Vec::new(),
         }
     }
@@ -76,7 +76,7 @@ impl Timeline {
         }
     }
 
-    /// Counts an entry that changed beside the leaf of a fault.
+    /// Counts an entry that changed other than the leaf of a fault.
     pub fn change(&mut self, time_ns: u64, cause: Cause) {
         if let Some(bin) = self.bin(time_ns) {
             *bin.changes.entry(cause).or_default() += 1;
@@ -105,7 +105,7 @@ impl Timeline {
         if self.phases.len() < KEPT_PHASES {
             self.phases.push(phase);
         }
-        self.phases.len() as u16
+        u16::try_from(self.phases.len()).unwrap_or(u16::MAX)
     }
 
     /// When the first bin begins, ns.

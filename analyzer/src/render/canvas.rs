@@ -7,7 +7,10 @@ use plotters::{
 };
 
 use super::{RenderError, palette};
+use crate::text::units::whole;
 
+/// Width of every figure, px.
+pub(super) const WIDTH: f64 = 960.0;
 /// Size of words, px.
 const FONT: i32 = 13;
 /// Mean width of a character of that size in common sans-serif fonts, px.
@@ -18,7 +21,7 @@ pub(super) struct Canvas<'a> {
     area: DrawingArea<SVGBackend<'a>, Shift>,
 }
 
-/// Which side of its point a word stands on.
+/// Where a word is, relative to its point.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Anchor {
     Start,
@@ -26,15 +29,15 @@ pub(super) enum Anchor {
     End,
 }
 
-/// Draws and gives the SVG.
+/// Draws a figure of this height and gives the SVG.
 pub(super) fn svg(
-    width: u32,
-    height: u32,
+    height: f64,
     draw: impl FnOnce(&Canvas<'_>) -> Result<(), RenderError>,
 ) -> Result<String, RenderError> {
     let mut text = String::new();
     {
-        let area = SVGBackend::with_string(&mut text, (width, height)).into_drawing_area();
+        let size = [WIDTH, height].map(|px| u32::try_from(whole(px)).unwrap_or(u32::MAX));
+        let area = SVGBackend::with_string(&mut text, size.into()).into_drawing_area();
         area.fill(&WHITE).map_err(RenderError::drawing)?;
         let canvas = Canvas { area };
         draw(&canvas)?;
@@ -137,6 +140,10 @@ impl Canvas<'_> {
     }
 }
 
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "no figure is 2^31 pixels wide"
+)]
 fn px(value: f64) -> i32 {
     value.round() as i32
 }
@@ -196,7 +203,7 @@ impl Plot {
         Ok(())
     }
 
-    /// The line that the figure stands on.
+    /// The line at the bottom of the figure.
     pub(super) fn ground(&self, canvas: &Canvas<'_>) -> Result<(), RenderError> {
         let [left, _, right, bottom] = self.place;
         canvas.line(&[(left, bottom), (right, bottom)], palette::INK, 1)
@@ -227,9 +234,9 @@ pub(super) fn ticks([from, to]: [f64; 2], wanted: usize) -> Vec<f64> {
         .find(|step| *step >= raw)
         .unwrap_or(raw);
     let first = (from / step).ceil();
-    let number = ((to / step).floor() - first).clamp(0.0, 100.0) as u32;
+    let number = whole((to / step).floor() - first).min(100);
     (0..=number)
-        .map(|tick| (first + f64::from(tick)) * step)
+        .map(|tick| (first + tick as f64) * step)
         .collect()
 }
 

@@ -2,27 +2,26 @@
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, svg},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::{
     figures::{Area, COLUMNS, HeatMap, Timeline},
-    text::units::{bytes, plural},
+    text::units::{bytes, plural, whole},
 };
 
-const WIDTH: u32 = 960;
 const LEFT: f64 = 170.0;
-/// Between two parts of the address space.
+/// Between two areas.
 const GAP: f64 = 46.0;
-/// Height of one part.
+/// Height of an area.
 const AREA: f64 = 150.0;
 const TOP: f64 = 96.0;
 
-/// One plot for each part of the address space with faults; phases from `timeline`.
+/// One plot for each area with faults; phases from `timeline`.
 pub fn heat(map: &HeatMap, timeline: &Timeline) -> Result<String, RenderError> {
     let (areas, elsewhere) = map.areas();
     let height = TOP + (AREA + GAP) * areas.len() as f64 + 10.0;
-    svg(WIDTH, height as u32, |canvas| {
+    svg(height, |canvas| {
         draw(canvas, map, timeline, &areas, elsewhere)
     })
 }
@@ -41,9 +40,9 @@ fn draw(
         .max()
         .unwrap_or(1);
     legend(canvas, most, elsewhere)?;
-    let x = [0.0, map.column_seconds() * COLUMNS as f64];
+    let x = [0.0, map.column_seconds() * f64::from(COLUMNS)];
     let (unit, seconds) = time::unit(x[1]);
-    let right = f64::from(WIDTH) - 20.0;
+    let right = WIDTH - 20.0;
     let mut plots = Vec::new();
     // The highest addresses on top.
     for (number, area) in areas.iter().rev().enumerate() {
@@ -76,7 +75,8 @@ fn draw(
 fn colour(count: u64, most: u64) -> usize {
     let steps = palette::HEAT.len() as f64;
     let share = (count.max(1) as f64).ln() / (most.max(2) as f64).ln();
-    ((share * steps) as usize).min(palette::HEAT.len() - 1)
+    let step = usize::try_from(whole(share * steps)).unwrap_or(usize::MAX);
+    step.min(palette::HEAT.len() - 1)
 }
 
 fn legend(canvas: &Canvas<'_>, most: u64, elsewhere: u64) -> Result<(), RenderError> {
@@ -85,13 +85,13 @@ fn legend(canvas: &Canvas<'_>, most: u64, elsewhere: u64) -> Result<(), RenderEr
     // The lowest count of each colour, by trying: at most 64 doublings.
     let steps = palette::HEAT.len();
     for (step, shade) in palette::HEAT.iter().enumerate() {
-        let low = (most.max(2) as f64).powf(step as f64 / steps as f64).ceil() as u64;
+        let low = whole((most.max(2) as f64).powf(step as f64 / steps as f64).ceil());
         if low <= most.max(1) && seen != Some(low) {
             entries.push((format!("{} or more", time::short(low as f64)), *shade));
             seen = Some(low);
         }
     }
-    let used = canvas.legend(&entries, (LEFT, 14.0), f64::from(WIDTH) - 20.0)?;
+    let used = canvas.legend(&entries, (LEFT, 14.0), WIDTH - 20.0)?;
     let words = if elsewhere > 0 {
         format!(
             "faults in a cell; {} elsewhere are not shown",

@@ -1,16 +1,15 @@
-//! How long faults last: one distribution a class on a common logarithmic axis.
+//! How long faults last: a distribution for each class on a common logarithmic axis.
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, svg},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::{
     figures::{Distribution, PER_DECADE},
-    text::units::{count, ns},
+    text::units::{count, ns, whole},
 };
 
-const WIDTH: u32 = 960;
 const ROW: f64 = 84.0;
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 220.0;
@@ -18,7 +17,7 @@ const RIGHT: f64 = 220.0;
 /// A row for each class, its height as a share of the class's own highest bin.
 pub fn latency(distributions: &[Distribution]) -> Result<String, RenderError> {
     let height = 40.0 + ROW * distributions.len() as f64 + 40.0;
-    svg(WIDTH, height as u32, |canvas| draw(canvas, distributions))
+    svg(height, |canvas| draw(canvas, distributions))
 }
 
 fn draw(canvas: &Canvas<'_>, distributions: &[Distribution]) -> Result<(), RenderError> {
@@ -31,7 +30,7 @@ fn draw(canvas: &Canvas<'_>, distributions: &[Distribution]) -> Result<(), Rende
         .max(lowest + 1.0);
     for (number, of) in distributions.iter().enumerate() {
         let top = 34.0 + ROW * number as f64;
-        let place = [LEFT, top, f64::from(WIDTH) - RIGHT, top + ROW - 22.0];
+        let place = [LEFT, top, WIDTH - RIGHT, top + ROW - 22.0];
         let most = of.bins.values().copied().max().unwrap_or(1) as f64;
         let plot = Plot {
             place,
@@ -46,13 +45,13 @@ fn draw(canvas: &Canvas<'_>, distributions: &[Distribution]) -> Result<(), Rende
 
 fn row(canvas: &Canvas<'_>, plot: &Plot, of: &Distribution, last: bool) -> Result<(), RenderError> {
     let [left, top, right, bottom] = plot.place;
-    let decades = plot.x[0] as i32..=plot.x[1] as i32;
-    for decade in decades {
-        let x = plot.at_x(f64::from(decade));
+    for decade in whole(plot.x[0])..=whole(plot.x[1]) {
+        let decade = decade as f64;
+        let x = plot.at_x(decade);
         canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1)?;
         if last {
             canvas.word(
-                &time::length(10_f64.powi(decade)),
+                &time::length(10_f64.powf(decade)),
                 (x, bottom + 26.0),
                 Anchor::Middle,
             )?;

@@ -2,17 +2,16 @@
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, svg},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::figures::Timeline;
 
-const WIDTH: u32 = 960;
-const HEIGHT: u32 = 330;
+const HEIGHT: f64 = 330.0;
 
 /// One area for each level, and a line for the pages that are unsync; `lost` in seconds.
 pub fn pages(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
-    svg(WIDTH, HEIGHT, |canvas| draw(canvas, timeline, lost))
+    svg(HEIGHT, |canvas| draw(canvas, timeline, lost))
 }
 
 fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
@@ -31,7 +30,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     if any_unsync {
         legend.push(("unsync (line)".to_owned(), palette::LOST));
     }
-    canvas.legend(&legend, (80.0, 14.0), f64::from(WIDTH) - 20.0)?;
+    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0)?;
 
     let most = bins
         .iter()
@@ -48,7 +47,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
             )
         })
         .collect();
-    let right = f64::from(WIDTH) - 20.0;
+    let right = WIDTH - 20.0;
     let x = [0.0, length * bins.len() as f64];
     let plot = Plot {
         place: [80.0, 96.0, right, 280.0],
@@ -76,7 +75,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     plot.title(canvas, "shadow pages")?;
     canvas.word(
         &format!("time from the start, {unit}"),
-        (right, f64::from(HEIGHT) - 14.0),
+        (right, HEIGHT - 14.0),
         Anchor::End,
     )
 }

@@ -2,17 +2,16 @@
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, svg},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::figures::Timeline;
 
-const WIDTH: u32 = 960;
-const HEIGHT: u32 = 470;
+const HEIGHT: f64 = 470.0;
 
 /// Two plots over one another with the same time axis; `lost` in seconds.
 pub fn rates(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
-    svg(WIDTH, HEIGHT, |canvas| draw(canvas, timeline, lost))
+    svg(HEIGHT, |canvas| draw(canvas, timeline, lost))
 }
 
 fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
@@ -25,7 +24,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         .iter()
         .map(|class| (class.name().to_owned(), palette::class(*class)))
         .collect();
-    canvas.legend(&legend, (80.0, 14.0), f64::from(WIDTH) - 20.0)?;
+    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0)?;
 
     let areas: Vec<_> = classes
         .iter()
@@ -52,7 +51,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         .collect();
     let most_entries = entries.iter().copied().fold(1.0, f64::max);
 
-    let right = f64::from(WIDTH) - 20.0;
+    let right = WIDTH - 20.0;
     let upper = Plot {
         place: [80.0, 96.0, right, 260.0],
         x,
@@ -88,7 +87,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     lower.title(canvas, "shadow entries")?;
     canvas.word(
         &format!("time from the start, {unit}"),
-        (right, f64::from(HEIGHT) - 14.0),
+        (right, HEIGHT - 14.0),
         Anchor::End,
     )
 }

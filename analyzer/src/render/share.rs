@@ -4,7 +4,7 @@ use events::Class;
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, svg, width},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg, width},
     palette,
 };
 use crate::{
@@ -12,13 +12,12 @@ use crate::{
     text::units::{count, ns},
 };
 
-const WIDTH: u32 = 960;
-const HEIGHT: u32 = 150;
+const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 150.0;
 
 /// Two bars over one another: time and number.
 pub fn share(costs: &[(Class, ClassCost)]) -> Result<String, RenderError> {
-    svg(WIDTH, HEIGHT, |canvas| draw(canvas, costs))
+    svg(HEIGHT, |canvas| draw(canvas, costs))
 }
 
 fn draw(canvas: &Canvas<'_>, costs: &[(Class, ClassCost)]) -> Result<(), RenderError> {
@@ -26,7 +25,7 @@ fn draw(canvas: &Canvas<'_>, costs: &[(Class, ClassCost)]) -> Result<(), RenderE
         .iter()
         .map(|(class, _)| (class.name().to_owned(), palette::class(*class)))
         .collect();
-    canvas.legend(&legend, (LEFT, 16.0), f64::from(WIDTH) - 20.0)?;
+    canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0)?;
     let time: u64 = costs.iter().map(|(_, cost)| cost.total_ns).sum();
     let faults: u64 = costs.iter().map(|(_, cost)| cost.count).sum();
     let of_time: Vec<_> = costs
@@ -50,7 +49,7 @@ fn bar(
 ) -> Result<(), RenderError> {
     let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
     let plot = Plot {
-        place: [LEFT, top, f64::from(WIDTH) - 100.0, top + 30.0],
+        place: [LEFT, top, WIDTH - 100.0, top + 30.0],
         x: [0.0, total],
         y: [0.0, 1.0],
     };

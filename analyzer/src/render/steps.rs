@@ -2,7 +2,7 @@
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, svg},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::{
@@ -11,7 +11,6 @@ use crate::{
     text::units::{count, duration},
 };
 
-const WIDTH: u32 = 960;
 const ROW: f64 = 46.0;
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = 190.0;
@@ -19,7 +18,7 @@ const RIGHT: f64 = 190.0;
 /// The bars, longest time first as given.
 pub fn steps(bars: &[StepBar]) -> Result<String, RenderError> {
     let height = 70.0 + ROW * bars.len() as f64 + 44.0;
-    svg(WIDTH, height as u32, |canvas| draw(canvas, bars))
+    svg(height, |canvas| draw(canvas, bars))
 }
 
 fn draw(canvas: &Canvas<'_>, bars: &[StepBar]) -> Result<(), RenderError> {
@@ -35,11 +34,11 @@ fn draw(canvas: &Canvas<'_>, bars: &[StepBar]) -> Result<(), RenderError> {
     if bars.iter().any(|bar| bar.rest_ns() > 0.5) {
         legend.push(("in no step of the trace".to_owned(), palette::REST));
     }
-    canvas.legend(&legend, (LEFT, 16.0), f64::from(WIDTH) - 20.0)?;
+    canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0)?;
     let most = bars.iter().map(|bar| bar.mean_ns).fold(1.0, f64::max);
     let bottom = 56.0 + ROW * bars.len() as f64;
     let plot = Plot {
-        place: [LEFT, 56.0, f64::from(WIDTH) - RIGHT, bottom],
+        place: [LEFT, 56.0, WIDTH - RIGHT, bottom],
         x: [0.0, most],
         y: [0.0, 1.0],
     };

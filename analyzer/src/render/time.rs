@@ -13,7 +13,7 @@ use crate::{figures::Timeline, text::plain};
 const NAME_ROWS: usize = 3;
 /// Height of one.
 const NAME_HEIGHT: f64 = 15.0;
-/// More phases than this are a texture and no marks: none is drawn.
+/// With more phases than this, their lines would hide the data: none is drawn.
 const MAX_LINES: usize = 40;
 /// Longest name drawn.
 const NAME_LENGTH: usize = 24;
@@ -58,7 +58,7 @@ pub(super) fn short(value: f64) -> String {
     }
 }
 
-/// Vertical lines where phases begin, with names in rows above `plots`; a name that finds no room is left
+/// Vertical lines where phases begin, with names in rows above `plots`. A name without room is left
 /// out, its line is not.
 pub(super) fn phases(
     canvas: &Canvas<'_>,
@@ -101,7 +101,7 @@ pub(super) fn phases(
     Ok(())
 }
 
-/// Shades the stretches in which records were lost, given in seconds.
+/// Shades the spans in which records were lost, given in seconds.
 pub(super) fn lost(
     canvas: &Canvas<'_>,
     spans: &[(f64, f64)],
@@ -149,7 +149,7 @@ pub(super) fn stacked(
     Ok(())
 }
 
-/// The corners of a line that is level within each stretch; corners that change nothing are left out.
+/// The corners of a line that is level within each bin; corners that change nothing are left out.
 pub(super) fn steps(plot: &Plot, starts: &[f64], length: f64, values: &[f64]) -> Vec<(f64, f64)> {
     let mut points: Vec<(f64, f64)> = Vec::new();
     for (start, value) in starts.iter().zip(values) {

@@ -2,6 +2,7 @@
 
 mod context;
 mod figures;
+mod method;
 
 use askama::Template as _;
 use trace::Trace;

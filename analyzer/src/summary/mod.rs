@@ -1,6 +1,6 @@
-//! The numbers of a trace: the contract of `summary --json`.
+//! The numbers of a trace: what `summary --json` promises, and the tables that people read.
 
-mod text;
+mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,21 +13,29 @@ use crate::{
     figures,
     replay::{DifferenceKind, Drift, LateKind},
     study::{Exactness, Study, VmStudy},
+    text::{
+        plain,
+        units::{bytes, ns, plural},
+    },
 };
 
-pub use text::{recorded, text, title};
+pub use tables::{
+    Detail, changes, classes, counters, document, late, phases, range, recorded, title,
+};
 
 /// What `summary --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The folder.
     pub trace: String,
-    /// Whether the recorder ended in good order.
+    /// Whether the recorder ended as it should; if not, the last moments are missing.
     pub complete: bool,
     /// Why reading ended early, if it did.
     pub damage: Option<String>,
     /// What was recorded: the workload's name, or none for VMs found running.
     pub workload: Option<String>,
+    /// The CPU that an emulator made up for the host, if one did: then no time means anything.
+    pub emulated: Option<String>,
     /// First to last record, ns.
     pub span_ns: u64,
     /// Records read.
@@ -46,6 +54,9 @@ pub struct Summary {
     pub absent: Vec<Absent>,
     /// Each VM.
     pub vms: Vec<VmSummary>,
+    /// What was recorded, in one line.
+    #[serde(skip)]
+    pub about: String,
     /// VMs may have come and gone: there are several, shown or not, or they were found running.
     #[serde(skip)]
     pub come_and_go: bool,
@@ -88,11 +99,11 @@ pub struct DriftSummary {
     pub kinds: BTreeMap<&'static str, u64>,
     /// SPTEs that differ only in A and D, which hardware sets without a trace; not drift.
     pub accessed_dirty: u64,
-    /// SPTEs whose change no record of this trace can have told; not drift.
+    /// SPTEs whose change this host makes no record of; not drift.
     pub late: LateSummary,
 }
 
-/// Changes that only a keyframe showed, because this machine lets nothing tell them earlier.
+/// Changes that only a keyframe showed: this host has no event to record them by.
 #[derive(Clone, Debug, Serialize)]
 pub struct LateSummary {
     /// SPTEs.
@@ -106,9 +117,9 @@ pub struct LateSummary {
 pub struct LateKindSummary {
     /// SPTEs.
     pub entries: u64,
-    /// The functions of the kernel that can have done it.
+    /// Functions of the kernel that do it.
     pub writers: &'static [&'static str],
-    /// Why no record tells it.
+    /// Why there is no record of it.
     pub why: &'static str,
 }
 
@@ -123,7 +134,7 @@ pub struct VmSummary {
     pub pid: Option<u32>,
     /// Why it ended before the recording did, if it did.
     pub ended: Option<String>,
-    /// What tells it from other VMs, in words.
+    /// What distinguishes it from other VMs, in words.
     #[serde(skip)]
     pub about: String,
     /// Ids of its vCPUs, those that came later included.
@@ -136,7 +147,7 @@ pub struct VmSummary {
     pub classes: BTreeMap<&'static str, ClassCost>,
     /// Steps that no fault has a time for.
     pub absent_steps: Vec<&'static str>,
-    /// Entries that changed beside the leaves of faults, by cause.
+    /// Entries that changed other than the leaves of faults, by cause.
     pub entries: BTreeMap<&'static str, u64>,
     /// The guest's stores that KVM emulated.
     pub writes: u64,
@@ -146,7 +157,7 @@ pub struct VmSummary {
     pub range: Option<RangeSummary>,
     /// Faults by phase.
     pub phases: Vec<PhaseSummary>,
-    /// Records known to be missing; a missing record tells no VM, so this is the whole trace's.
+    /// Records known to be missing in the whole trace: nobody knows whose they were.
     pub lost: Lost,
     /// Drift of its keyframes.
     pub drift: DriftSummary,
@@ -196,7 +207,35 @@ pub struct PhaseSummary {
     pub total_ns: u64,
 }
 
+impl RangeSummary {
+    /// Name, count and expected count of each class that theory speaks of.
+    fn classes(&self) -> [(&'static str, u64, Option<u64>); 3] {
+        [
+            (Class::Guest.name(), self.guest, self.expected_guest),
+            (Class::Shadow.name(), self.shadow, self.expected_shadow),
+            (Class::Retried.name(), self.retried, self.expected_retried),
+        ]
+    }
+}
+
+/// What to know before reading a time of this trace; none for a real machine's.
+pub fn times(trace: &Trace) -> Option<String> {
+    let meta = trace.meta();
+    meta.sees()
+        .emulated
+        .then(|| emulated(&plain(&meta.host.cpu)))
+}
+
+fn emulated(cpu: &str) -> String {
+    format!("Times are those of an emulated CPU ({cpu}), not of a real machine.")
+}
+
 impl Summary {
+    /// What to know before reading a time; empty for a real machine's.
+    pub fn times(&self) -> String {
+        self.emulated.as_deref().map(emulated).unwrap_or_default()
+    }
+
     /// The numbers of a trace.
     pub fn of(trace: &Trace, study: &Study) -> Self {
         let meta = trace.meta();
@@ -210,6 +249,7 @@ impl Summary {
             .filter(|segment| segment.kind == "faults");
         let fault_bytes: u64 = of_faults.map(|segment| segment.bytes).sum();
         let faults = rows.get("faults").copied().unwrap_or_default();
+        let bytes_per_fault = (faults > 0).then(|| fault_bytes as f64 / faults as f64);
         let mut drift = Drift::default();
         let mut keyframes = 0;
         for vm in study.vms.values() {
@@ -220,15 +260,17 @@ impl Summary {
             trace: trace.path().display().to_string(),
             complete: !trace.was_cut(),
             damage: study.damage.as_ref().map(ToString::to_string),
+            emulated: meta.sees().emulated.then(|| plain(&meta.host.cpu)),
             workload: meta.workload.as_ref().map(|workload| workload.name.clone()),
             span_ns: study.span_ns[1].saturating_sub(study.span_ns[0]),
             records: study.records,
             rows,
             bytes: trace.bytes(),
-            bytes_per_fault: (faults > 0).then(|| fault_bytes as f64 / faults as f64),
+            bytes_per_fault,
             lost: lost(study),
             drift: drift_summary(&drift, keyframes),
             absent: absent(trace),
+            about: about(trace, study, bytes_per_fault),
             come_and_go: meta.workload.is_none() || meta.vms.len().max(study.vms.len()) > 1,
             vms: study
                 .vms
@@ -237,6 +279,36 @@ impl Summary {
                 .collect(),
         }
     }
+}
+
+/// `workload demand (pages=4096): 9,034 records in 75.7 ms, 431 KiB on disk, 28.8 bytes a fault`.
+fn about(trace: &Trace, study: &Study, bytes_per_fault: Option<f64>) -> String {
+    let what = match &trace.meta().workload {
+        Some(workload) => {
+            let params = workload.params.iter();
+            let params: Vec<_> = params
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
+            match params.join(", ") {
+                none if none.is_empty() => format!("workload {}", workload.name),
+                params => format!("workload {} ({params})", workload.name),
+            }
+        }
+        None => format!("{} found running", plural(study.vms.len() as u64, "VM")),
+    };
+    let [from, to] = study.span_ns;
+    let emulated = match trace.meta().sees().emulated {
+        true => " of an emulated CPU",
+        false => "",
+    };
+    let each =
+        bytes_per_fault.map_or_else(String::new, |each| format!(", {each:.1} bytes a fault"));
+    plain(&format!(
+        "{what}: {} in {}{emulated}, {} on disk{each}",
+        plural(study.records, "record"),
+        ns(to.saturating_sub(from)),
+        bytes(trace.bytes()),
+    ))
 }
 
 fn absent(trace: &Trace) -> Vec<Absent> {

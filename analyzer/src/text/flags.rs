@@ -37,7 +37,7 @@ pub fn spte(entry: Spte) -> String {
     ])
 }
 
-/// Rights of an entry on the way of a walk; a PDPTE has none, and no bit 11 either.
+/// Rights of an entry of a walk; a PDPTE has none, and no bit 11.
 pub fn step(step: &Step) -> String {
     if step.is_pdpte {
         return "PDPTE".to_owned();
@@ -56,7 +56,8 @@ pub fn rights(entry: Spte) -> String {
 }
 
 /// What the letters mean, for a legend.
-pub const LEGEND: &str = "r present, w writable, x executable, u user, A accessed, D dirty, H host-writable, M MMU-writable";
+pub const LEGEND: &str = "r present, w writable, x executable, u user, A accessed, D dirty, \
+                          H host-writable, M MMU-writable";
 
 fn letters(bits: &[(bool, char)]) -> String {
     bits.iter()

@@ -1,10 +1,16 @@
-//! Numbers, columns and bits as text.
+//! Numbers, tables and bits as text.
 
+mod document;
 pub mod flags;
 mod grid;
+mod table;
 pub mod units;
+mod wrap;
 
-pub use grid::{Align, Grid};
+pub use document::{Document, Section};
+pub use grid::{Grid, Kind};
+pub use table::{Cell, Column, Table};
+pub use wrap::{columns, wrap};
 
 /// Text of a trace for a terminal: no control characters.
 pub fn plain(text: &str) -> String {

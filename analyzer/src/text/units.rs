@@ -72,6 +72,22 @@ pub fn percent(part: u64, whole: u64) -> String {
     format!("{:.1}%", part as f64 * 100.0 / whole as f64)
 }
 
+/// A number without its fraction: 0 for one below 0 or none at all, and no more than fits.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "what does not fit becomes the nearest that does"
+)]
+pub fn whole(value: f64) -> u64 {
+    value as u64
+}
+
+/// How many a second, of `number` in `ns`.
+pub fn per_second(number: u64, ns: u64) -> u64 {
+    let rate = u128::from(number) * 1_000_000_000 / u128::from(ns.max(1));
+    u64::try_from(rate).unwrap_or(u64::MAX)
+}
+
 /// Seconds from a start: `1.250 s`, finer where it is short.
 pub fn since(ns: u64, start: u64) -> String {
     let seconds = ns.saturating_sub(start) as f64 / 1e9;

@@ -1,4 +1,4 @@
-//! Can this trace be trusted? In one line, and in a few.
+//! Whether a trace can be trusted: in one line, and in a few.
 
 use trace::Trace;
 
@@ -25,43 +25,36 @@ impl Line {
     }
 }
 
-/// What must be said above everything else: the trace was cut, is damaged, or its times mean nothing.
-/// Empty for most.
-pub fn warnings(trace: &Trace, study: &Study) -> Vec<Line> {
-    let mut lines = cut(trace).into_iter().collect::<Vec<_>>();
-    if trace.meta().sees().emulated {
-        let cpu = crate::text::plain(&trace.meta().host.cpu);
-        lines.push(Line::new(
-            false,
-            format!("EMULATED ({cpu}): counts, order and contents hold, times mean nothing"),
-        ));
-    }
-    if let Some(damage) = &study.damage {
-        lines.push(Line::new(
-            false,
-            format!("DAMAGED: {damage}; what follows is from the records before"),
-        ));
-    }
+/// The verdict below the warnings: what a command prints above its tables.
+pub fn lines(trace: &Trace, study: &Study) -> Vec<Line> {
+    let mut lines = warnings(trace, study);
+    lines.push(line(trace, study));
     lines
 }
 
-/// The trace was cut: said above everything else.
+/// What must be said above everything else: the trace was cut, or is damaged. Empty for most.
+pub fn warnings(trace: &Trace, study: &Study) -> Vec<Line> {
+    let damage = study.damage.as_ref().map(|damage| {
+        let text = format!("DAMAGED: {damage}; what follows is from the records before");
+        Line::new(false, text)
+    });
+    cut(trace).into_iter().chain(damage).collect()
+}
+
+/// The trace was cut.
 pub fn cut(trace: &Trace) -> Option<Line> {
     if !trace.was_cut() {
         return None;
     }
     let missing: u64 = trace.missing().iter().map(|segment| segment.rows).sum();
-    let announced = if missing > 0 {
-        format!("; {} announced and not written", plural(missing, "row"))
-    } else {
-        String::new()
+    let announced = match missing {
+        0 => String::new(),
+        missing => format!("; {} announced and not written", plural(missing, "row")),
     };
-    Some(Line::new(
-        false,
-        format!(
-            "CUT: the recorder did not end in good order, its last moments are missing{announced}"
-        ),
-    ))
+    let text = format!(
+        "CUT: the recorder was stopped before its end, the last moments are missing{announced}"
+    );
+    Some(Line::new(false, text))
 }
 
 /// One line that says whether everything is as it should be.
@@ -73,14 +66,15 @@ pub fn line(trace: &Trace, study: &Study) -> Line {
         let late = match late {
             0 => String::new(),
             late => format!(
-                ", {} seen late (no record can tell them here)",
+                ", {} seen late (this host has no event for them)",
                 plural(late, "change")
             ),
         };
         return Line::new(
             true,
             format!(
-                "exact: 0 entries drifted in {compared}{late}, 0 records lost, every comparable counter agrees"
+                "exact: 0 entries drifted in {compared}{late}, 0 records lost, every comparable \
+                 counter agrees"
             ),
         );
     }
@@ -125,7 +119,7 @@ pub fn quality(study: &Study) -> Vec<Line> {
     lines
 }
 
-/// What is lost, to every VM: a missing record tells none.
+/// What is lost, to every VM: nobody knows whose a missing record was.
 pub fn loss(study: &Study) -> Line {
     let lost = study.lost_records();
     if lost == 0 {
@@ -145,7 +139,7 @@ pub fn loss(study: &Study) -> Line {
     Line::new(
         false,
         format!(
-            "{} lost{probes} in {gaps}: what lies behind a gap cannot be vouched for",
+            "{} lost{probes} in {gaps}: the tables after a gap may be wrong",
             plural(lost, "record")
         ),
     )
@@ -175,7 +169,7 @@ fn vm_quality(vm: &VmStudy) -> Vec<Line> {
     let late = drift.late.total();
     if late > 0 {
         let late = plural(late, "change");
-        let text = format!("{late} seen late, by a keyframe only: no record can tell them here");
+        let text = format!("{late} seen late, by a keyframe only: this host has no event for them");
         lines.push(Line::new(true, text));
     }
     let anomalies = vm.anomalies.total();

@@ -1,6 +1,6 @@
 //! Replay set against the kernel, in full.
 
-mod text;
+mod tables;
 mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use crate::{
     verdict,
 };
 
-pub use text::text;
+pub use tables::{document, keyframes};
 use witnesses::Witnesses;
 
 /// What `verify --json` prints.
@@ -25,19 +25,19 @@ use witnesses::Witnesses;
 pub struct Verification {
     /// Everything is as it should be.
     pub exact: bool,
-    /// Whether the recorder ended in good order.
+    /// Whether the recorder ended as it should; if not, the last moments are missing.
     pub complete: bool,
     /// Why reading ended early, if it did.
     pub damage: Option<String>,
     /// Records known to be missing.
     pub lost: u64,
-    /// Stretches that cannot be vouched for.
+    /// Spans in which records may be missing.
     pub unvouched: Vec<Unvouched>,
     /// Each VM.
     pub vms: Vec<VmVerification>,
 }
 
-/// A stretch of the trace in which something may have been missed.
+/// A span of the trace in which records may be missing.
 #[derive(Clone, Debug, Serialize)]
 pub struct Unvouched {
     /// Beginning, ns from the start of the trace.
@@ -59,12 +59,12 @@ pub struct VmVerification {
     pub pid: Option<u32>,
     /// Why it ended before the recording did, if it did.
     pub ended: Option<String>,
-    /// What tells it from other VMs, in words.
+    /// What distinguishes it from other VMs, in words.
     #[serde(skip)]
     pub about: String,
     /// Ids of its vCPUs, those that came later included.
     pub vcpus: BTreeSet<u16>,
-    /// Records known to be missing; a missing record tells no VM, so this is the whole trace's.
+    /// Records known to be missing in the whole trace: nobody knows whose they were.
     pub lost: u64,
     /// Keyframes in all.
     pub keyframes_taken: u64,
@@ -124,8 +124,8 @@ pub struct DifferenceSummary {
     pub kernel: u64,
     /// For a change seen late, its kind.
     pub late: Option<&'static str>,
-    /// The record after which it can have begun: the last that told the entry or the page, or the
-    /// mark of the keyframe before.
+    /// The record after which it began: the last record of the entry or the page, or the mark of
+    /// the keyframe before.
     pub after_seq: Option<u64>,
     /// Its time, ns from the start of the trace.
     pub after_ns: Option<u64>,
@@ -222,7 +222,7 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses)
             .checks
             .kept()
             .iter()
-            .map(|check| keyframe(vm, check, start, witnesses))
+            .map(|check| KeyframeSummary::of(vm, check, start, witnesses))
             .collect(),
         drift: drift_summary(of.drift(), of.verified()),
         anomalies: of
@@ -257,36 +257,47 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses)
     }
 }
 
-fn keyframe(vm: VmId, check: &KeyframeCheck, start: u64, witnesses: &Witnesses) -> KeyframeSummary {
-    let verified = u64::from(check.used == KeyframeUse::Verified);
-    let summary = |difference: &Difference| {
-        let witness = witnesses.last(vm, check, difference);
-        DifferenceSummary {
-            kind: difference.kind.name(),
-            place: difference.place.0,
-            level: difference.level.0,
-            replayed: difference.replayed.0,
-            kernel: difference.kernel.0,
-            late: difference.late.map(|kind| kind.name()),
-            after_seq: witness.map(|witness| witness.seq.0),
-            after_ns: witness.map(|witness| witness.time.0.saturating_sub(start)),
+/// The keyframes of a VM, without the records that differences came after.
+pub fn keyframe_summaries(study: &Study, vm: VmId, of: &VmStudy) -> Vec<KeyframeSummary> {
+    let none = Witnesses::default();
+    let checks = of.checks.kept().iter();
+    checks
+        .map(|check| KeyframeSummary::of(vm, check, study.span_ns[0], &none))
+        .collect()
+}
+
+impl KeyframeSummary {
+    fn of(vm: VmId, check: &KeyframeCheck, start: u64, witnesses: &Witnesses) -> Self {
+        let verified = u64::from(check.used == KeyframeUse::Verified);
+        let summary = |difference: &Difference| {
+            let witness = witnesses.last(vm, check, difference);
+            DifferenceSummary {
+                kind: difference.kind.name(),
+                place: difference.place.0,
+                level: difference.level.0,
+                replayed: difference.replayed.0,
+                kernel: difference.kernel.0,
+                late: difference.late.map(|kind| kind.name()),
+                after_seq: witness.map(|witness| witness.seq.0),
+                after_ns: witness.map(|witness| witness.time.0.saturating_sub(start)),
+            }
+        };
+        Self {
+            number: check.number,
+            seq: check.seq.0,
+            time_ns: check.time.0.saturating_sub(start),
+            pages: check.pages,
+            announced: check.announced,
+            entries: check.entries,
+            foreign: check.foreign,
+            used: match check.used {
+                KeyframeUse::Set => "set",
+                KeyframeUse::Verified => "verified",
+                KeyframeUse::Incomplete => "incomplete",
+            },
+            drift: drift_summary(&check.drift, verified),
+            first: check.first.iter().map(summary).collect(),
+            late: check.late.iter().map(summary).collect(),
         }
-    };
-    KeyframeSummary {
-        number: check.number,
-        seq: check.seq.0,
-        time_ns: check.time.0.saturating_sub(start),
-        pages: check.pages,
-        announced: check.announced,
-        entries: check.entries,
-        foreign: check.foreign,
-        used: match check.used {
-            KeyframeUse::Set => "set",
-            KeyframeUse::Verified => "verified",
-            KeyframeUse::Incomplete => "incomplete",
-        },
-        drift: drift_summary(&check.drift, verified),
-        first: check.first.iter().map(summary).collect(),
-        late: check.late.iter().map(summary).collect(),
     }
 }

@@ -1,8 +1,8 @@
-//! Until when a place that differs is known to have been right.
+//! The last record of each place that differs in a keyframe.
 //!
-//! A record that stores an entry tells it, and one that makes or zaps a page tells all of its
-//! entries; any event of a page tells that page. A sync or a lookup tells no entry. What differs in
-//! a keyframe came after the last such record, or after the keyframe before.
+//! A record that stores an entry is about that entry. One that makes or zaps a page is about all of
+//! its entries; any event of a page is about that page. A sync or a lookup is about no entry. What
+//! differs in a keyframe came after the last such record, or after the keyframe before.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,8 @@ use crate::{
 /// A place of a VM that differs in some keyframes, each by the number of its mark.
 type Watched = BTreeMap<(VmId, Hpa), Vec<Seq>>;
 
-/// The last record that told each place, by the keyframe that shows the difference.
+/// The last record of each place, by the keyframe that shows the difference.
+#[derive(Default)]
 pub(super) struct Witnesses(BTreeMap<(VmId, Seq, Hpa), Moment>);
 
 impl Witnesses {
@@ -78,15 +79,14 @@ impl Witnesses {
         }
     }
 
-    /// The last record that told what differs, or the mark of the keyframe before, whichever is
-    /// later.
+    /// The last record of what differs, or the mark of the keyframe before, whichever is later.
     pub(super) fn last(
         &self,
         vm: VmId,
         check: &KeyframeCheck,
         difference: &Difference,
     ) -> Option<Moment> {
-        let told = self.0.get(&(vm, check.seq, difference.place)).copied();
-        told.max(check.after)
+        let last = self.0.get(&(vm, check.seq, difference.place)).copied();
+        last.max(check.after)
     }
 }

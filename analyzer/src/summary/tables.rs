@@ -1,0 +1,341 @@
+//! The summary as sentences and tables.
+
+use std::{cmp::Reverse, collections::BTreeMap};
+
+use super::{Absent, LateSummary, RangeSummary, Summary, VmSummary};
+use crate::{
+    faults::{Reconciled, Relation},
+    text::{
+        Cell, Column, Document, Section, Table, plain,
+        units::{count, percent, plural, signed, since},
+    },
+};
+
+/// Phases that people are shown.
+const PHASES: usize = 40;
+
+/// How much people are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// What matters.
+    Brief,
+    /// Everything.
+    Full,
+}
+
+/// The summary, without the verdict that goes above it.
+pub fn document(summary: &Summary, detail: Detail) -> Document {
+    let mut sections: Vec<_> = summary
+        .vms
+        .iter()
+        .map(|vm| section(summary, vm, detail))
+        .collect();
+    let mut tail = Vec::new();
+    let absent = plural(summary.absent.len() as u64, "probe");
+    match (summary.absent.is_empty(), detail) {
+        (true, _) => {}
+        (false, Detail::Brief) => {
+            tail.push(format!(
+                "{absent} not attached; -v lists them with the reasons"
+            ));
+        }
+        (false, Detail::Full) => sections.push(Section {
+            title: format!("{absent} not attached"),
+            tables: vec![absent_probes(&summary.absent)],
+            ..Section::default()
+        }),
+    }
+    Document {
+        head: vec![format!("{}: {}", plain(&summary.trace), summary.about)],
+        sections,
+        tail,
+    }
+}
+
+fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
+    let mut lines = Vec::new();
+    if summary.come_and_go {
+        lines.push(recorded(vm));
+    }
+    if vm.reconciliation.is_none() {
+        lines.push("KVM's counters at the end are not in this trace: none is compared".to_owned());
+    }
+    Section {
+        vm: Some(vm.vm),
+        title: title(vm),
+        lines,
+        tables: vec![
+            classes(summary, vm, detail),
+            steps(summary, vm),
+            changes(vm),
+            range(vm),
+            phases(summary, vm),
+            late(&vm.drift.late),
+            counters(vm.reconciliation.as_deref().unwrap_or_default(), detail),
+        ],
+    }
+}
+
+/// Which VM it is.
+pub fn title(vm: &VmSummary) -> String {
+    let faults = plural(vm.faults, "fault");
+    format!("VM {} ({}): {faults}", vm.vm, vm.about)
+}
+
+/// When it was seen, and how far its numbers can be trusted: VMs come and go.
+pub fn recorded(vm: &VmSummary) -> String {
+    let seen = match vm.seen_ns {
+        Some([from, to]) => format!("seen from {} to {}", since(from, 0), since(to, 0)),
+        None => "no record of it".to_owned(),
+    };
+    let ended = match &vm.ended {
+        Some(why) => format!("; ended: {}", plain(why)),
+        None => String::new(),
+    };
+    format!(
+        "{seen}{ended}; replay {} ({} compared); {} lost in the whole recording",
+        vm.replay,
+        plural(vm.drift.keyframes, "keyframe"),
+        plural(vm.lost.records, "record"),
+    )
+}
+
+/// What each class of fault cost, the most expensive first.
+pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
+    let mut columns = vec![
+        Column::code("class"),
+        Column::number("faults"),
+        Column::time("total"),
+        Column::share("share"),
+        Column::time("p50"),
+        Column::time("p95"),
+        Column::time("p99"),
+    ];
+    if detail == Detail::Full {
+        columns.push(Column::words("meaning"));
+    }
+    let mut table = Table::new("classes", "Cost by class", columns).note(summary.times());
+    let whole: u64 = vm.classes.values().map(|cost| cost.total_ns).sum();
+    let mut classes: Vec<_> = vm.classes.iter().collect();
+    classes.sort_by_key(|(name, cost)| (Reverse(cost.total_ns), **name));
+    for (name, cost) in classes {
+        let cells = [
+            Cell::words(name),
+            Cell::Count(cost.count),
+            Cell::Time(cost.total_ns),
+            Cell::Share(cost.total_ns, whole),
+            Cell::Time(cost.p50_ns),
+            Cell::Time(cost.p95_ns),
+            Cell::Time(cost.p99_ns),
+        ];
+        let meaning = (detail == Detail::Full).then(|| Cell::words(meaning(name)));
+        table.row(cells.into_iter().chain(meaning));
+    }
+    table
+}
+
+fn meaning(class: &str) -> &'static str {
+    events::Class::from_name(class).map_or("", crate::explain::meaning)
+}
+
+/// Where the time of each class goes.
+fn steps(summary: &Summary, vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("class"),
+        Column::code("step"),
+        Column::number("faults"),
+        Column::time("mean"),
+        Column::time("p50"),
+    ];
+    let mut table = Table::new("steps", "Steps of a fault", columns).note(summary.times());
+    for (name, cost) in &vm.classes {
+        for step in &cost.steps {
+            table.row([
+                Cell::words(name),
+                Cell::words(step.step.label()),
+                Cell::Count(step.count),
+                Cell::Time(step.total_ns / step.count.max(1)),
+                Cell::Time(step.p50_ns),
+            ]);
+        }
+    }
+    match vm.absent_steps.join(", ") {
+        absent if absent.is_empty() || table.is_empty() => table,
+        absent => table.more(format!("no fault has: {absent}")),
+    }
+}
+
+/// What changed other than the leaves of faults.
+pub fn changes(vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("what"),
+        Column::code("cause"),
+        Column::number("records"),
+    ];
+    let title = "Changes other than the leaves of faults";
+    let mut table = Table::new("changes", title, columns);
+    let stores = BTreeMap::from([("emulated", vm.writes)]);
+    for (what, counts) in [
+        ("entry", &vm.entries),
+        ("guest's store", &stores),
+        ("host", &vm.host),
+    ] {
+        for (cause, number) in counts.iter().filter(|(_, number)| **number > 0) {
+            table.row([Cell::words(what), Cell::words(cause), Cell::Count(*number)]);
+        }
+    }
+    table
+}
+
+/// Faults in the workload's range, set against theory.
+pub fn range(vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("class"),
+        Column::number("counted"),
+        Column::number("expected"),
+        Column::words("result"),
+    ];
+    let title = vm.range.as_ref().map_or_else(String::new, |range| {
+        let pages = plural(range.pages, "page");
+        format!("In the workload's range, {pages} from {:#x}", range.gva)
+    });
+    let mut table = Table::new("range", title, columns);
+    for (name, counted, expected) in vm.range.iter().flat_map(RangeSummary::classes) {
+        let result = match (counted, expected) {
+            (0, Some(0)) | (_, None) => String::new(),
+            (counted, Some(expected)) if counted == expected => "as expected".to_owned(),
+            (_, Some(0)) => "not expected".to_owned(),
+            (counted, Some(expected)) => format!("{} of it", percent(counted, expected)),
+        };
+        table.row([
+            Cell::words(name),
+            Cell::Count(counted),
+            Cell::count(expected),
+            Cell::words(result),
+        ]);
+    }
+    table
+}
+
+/// The guest's phases.
+pub fn phases(summary: &Summary, vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("phase"),
+        Column::time("length"),
+        Column::number("faults"),
+        Column::share("in faults"),
+        Column::words("by class"),
+    ];
+    let table = Table::new("phases", "Phases of the guest", columns);
+    let mut table = table.first(PHASES).note(summary.times());
+    for phase in &vm.phases {
+        let classes = phase.classes.iter();
+        let classes = classes.map(|(name, number)| format!("{name} {}", count(*number)));
+        table.row([
+            Cell::words(&phase.name),
+            Cell::Time(phase.length_ns),
+            Cell::Count(phase.classes.values().sum()),
+            Cell::Share(phase.total_ns, phase.length_ns),
+            Cell::words(classes.collect::<Vec<_>>().join(", ")),
+        ]);
+    }
+    table
+}
+
+/// Changes that only a keyframe showed, and why.
+pub fn late(late: &LateSummary) -> Table {
+    let columns = [
+        Column::code("kind"),
+        Column::number("entries"),
+        Column::words("why"),
+        Column::words("done by one of"),
+    ];
+    let entries = plural(late.entries, "change");
+    let title = format!("Seen late, by a keyframe only: {entries}");
+    let mut table = Table::new("late", title, columns);
+    for (name, kind) in &late.kinds {
+        table.row([
+            Cell::words(name),
+            Cell::Count(kind.entries),
+            Cell::words(kind.why),
+            Cell::words(kind.writers.join(", ")),
+        ]);
+    }
+    table
+}
+
+/// KVM's counters set against the trace; in brief, without those that are equal or not compared.
+pub fn counters(lines: &[Reconciled], detail: Detail) -> Table {
+    let columns = [
+        Column::code("counter"),
+        Column::number("KVM"),
+        Column::number("trace"),
+        Column::code("verdict"),
+        Column::words("what KVM counts"),
+    ];
+    let mut table = Table::new("counters", "KVM's own counters", columns);
+    let (mut equal, mut not_compared) = (0, 0);
+    for line in lines {
+        let is_equal = line.agrees && line.difference() == 0;
+        match (line.relation, is_equal, detail) {
+            (Relation::NotCompared, _, Detail::Brief) => not_compared += 1,
+            (_, true, Detail::Brief) => equal += 1,
+            _ => table.row([
+                Cell::words(&line.counter),
+                Cell::Signed(line.kvm),
+                line.trace.map_or(Cell::Absent, Cell::Signed),
+                Cell::words(verdict(line)),
+                Cell::words(what(line)),
+            ]),
+        }
+    }
+    match equal + not_compared {
+        0 => table,
+        _ => table.more(format!(
+            "{} equal, {} not compared; -v lists them",
+            count(equal),
+            count(not_compared)
+        )),
+    }
+}
+
+fn verdict(line: &Reconciled) -> String {
+    match line.agrees {
+        true => line.verdict.to_owned(),
+        false => format!("{} by {}", line.verdict, signed(line.difference())),
+    }
+}
+
+fn what(line: &Reconciled) -> String {
+    match line.why {
+        Some(why) => format!("{}; {why}", line.counts),
+        None => line.counts.to_owned(),
+    }
+}
+
+/// Probes that record nothing, together where the reason is the same.
+fn absent_probes(absent: &[Absent]) -> Table {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for probe in absent {
+        let why = reason(probe);
+        match reasons.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, probes)) => probes.push(&probe.name),
+            None => reasons.push((why, vec![&probe.name])),
+        }
+    }
+    let columns = [Column::words("reason"), Column::words("probes")];
+    let mut table = Table::new("absent", "", columns);
+    for (why, probes) in reasons {
+        table.row([Cell::words(why), Cell::words(probes.join(", "))]);
+    }
+    table
+}
+
+/// What the kernel said of the first choice, or the plan of a hook that it did not try. What the
+/// results lack comes after the semicolon; it is in the report.
+fn reason(probe: &Absent) -> &str {
+    match probe.tried.first() {
+        Some(first) => &first.refused,
+        None => probe.why.split(';').next().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,328 @@
+//! A table of typed values: built once, printed for a terminal, as Markdown, as CSV, on a page.
+
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use super::{
+    Grid,
+    grid::Kind,
+    plain,
+    units::{count, ns, percent, plural, signed, since},
+};
+
+/// A value in a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// There is no value.
+    Absent,
+    /// Text, without control characters.
+    Words(String),
+    /// How many.
+    Count(u64),
+    /// How many more, or fewer.
+    Signed(i64),
+    /// A length of time, ns.
+    Time(u64),
+    /// A moment, ns after the start of the trace.
+    At(u64),
+    /// A part of a whole.
+    Share(u64, u64),
+    /// An address.
+    Address(u64),
+    /// A page-table entry.
+    Entry(u64),
+}
+
+impl Cell {
+    /// Text from a trace or from us.
+    pub fn words(text: impl AsRef<str>) -> Self {
+        Self::Words(plain(text.as_ref()))
+    }
+
+    /// A count, if there is one.
+    pub fn count(number: Option<u64>) -> Self {
+        number.map_or(Self::Absent, Self::Count)
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Absent => String::new(),
+            Self::Words(text) => text.clone(),
+            Self::Count(number) => count(*number),
+            Self::Signed(number) => signed(*number),
+            Self::Time(time) => ns(*time),
+            Self::At(time) => since(*time, 0),
+            Self::Share(part, whole) => percent(*part, *whole),
+            Self::Address(address) => format!("{address:#x}"),
+            Self::Entry(entry) => format!("{entry:#018x}"),
+        }
+    }
+
+    /// For programs: no separators, the unit of the column.
+    fn value(&self) -> String {
+        match self {
+            Self::Count(number) | Self::Time(number) | Self::At(number) => number.to_string(),
+            Self::Signed(number) => number.to_string(),
+            Self::Share(part, whole) => format!("{:.4}", share(*part, *whole)),
+            Self::Absent | Self::Words(_) | Self::Address(_) | Self::Entry(_) => self.text(),
+        }
+    }
+}
+
+/// In percent.
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+/// As in CSV, but numbers are numbers.
+impl Serialize for Cell {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Absent => to.serialize_none(),
+            Self::Words(text) => to.serialize_str(text),
+            Self::Count(number)
+            | Self::Time(number)
+            | Self::At(number)
+            | Self::Address(number)
+            | Self::Entry(number) => to.serialize_u64(*number),
+            Self::Signed(number) => to.serialize_i64(*number),
+            Self::Share(part, whole) => to.serialize_f64(share(*part, *whole)),
+        }
+    }
+}
+
+/// A column: its name, the unit of its values for programs, and how it is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    name: String,
+    unit: &'static str,
+    kind: Kind,
+}
+
+impl Column {
+    /// Text that may be broken into lines.
+    pub fn words(name: impl Into<String>) -> Self {
+        Self::new(name, "", Kind::Words)
+    }
+
+    /// Names, addresses and entries.
+    pub fn code(name: impl Into<String>) -> Self {
+        Self::new(name, "", Kind::Code)
+    }
+
+    /// Counts.
+    pub fn number(name: impl Into<String>) -> Self {
+        Self::new(name, "", Kind::Number)
+    }
+
+    /// Times, in nanoseconds for programs.
+    pub fn time(name: impl Into<String>) -> Self {
+        Self::new(name, "ns", Kind::Number)
+    }
+
+    /// Parts of a whole, in percent.
+    pub fn share(name: impl Into<String>) -> Self {
+        Self::new(name, "percent", Kind::Number)
+    }
+
+    fn new(name: impl Into<String>, unit: &'static str, kind: Kind) -> Self {
+        Self {
+            name: name.into(),
+            unit,
+            kind,
+        }
+    }
+
+    /// For people.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// For programs: `in faults` in percent is `in_faults_percent`.
+    pub fn key(&self) -> String {
+        let name = self.name.replace(' ', "_");
+        match self.unit {
+            "" => name,
+            unit => format!("{name}_{unit}"),
+        }
+    }
+
+    /// Class of its cells on the page.
+    pub fn class(&self) -> &'static str {
+        match self.kind {
+            Kind::Words => "words",
+            Kind::Code => "mono",
+            Kind::Number => "n",
+        }
+    }
+}
+
+/// Which rows people are shown; programs get all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    All,
+    First(usize),
+    Last(usize),
+}
+
+/// A table with its title.
+#[derive(Clone, Debug)]
+pub struct Table {
+    name: &'static str,
+    title: String,
+    note: String,
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+    shown: Shown,
+    more: String,
+}
+
+impl Table {
+    /// An empty one. `name` is what `--table` takes.
+    pub fn new(
+        name: &'static str,
+        title: impl Into<String>,
+        columns: impl IntoIterator<Item = Column>,
+    ) -> Self {
+        Self {
+            name,
+            title: title.into(),
+            note: String::new(),
+            columns: columns.into_iter().collect(),
+            rows: Vec::new(),
+            shown: Shown::All,
+            more: String::new(),
+        }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        self.rows.push(cells.into_iter().collect());
+    }
+
+    /// What to know before reading it.
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    /// What to know after reading it.
+    pub fn more(mut self, more: impl Into<String>) -> Self {
+        self.more = more.into();
+        self
+    }
+
+    /// Shows people the first rows only.
+    pub fn first(mut self, rows: usize) -> Self {
+        self.shown = Shown::First(rows);
+        self
+    }
+
+    /// Shows people the last rows only.
+    pub fn last(mut self, rows: usize) -> Self {
+        self.shown = Shown::Last(rows);
+        self
+    }
+
+    /// No row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// People are shown nothing of it: it has neither a row nor a note.
+    pub fn is_blank(&self) -> bool {
+        self.is_empty() && self.note.is_empty() && self.more.is_empty()
+    }
+
+    /// What `--table` takes.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its heading.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Its columns.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// All rows as CSV has them, in the order of the columns.
+    pub(super) fn values(&self) -> impl Iterator<Item = impl Iterator<Item = String>> {
+        self.rows.iter().map(|row| row.iter().map(Cell::value))
+    }
+
+    /// The rows that people are shown.
+    pub fn shown(&self) -> &[Vec<Cell>] {
+        let all = self.rows.len();
+        let (from, to) = match self.shown {
+            Shown::All => (0, all),
+            Shown::First(rows) => (0, rows.min(all)),
+            Shown::Last(rows) => (all.saturating_sub(rows), all),
+        };
+        self.rows.get(from..to).unwrap_or_default()
+    }
+
+    /// The note before it, if any.
+    pub fn before(&self) -> &str {
+        &self.note
+    }
+
+    /// What is said after it: how many rows are not shown, and the note.
+    pub fn after(&self) -> String {
+        let hidden = self.rows.len() - self.shown().len();
+        let hidden = match (hidden, self.shown) {
+            (0, _) => String::new(),
+            (more, Shown::Last(_)) => format!("{} before these", plural(more as u64, "row")),
+            (more, _) => format!("and {} more", plural(more as u64, "row")),
+        };
+        let parts = [hidden.as_str(), &self.more];
+        let said = parts.into_iter().filter(|part| !part.is_empty());
+        said.collect::<Vec<_>>().join("; ")
+    }
+
+    /// For a terminal, without the title.
+    pub(super) fn grid(&self) -> Grid {
+        let columns = self.columns.iter();
+        let mut grid = Grid::of(columns.map(|column| (column.name.clone(), column.kind)));
+        for row in self.shown() {
+            grid.row(row.iter().map(Cell::text));
+        }
+        grid
+    }
+
+    /// As Markdown, without the title; empty without a row.
+    pub(super) fn markdown(&self) -> String {
+        if self.is_empty() {
+            return String::new();
+        }
+        let line = |cells: &mut dyn Iterator<Item = String>| {
+            let cells = cells.map(|cell| cell.replace('|', "\\|"));
+            format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "))
+        };
+        let rule = |column: &Column| match column.kind {
+            Kind::Number => "---:".to_owned(),
+            Kind::Words | Kind::Code => "---".to_owned(),
+        };
+        let mut text = line(&mut self.columns.iter().map(|column| column.name.clone()));
+        text += &line(&mut self.columns.iter().map(rule));
+        for row in self.shown() {
+            text += &line(&mut row.iter().map(Cell::text));
+        }
+        text
+    }
+}
+
+impl Serialize for Table {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let keys: Vec<_> = self.columns.iter().map(Column::key).collect();
+        let mut table = to.serialize_struct("Table", 4)?;
+        table.serialize_field("name", self.name)?;
+        table.serialize_field("title", &self.title)?;
+        table.serialize_field("columns", &keys)?;
+        table.serialize_field("rows", &self.rows)?;
+        table.end()
+    }
+}
