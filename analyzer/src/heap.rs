@@ -1,4 +1,4 @@
-//! What the C library's allocator is told.
+//! Settings of the C library's allocator.
 
 use libc::{
     M_ARENA_MAX, M_MMAP_THRESHOLD, M_TOP_PAD, M_TRIM_THRESHOLD, MADV_HUGEPAGE, c_int, c_void,
@@ -6,15 +6,14 @@ use libc::{
 
 /// Address space that the heap grows by at a time, bytes; memory only once it is touched.
 const STEP: c_int = 512 << 20;
-/// The most that the C library takes from the heap instead of from the kernel, bytes.
+/// Larger blocks come from the kernel instead of the heap, bytes.
 const LARGEST: c_int = 32 << 20;
 /// Size of a huge page.
 const HUGE: usize = 2 << 20;
 
-/// Keeps memory that was used once, and asks for huge pages. Columns of a segment are megabytes that
-/// come and go: given back and taken anew, each page of them costs a page fault, which in a virtual
-/// machine is up to half of all time. Whatever of this has no effect makes the program slower, no
-/// more.
+/// Keeps memory that was used once, and asks for huge pages. The columns of a segment take megabytes
+/// for a short time. If they were returned to the kernel each time, each page of them would cost a
+/// page fault, in a virtual machine up to half of all time. Without effect, this only costs speed.
 pub fn keep_memory() {
     for (what, value) in [
         (M_ARENA_MAX, 1),
@@ -22,10 +21,10 @@ pub fn keep_memory() {
         (M_TRIM_THRESHOLD, c_int::MAX),
         (M_TOP_PAD, STEP),
     ] {
-        // SAFETY: takes two numbers and keeps them.
+        // SAFETY: takes two numbers and stores them.
         unsafe { libc::mallopt(what, value) };
     }
-    // SAFETY: the block is given back as it was taken, and asking where the heap ends moves nothing.
+    // SAFETY: the block is freed once, and `sbrk(0)` moves nothing.
     let (grown, end) = unsafe {
         let block = libc::malloc(HUGE);
         let end = libc::sbrk(0);
@@ -34,7 +33,7 @@ pub fn keep_memory() {
     };
     let start = grown.next_multiple_of(HUGE);
     if grown != 0 && start < end {
-        // SAFETY: advice, which changes no contents; a range that is not the heap's is refused.
+        // SAFETY: advice, which changes no contents; a range outside the heap is refused.
         unsafe { libc::madvise(start as *mut c_void, end - start, MADV_HUGEPAGE) };
     }
 }

@@ -1,11 +1,11 @@
-//! What a trace of KVM's shadow MMU says.
+//! Reads traces of KVM's shadow MMU.
 //!
-//! [`replay`] rebuilds the shadow tables from records and [`faults`] counts and times; [`study`] does
-//! both in one reading. [`explain`] tells one fault, one change or one page's life, [`table`] shows one
-//! moment, [`summary`],
-//! [`verify`] and [`verdict`] say what a trace holds and whether it can be trusted. [`figures`] has
-//! the data of each figure, [`render`] draws them, [`report`] puts all on one page. [`cli`] is the
-//! command line. Replay knows no files, figures no drawing, the report not how a number was computed.
+//! [`replay`] rebuilds the shadow tables from records, and [`faults`] counts and times; [`study`]
+//! does both in one pass. [`explain`] explains one fault, one change or the life of one page,
+//! [`table`] shows one moment. [`summary`], [`verify`] and [`verdict`] give the numbers of a trace
+//! and whether it can be trusted. [`text`] has the tables that all of them print, [`figures`] the
+//! data of each figure, [`render`] draws them, [`report`] puts everything on one page. [`cli`] is
+//! the command line. Replay knows no files, figures no drawing, the report no computing.
 
 #![cfg_attr(
     test,

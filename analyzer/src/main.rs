@@ -1,4 +1,4 @@
-//! Says what a trace of KVM's shadow MMU holds.
+//! Reads traces of KVM's shadow MMU.
 
 mod heap;
 

@@ -63,7 +63,13 @@ impl FormatArgs {
                 let lines = verdict.iter().map(|line| format!("{}\n\n", line.text));
                 lines.collect::<String>() + &document.markdown()
             }
-            Format::Text | Format::Json => output::lines(verdict) + &document.text(),
+            Format::Text | Format::Json => {
+                let gap = match verdict.is_empty() || !document.head.is_empty() {
+                    true => "",
+                    false => "\n",
+                };
+                output::lines(verdict) + gap + &document.text()
+            }
         })
     }
 }

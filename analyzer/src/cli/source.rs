@@ -81,7 +81,7 @@ fn near(path: &Path) -> String {
         names.join(", ")
     };
     match names.iter().filter(|(near, _)| *near >= NEAR).count() {
-        0 => format!("there are {}", list(&names)),
+        0 => format!("traces there: {}", list(&names)),
         similar => format!(
             "did you mean {}?",
             list(names.get(..similar).unwrap_or_default())

@@ -7,8 +7,8 @@ use trace::{FaultRow, PageRow, Record};
 
 use crate::replay::VmReplay;
 
-/// `handle_mmio_page_fault` knew it by the marker in the shadow entry. A stale marker leads on to
-/// `kvm_mmu_do_page_fault`, and then a step of that is seen.
+/// `handle_mmio_page_fault` recognised the marker in the shadow entry. After a stale marker comes
+/// `kvm_mmu_do_page_fault`, and then one of its steps is seen.
 fn is_on_mmio_marker(row: &FaultRow) -> bool {
     let steps = [row.walk_ns, row.pfn_ns, row.tables_ns, row.pfn_tables_ns];
     row.class == Class::Mmio && row.error_code.is_reserved() && steps.iter().all(Option::is_none)

@@ -4,7 +4,7 @@ use trace::{ProbeState, Trace};
 
 use crate::text::{
     Cell, Column, Table,
-    units::{bytes, plural},
+    units::{bytes, mean, plural},
 };
 
 /// Host, program and options.
@@ -78,7 +78,7 @@ pub(super) fn probes(trace: &Trace) -> Table {
             Cell::words(&probe.note),
             Cell::words(refusals(probe)),
             Cell::count(cost.map(|cost| cost.runs)),
-            cost.map_or(Cell::Absent, |cost| Cell::Time(cost.ns / cost.runs)),
+            cost.map_or(Cell::Absent, |cost| Cell::Time(mean(cost.ns, cost.runs))),
         ]);
     }
     table

@@ -294,7 +294,10 @@ fn about(trace: &Trace, study: &Study, bytes_per_fault: Option<f64>) -> String {
                 params => format!("workload {} ({params})", workload.name),
             }
         }
-        None => format!("{} found running", plural(study.vms.len() as u64, "VM")),
+        None => {
+            let vms = trace.meta().vms.len().max(study.vms.len());
+            format!("{} found running", plural(vms as u64, "VM"))
+        }
     };
     let [from, to] = study.span_ns;
     let emulated = match trace.meta().sees().emulated {

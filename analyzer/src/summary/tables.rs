@@ -7,7 +7,7 @@ use crate::{
     faults::{Reconciled, Relation},
     text::{
         Cell, Column, Document, Section, Table, plain,
-        units::{count, percent, plural, signed, since},
+        units::{count, mean, percent, plural, signed, since},
     },
 };
 
@@ -35,9 +35,7 @@ pub fn document(summary: &Summary, detail: Detail) -> Document {
     match (summary.absent.is_empty(), detail) {
         (true, _) => {}
         (false, Detail::Brief) => {
-            tail.push(format!(
-                "{absent} not attached; -v lists them with the reasons"
-            ));
+            tail.push(format!("{absent} not attached; -v says why"));
         }
         (false, Detail::Full) => sections.push(Section {
             title: format!("{absent} not attached"),
@@ -154,7 +152,7 @@ fn steps(summary: &Summary, vm: &VmSummary) -> Table {
                 Cell::words(name),
                 Cell::words(step.step.label()),
                 Cell::Count(step.count),
-                Cell::Time(step.total_ns / step.count.max(1)),
+                Cell::Time(mean(step.total_ns, step.count)),
                 Cell::Time(step.p50_ns),
             ]);
         }
@@ -289,13 +287,14 @@ pub fn counters(lines: &[Reconciled], detail: Detail) -> Table {
             ]),
         }
     }
-    match equal + not_compared {
-        0 => table,
-        _ => table.more(format!(
-            "{} equal, {} not compared; -v lists them",
-            count(equal),
-            count(not_compared)
-        )),
+    let hidden = [(equal, "equal"), (not_compared, "not compared")];
+    let hidden = hidden.iter().filter(|(number, _)| *number > 0);
+    let hidden: Vec<_> = hidden
+        .map(|(number, what)| format!("{} {what}", count(*number)))
+        .collect();
+    match hidden.is_empty() {
+        true => table,
+        false => table.more(format!("{}; -v lists them", hidden.join(", "))),
     }
 }
 

@@ -137,7 +137,6 @@ impl Document {
                 }
             }
         }
-        let several = blocks.len() > 1;
         let mut text = String::new();
         for (number, (name, head, rows)) in blocks.iter().enumerate() {
             if blocks.len() > 1 {

@@ -138,9 +138,10 @@ impl Column {
         &self.name
     }
 
-    /// For programs: `in faults` in percent is `in_faults_percent`.
+    /// For programs: `In faults` in percent is `in_faults_percent`.
     pub fn key(&self) -> String {
-        let name = self.name.replace(' ', "_");
+        let name = self.name.to_lowercase();
+        let name = name.replace(|c: char| !c.is_alphanumeric(), "_");
         match self.unit {
             "" => name,
             unit => format!("{name}_{unit}"),

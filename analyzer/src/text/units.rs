@@ -82,6 +82,12 @@ pub fn whole(value: f64) -> u64 {
     value as u64
 }
 
+/// The mean of `count` times that take `total` together, to the nearest ns; 0 of none.
+pub fn mean(total: u64, count: u64) -> u64 {
+    let count = count.max(1);
+    total.saturating_add(count / 2) / count
+}
+
 /// How many a second, of `number` in `ns`.
 pub fn per_second(number: u64, ns: u64) -> u64 {
     let rate = u128::from(number) * 1_000_000_000 / u128::from(ns.max(1));

@@ -142,7 +142,7 @@ fn differences(vm: &VmVerification) -> Table {
     let kinds = vm.drift.kinds.iter();
     let kinds = kinds.map(|(kind, number)| format!("{kind} {}", count(*number)));
     let kinds = kinds.collect::<Vec<_>>().join(", ");
-    let title = format!("What differs, the first of each keyframe; in all {kinds}");
+    let title = format!("Differences, the first of each keyframe; in all: {kinds}");
     let mut table = Table::new("differences", title, columns);
     for keyframe in &vm.keyframes {
         for difference in &keyframe.first {
@@ -170,7 +170,6 @@ fn late_changes(vm: &VmVerification) -> Table {
     let columns = [
         Column::number("keyframe"),
         Column::code("kind"),
-        Column::number("level"),
         Column::code("place"),
         Column::code("replayed"),
         Column::code("kernel"),
@@ -184,7 +183,6 @@ fn late_changes(vm: &VmVerification) -> Table {
             table.row([
                 Cell::Count(keyframe.number.into()),
                 Cell::words(change.late.unwrap_or_default()),
-                Cell::Count(change.level.into()),
                 Cell::Address(change.place),
                 Cell::Entry(change.replayed),
                 Cell::Entry(change.kernel),

@@ -55,7 +55,7 @@ impl<'a> Rows<'a> {
         cells: impl Fn(&[(f64, Bin)], &Bin) -> Vec<Cell>,
     ) -> Table {
         let all = [Column::time("from")].into_iter().chain(columns);
-        let all = all.chain([Column::words("phase that begins")]);
+        let all = all.chain([Column::words("phase begins")]);
         let mut table = Table::new(name, title, all);
         let mut from = 0_u64;
         for bins in self.bins.chunks(self.together) {
@@ -73,7 +73,7 @@ impl<'a> Rows<'a> {
     fn faults(&self, bars: bool) -> Table {
         let names = ["faults", "faults/s", "pages", "leaves", "unsync", "changes"];
         let mut columns: Vec<_> = names.map(Column::number).into();
-        columns.extend(bars.then(|| Column::words("")));
+        columns.extend(bars.then(|| Column::code("")));
         let rows = self.bins.chunks(self.together);
         let most = rows.map(faults).max().unwrap_or_default().max(1);
         self.table("faults", "", columns, |bins, last| {
