@@ -11,6 +11,7 @@
 )]
 
 use std::{
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -57,7 +58,9 @@ impl Demo {
 }
 
 fn analyzer(folder: &Path, args: &[&str]) -> Output {
+    // The name is in hints.
     Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .arg0("analyzer")
         .current_dir(folder)
         .args(args)
         .output()

@@ -53,7 +53,8 @@ impl Failure {
         let error = plain(&format!("error: {:#}", self.error));
         let _ = writeln!(stderr, "{}", wrap(&error, "", "  "));
         if let Some(hint) = self.hint {
-            let _ = writeln!(stderr, "{}", wrap(&format!("hint: {hint}"), "", "  "));
+            // In one line: it may have a command to copy.
+            let _ = writeln!(stderr, "hint: {hint}");
         }
         ExitCode::from(self.code as u8)
     }
