@@ -11,7 +11,10 @@
     reason = "tests fail by panicking, and use small numbers"
 )]
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use analyzer::explain::{Explanation, Selector, find};
 use events::{Cause, Class, Hpa, Seq, VmId};
@@ -134,14 +137,18 @@ fn recording(name: &str) -> std::path::PathBuf {
         .join(name)
 }
 
-/// Standard output of `explain`.
-fn stdout(name: &str, args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+fn run(name: &str, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_analyzer"))
         .current_dir(recording(""))
         .args(["explain", name])
         .args(args)
         .output()
-        .expect("the program starts");
+        .expect("the program starts")
+}
+
+/// Standard output of `explain`.
+fn stdout(name: &str, args: &[&str]) -> String {
+    let output = run(name, args);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{name} {args:?}: {error}");
     String::from_utf8(output.stdout).expect("text")
@@ -192,7 +199,7 @@ fn sentences(of: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// What the text gives as a cause, by the place in the JSON: of each kind of recording at least one.
+/// What the text gives as a cause, by its place in the JSON: at least one of each kind.
 const CAUSES: &[(&str, &str, &str)] = &[
     ("class_guest", "/cause/kind", "injected"),
     ("class_guest", "/guest_refusal/kind", "not_present"),
@@ -423,9 +430,9 @@ fn a_pages_life_counts_its_records() {
     for spt in spts.into_iter().take(12) {
         let rows = |wanted: fn(&trace::PageRow) -> bool| {
             let records = trace.records().map_while(Result::ok);
-            let pages = records.filter(
-                |record| matches!(record, trace::Record::Page(row) if row.spt == spt && wanted(row)),
-            );
+            let pages = records.filter(|record| {
+                matches!(record, trace::Record::Page(row) if row.spt == spt && wanted(row))
+            });
             pages.count() as u64
         };
         let lives: Vec<_> = (0..)
@@ -467,6 +474,26 @@ fn write_flooding_is_known_by_its_third_store() {
         flooded += 1;
     }
     assert!(flooded >= 2, "{flooded}");
+}
+
+/// Where a VM has no change of a cause, the hint is a command that works.
+#[test]
+fn a_hint_is_a_command_that_works() {
+    for recording in ["demand", "loads", "loads-lab"] {
+        for args in [
+            ["--cause", "sync"],
+            ["--class", "fast"],
+            ["--seq", "999999"],
+        ] {
+            let output = run(recording, &args);
+            assert_eq!(output.status.code(), Some(2), "{recording} {args:?}");
+            let error = words(&String::from_utf8_lossy(&output.stderr));
+            let hint = error.split('`').nth(1).expect("a command");
+            let hinted: Vec<_> = hint.split(' ').skip(2).collect();
+            assert_eq!(hinted[0], recording, "{error}");
+            assert!(stdout(recording, &hinted[1..]).len() > 100, "{error}");
+        }
+    }
 }
 
 #[test]

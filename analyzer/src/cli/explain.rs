@@ -38,18 +38,19 @@ struct Which {
     /// A fault on the page of this address, e.g. 0x400000
     #[arg(long, value_name = "ADDR", value_parser = number::gva)]
     gva: Option<Gva>,
-    /// A fault of this class: guest, shadow, write_protected, unsync, mmio, fast, spurious, retried
+    /// A fault of this class: guest, shadow, write_protected, unsync, mmio, fast, spurious,
+    /// retried
     #[arg(long, value_name = "CLASS", value_parser = class)]
     class: Option<Class>,
     /// The change of an entry of this number among the VM's, counted from 0
     #[arg(long, value_name = "N")]
     change: Option<u64>,
-    /// A change of this cause: link, prefetch, other, reread, guest_write, sync, invlpg, host_unmap,
-    /// dirty_log, write_protect, fault, memslot, mmio
+    /// A change of this cause: link, prefetch, other, reread, guest_write, sync, invlpg,
+    /// host_unmap, dirty_log, write_protect, fault, memslot, mmio
     #[arg(long, value_name = "CAUSE", value_parser = cause)]
     cause: Option<Cause>,
-    /// The record of this sequence number: a fault, a change, an event of a page, a store, an act of
-    /// the host, a root, a mark
+    /// The record of this sequence number: a fault, a change, an event of a page, a store, an act
+    /// of the host, a root, a mark
     #[arg(long, value_name = "S")]
     seq: Option<u64>,
     /// The life of the shadow page at this host-physical address
@@ -109,8 +110,8 @@ impl ExplainArgs {
         ];
         chosen.into_iter().flatten().next().ok_or_else(|| {
             Failure::usage(anyhow!(
-                "explain what? --fault N, --gva ADDR, --class CLASS, --change N, --cause CAUSE, --seq S or \
-                 --page SPT"
+                "explain what? --fault N, --gva ADDR, --class CLASS, --change N, --cause CAUSE, \
+                 --seq S or --page SPT"
             ))
         })
     }
@@ -119,7 +120,8 @@ impl ExplainArgs {
         let selector = self.selector()?;
         let trace = self.source.open()?;
         let vm = self.source.one_vm(&trace)?;
-        let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
+        let rows = trace.segments().iter().map(|segment| segment.rows);
+        let mut progress = Progress::new(rows.sum());
         let explained = explain::find(&trace, vm, selector, &mut |done| progress.at(done));
         drop(progress);
         let explained = explained.map_err(|error| self.failure(error))?;

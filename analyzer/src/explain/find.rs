@@ -4,9 +4,10 @@ use events::{Hpa, Seq, Spte, VmId};
 use trace::{FaultRow, Record, Trace, TraceError};
 
 use super::{
-    ExplainError, Explanation, after,
+    after,
     before::{Before, History, Lives, Recent},
     causes,
+    explanation::{ExplainError, Explanation},
     facts::{ChangeFacts, FaultFacts, RecordFacts, gpa},
     own_work::own_work,
     select::{Census, Selector},

@@ -1,13 +1,14 @@
-//! Explains one thing of a trace: a fault as the five steps from a guest address to a shadow entry,
-//! a change of an entry with what led to it, the life of a shadow page, any other record.
+//! Explains one thing of a trace: a fault as the five steps from a guest address to a shadow
+//! entry, a change of an entry with what led to it, the life of a shadow page, any other record.
 //!
-//! The way from records to text: `before` and `after` gather `facts`, `causes` adds what led to
-//! them, `story` puts them into sections, `render` makes lines with the phrases of `words`. JSON is
-//! the facts.
+//! From records to text: `before` and `after` gather `facts`, `causes` adds what led to them,
+//! `story` puts them into sections, `render` makes lines with the phrases of `words`. JSON is the
+//! facts.
 
 mod after;
 mod before;
 mod causes;
+mod explanation;
 mod facts;
 mod find;
 #[cfg(test)]
@@ -18,80 +19,7 @@ mod select;
 mod story;
 mod words;
 
-use serde::Serialize;
-use serde_json::Value;
-use trace::TraceError;
-
-use facts::{ChangeFacts, FaultFacts, PageFacts, RecordFacts};
-use render::Lines;
-
+pub use explanation::{ExplainError, Explanation};
 pub use find::find;
 pub use select::{Census, Selector};
 pub use words::meaning;
-
-/// Why something could not be explained.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ExplainError {
-    /// The VM has no such thing.
-    #[error("this VM has {wanted}; {choice}{hint}")]
-    NoSuch {
-        /// What is missing, and how many like it the VM has.
-        wanted: String,
-        /// What the VM has instead.
-        choice: String,
-        /// Where such changes are, if the recording does not see them as such.
-        hint: &'static str,
-        /// Arguments of `explain` that do select something.
-        instead: Option<String>,
-    },
-    /// The trace could not be read that far.
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-}
-
-/// The facts of what was asked for.
-#[derive(Clone, Debug, Serialize)]
-#[serde(tag = "explains", rename_all = "snake_case")]
-pub enum Explanation {
-    /// A fault.
-    Fault(Box<FaultFacts>),
-    /// A change of an entry.
-    Change(Box<ChangeFacts>),
-    /// The life of a shadow page.
-    Page(Box<PageFacts>),
-    /// Another record.
-    Record(Box<RecordFacts>),
-}
-
-impl Explanation {
-    /// As text, in lines of fewer than `width` columns.
-    pub fn text(&self, width: usize) -> String {
-        let mut lines = Lines::new(width);
-        match self {
-            Self::Fault(of) => story::fault(&mut lines, of),
-            Self::Change(of) => story::change(&mut lines, of),
-            Self::Page(of) => story::page(&mut lines, of),
-            Self::Record(of) => story::record(&mut lines, of),
-        }
-        lines.text()
-    }
-
-    /// As JSON. Absent values are left out.
-    pub fn json(&self) -> serde_json::Result<Value> {
-        serde_json::to_value(self).map(without_nulls)
-    }
-}
-
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(map) => Value::Object(
-            map.into_iter()
-                .filter(|(_, value)| !value.is_null())
-                .map(|(key, value)| (key, without_nulls(value)))
-                .collect(),
-        ),
-        Value::Array(values) => Value::Array(values.into_iter().map(without_nulls).collect()),
-        other => other,
-    }
-}

@@ -7,8 +7,8 @@ use trace::{FaultRow, MarkRow, Row as _, Trace, TraceError};
 /// Phases in which a guest sets itself up.
 const BRING_UP: [&str; 2] = ["start", "map"];
 
-/// The first fault of a class that is the workload's own work: on the range it works on, or else
-/// after the guest had set itself up. `None` where no workload is known, or no such fault is there.
+/// The first fault of a class that is the workload's own work: on the range that it works on, or
+/// else after the guest had set itself up. `None` if no workload is known, or no such fault.
 pub(super) fn own_work(trace: &Trace, vm: VmId, class: Class) -> Result<Option<Seq>, TraceError> {
     let Some(workload) = trace.meta().workload.as_ref() else {
         return Ok(None);

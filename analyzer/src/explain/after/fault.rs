@@ -9,7 +9,8 @@ use crate::explain::{
     facts::{FaultFacts, FaultRef, Followed, PageChange, Store},
 };
 
-/// Adds what followed a fault. `stores` counts those to its frame since KVM last used it as a table.
+/// Adds what followed a fault. `stores` is how many went to its frame since KVM last used it as a
+/// table.
 pub fn fault(of: &mut FaultFacts, stores: u32, records: impl Iterator<Item = Record>) {
     let mut after = AfterFault {
         stores,

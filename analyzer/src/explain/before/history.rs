@@ -103,7 +103,7 @@ impl History {
         }
         for step in guest_walk(row) {
             let Some(place) = step.place() else { continue };
-            // `FNAME(fetch)` marks each table of its path as used: `clear_sp_write_flooding_count`.
+            // `FNAME(fetch)` marks each table of its path as used.
             if row.sptep.is_some() && !self.flood.is_empty() {
                 self.flood.remove(&place.gfn());
             }

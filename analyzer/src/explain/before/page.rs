@@ -99,7 +99,7 @@ impl Lives {
     }
 
     fn page(&mut self, row: &PageRow, before: Before<'_>) {
-        // KVM zaps a root in use twice, the second time when it is freed: its life is over already.
+        // KVM zaps a root in use twice, the second time to free it: its life is over by then.
         let begins = !matches!(row.event, PageEvent::Zapped | PageEvent::Sync);
         if row.event == PageEvent::Born || (!self.is_alive && begins) {
             self.is_alive = false;

@@ -38,8 +38,8 @@ impl Stores {
         }
     }
 
-    /// A fault is over: what its vCPU clears next is not the effect of a store before, and its leaf
-    /// is present.
+    /// A fault is over: what its vCPU clears next is not the effect of a store before, and its
+    /// leaf is present.
     pub fn close(&mut self, fault: &FaultRow) {
         self.open.remove(&fault.vcpu);
         if let Some(place) = fault.sptep {

@@ -86,8 +86,8 @@ fn marked(of: &ChangeFacts) -> Because {
     within(of).filter(|_| is_own).unwrap_or_else(|| {
         Because::new(
             "without_fault",
-            "no fault on its address stored it: a sync of its table wrote the marker again, or it was \
-             mapped ahead",
+            "no fault on its address stored it: a sync of its table wrote the marker again, or \
+             it was mapped ahead",
         )
     })
 }
@@ -97,11 +97,15 @@ fn sync_trigger(of: &ChangeFacts) -> Because {
     match (synced, of.fault_before, of.fault_next) {
         (None, ..) => Because::new(
             "found_by_lookup",
-            "the table stays unsync: a lookup found it (kvm_mmu_find_shadow_page), and syncs it first",
+            "the table stays unsync: a lookup found it (kvm_mmu_find_shadow_page), and syncs it \
+             first",
         ),
         (Some(_), Some(before), Some(next)) if before.cr3 != next.cr3 => {
             let (from, to) = (before.cr3, next.cr3);
-            let text = format!("the guest loaded another CR3 ({from} -> {to}): kvm_mmu_sync_roots");
+            let text = format!(
+                "the guest loaded another CR3 ({from} -> {to}): \
+                                kvm_mmu_sync_roots"
+            );
             Because::new("cr3_loaded", text)
         }
         (Some(_), ..) => Because::new(
@@ -136,7 +140,8 @@ fn invalidation(of: &ChangeFacts) -> Because {
         Some(by) => {
             let by = fault(&by);
             let text = format!(
-                "KVM injected {by} into the guest, with P set: it invalidates the address before that"
+                "KVM injected {by} into the guest, with P set: it invalidates the address before \
+                 that"
             );
             Because::new("injected_fault", text)
         }
@@ -157,28 +162,40 @@ fn copied(of: &ChangeFacts) -> Option<Because> {
         (Some(store), _) => {
             let (gpa, seq) = (store.gpa, count(store.seq.0));
             let what = format!(", as KVM emulates a store to gpa {gpa} (seq {seq})");
-            ("copied_for_store", format!(": the host copies its page on write{what}"))
+            (
+                "copied_for_store",
+                format!(": the host copies its page on write{what}"),
+            )
         }
         (None, Some(by)) if by.class == Class::Retried => {
-            let what = format!(" (or moves it) for {}, which KVM gave up for that", fault(&by));
-            ("copied_for_retried", format!(": the host copies its page on write{what}"))
+            let what = format!(
+                " (or moves it) for {}, which KVM gave up for that",
+                fault(&by)
+            );
+            (
+                "copied_for_retried",
+                format!(": the host copies its page on write{what}"),
+            )
         }
         (None, Some(by)) => {
             let what = format!(", as KVM emulates the store of {}", fault(&by));
-            ("copied_for_fault", format!(": the host copies its page on write{what}"))
+            (
+                "copied_for_fault",
+                format!(": the host copies its page on write{what}"),
+            )
         }
         (None, None) => (
             "copied_on_thread",
-            ", as where the host copies a page on write; no fault on this frame that KVM gave up or \
-             emulated follows at once"
+            ", as where the host copies a page on write; no fault on this frame that KVM gave up \
+             or emulated follows at once"
                 .to_owned(),
         ),
     };
     Some(Because::new(kind, format!("{on}{what}")))
 }
 
-/// The next fault, if the host copied the frame for it: it is about the same frame, and KVM gave it
-/// up or emulates its store.
+/// The next fault, if the host copied the frame for it: it is about the same frame, and KVM gave
+/// it up or emulates its store.
 fn copied_for(of: &ChangeFacts) -> Option<FaultRef> {
     let next = of.fault_next?;
     let is_its = match next.gfn.zip(of.row.gfn) {
@@ -217,8 +234,8 @@ fn dropped(of: &ChangeFacts) -> Option<Because> {
             ))
         }
         (_, Some(by)) if by.gfn.is_some() && by.gfn == of.row.gfn => {
-            let text = "mapped the frame once more than KVM keeps track of, so __rmap_add dropped all \
-                        its entries, the new one too";
+            let text = "mapped the frame once more than KVM keeps track of, so __rmap_add \
+                        dropped all its entries, the new one too";
             Some(Because::new(
                 "rmap_recycled",
                 format!("{} {text}", fault(&by)),

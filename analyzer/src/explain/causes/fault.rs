@@ -21,9 +21,10 @@ pub fn of_fault(of: &mut FaultFacts) {
         Class::WriteProtected => write_protected(of),
         Class::Unsync => Because::new(
             "became_unsync",
-            "the leaf that KVM was about to make writable maps a guest table of level 1, which is \
-             shadowed at level 1 only: mmu_try_to_unsync_pages makes its shadow page unsync instead \
-             of emulating each store. From here on the guest stores to that table without an exit.",
+            "the leaf that KVM was about to make writable maps a guest table of level 1, which \
+             is shadowed at level 1 only: mmu_try_to_unsync_pages makes its shadow page unsync \
+             instead of emulating each store. From here on the guest stores to that table \
+             without an exit.",
         ),
         Class::Mmio => mmio(of),
         Class::Fast => fast(of),
@@ -47,14 +48,14 @@ pub fn of_fault(of: &mut FaultFacts) {
 }
 
 fn injected(of: &FaultFacts) -> Because {
-    let text = "the walk of the guest's tables (FNAME(walk_addr_generic)) failed, so KVM injected a \
-                #PF and changed no shadow entry";
+    let text = "the walk of the guest's tables (FNAME(walk_addr_generic)) failed, so KVM \
+                injected a #PF and changed no shadow entry";
     match of.row.error_code.is_present() {
         true => Because::new(
             "injected_after_sync",
             format!(
-                "{text}; since P is set, KVM synced the address first, as hardware drops it from the \
-                 TLB"
+                "{text}; since P is set, KVM synced the address first, as hardware drops it from \
+                 the TLB"
             ),
         ),
         false => Because::new("injected", text),
@@ -83,8 +84,8 @@ fn missing(of: &FaultFacts) -> (&'static str, String) {
         (Some(row), _) if row.cause == Cause::Reread => {
             let seq = count(row.seq.0);
             let text = format!(
-                ": it was gone when the probes read it again (seq {seq}), as after a fault that KVM \
-                 gave up, or after an act of the host"
+                ": it was gone when the probes read it again (seq {seq}), as after a fault that \
+                 KVM gave up, or after an act of the host"
             );
             ("entry_found_empty", text)
         }
@@ -144,9 +145,9 @@ fn write_protected(of: &FaultFacts) -> Because {
         (Some(page), _) => Because::new(
             "upper_table",
             format!(
-                "the frame is a guest table that level {} table {} shadows, so it is write-tracked \
-                 (page_fault_handle_page_track): only tables of level 1 may become unsync. KVM \
-                 emulated the store",
+                "the frame is a guest table that level {} table {} shadows, so it is \
+                 write-tracked (page_fault_handle_page_track): only tables of level 1 may become \
+                 unsync. KVM emulated the store",
                 page.level, page.spt
             ),
         ),
@@ -157,7 +158,8 @@ fn write_protected(of: &FaultFacts) -> Because {
         ),
         (None, true) => Because::new(
             "no_shadow_known",
-            "KVM emulated the store; at the time of the record no shadow page of the frame is known",
+            "KVM emulated the store; at the time of the record no shadow page of the frame is \
+             known",
         ),
     }
 }
@@ -166,13 +168,14 @@ fn mmio(of: &FaultFacts) -> Because {
     match of.row.error_code.is_reserved() {
         true => Because::new(
             "mmio_marker",
-            "the access hit a marker with reserved bits (RSVD): handle_mmio_page_fault recognizes it \
-             by the marker alone, and KVM emulates the instruction without a walk or a lookup",
+            "the access hit a marker with reserved bits (RSVD): handle_mmio_page_fault \
+             recognizes it by the marker alone, and KVM emulates the instruction without a walk \
+             or a lookup",
         ),
         false => Because::new(
             "no_memslot",
-            "no memslot covers the frame (KVM_PFN_NOSLOT): KVM emulates the instruction, and where \
-             mmio_caching is on it leaves a marker (mark_mmio_spte) for the next access",
+            "no memslot covers the frame (KVM_PFN_NOSLOT): KVM emulates the instruction, and \
+             where mmio_caching is on it leaves a marker (mark_mmio_spte) for the next access",
         ),
     }
 }
@@ -185,8 +188,8 @@ fn fast(of: &FaultFacts) -> Because {
     Because::new(
         "write_restored",
         format!(
-            "fast_page_fault found a leaf of a direct table that only lacked W, by dirty logging or \
-             access tracking, and set it with one cmpxchg, without mmu_lock{by}"
+            "fast_page_fault found a leaf of a direct table that only lacked W, by dirty logging \
+             or access tracking, and set it with one cmpxchg, without mmu_lock{by}"
         ),
     )
 }
@@ -218,8 +221,8 @@ fn retried(of: &FaultFacts) -> Because {
             let (what, frames) = (kernel::act(act.event), words::frames(act));
             let (thread, seq) = (words::thread(act.vcpu), count(act.seq.0));
             let why = format!(
-                "; meanwhile {what} ({frames}, on {thread}, seq {seq}), so the frame that KVM looked \
-                 up may not be its frame any more (mmu_invalidate_retry)"
+                "; meanwhile {what} ({frames}, on {thread}, seq {seq}), so the frame that KVM \
+                 looked up may not be its frame any more (mmu_invalidate_retry)"
             );
             ("host_changed", why)
         }
@@ -235,9 +238,9 @@ fn retried(of: &FaultFacts) -> Because {
         (None, None) => (
             "given_up",
             ". Either an mmu-notifier ran while KVM looked the frame up (mmu_invalidate_seq), or \
-             the guest changed its entry, or the root was dropped, or the frame is still being read \
-             in"
-            .to_owned(),
+             the guest changed its entry, or the root was dropped, or the frame is still being \
+             read in"
+                .to_owned(),
         ),
     };
     let text =

@@ -1,6 +1,6 @@
 //! What is so: plain data, and what `--json` prints.
 //!
-//! Field names are the keys of the JSON, and those of a record are its columns (`analyzer schema`).
+//! Field names are the keys of the JSON; those of a record are its columns (`analyzer schema`).
 //! Addresses and entries are hexadecimal strings, times are nanoseconds on the trace's clock. An
 //! absent value was not recorded, or does not exist.
 

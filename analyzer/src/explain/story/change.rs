@@ -32,7 +32,10 @@ pub fn change(out: &mut Lines, of: &ChangeFacts) {
     out.line(2, format!("{}: {}", row.cause.name(), of.clause));
     if of.missing_records_since_keyframe > 0 {
         let missing = plural(of.missing_records_since_keyframe, "record");
-        let line = format!("missing before it: {missing}; what follows on the tables may be wrong");
+        let line = format!(
+            "missing before it: {missing}; what follows on the tables may be \
+                            wrong"
+        );
         out.line(2, line);
     }
     out.blank();

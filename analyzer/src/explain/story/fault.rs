@@ -210,7 +210,9 @@ fn written(out: &mut Lines, of: &FaultFacts) {
             let frame = spte.pfn();
             match of.leaf_maps_frame {
                 Some(true) => out.line(3, format!("its frame {frame} is the frame of step 3")),
-                Some(false) => out.line(3, format!("its frame {frame} is NOT the frame of step 3")),
+                Some(false) => {
+                    out.line(3, format!("its frame {frame} is NOT the frame of step 3"));
+                }
                 None => {}
             }
         }

@@ -71,8 +71,8 @@ fn birth(out: &mut Lines, of: &PageFacts) {
     if !of.direct {
         out.line(
             3,
-            "from then on the frame of the guest's table is write-protected: each leaf that maps it \
-             lost W and M",
+            "from then on the frame of the guest's table is write-protected: each leaf that maps \
+             it lost W and M",
         );
     }
 }

@@ -2,7 +2,7 @@
 
 use events::PageEvent;
 
-use super::{kernel, ordinal};
+use super::{kernel, names::ordinal};
 use crate::{explain::facts::ZapCause, text::units::count};
 
 /// What an event did to a page.
@@ -31,18 +31,18 @@ pub fn zap_cause(why: &ZapCause) -> String {
             store_seq,
             stores_since_use,
         } => format!(
-            "write flooding: the store of seq {} is the {} since KVM last used the table, so KVM no \
-             longer treats its frame as a table",
+            "write flooding: the store of seq {} is the {} since KVM last used the table, so KVM \
+             no longer treats its frame as a table",
             count(store_seq.0),
             ordinal(*stores_since_use)
         ),
         ZapCause::PartialStore { store_seq, .. } => format!(
-            "the guest's store to its table (seq {}) is short or crosses entries, so KVM cannot know \
-             which entry it makes stale",
+            "the guest's store to its table (seq {}) is short or crosses entries, so KVM cannot \
+             know which entry it makes stale",
             count(store_seq.0)
         ),
-        ZapCause::StoreRetried => "the guest repeats the store (kvm_mmu_unprotect_gfn_and_retry), so \
-             nothing was emulated"
+        ZapCause::StoreRetried => "the guest repeats the store \
+                                   (kvm_mmu_unprotect_gfn_and_retry), so nothing was emulated"
             .to_owned(),
         ZapCause::SyncFailed => {
             "its sync failed: its role or its guest table does not fit any more".to_owned()
@@ -51,12 +51,13 @@ pub fn zap_cause(why: &ZapCause) -> String {
             format!("with table {parent}, which pointed to it: an unsync page does not outlive it")
         }
         ZapCause::Host(row) => format!("{} (seq {})", kernel::act(row.event), count(row.seq.0)),
-        ZapCause::InFault => "no store, sync or act of the host led to it: KVM makes room for a new \
-             page (n_max_mmu_pages), or its frame is mapped as another table, or the guest repeats an \
-             instruction instead of having it emulated"
+        ZapCause::InFault => "no store, sync or act of the host led to it: KVM makes room for a \
+                              new page (n_max_mmu_pages), or its frame is mapped as another \
+                              table, or the guest repeats an instruction instead of having it \
+                              emulated"
             .to_owned(),
-        ZapCause::NoVcpu => "on no vCPU's thread: the VM ends, a memslot changes, or the VMM lowers \
-             the number of pages"
+        ZapCause::NoVcpu => "on no vCPU's thread: the VM ends, a memslot changes, or the VMM \
+                             lowers the number of pages"
             .to_owned(),
     }
 }
