@@ -76,16 +76,11 @@ impl ExplainArgs {
             _ => None,
         };
         let failure = Failure::from(error);
-        match instead {
-            Some(args) => {
-                let trace = self.source.trace.display();
-                let program = program();
-                failure.hint(format!(
-                    "`{program} explain {trace} {args}` explains one of them"
-                ))
-            }
-            None => failure,
-        }
+        let Some(args) = instead else { return failure };
+        let (program, trace) = (program(), self.source.trace.display());
+        let vm = self.source.vm.map(|vm| format!(" --vm {vm}"));
+        let command = format!("{program} explain {trace}{} {args}", vm.unwrap_or_default());
+        failure.hint(format!("`{command}` explains one of them"))
     }
 
     fn selector(&self) -> Result<Selector, Failure> {

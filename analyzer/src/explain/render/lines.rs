@@ -1,5 +1,7 @@
 //! Lines of a width.
 
+use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm, fill};
+
 /// Width of the left one of two columns.
 const LEFT: usize = 48;
 
@@ -21,32 +23,16 @@ impl Lines {
 
     /// Adds a line, so many columns in. What does not fit is wrapped between words.
     pub fn line(&mut self, indent: usize, line: impl AsRef<str>) {
-        let line = line.as_ref();
-        if indent + line.chars().count() < self.width {
-            self.push(indent, line);
-            return;
-        }
-        let mut wrapped = String::new();
-        let mut columns = indent;
-        for word in line.split_whitespace() {
-            let word_columns = word.chars().count();
-            if !wrapped.is_empty() && columns + 1 + word_columns >= self.width {
-                self.push(indent, &wrapped);
-                wrapped.clear();
-                columns = indent;
-            }
-            if !wrapped.is_empty() {
-                wrapped.push(' ');
-                columns += 1;
-            }
-            wrapped.push_str(word);
-            columns += word_columns;
-        }
-        self.push(indent, &wrapped);
-    }
-
-    fn push(&mut self, indent: usize, line: &str) {
-        self.text.push_str(&format!("{:indent$}{line}\n", ""));
+        let indent = " ".repeat(indent);
+        let options = Options::new(self.width.saturating_sub(1))
+            .initial_indent(&indent)
+            .subsequent_indent(&indent)
+            .wrap_algorithm(WrapAlgorithm::FirstFit)
+            .word_separator(WordSeparator::AsciiSpace)
+            .word_splitter(WordSplitter::NoHyphenation)
+            .break_words(false);
+        self.text.push_str(&fill(line.as_ref(), options));
+        self.text.push('\n');
     }
 
     /// Adds an empty line.
@@ -91,7 +77,7 @@ impl Lines {
                 return;
             }
             let line = format!("{:<LEFT$} {}", a.unwrap_or(""), b.unwrap_or(""));
-            self.push(0, line.trim_end());
+            self.line(0, line.trim_end());
         }
     }
 
