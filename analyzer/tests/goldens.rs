@@ -362,7 +362,7 @@ fn a_vm_alone_is_as_it_is_among_others() {
             assert_eq!(alone["vms"][0], all["vms"][number], "{command} --vm {vm}");
         }
     }
-    // The lost record was the first VM's, but nobody can know that.
+    // The lost record was the first VM's, but the trace does not say so.
     for args in [
         ["summary", "demo.trace", "--vm", "1"].as_slice(),
         &["timeline", "demo.trace", "--vm", "1"],

@@ -1,7 +1,7 @@
 //! Writes a made-up trace of any size, to measure the analyzer with.
 //!
-//! `synthetic PATH FAULTS [attached]`: the path must not be there yet. With `attached`, two VMs
-//! that ran already.
+//! `synthetic PATH FAULTS [attached]`: the path must not exist yet. With `attached`, two VMs
+//! that were found running.
 
 use std::{error::Error, path::PathBuf};
 

@@ -179,7 +179,7 @@ impl Maker {
         Ok(())
     }
 
-    /// What the VMs did before anybody looked.
+    /// What the VMs did before the recording.
     fn live_before(&mut self) {
         let counters = self.counters();
         self.tape.is_off = true;
@@ -317,7 +317,7 @@ fn probes_of_attach() -> Vec<ProbeState> {
         },
         ProbeState {
             tried: vec![tried("kprobe hva_to_pfn", refused)],
-            ..probe("hva_to_pfn", false, "made-up refusal; no part is told")
+            ..probe("hva_to_pfn", false, "made-up refusal; hva_ns is absent")
         },
         probe(
             "kvm_exit",

@@ -88,7 +88,7 @@ fn json(study: &Study) -> serde_json::Value {
             })
         })
         .collect();
-    // Nobody knows whose a missing record was: the spans are those of the whole recording.
+    // Which VM a missing record was of is not known: the spans are those of the whole recording.
     let lost = json!({"records": study.lost_records(), "spans_ns": study.lost_spans()});
     json!({"lost": lost, "vms": vms})
 }

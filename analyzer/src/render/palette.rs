@@ -1,4 +1,4 @@
-//! Colours that people with colour-blindness can tell apart: Okabe and Ito's for classes, Paul
+//! Colours that people with colour-blindness can distinguish: Okabe and Ito's for classes, Paul
 //! Tol's muted set for steps and levels, and one hue from light to dark for counts.
 
 use events::Class;
@@ -8,7 +8,7 @@ use crate::faults::FaultStep;
 
 /// Words and axes.
 pub(super) const INK: RGBColor = RGBColor(51, 51, 51);
-/// Lines behind the data.
+/// Grid lines.
 pub(super) const GRID: RGBColor = RGBColor(230, 230, 230);
 /// What nothing accounts for.
 pub(super) const REST: RGBColor = RGBColor(200, 200, 200);

@@ -157,7 +157,7 @@ pub struct VmSummary {
     pub range: Option<RangeSummary>,
     /// Faults by phase.
     pub phases: Vec<PhaseSummary>,
-    /// Records known to be missing in the whole trace: nobody knows whose they were.
+    /// Records known to be missing in the whole trace; which VM they were of is not known.
     pub lost: Lost,
     /// Drift of its keyframes.
     pub drift: DriftSummary,

@@ -64,7 +64,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
         lines,
         tables: vec![
             classes(summary, vm, detail),
-            steps(summary, vm),
+            steps(summary, vm, detail),
             changes(vm),
             range(vm),
             phases(summary, vm),
@@ -136,8 +136,8 @@ fn meaning(class: &str) -> &'static str {
     events::Class::from_name(class).map_or("", crate::explain::meaning)
 }
 
-/// Where the time of each class goes.
-fn steps(summary: &Summary, vm: &VmSummary) -> Table {
+/// Where the time of each class goes; in brief, of those with a twentieth of all time or more.
+fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
     let columns = [
         Column::code("class"),
         Column::code("step"),
@@ -146,7 +146,13 @@ fn steps(summary: &Summary, vm: &VmSummary) -> Table {
         Column::time("p50"),
     ];
     let mut table = Table::new("steps", "Steps of a fault", columns).note(summary.times());
+    let whole: u64 = vm.classes.values().map(|cost| cost.total_ns).sum();
+    let mut left_out = 0;
     for (name, cost) in &vm.classes {
+        if detail == Detail::Brief && cost.total_ns < whole / 20 {
+            left_out += 1;
+            continue;
+        }
         for step in &cost.steps {
             table.row([
                 Cell::words(name),
@@ -157,10 +163,16 @@ fn steps(summary: &Summary, vm: &VmSummary) -> Table {
             ]);
         }
     }
-    match vm.absent_steps.join(", ") {
-        absent if absent.is_empty() || table.is_empty() => table,
-        absent => table.more(format!("no fault has: {absent}")),
+    let mut more = Vec::new();
+    if left_out > 0 {
+        more.push(format!(
+            "{left_out} of the classes take less than 5% of the time; -v has them"
+        ));
     }
+    if !vm.absent_steps.is_empty() && !table.is_empty() {
+        more.push(format!("no fault has: {}", vm.absent_steps.join(", ")));
+    }
+    table.more(more.join("; "))
 }
 
 /// What changed other than the leaves of faults.
@@ -185,7 +197,7 @@ pub fn changes(vm: &VmSummary) -> Table {
     table
 }
 
-/// Faults in the workload's range, set against theory.
+/// Faults in the workload's range, compared with theory.
 pub fn range(vm: &VmSummary) -> Table {
     let columns = [
         Column::code("class"),
@@ -262,7 +274,7 @@ pub fn late(late: &LateSummary) -> Table {
     table
 }
 
-/// KVM's counters set against the trace; in brief, without those that are equal or not compared.
+/// KVM's counters compared with the trace; in brief, without those that are equal or not compared.
 pub fn counters(lines: &[Reconciled], detail: Detail) -> Table {
     let columns = [
         Column::code("counter"),

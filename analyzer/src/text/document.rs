@@ -115,7 +115,7 @@ impl Document {
         said.join("\n\n") + "\n"
     }
 
-    /// As CSV. Tables of one name and head are one, whose first column tells the VM. Where there
+    /// As CSV. Tables of one name and head are one, whose first column is the VM. Where there
     /// are several, each has a line `# NAME` above it.
     pub fn csv(&self) -> String {
         let mut blocks: Vec<(&str, Vec<String>, Vec<Vec<String>>)> = Vec::new();

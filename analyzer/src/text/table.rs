@@ -230,9 +230,9 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// People are shown nothing of it: it has neither a row nor a note.
+    /// People are shown nothing of it: it has neither a row nor a note after the rows.
     pub fn is_blank(&self) -> bool {
-        self.is_empty() && self.note.is_empty() && self.more.is_empty()
+        self.is_empty() && self.more.is_empty()
     }
 
     /// What `--table` takes.

@@ -16,7 +16,7 @@ pub fn columns() -> usize {
     }
 }
 
-/// `text` as a paragraph of lines that fit: the first behind `first`, the others behind `rest`.
+/// `text` as a paragraph of lines that fit: the first begins with `first`, the others with `rest`.
 pub fn wrap(text: &str, first: &str, rest: &str) -> String {
     let options = Options::new(columns())
         .initial_indent(first)

@@ -119,7 +119,7 @@ pub fn quality(study: &Study) -> Vec<Line> {
     lines
 }
 
-/// What is lost, to every VM: nobody knows whose a missing record was.
+/// What is lost. It counts for every VM: which one a missing record was of is not known.
 pub fn loss(study: &Study) -> Line {
     let lost = study.lost_records();
     if lost == 0 {

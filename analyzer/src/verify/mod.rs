@@ -1,4 +1,4 @@
-//! Replay set against the kernel, in full.
+//! Replay compared with the kernel, in full.
 
 mod tables;
 mod witnesses;
@@ -64,7 +64,7 @@ pub struct VmVerification {
     pub about: String,
     /// Ids of its vCPUs, those that came later included.
     pub vcpus: BTreeSet<u16>,
-    /// Records known to be missing in the whole trace: nobody knows whose they were.
+    /// Records known to be missing in the whole trace; which VM they were of is not known.
     pub lost: u64,
     /// Keyframes in all.
     pub keyframes_taken: u64,

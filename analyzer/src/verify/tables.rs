@@ -104,7 +104,9 @@ pub fn keyframes(keyframes: &[KeyframeSummary]) -> Table {
         columns.push(Column::number("pages copied"));
     }
     let title = "Keyframes: copies of the kernel's own tables";
-    let mut table = Table::new("keyframes", title, columns);
+    let mut table = Table::new("keyframes", title, columns).note(
+        "Entries that differ only in A and D are not drift: the processor sets those bits itself.",
+    );
     for keyframe in keyframes {
         let verified = keyframe.used == "verified";
         let compared = |number: u64| match verified {
