@@ -60,7 +60,6 @@ impl Before<'_> {
         let Some(replay) = self.replay else {
             return Vec::new();
         };
-        #[expect(clippy::cast_possible_truncation, reason = "below 512")]
         let index = ((gpa.0 & 0xfff) / 8) as u16;
         let pages = replay.tables().pages();
         let shadows = pages.filter(|page| !page.info.direct && page.info.gfn == gpa.gfn());
