@@ -13,7 +13,7 @@
 use std::path::Path;
 
 use analyzer::{
-    replay::{Replay, ShadowPage, VmReplay},
+    replay::{CurrentRoot, Replay, ReplayOptions, ShadowPage, VmReplay},
     table::{Moment, Snapshot, snapshots, snapshots_from_the_start},
 };
 use events::{
@@ -22,8 +22,8 @@ use events::{
 };
 use proptest::prelude::*;
 use trace::{
-    Batch, EntryRow, FaultRow, KeyframePage, KeyframeRow, MarkRow, Meta, PageRow, Record, RootRow,
-    SCHEMA_VERSION, Trace, TraceWriter,
+    Batch, EntryRow, FaultRow, KeyframeMark, KeyframePage, KeyframeRow, MarkRow, Meta, PageRow,
+    Record, RootRow, SCHEMA_VERSION, Sees, Stores, Trace, TraceWriter,
 };
 
 const VM: VmId = VmId(0);
@@ -122,11 +122,23 @@ fn a_recording_without_guest_frames_in_its_keyframes_is_read_from_the_start() {
 type Step = (u8, u64, u16, u64, u8);
 
 /// A made-up recording: the records in order, keyframes among them.
-#[derive(Default)]
 struct Tape {
     replay: Replay,
     rows: Vec<Row>,
     keyframes: u32,
+}
+
+impl Default for Tape {
+    fn default() -> Self {
+        Self {
+            replay: Replay::new(ReplayOptions {
+                keyframe_roots: true,
+                ..ReplayOptions::default()
+            }),
+            rows: Vec::new(),
+            keyframes: 0,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -216,37 +228,44 @@ impl Tape {
                 vcpu: VcpuId(u16::from(small) % 2),
                 cr3: Gpa(gfn << 12),
                 root: Hpa(page << 12),
-                level: Level(4),
+                level: Level(3 + (small >> 1) % 2),
+                ..RootRow::default()
             })),
-            _ => self.keyframe(),
+            _ => self.keyframe(small),
         }
     }
 
-    /// The tables as they are now.
-    fn keyframe(&mut self) {
+    /// The tables and roots as they are now. Now and then KVM has dropped the root of a vCPU.
+    fn keyframe(&mut self, small: u8) {
         let number = self.keyframes;
         self.keyframes += 1;
         let copies: Vec<KeyframePage> = self.replay.vm(VM).map(copies).unwrap_or_default();
         let pages = copies.len() as u32;
         for copy in copies {
-            let (seq, time) = (self.seq(), self.time());
+            let (seq, time_ns) = (self.seq(), self.time());
             self.push(Row::Keyframe(KeyframePage {
                 seq,
-                time,
+                time_ns,
                 keyframe: number,
                 ..copy
             }));
         }
-        self.push(Row::Mark(MarkRow {
-            seq: self.seq(),
-            time_ns: self.time(),
-            vm: VM,
-            vcpu: None,
-            name: "keyframe".to_owned(),
-            guest_tsc: None,
-            keyframe: Some(number),
-            pages: Some(pages),
-        }));
+        let mut roots: Vec<RootRow> = self.replay.vm(VM).map(roots).unwrap_or_default();
+        if small % 5 == 0 {
+            roots.pop();
+        }
+        for root in roots {
+            let (seq, time_ns) = (self.seq(), self.time());
+            self.push(Row::Root(RootRow {
+                seq,
+                time_ns,
+                keyframe: Some(number),
+                ..root
+            }));
+        }
+        let mark = KeyframeMark { number, pages };
+        let mark = MarkRow::of_keyframe(self.seq(), self.time(), VM, mark);
+        self.push(Row::Mark(mark));
     }
 
     /// Written in stretches of `length` rows; what the second vCPU tells may come a stretch late, as
@@ -254,6 +273,13 @@ impl Tape {
     fn write(&self, path: &Path, length: usize, late: bool) {
         let meta = Meta {
             schema: SCHEMA_VERSION,
+            sees: Some(Sees {
+                every_change: false,
+                stores: Stores::ToTables,
+                from_birth: false,
+                emulated: false,
+                keyframe_roots: true,
+            }),
             ..Meta::default()
         };
         let mut writer = TraceWriter::create(path, &meta).expect("a trace");
@@ -264,7 +290,7 @@ impl Tape {
                 .into_iter()
                 .for_each(|row| add(&mut batch, row));
             for row in stretch {
-                let second = matches!(row, Row::Root(row) if row.vcpu == VcpuId(1));
+                let second = matches!(row, Row::Root(row) if row.vcpu == VcpuId(1) && row.keyframe.is_none());
                 if late && second {
                     delayed.push(row.clone());
                 } else {
@@ -283,7 +309,7 @@ fn copies(vm: &VmReplay) -> Vec<KeyframePage> {
     let pages = vm.tables().sorted_pages();
     let copy = |page: &&ShadowPage| KeyframePage {
         seq: Seq(0),
-        time: TimeNs(0),
+        time_ns: TimeNs(0),
         vm: VM,
         keyframe: 0,
         spt: page.info.spt,
@@ -303,6 +329,29 @@ fn copies(vm: &VmReplay) -> Vec<KeyframePage> {
     pages.iter().map(copy).collect()
 }
 
+fn roots(vm: &VmReplay) -> Vec<RootRow> {
+    let root = |(vcpu, current): (&VcpuId, &CurrentRoot)| {
+        let level = current.level.unwrap_or(Level(4));
+        let pdptes = vm.pdptes(current.root).filter(|_| level == Level(3));
+        let pdpte = |index: usize| {
+            let table = |table: Option<Hpa>| Spte(table.map_or(0, |table| table.0 | 1));
+            pdptes.map(|pdptes| table(pdptes[index]))
+        };
+        RootRow {
+            vcpu: *vcpu,
+            cr3: current.cr3,
+            root: current.root,
+            level,
+            pdpte0: pdpte(0),
+            pdpte1: pdpte(1),
+            pdpte2: pdpte(2),
+            pdpte3: pdpte(3),
+            ..RootRow::default()
+        }
+    };
+    vm.roots().iter().map(root).collect()
+}
+
 fn add(batch: &mut Batch, row: Row) {
     match row {
         Row::Fault(row) => batch.faults.push(*row),
@@ -313,7 +362,7 @@ fn add(batch: &mut Batch, row: Row) {
         Row::Keyframe(page) => {
             let row = |index: Option<u16>, spte: Option<Spte>, leaf_gfn| KeyframeRow {
                 seq: page.seq,
-                time_ns: page.time,
+                time_ns: page.time_ns,
                 vm: page.vm,
                 vcpu: None,
                 keyframe: page.keyframe,

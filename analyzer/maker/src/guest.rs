@@ -102,6 +102,7 @@ impl Guest {
                 cr3,
                 root,
                 level,
+                ..RootRow::default()
             });
         });
     }

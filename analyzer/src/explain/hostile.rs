@@ -143,6 +143,7 @@ fn record() -> impl Strategy<Value = Record> {
             cr3: Gpa(cr3),
             root: Hpa(root),
             level,
+            ..RootRow::default()
         })
     });
     prop_oneof![4 => entry, 3 => page, 3 => fault, 1 => write, 1 => host, 1 => root]

@@ -59,7 +59,7 @@ impl Counts {
                 self.written.insert(row.vcpu, gfn);
                 if let Some(replay) = replay {
                     self.writes_while_shadowing += u64::from(replay.may_shadow_tables());
-                    let each = 1 + u64::from(replay.pae_roots().next().is_some());
+                    let each = 1 + u64::from(replay.has_run_on_pae_roots());
                     self.writes_before_tables += u64::from(!replay.knows_the_beginning());
                     // Of other lengths KVM does not read what was stored.
                     if row.bytes == 4 || (row.bytes == 8 && row.value != 0) {

@@ -196,6 +196,7 @@ mod tests {
             role: RoleLayout::default(),
             from_birth: true,
             sees_every_change: true,
+            keyframe_roots: false,
         });
         replay.apply(&Record::Fault(blank_fault(Seq(0))));
         // Three leaf tables go unsync. One is zapped by a thread of the host; that is the only

@@ -7,7 +7,7 @@
 //! its VM does before the mark finds it.
 
 use events::{ENTRIES_PER_TABLE, Gfn, Hpa, Level, Seq, Spte, TimeNs};
-use trace::KeyframePage;
+use trace::{KeyframePage, RootRow};
 
 use super::{
     Difference, DifferenceKind, Drift, LateKind, PageInfo, ShadowPage, ShadowTables,
@@ -97,7 +97,11 @@ pub(crate) struct Arriving {
     first: Vec<Difference>,
     late: Vec<Difference>,
     fixes: Vec<Fix>,
+    roots: Vec<RootRow>,
 }
+
+/// Roots of a keyframe that are kept: KVM has at most 4096 vCPUs. Bounds a hostile trace.
+const MAX_ROOTS: usize = 4096;
 
 impl Arriving {
     pub(crate) fn new(number: u32, begun: Seq, trusted: bool, sees_every_change: bool) -> Self {
@@ -113,7 +117,20 @@ impl Arriving {
             first: Vec::new(),
             late: Vec::new(),
             fixes: Vec::new(),
+            roots: Vec::new(),
         }
+    }
+
+    /// The root of a vCPU.
+    pub(crate) fn root(&mut self, row: &RootRow) {
+        if self.roots.len() < MAX_ROOTS {
+            self.roots.push(row.clone());
+        }
+    }
+
+    /// The roots that have arrived.
+    pub(crate) fn take_roots(&mut self) -> Vec<RootRow> {
+        std::mem::take(&mut self.roots)
     }
 
     pub(crate) fn number(&self) -> u32 {

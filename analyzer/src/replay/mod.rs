@@ -41,7 +41,7 @@ pub(crate) use records::blank_fault;
 
 use std::collections::BTreeMap;
 
-use events::{RoleLayout, VcpuId, VmId};
+use events::{RoleLayout, VmId};
 use trace::Record;
 
 pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
@@ -67,6 +67,8 @@ pub struct ReplayOptions {
     /// Every change of an entry has a record of its own. What the fault that maps one frame too
     /// often drops (`__rmap_add`) is not inferred then, and nothing is seen late.
     pub sees_every_change: bool,
+    /// Each keyframe has the root of every vCPU that has one.
+    pub keyframe_roots: bool,
 }
 
 /// The shadow tables of every VM.
@@ -92,15 +94,6 @@ impl Replay {
             .entry(record.vm())
             .or_insert_with(|| VmReplay::new(options))
             .apply(record);
-    }
-
-    /// Takes it as known on which root each vCPU of a VM runs.
-    pub fn resume(&mut self, vm: VmId, roots: &BTreeMap<VcpuId, CurrentRoot>) {
-        let options = self.options;
-        let replay = self.vms.entry(vm);
-        replay
-            .or_insert_with(|| VmReplay::new(options))
-            .resume(roots);
     }
 
     /// One VM, if a record named it.

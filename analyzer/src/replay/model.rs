@@ -7,7 +7,9 @@ use events::{
     VcpuId, VmId,
 };
 use proptest::prelude::*;
-use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+use trace::{
+    EntryRow, FaultRow, HostRow, KeyframeMark, KeyframePage, MarkRow, PageRow, Record, RootRow,
+};
 
 use super::{
     Replay, ReplayOptions, ShadowTables,
@@ -157,6 +159,7 @@ fn record(seq: u64, step: &Step) -> Record {
             cr3: Gpa(page),
             root: spt(page),
             level: Level(4),
+            ..RootRow::default()
         }),
         Step::Host { event, gfn, pages } => Record::Host(HostRow {
             seq,
@@ -441,6 +444,7 @@ fn replay(steps: &[Step]) -> Replay {
         role: RoleLayout::default(),
         from_birth: true,
         sees_every_change: false,
+        keyframe_roots: false,
     });
     for (seq, step) in (0..).zip(steps) {
         replay.apply(&record(seq, step));
@@ -459,7 +463,7 @@ fn keyframe(replay: &Replay, seq: u64) -> Vec<Record> {
         .map(|(seq, page)| {
             Record::Keyframe(KeyframePage {
                 seq: Seq(seq),
-                time: TimeNs(seq),
+                time_ns: TimeNs(seq),
                 vm: VmId(0),
                 keyframe: 0,
                 spt: page.info.spt,
@@ -478,16 +482,12 @@ fn keyframe(replay: &Replay, seq: u64) -> Vec<Record> {
         })
         .collect();
     let seq = Seq(seq + pages.len() as u64);
-    records.push(Record::Mark(MarkRow {
-        seq,
-        time_ns: TimeNs(seq.0),
-        vm: VmId(0),
-        vcpu: None,
-        name: "keyframe".to_owned(),
-        guest_tsc: None,
-        keyframe: Some(0),
-        pages: Some(pages.len() as u32),
-    }));
+    let mark = KeyframeMark {
+        number: 0,
+        pages: pages.len() as u32,
+    };
+    let mark = MarkRow::of_keyframe(seq, TimeNs(seq.0), VmId(0), mark);
+    records.push(Record::Mark(mark));
     records
 }
 
@@ -564,6 +564,7 @@ proptest! {
             role: RoleLayout { level: [255, 255], direct: [31, 31], access: [0, 0], invalid: [8, 1] },
             from_birth: false,
             sees_every_change: false,
+            keyframe_roots: true,
         });
         for (kind, a, b, c, small, flag) in raw {
             replay.apply(&any_record(kind, a, b, c, small, flag));

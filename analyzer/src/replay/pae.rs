@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use events::{Hpa, Level, Spte};
-use trace::EntryRow;
+use trace::{EntryRow, RootRow};
 
 /// Level of such a root.
 pub(super) const LEVEL: Level = Level(3);
@@ -32,21 +32,43 @@ pub(super) fn pdpte(table: Option<Hpa>) -> Spte {
 
 /// The PAE roots of a VM.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PaeRoots(BTreeMap<Hpa, Pdptes>);
+pub(super) struct PaeRoots {
+    roots: BTreeMap<Hpa, Pdptes>,
+    ever: bool,
+}
 
 impl PaeRoots {
+    /// Those that vCPUs run on at a keyframe are all there are: KVM clears the PDPTEs of others.
+    pub(super) fn set_from(&mut self, roots: &[RootRow]) {
+        let pae = roots.iter().filter_map(|row| {
+            let pdptes = row.pdptes()?.map(|pdpte| {
+                let present = pdpte.0 & PRESENT != 0;
+                present.then(|| pdpte.child())
+            });
+            Some((row.root.table(), pdptes))
+        });
+        self.roots = pae.collect();
+        self.ever |= !self.roots.is_empty();
+    }
+
     /// A vCPU runs on it.
     pub(super) fn seen(&mut self, root: Hpa) {
-        if self.0.len() < MAX_ROOTS {
-            self.0.entry(root.table()).or_default();
+        self.ever = true;
+        if self.roots.len() < MAX_ROOTS {
+            self.roots.entry(root.table()).or_default();
         }
+    }
+
+    /// Whether a vCPU has ever run on one.
+    pub(super) fn were_seen(&self) -> bool {
+        self.ever
     }
 
     /// Takes an entry whose table no record made, if it can only be a PDPTE.
     pub(super) fn take(&mut self, row: &EntryRow) -> bool {
         let root = row.sptep.table();
         let bare = !row.spte.is_shadow_present() && row.spte.0 & PRESENT != 0;
-        if row.level != LEVEL || !(bare || self.0.contains_key(&root)) {
+        if row.level != LEVEL || !(bare || self.roots.contains_key(&root)) {
             return false;
         }
         self.seen(root);
@@ -57,7 +79,7 @@ impl PaeRoots {
 
     /// A PDPTE points there, if the root is one of these.
     pub(super) fn set(&mut self, root: Hpa, index: u16, table: Option<Hpa>) {
-        let tables = self.0.get_mut(&root.table());
+        let tables = self.roots.get_mut(&root.table());
         if let Some(slot) = tables.and_then(|tables| tables.get_mut(usize::from(index))) {
             *slot = table;
         }
@@ -65,16 +87,16 @@ impl PaeRoots {
 
     /// The page was given to something else.
     pub(super) fn forget(&mut self, root: Hpa) {
-        self.0.remove(&root);
+        self.roots.remove(&root);
     }
 
     /// One of them.
     pub(super) fn get(&self, root: Hpa) -> Option<&Pdptes> {
-        self.0.get(&root.table())
+        self.roots.get(&root.table())
     }
 
     /// All, by address.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Hpa, &Pdptes)> {
-        self.0.iter().map(|(root, tables)| (*root, tables))
+        self.roots.iter().map(|(root, tables)| (*root, tables))
     }
 }

@@ -4,7 +4,9 @@ use events::{
     Cause, Class, ErrorCode, Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Role, Seq, Spte,
     TimeNs, VcpuId, VmId,
 };
-use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+use trace::{
+    EntryRow, FaultRow, HostRow, KeyframeMark, KeyframePage, MarkRow, PageRow, Record, RootRow,
+};
 
 /// A fault that says nothing.
 pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
@@ -88,7 +90,7 @@ pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool
         }),
         3 => Record::Keyframe(KeyframePage {
             seq,
-            time: TimeNs(a),
+            time_ns: TimeNs(a),
             vm,
             keyframe: u32::from(small & 1),
             spt: Hpa(near(a) & !0xfff),
@@ -109,6 +111,11 @@ pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool
             cr3: Gpa(c),
             root: Hpa(near(a)),
             level: Level(small % 6),
+            keyframe: flag.then_some(u32::from(small & 1)),
+            pdpte0: (small & 2 == 0).then_some(Spte(near(b))),
+            pdpte1: Some(Spte(a)),
+            pdpte2: Some(Spte(0)),
+            pdpte3: Some(Spte(1)),
         }),
         5 => Record::Host(HostRow {
             seq,
@@ -125,15 +132,12 @@ pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool
             gfn: Gfn(if flag { a & 7 } else { a }),
             pages: if flag { b & 7 } else { b },
         }),
-        _ => Record::Mark(MarkRow {
-            seq,
-            time_ns: TimeNs(b),
-            vm,
-            vcpu: None,
-            name: "keyframe".to_owned(),
-            guest_tsc: None,
-            keyframe: Some(u32::from(small & 1)),
-            pages: Some(u32::from(small & 3)),
-        }),
+        _ => {
+            let mark = KeyframeMark {
+                number: u32::from(small & 1),
+                pages: u32::from(small & 3),
+            };
+            Record::Mark(MarkRow::of_keyframe(seq, TimeNs(b), vm, mark))
+        }
     }
 }

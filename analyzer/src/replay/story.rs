@@ -4,7 +4,9 @@ use events::{
     Cause, Gfn, Gpa, HostEvent, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs, VcpuId,
     VmId,
 };
-use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+use trace::{
+    EntryRow, FaultRow, HostRow, KeyframeMark, KeyframePage, MarkRow, PageRow, Record, RootRow,
+};
 
 use super::{AnomalyKind, Replay, ReplayOptions, VmReplay, blank_fault};
 
@@ -105,7 +107,7 @@ impl Story {
         let seq = self.seq();
         self.0.push(Record::Keyframe(KeyframePage {
             seq,
-            time: TimeNs(seq.0),
+            time_ns: TimeNs(seq.0),
             vm: VM,
             keyframe,
             spt: Hpa(spt),
@@ -126,16 +128,12 @@ impl Story {
 
     pub(super) fn mark(mut self, keyframe: u32, pages: u32) -> Self {
         let seq = self.seq();
-        self.0.push(Record::Mark(MarkRow {
-            seq,
-            time_ns: TimeNs(seq.0),
-            vm: VM,
-            vcpu: None,
-            name: "keyframe".to_owned(),
-            guest_tsc: None,
-            keyframe: Some(keyframe),
-            pages: Some(pages),
-        }));
+        let mark = KeyframeMark {
+            number: keyframe,
+            pages,
+        };
+        let mark = MarkRow::of_keyframe(seq, TimeNs(seq.0), VM, mark);
+        self.0.push(Record::Mark(mark));
         self
     }
 
@@ -149,6 +147,7 @@ impl Story {
             cr3: Gpa(0),
             root: Hpa(root),
             level: Level(level),
+            ..RootRow::default()
         }));
         self
     }
@@ -194,6 +193,7 @@ impl Story {
             },
             from_birth,
             sees_every_change,
+            keyframe_roots: false,
         });
         self.0.iter().for_each(|record| replay.apply(record));
         replay.vm(VM).cloned().unwrap_or_default()

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use events::{Cause, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, Spte, TimeNs, VcpuId};
-use trace::{EntryRow, FaultRow, HostRow, KeyframePage, MarkRow, PageRow, Record, RootRow};
+use trace::{
+    EntryRow, FaultRow, HostRow, KeyframeMark, KeyframePage, MarkRow, PageRow, Record, RootRow,
+};
 
 use super::{
     Anomalies, Anomaly, AnomalyKind, Checks, DifferenceKind, KeyframeUse, LOWEST_ROOT, Moment,
@@ -14,9 +16,6 @@ use super::{
     rereads::{Frames, Rereads},
 };
 
-/// Name of a keyframe's row in `marks`.
-const KEYFRAME: &str = "keyframe";
-
 /// The root that a vCPU was last seen on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CurrentRoot {
@@ -26,6 +25,18 @@ pub struct CurrentRoot {
     pub root: Hpa,
     /// Its level, where a record of the switch has it.
     pub level: Option<Level>,
+}
+
+impl CurrentRoot {
+    /// By a row of `roots`.
+    fn of(row: &RootRow) -> (VcpuId, Self) {
+        let root = Self {
+            cr3: row.cr3,
+            root: row.root,
+            level: Some(row.level),
+        };
+        (row.vcpu, root)
+    }
 }
 
 /// The replayed state of one VM.
@@ -78,6 +89,11 @@ impl VmReplay {
         self.pae.iter()
     }
 
+    /// Whether a vCPU has ever run on a PAE root.
+    pub fn has_run_on_pae_roots(&self) -> bool {
+        self.pae.were_seen()
+    }
+
     /// Transitions that cannot have been.
     pub fn anomalies(&self) -> &Anomalies {
         &self.anomalies
@@ -93,28 +109,30 @@ impl VmReplay {
         self.used.map(|used| used.seq)
     }
 
-    pub(crate) fn resume(&mut self, roots: &BTreeMap<VcpuId, CurrentRoot>) {
-        self.roots.extend(roots);
-    }
-
     pub(crate) fn apply(&mut self, record: &Record) {
         match record {
             Record::Fault(row) => self.fault(row),
             Record::Entry(row) => self.entry(row),
             Record::Page(row) => self.page(row),
-            Record::Root(row) => self.root(row),
+            Record::Root(row) => match row.keyframe {
+                Some(number) => self.arriving(number, row.seq).root(row),
+                None => self.root(row),
+            },
             Record::Keyframe(page) => self.keyframe_page(page),
-            Record::Mark(row) if row.name == KEYFRAME => self.keyframe_mark(row),
+            Record::Mark(row) => {
+                if let Some(mark) = row.ends_keyframe() {
+                    self.keyframe_mark(row, mark);
+                }
+            }
             Record::Host(row) => self.host(row),
-            Record::Mark(_) | Record::Write(_) | Record::Loss(_) => {}
+            Record::Write(_) | Record::Loss(_) => {}
         }
     }
 
-    /// The latest keyframe that was used, if replay that begins with it goes on as any other does:
-    /// it has the guest frame of every leaf, and no PAE root, of which keyframes say nothing, was
-    /// seen.
+    /// The latest keyframe that was used, if replay that begins with it continues as any other
+    /// does: it has the roots of all vCPUs and the guest frame of every leaf.
     pub(crate) fn whole_since(&self) -> Option<Seq> {
-        let whole = self.tables.knows_every_gfn() && self.pae.iter().next().is_none();
+        let whole = self.options.keyframe_roots && self.tables.knows_every_gfn();
         self.used.filter(|_| whole).map(|moment| moment.seq)
     }
 
@@ -140,14 +158,7 @@ impl VmReplay {
         if row.level == pae::LEVEL && self.tables.page(row.root.table()).is_none() {
             self.pae.seen(row.root);
         }
-        self.roots.insert(
-            row.vcpu,
-            CurrentRoot {
-                cr3: row.cr3,
-                root: row.root,
-                level: Some(row.level),
-            },
-        );
+        self.roots.extend([CurrentRoot::of(row)]);
         // PAE roots and the empty one of a CR3 that points nowhere are no shadow pages.
         let known = self.tables.page(row.root.table());
         let other = known.is_some_and(|page| page.info.level != row.level);
@@ -371,42 +382,44 @@ impl VmReplay {
         self.used.is_some() || (self.options.from_birth && !self.tables.is_empty())
     }
 
-    fn keyframe_page(&mut self, page: &KeyframePage) {
-        let fresh = |arriving: &Arriving| arriving.number() != page.keyframe;
-        if self.arriving.as_ref().is_none_or(fresh) {
-            let trusted = self.is_trusted();
-            self.arriving = Some(Arriving::new(
-                page.keyframe,
-                page.seq,
-                trusted,
-                self.options.sees_every_change,
-            ));
+    /// The keyframe of this number, whose first record may be that of `seq`.
+    fn arriving(&mut self, number: u32, seq: Seq) -> &mut Arriving {
+        let trusted = self.is_trusted();
+        let begin = || Arriving::new(number, seq, trusted, self.options.sees_every_change);
+        let arriving = self.arriving.get_or_insert_with(begin);
+        if arriving.number() != number {
+            *arriving = begin();
         }
+        arriving
+    }
+
+    fn keyframe_page(&mut self, page: &KeyframePage) {
+        self.arriving(page.keyframe, page.seq);
         if let Some(arriving) = &mut self.arriving {
             arriving.page(page, &mut self.tables);
         }
     }
 
-    fn keyframe_mark(&mut self, row: &MarkRow) {
-        let number = row.keyframe.unwrap_or_default();
-        let trusted = self.is_trusted();
-        let arriving = self
-            .arriving
-            .take()
-            .filter(|arriving| arriving.number() == number)
-            .unwrap_or_else(|| {
-                Arriving::new(number, row.seq, trusted, self.options.sees_every_change)
-            });
+    fn keyframe_mark(&mut self, row: &MarkRow, ended: KeyframeMark) {
+        self.arriving(ended.number, row.seq);
+        let Some(mut arriving) = self.arriving.take() else {
+            return;
+        };
         let mark = Mark {
             seq: row.seq,
             time: row.time_ns,
-            announced: u64::from(row.pages.unwrap_or_default()),
+            announced: u64::from(ended.pages),
             after: self.used,
         };
+        let roots = arriving.take_roots();
         let check = arriving.close(mark, &mut self.tables);
         if check.used != KeyframeUse::Incomplete {
             // It named every entry that there is.
             self.rereads = Rereads::default();
+            if self.options.keyframe_roots {
+                self.pae.set_from(&roots);
+                self.roots = roots.iter().map(CurrentRoot::of).collect();
+            }
             self.used = Some(Moment {
                 seq: row.seq,
                 time: row.time_ns,

@@ -72,6 +72,7 @@ pub fn replay_options(trace: &Trace) -> ReplayOptions {
         role: trace.meta().role_layout(),
         from_birth: sees.from_birth,
         sees_every_change: sees.every_change,
+        keyframe_roots: sees.keyframe_roots,
     }
 }
 

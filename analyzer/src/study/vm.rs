@@ -105,7 +105,7 @@ impl VmStudy {
         }
         match record {
             Record::Fault(row) => self.fault(row),
-            Record::Mark(row) if row.keyframe.is_none() => {
+            Record::Mark(row) if row.ends_keyframe().is_none() => {
                 let phase = Phase {
                     name: row.name.clone(),
                     time_ns: row.time_ns.0,

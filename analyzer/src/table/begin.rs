@@ -1,35 +1,23 @@
 //! Where replay may begin, so that it reads no more of a trace than it must.
 //!
-//! The list of segments tells which stretches can hold a moment, and `marks` where keyframes end.
-//! Replay that begins with the last keyframe in front of the moment comes to the same tables as
-//! replay of everything, once that keyframe is whole. What keyframes do not carry is read beside
-//! them: each vCPU's root, from `roots`. A trace that does not allow it is read from its start.
+//! The list of segments says which stretches can hold a moment, and `marks` where keyframes end. A
+//! keyframe has every shadow page and the root of every vCPU: replay that begins with the last one
+//! before the moment comes to the same state as replay of everything. A trace whose keyframes have
+//! no roots is read from its start.
 
-use std::collections::BTreeMap;
-
-use events::{Seq, VcpuId, VmId};
+use events::{Seq, VmId};
 use polars::prelude::{DataFrame, PolarsResult};
-use trace::{FaultRow, KeyframeRow, MarkRow, Part, RootRow, Row, Segment, Trace, TraceError};
+use trace::{FaultRow, KeyframeMark, KeyframeRow, MarkRow, Part, Row, Segment, Trace, TraceError};
 
-use super::{Moment, SnapshotError, TableError, users::users};
-use crate::replay::CurrentRoot;
-
-/// Name of a keyframe's row in `marks`.
-const KEYFRAME: &str = "keyframe";
-/// Level of a root that is no shadow page, of which keyframes say nothing.
-const PAE_LEVEL: u8 = 3;
-/// Keyframes tried before the trace is read from its start.
-const TRIED: usize = 4;
+use super::{Moment, SnapshotError};
 
 /// A place to begin.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Begin {
     /// What to read.
     pub part: Part,
     /// The mark that ends the keyframe: before it nothing is known.
     pub mark: Seq,
-    /// Each vCPU's root before.
-    pub roots: BTreeMap<VcpuId, CurrentRoot>,
     /// Faults of the VM before.
     pub faults: u64,
 }
@@ -49,20 +37,57 @@ struct Bound {
 struct Mark {
     stretch: u32,
     seq: Seq,
-    keyframe: u32,
+    keyframe: KeyframeMark,
 }
 
-/// The places to begin for all of `moments`, the nearest first.
-pub(super) fn begins(
+/// The nearest place to begin for all of `moments`; `None` where the trace must be read from its
+/// start.
+pub(super) fn nearest(
     trace: &Trace,
     vm: VmId,
     moments: &[Moment],
-    span: [u64; 2],
-) -> Result<Vec<Begin>, SnapshotError> {
+) -> Result<Option<Begin>, SnapshotError> {
+    if !trace.meta().sees().keyframe_roots {
+        return Ok(None);
+    }
+    let Some(bound) = earliest(trace, vm, moments)? else {
+        return Ok(None);
+    };
+    let counts = moments
+        .iter()
+        .any(|moment| matches!(moment, Moment::Fault(_)));
+    for segment in in_order::<MarkRow>(trace).into_iter().rev() {
+        for mark in marks(trace, vm, segment, bound)? {
+            let Some(from) = first_stretch(trace, vm, &mark)? else {
+                continue;
+            };
+            let mut left_out = trace.segments().iter().filter(|other| other.segment < from);
+            if left_out.any(|other| other.time_ns[1] > bound.time) {
+                continue;
+            }
+            return Ok(Some(Begin {
+                part: Part {
+                    from,
+                    to: bound.to,
+                    tables_of: Some(vm),
+                },
+                mark: mark.seq,
+                faults: match counts {
+                    true => faults_before(trace, vm, from)?,
+                    false => 0,
+                },
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// The bound of the earliest moment, and the last stretch of any.
+fn earliest(trace: &Trace, vm: VmId, moments: &[Moment]) -> Result<Option<Bound>, SnapshotError> {
     let mut earliest: Option<Bound> = None;
     for moment in moments {
-        let Some(bound) = bound(trace, vm, moment, span)? else {
-            return Ok(Vec::new());
+        let Some(bound) = bound(trace, vm, moment)? else {
+            return Ok(None);
         };
         earliest = Some(earliest.map_or(bound, |other| Bound {
             time: other.time.min(bound.time),
@@ -70,72 +95,25 @@ pub(super) fn begins(
             to: other.to.max(bound.to),
         }));
     }
-    let Some(bound) = earliest else {
-        return Ok(Vec::new());
-    };
-    let marks = marks(trace, vm, bound)?;
-    if marks.is_empty() {
-        return Ok(Vec::new());
-    }
-    let roots = roots(trace, vm, bound.to)?;
-    if roots.iter().any(|(_, row)| row.level.0 <= PAE_LEVEL) {
-        return Ok(Vec::new());
-    }
-    let counts = moments
-        .iter()
-        .any(|moment| matches!(moment, Moment::Fault(_)));
-    let mut begins = Vec::new();
-    for mark in marks {
-        let from = first_stretch(trace, vm, &mark)?;
-        let skipped = |segment: &Segment| segment.segment < from;
-        let mut left_out = trace.segments().iter().filter(|segment| skipped(segment));
-        if left_out.any(|segment| segment.time_ns[1] > bound.time) {
-            continue;
-        }
-        begins.push(Begin {
-            part: Part {
-                from,
-                to: bound.to,
-                tables_of: Some(vm),
-            },
-            mark: mark.seq,
-            roots: users(trace, vm, &roots, from)?,
-            faults: match counts {
-                true => faults_before(trace, vm, from)?,
-                false => 0,
-            },
-        });
-    }
-    Ok(begins)
+    Ok(earliest)
 }
 
 /// `None` where the trace must be read to know.
-fn bound(
-    trace: &Trace,
-    vm: VmId,
-    moment: &Moment,
-    span: [u64; 2],
-) -> Result<Option<Bound>, SnapshotError> {
+fn bound(trace: &Trace, vm: VmId, moment: &Moment) -> Result<Option<Bound>, SnapshotError> {
     let all = Bound {
         time: u64::MAX,
         seq: u64::MAX,
         to: u32::MAX,
     };
-    // A stretch is let go when the next has been read.
+    // A stretch's records are passed on when the next has been read.
     let until = |stretch: Option<u32>| stretch.map_or(u32::MAX, |to| to.saturating_add(1));
     let first = |is_after: &dyn Fn(&Segment) -> bool| {
         let after = trace.segments().iter().filter(|segment| is_after(segment));
         until(after.map(|segment| segment.segment).min())
     };
-    if let Some(time) = moment.time(span)? {
+    if let Some(time) = moment.clock(trace)? {
         let to = first(&|segment| segment.time_ns[1] > time);
         return Ok(Some(Bound { time, to, ..all }));
-    }
-    let last = trace.segments().iter().map(|segment| segment.seq[1]).max();
-    if let (Moment::Seq(seq), Some(last)) = (moment, last)
-        && *seq > last
-    {
-        return Err(TableError::NoSeq { seq: *seq, last }.into());
     }
     Ok(match moment {
         Moment::Seq(seq) => Some(Bound {
@@ -158,7 +136,7 @@ fn bound(
 }
 
 /// Segments of a kind by their stretch.
-pub(super) fn in_order<R: Row>(trace: &Trace) -> Vec<&Segment> {
+fn in_order<R: Row>(trace: &Trace) -> Vec<&Segment> {
     let mut segments: Vec<_> = trace.of_kind(R::KIND).collect();
     segments.sort_by_key(|segment| segment.segment);
     segments
@@ -176,91 +154,80 @@ fn phase(trace: &Trace, vm: VmId, name: &str) -> Result<Option<(u32, Seq)>, Trac
     Ok(None)
 }
 
-/// The last keyframes that end within the bound, the latest first.
-fn marks(trace: &Trace, vm: VmId, bound: Bound) -> Result<Vec<Mark>, TraceError> {
-    let mut marks = Vec::new();
-    for segment in in_order::<MarkRow>(trace).into_iter().rev() {
-        if segment.segment > bound.to || segment.seq[0] > bound.seq {
-            continue;
-        }
-        let mut rows = trace.segment_rows::<MarkRow>(segment)?;
-        rows.retain(|row| {
-            row.vm == vm
-                && row.name == KEYFRAME
-                && row.seq.0 <= bound.seq
-                && row.time_ns.0 <= bound.time
-        });
-        rows.sort_by_key(|row| std::cmp::Reverse(row.seq));
-        marks.extend(rows.iter().filter_map(|row| {
-            Some(Mark {
-                stretch: segment.segment,
-                seq: row.seq,
-                keyframe: row.keyframe?,
-            })
-        }));
-        if marks.len() >= TRIED {
-            marks.truncate(TRIED);
-            break;
-        }
+/// The keyframes of a segment of `marks` that end within the bound, the latest first.
+fn marks(
+    trace: &Trace,
+    vm: VmId,
+    segment: &Segment,
+    bound: Bound,
+) -> Result<Vec<Mark>, TraceError> {
+    if segment.segment > bound.to || segment.seq[0] > bound.seq {
+        return Ok(Vec::new());
     }
-    Ok(marks)
+    let mut rows = trace.segment_rows::<MarkRow>(segment)?;
+    rows.retain(|row| row.vm == vm && row.seq.0 <= bound.seq && row.time_ns.0 <= bound.time);
+    rows.sort_by_key(|row| std::cmp::Reverse(row.seq));
+    let marks = rows.iter().filter_map(|row| {
+        Some(Mark {
+            stretch: segment.segment,
+            seq: row.seq,
+            keyframe: row.ends_keyframe()?,
+        })
+    });
+    Ok(marks.collect())
 }
 
 /// The stretch from which on the order of the records is the same whatever was read before: all
-/// earlier ones hold only numbers below that of the keyframe's first page.
-fn first_stretch(trace: &Trace, vm: VmId, mark: &Mark) -> Result<u32, TraceError> {
+/// earlier ones hold only numbers below that of the keyframe's first page. `None` for a keyframe
+/// that lost pages.
+fn first_stretch(trace: &Trace, vm: VmId, mark: &Mark) -> Result<Option<u32>, TraceError> {
     let mut first = (mark.stretch, mark.seq.0);
+    let mut pages = 0;
     for segment in in_order::<KeyframeRow>(trace).into_iter().rev() {
         if segment.segment > mark.stretch {
             continue;
         }
-        let frame = trace.segment::<KeyframeRow>(segment, Some(&["seq", "vm", "keyframe"]))?;
-        let lowest = lowest_of(&frame, vm, mark.keyframe).map_err(strange(trace, segment))?;
-        match lowest {
+        let columns = ["seq", "vm", "keyframe", "index"];
+        let frame = trace.segment::<KeyframeRow>(segment, Some(&columns))?;
+        let part = part_of(&frame, vm, mark.keyframe).map_err(strange(trace, segment))?;
+        match part.lowest {
             Some(seq) => first = (segment.segment, first.1.min(seq)),
             None if segment.segment < first.0 => break,
             None => {}
         }
+        pages += part.pages;
+    }
+    if pages < u64::from(mark.keyframe.pages) {
+        return Ok(None);
     }
     let (stretch, seq) = first;
     let mixed = trace.segments().iter();
     let mixed = mixed.filter(|segment| segment.segment < stretch && segment.seq[1] >= seq);
-    Ok(mixed
-        .map(|segment| segment.segment)
-        .min()
-        .unwrap_or(stretch))
+    let lowest = mixed.map(|segment| segment.segment).min();
+    Ok(Some(lowest.unwrap_or(stretch)))
 }
 
-/// The lowest number of a keyframe's rows.
-fn lowest_of(frame: &DataFrame, vm: VmId, keyframe: u32) -> PolarsResult<Option<u64>> {
+/// What a segment has of a keyframe.
+#[derive(Default)]
+struct KeyframePart {
+    /// The lowest number of its rows.
+    lowest: Option<u64>,
+    pages: u64,
+}
+
+fn part_of(frame: &DataFrame, vm: VmId, keyframe: KeyframeMark) -> PolarsResult<KeyframePart> {
     let vms = frame.column("vm")?.u16()?.iter();
     let keyframes = frame.column("keyframe")?.u32()?.iter();
     let numbers = frame.column("seq")?.u64()?.iter();
-    let own = vms
-        .zip(keyframes)
-        .zip(numbers)
-        .filter(|((of, number), _)| *of == Some(vm.0) && *number == Some(keyframe));
-    Ok(own.filter_map(|(_, seq)| seq).min())
-}
-
-/// What was told of the VM's roots up to a stretch, each with its own.
-fn roots(trace: &Trace, vm: VmId, to: u32) -> Result<Vec<(u32, RootRow)>, TraceError> {
-    let mut roots = Vec::new();
-    for segment in in_order::<RootRow>(trace) {
-        if segment.segment > to {
-            break;
+    let indexes = frame.column("index")?.u16()?.iter();
+    let mut part = KeyframePart::default();
+    for ((of, number), (seq, index)) in vms.zip(keyframes).zip(numbers.zip(indexes)) {
+        if of == Some(vm.0) && number == Some(keyframe.number) {
+            part.lowest = [part.lowest, seq].into_iter().flatten().min();
+            part.pages += u64::from(index.is_none());
         }
-        let mut rows = trace.segment_rows::<RootRow>(segment)?;
-        rows.sort_by_key(|row| row.seq);
-        // Of a stretch only the last of each vCPU counts for those after it.
-        let latest: BTreeMap<_, _> = rows
-            .into_iter()
-            .filter(|row| row.vm == vm)
-            .map(|row| ((row.vcpu, row.level.0 <= PAE_LEVEL), row))
-            .collect();
-        roots.extend(latest.into_values().map(|row| (segment.segment, row)));
     }
-    Ok(roots)
+    Ok(part)
 }
 
 /// Where the VM's fault of a number is.
@@ -303,7 +270,7 @@ fn fault_numbers(trace: &Trace, vm: VmId, segment: &Segment) -> Result<Vec<u64>,
 }
 
 /// A column is not what the schema says.
-pub(super) fn strange(
+fn strange(
     trace: &Trace,
     segment: &Segment,
 ) -> impl FnOnce(polars::prelude::PolarsError) -> TraceError {

@@ -8,7 +8,6 @@ mod moment;
 mod ranges;
 mod reading;
 mod tree;
-mod users;
 
 use events::{Hpa, Seq, TimeNs};
 use trace::TraceError;

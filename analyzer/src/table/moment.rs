@@ -3,6 +3,9 @@
 use std::str::FromStr;
 
 use events::Hpa;
+use trace::Trace;
+
+use crate::text::plain;
 
 /// Which moment.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +56,7 @@ pub enum TableError {
         /// Faults of the VM.
         faults: u64,
     },
-    /// Behind the last record.
+    /// After the last record.
     #[error("no record {seq}: the last one of the trace is seq {last}")]
     NoSeq {
         /// The number asked for.
@@ -62,10 +65,12 @@ pub enum TableError {
         last: u64,
     },
     /// No such mark.
-    #[error("no phase `{name}` was marked; `analyzer summary` lists the phases")]
+    #[error("no phase `{}` was marked; the phases are {}", plain(.name), phases(.known))]
     NoPhase {
         /// The name asked for.
         name: String,
+        /// The phases of the VM.
+        known: Vec<String>,
     },
     /// The second of two moments comes first.
     #[error("the first moment is after the second: give the earlier one first")]
@@ -81,11 +86,24 @@ pub enum TableError {
 }
 
 fn list(roots: &[Hpa]) -> String {
-    let roots: Vec<_> = roots.iter().map(Hpa::to_string).collect();
-    if roots.is_empty() {
-        "none".to_owned()
-    } else {
-        roots.join(", ")
+    or_none(roots.iter().map(Hpa::to_string).collect())
+}
+
+/// Phases listed in a message.
+const LISTED: usize = 32;
+
+fn phases(names: &[String]) -> String {
+    let mut words: Vec<_> = names.iter().take(LISTED).map(|name| plain(name)).collect();
+    if names.len() > LISTED {
+        words.push("others".to_owned());
+    }
+    or_none(words)
+}
+
+fn or_none(words: Vec<String>) -> String {
+    match words.is_empty() {
+        true => "none".to_owned(),
+        false => words.join(", "),
     }
 }
 
@@ -129,20 +147,31 @@ impl FromStr for Moment {
 }
 
 impl Moment {
-    /// The time on the trace's clock, for a moment given by time.
-    pub(super) fn time(&self, [start, end]: [u64; 2]) -> Result<Option<u64>, TableError> {
-        let outside = TableError::Outside {
-            start,
-            end,
-            length: end.saturating_sub(start) as f64 / 1e9,
-        };
+    /// Fails if the trace ends before the moment, as far as its list of segments says.
+    pub(super) fn check(&self, trace: &Trace) -> Result<(), TableError> {
+        let last = trace.segments().iter().map(|segment| segment.seq[1]).max();
+        match (self, last) {
+            (Moment::Seq(seq), Some(last)) if *seq > last => {
+                Err(TableError::NoSeq { seq: *seq, last })
+            }
+            _ => self.clock(trace).map(|_| ()),
+        }
+    }
+
+    /// The time on the trace's clock, for a moment given by time, ns.
+    pub(super) fn clock(&self, trace: &Trace) -> Result<Option<u64>, TableError> {
+        let [start, end] = trace.span_ns().unwrap_or_default();
         let time = match self {
             Moment::Clock(time) => *time,
             Moment::Since(since) => start.saturating_add(*since),
             _ => return Ok(None),
         };
         if time < start || time > end {
-            return Err(outside);
+            return Err(TableError::Outside {
+                start,
+                end,
+                length: end.saturating_sub(start) as f64 / 1e9,
+            });
         }
         Ok(Some(time))
     }

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 
 use events::{Seq, TimeNs, VmId};
-use trace::{Part, Record, Trace};
+use trace::{MarkRow, Part, Record, Row as _, Trace, TraceError};
 
 use super::{
     Between, Moment, Snapshot, SnapshotError, TableError,
-    begin::{Begin, begins},
+    begin::{self, Begin},
 };
 use crate::{
     replay::{Gaps, Replay, ReplayOptions, VmReplay},
@@ -56,11 +56,10 @@ fn nearest(
     moments: &[Moment],
     progress: &mut dyn FnMut(u64),
 ) -> Result<Taken, SnapshotError> {
-    let span = trace.span_ns().unwrap_or_default();
-    for begin in begins(trace, vm, moments, span)? {
-        if let Some(taken) = read(trace, vm, moments, Some(begin), progress)? {
-            return Ok(taken);
-        }
+    if let Some(begin) = begin::nearest(trace, vm, moments)?
+        && let Some(taken) = read(trace, vm, moments, Some(begin), progress)?
+    {
+        return Ok(taken);
     }
     Ok(read(trace, vm, moments, None, progress)?.unwrap_or_default())
 }
@@ -84,27 +83,23 @@ fn read(
     begin: Option<Begin>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Taken>, SnapshotError> {
-    let span = trace.span_ns().unwrap_or_default();
-    let mut waiting: Vec<(usize, Watch<'_>)> = Vec::new();
+    let mut waiting: Vec<(usize, Pending<'_>)> = Vec::new();
     for (number, moment) in moments.iter().enumerate() {
-        waiting.push((
-            number,
-            Watch {
-                moment,
-                until: moment.time(span)?,
-                faults: begin.as_ref().map_or(0, |begin| begin.faults),
-                now: false,
-            },
-        ));
+        moment.check(trace)?;
+        let pending = Pending {
+            moment,
+            until: moment.clock(trace)?,
+            faults: begin.map_or(0, |begin| begin.faults),
+            now: false,
+        };
+        waiting.push((number, pending));
     }
-    let part = begin.as_ref().map_or_else(
-        || Part {
-            tables_of: Some(vm),
-            ..Part::default()
-        },
-        |begin| begin.part,
-    );
-    let mut now = Now::new(trace, vm, begin, span[0]);
+    let whole = Part {
+        tables_of: Some(vm),
+        ..Part::default()
+    };
+    let part = begin.map_or(whole, |begin| begin.part);
+    let mut now = Now::new(trace, vm, begin);
     let mut taken: Vec<(usize, Snapshot)> = Vec::new();
     let mut damage = None;
     let mut at_last = Vec::new();
@@ -121,7 +116,7 @@ fn read(
         if now.read.is_multiple_of(1 << 16) {
             progress(now.read);
         }
-        let due = |(_, watch): &mut (usize, Watch<'_>)| watch.is_before(&record);
+        let due = |(_, pending): &mut (usize, Pending<'_>)| pending.is_before(&record);
         let due: Vec<_> = waiting.extract_if(.., due).collect();
         if now.unknown_until.is_some() && !due.is_empty() {
             return ControlFlow::Break(());
@@ -138,7 +133,8 @@ fn read(
             if !taken.is_empty() {
                 between.saw(&record);
             }
-            waiting.iter_mut().for_each(|(_, watch)| watch.saw(&record));
+            let pending = waiting.iter_mut().map(|(_, pending)| pending);
+            pending.for_each(|pending| pending.saw(&record));
         }
         ControlFlow::Continue(())
     });
@@ -148,8 +144,8 @@ fn read(
     if now.unknown_until.is_some() {
         return Ok(None);
     }
-    for (_, watch) in &waiting {
-        watch.at_end()?;
+    for (_, pending) in &waiting {
+        pending.at_end(trace, vm)?;
     }
     // The last needs no copy.
     waiting.extend(at_last);
@@ -177,18 +173,15 @@ struct Now {
 }
 
 impl Now {
-    fn new(trace: &Trace, vm: VmId, begin: Option<Begin>, start_ns: u64) -> Self {
+    fn new(trace: &Trace, vm: VmId, begin: Option<Begin>) -> Self {
+        let [start_ns, _] = trace.span_ns().unwrap_or_default();
         let options = ReplayOptions {
             from_birth: replay_options(trace).from_birth && begin.is_none(),
             ..replay_options(trace)
         };
-        let mut replay = Replay::new(options);
-        if let Some(begin) = &begin {
-            replay.resume(vm, &begin.roots);
-        }
         Self {
             vm,
-            replay,
+            replay: Replay::new(options),
             gaps: Gaps::default(),
             last: (Seq(0), TimeNs(start_ns)),
             start_ns,
@@ -243,7 +236,7 @@ impl Now {
 }
 
 /// A moment that has not come yet.
-struct Watch<'a> {
+struct Pending<'a> {
     moment: &'a Moment,
     /// For a moment given by time.
     until: Option<u64>,
@@ -252,7 +245,7 @@ struct Watch<'a> {
     now: bool,
 }
 
-impl Watch<'_> {
+impl Pending<'_> {
     /// Whether the moment lies before this record.
     fn is_before(&self, record: &Record) -> bool {
         if let Moment::Seq(seq) = self.moment {
@@ -272,14 +265,33 @@ impl Watch<'_> {
         }
     }
 
-    fn at_end(&self) -> Result<(), TableError> {
+    /// Fails if the trace has ended and the moment has not come.
+    fn at_end(&self, trace: &Trace, vm: VmId) -> Result<(), SnapshotError> {
         match self.moment {
             Moment::Fault(index) if !self.now => Err(TableError::NoFault {
                 index: *index,
                 faults: self.faults,
-            }),
-            Moment::Phase(name) if !self.now => Err(TableError::NoPhase { name: name.clone() }),
+            }
+            .into()),
+            Moment::Phase(name) if !self.now => Err(TableError::NoPhase {
+                name: name.clone(),
+                known: phases(trace, vm)?,
+            }
+            .into()),
             _ => Ok(()),
         }
     }
+}
+
+/// Names of the VM's phases, each once, in order.
+fn phases(trace: &Trace, vm: VmId) -> Result<Vec<String>, TraceError> {
+    let mut names: Vec<String> = Vec::new();
+    for segment in trace.of_kind(MarkRow::KIND) {
+        for row in trace.segment_rows::<MarkRow>(segment)? {
+            if row.vm == vm && row.ends_keyframe().is_none() && !names.contains(&row.name) {
+                names.push(row.name);
+            }
+        }
+    }
+    Ok(names)
 }

@@ -35,8 +35,17 @@ pub struct Platform {
 }
 
 /// Programs that user space runs itself.
-const ON_REQUEST: [&str; 9] = [
-    "enrol", "mark", "keyframe", "acted", "identify", "follow", "forget", "counters", "memslot",
+const ON_REQUEST: [&str; 10] = [
+    "enrol",
+    "mark",
+    "keyframe",
+    "keyframe_root",
+    "acted",
+    "identify",
+    "follow",
+    "forget",
+    "counters",
+    "memslot",
 ];
 
 /// Detaches a program.

@@ -2,6 +2,7 @@
 
 use std::{os::fd::RawFd, thread, time::Duration};
 
+use aya::maps::{Array, MapData};
 use events::{
     COLLECTOR_MARK_BASE, Gfn, HostEvent, KeyframeCursor, Loss, NO_VCPU, Probe, Seq, VcpuId, VmId,
 };
@@ -89,57 +90,83 @@ impl Probes {
         self.run("acted", args)
     }
 
-    /// Copies every shadow page of an enrolled VM whose vCPUs are stopped; answers with their
-    /// number. Waits for the drain where the ring is full.
+    /// Copies every shadow page of an enrolled VM and the root of each of its vCPUs, which are
+    /// stopped; answers with the number of pages. Waits for the drain where the ring is full.
     pub fn keyframe(&self, vm: VmId, number: u32) -> Result<u32, RequestError> {
-        let failed = |why: String| RequestError::Keyframe { number, why };
         let cursor = lock(&self.maps.cursor);
+        let copied = self.copy_pages(&cursor, vm, number)?;
+        self.copy_roots(&cursor, vm, number)?;
+        let listed = u64::from(copied.pages) + u64::from(copied.lost);
+        let args = [
+            u64::from(COLLECTOR_MARK_BASE),
+            u64::from(vm.0),
+            u64::from(NO_VCPU.0),
+            u64::from(number),
+            listed,
+        ];
+        self.run("mark", args)?;
+        match copied.lost {
+            0 => Ok(copied.pages),
+            lost => Err(RequestError::Keyframe {
+                number,
+                why: format!("{lost} of {listed} shadow pages could not be copied"),
+            }),
+        }
+    }
+
+    /// Runs `keyframe` until the list of shadow pages has been copied.
+    fn copy_pages(
+        &self,
+        cursor: &Cursor,
+        vm: VmId,
+        number: u32,
+    ) -> Result<KeyframeCursor, RequestError> {
+        let failed = |why: &str| RequestError::Keyframe {
+            number,
+            why: why.to_owned(),
+        };
         let mut before = KeyframeCursor::default();
-        let mut waited = Duration::ZERO;
+        let mut room = Room::new(number);
         for batch in 0..MAX_BATCHES {
             let begin = u64::from(batch == 0);
-            self.run(
-                "keyframe",
-                [u64::from(vm.0), u64::from(number), begin, 0, 0],
-            )?;
-            let Plain(state) = cursor.get(&0, 0).map_err(|source| RequestError::Map {
-                name: "CURSOR",
-                source,
-            })?;
+            let args = [u64::from(vm.0), u64::from(number), begin, 0, 0];
+            self.run("keyframe", args)?;
+            let state = state(cursor)?;
             if state.failed != 0 {
                 return Err(failed(
-                    "the list of shadow pages changed while it was copied".to_owned(),
+                    "the list of shadow pages changed while it was copied",
                 ));
             }
             if state.done != 0 {
-                let mark = u64::from(COLLECTOR_MARK_BASE);
-                let vcpu = u64::from(NO_VCPU.0);
-                let listed = u64::from(state.pages) + u64::from(state.lost);
-                self.run(
-                    "mark",
-                    [mark, u64::from(vm.0), vcpu, u64::from(number), listed],
-                )?;
-                return match state.lost {
-                    0 => Ok(state.pages),
-                    lost => Err(failed(format!(
-                        "{lost} of {listed} shadow pages could not be copied"
-                    ))),
-                };
+                return Ok(state);
             }
-            if (state.pages, state.lost) != (before.pages, before.lost) {
-                before = state;
-                waited = Duration::ZERO;
-            } else if waited < RING_TIMEOUT {
-                thread::sleep(RING_PAUSE);
-                waited += RING_PAUSE;
-            } else {
-                return Err(failed(format!(
-                    "the ring stayed full for {} s",
-                    RING_TIMEOUT.as_secs()
-                )));
+            room.wait((state.pages, state.lost) != (before.pages, before.lost))?;
+            before = state;
+        }
+        Err(failed("the list of shadow pages does not end"))
+    }
+
+    /// Runs `keyframe_root` for each vCPU.
+    fn copy_roots(&self, cursor: &Cursor, vm: VmId, number: u32) -> Result<(), RequestError> {
+        for (done, vcpu) in (1..).zip(self.seen_vcpus(vm)?) {
+            let mut room = Room::new(number);
+            loop {
+                let args = [u64::from(vm.0), u64::from(number), u64::from(vcpu.0), 0, 0];
+                self.run("keyframe_root", args)?;
+                let state = state(cursor)?;
+                if state.failed != 0 {
+                    return Err(RequestError::Keyframe {
+                        number,
+                        why: format!("the root of vCPU {} could not be copied", vcpu.0),
+                    });
+                }
+                if state.vcpus == done {
+                    break;
+                }
+                room.wait(false)?;
             }
         }
-        Err(failed("the list of shadow pages does not end".to_owned()))
+        Ok(())
     }
 
     /// The sequence number that the next record gets.
@@ -177,5 +204,47 @@ impl Probes {
                 Ok((probe, sum.unwrap_or_default()))
             })
             .collect()
+    }
+}
+
+/// How far a keyframe has come.
+type Cursor = Array<MapData, Plain<KeyframeCursor>>;
+
+fn state(cursor: &Cursor) -> Result<KeyframeCursor, RequestError> {
+    let Plain(state) = cursor.get(&0, 0).map_err(|source| RequestError::Map {
+        name: "CURSOR",
+        source,
+    })?;
+    Ok(state)
+}
+
+/// Waits for room in the ring.
+struct Room {
+    keyframe: u32,
+    waited: Duration,
+}
+
+impl Room {
+    fn new(keyframe: u32) -> Self {
+        Self {
+            keyframe,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// After a run of the program: waits if it made no progress, but not for ever.
+    fn wait(&mut self, progress: bool) -> Result<(), RequestError> {
+        if progress {
+            self.waited = Duration::ZERO;
+        } else if self.waited < RING_TIMEOUT {
+            thread::sleep(RING_PAUSE);
+            self.waited += RING_PAUSE;
+        } else {
+            return Err(RequestError::Keyframe {
+                number: self.keyframe,
+                why: format!("the ring stayed full for {} s", RING_TIMEOUT.as_secs()),
+            });
+        }
+        Ok(())
     }
 }

@@ -3,12 +3,16 @@
 use bytemuck::AnyBitPattern;
 use events::{
     COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header, Host,
-    HostEvent, KeyframePage, KeyframeTable, Level, Mark, Moment, NO_VCPU, NOT_SEEN, Page,
-    PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
+    HostEvent, KeyframePage, KeyframeRoot, KeyframeTable, Level, Mark, Moment, NO_VCPU, NOT_SEEN,
+    PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
 };
 use trace::{
-    Batch, EntryRow, FaultRow, HostRow, KeyframeRow, MarkRow, PageRow, RootRow, Slot, WriteRow,
+    Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, PageRow, RootRow, Slot,
+    WriteRow,
 };
+
+/// `PT32E_ROOT_LEVEL`: the level of a PAE root.
+const PAE_LEVEL: Level = Level(3);
 
 /// Bytes that the probes never write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +55,7 @@ pub fn decode(
         RecordKind::Entry => batch.entries.push(entry(&read(kind, bytes)?)?),
         RecordKind::Page => batch.pages.push(page(&read(kind, bytes)?, layout)?),
         RecordKind::Root => batch.roots.push(root(&read(kind, bytes)?)),
+        RecordKind::KeyframeRoot => batch.roots.push(keyframe_root(&read(kind, bytes)?)),
         RecordKind::Mark => batch.marks.push(mark(&read(kind, bytes)?, mark_name)),
         RecordKind::Write => batch.writes.push(write(&read(kind, bytes)?)),
         RecordKind::Host => batch.host.push(host(&read(kind, bytes)?)?),
@@ -213,24 +218,49 @@ fn root(root: &Root) -> RootRow {
         cr3: root.cr3,
         root: root.root,
         level: Level(root.level),
+        keyframe: None,
+        pdpte0: None,
+        pdpte1: None,
+        pdpte2: None,
+        pdpte3: None,
+    }
+}
+
+fn keyframe_root(copy: &KeyframeRoot) -> RootRow {
+    let row = root(&copy.root);
+    let [pdpte0, pdpte1, pdpte2, pdpte3] = match row.level {
+        PAE_LEVEL => copy.pdptes.map(Some),
+        _ => [None; PDPTES],
+    };
+    RootRow {
+        keyframe: Some(copy.keyframe),
+        pdpte0,
+        pdpte1,
+        pdpte2,
+        pdpte3,
+        ..row
     }
 }
 
 fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
-    let is_keyframe = mark.mark == COLLECTOR_MARK_BASE;
+    let header = &mark.header;
+    if mark.mark == COLLECTOR_MARK_BASE {
+        let ended = KeyframeMark {
+            number: mark.keyframe,
+            // KVM has no more shadow pages than an `unsigned int` counts.
+            pages: u32::try_from(mark.value).unwrap_or(u32::MAX),
+        };
+        return MarkRow::of_keyframe(header.seq, header.time, header.vm, ended);
+    }
     MarkRow {
-        seq: mark.header.seq,
-        time_ns: mark.header.time,
-        vm: mark.header.vm,
-        vcpu: vcpu(&mark.header),
-        name: if is_keyframe {
-            "keyframe".to_owned()
-        } else {
-            mark_name(mark.mark)
-        },
-        guest_tsc: (!is_keyframe).then_some(mark.value),
-        keyframe: is_keyframe.then_some(mark.keyframe),
-        pages: is_keyframe.then(|| u32::try_from(mark.value).unwrap_or(u32::MAX)),
+        seq: header.seq,
+        time_ns: header.time,
+        vm: header.vm,
+        vcpu: vcpu(header),
+        name: mark_name(mark.mark),
+        guest_tsc: Some(mark.value),
+        keyframe: None,
+        pages: None,
     }
 }
 
@@ -312,11 +342,12 @@ mod tests {
         }
 
         #[test]
-        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..10, fill in 0u8..14, seq in any::<u64>()) {
+        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..11, fill in 0u8..14, seq in any::<u64>()) {
             let lengths = [
                 size_of::<Fault>(), size_of::<Entry>(), size_of::<Page>(),
                 size_of::<Root>(), size_of::<Mark>(), size_of::<KeyframePage>(),
                 size_of::<Write>(), size_of::<Host>(), size_of::<KeyframeTable>(),
+                size_of::<KeyframeRoot>(),
             ];
             let mut bytes = vec![fill; lengths[usize::from(kind) - 1]];
             bytes[..8].copy_from_slice(&seq.to_ne_bytes());

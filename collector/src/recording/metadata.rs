@@ -29,6 +29,7 @@ pub fn start(kernel: &Kernel, ring_bytes: u32, from_birth: bool) -> Meta {
             stores: kernel.probes.stores(),
             from_birth,
             emulated: host::is_emulated(),
+            keyframe_roots: true,
         }),
         probes: kernel.probes.states().to_vec(),
         offsets: kernel.resolved.offsets.clone(),

@@ -3,8 +3,8 @@
 //! Names are never reused or changed; new columns are nullable.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
-    Seq, Spte, TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PDPTES, PageEvent,
+    Pfn, Role, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 
 use crate::table::table;
@@ -147,7 +147,9 @@ table! {
 }
 
 table! {
-    /// A vCPU was seen on another root than before.
+    #[derive(Default)]
+    /// A vCPU was seen on another root than before, or the root of a vCPU at a keyframe: a vCPU
+    /// without a row of that keyframe has no root.
     RootRow in "roots" {
         /// Place in the order of all records.
         seq: Seq,
@@ -163,6 +165,23 @@ table! {
         root: Hpa,
         /// Level of the shadow root.
         level: Level,
+        /// Number of the keyframe that the row is part of; null for a switch.
+        keyframe: Option<u32>,
+        /// First PDPTE of a PAE root, raw, in a row of a keyframe; null for other roots.
+        pdpte0: Option<Spte>,
+        /// Second PDPTE.
+        pdpte1: Option<Spte>,
+        /// Third PDPTE.
+        pdpte2: Option<Spte>,
+        /// Fourth PDPTE.
+        pdpte3: Option<Spte>,
+    }
+}
+
+impl RootRow {
+    /// The four PDPTEs, in a keyframe's row of a PAE root.
+    pub fn pdptes(&self) -> Option<[Spte; PDPTES]> {
+        Some([self.pdpte0?, self.pdpte1?, self.pdpte2?, self.pdpte3?])
     }
 }
 
@@ -279,7 +298,7 @@ table! {
         seq: Seq,
         /// When the latest of them was lost, CLOCK_MONOTONIC, ns.
         time_ns: TimeNs,
-        /// VM, counted from 0.
+        /// Always 0 and names no VM: counted for all VMs together.
         vm: VmId,
         /// Always null: counted for all vCPUs together.
         vcpu: Option<VcpuId>,
@@ -289,6 +308,42 @@ table! {
         count: u64,
         /// When the first of them was lost, CLOCK_MONOTONIC, ns.
         from_ns: TimeNs,
+    }
+}
+
+/// The mark that ends a keyframe: its pages and roots came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyframeMark {
+    /// Number of the keyframe, from 0.
+    pub number: u32,
+    /// Pages that the keyframe holds.
+    pub pages: u32,
+}
+
+impl MarkRow {
+    /// Name of the mark that ends a keyframe.
+    pub const KEYFRAME: &str = "keyframe";
+
+    /// The keyframe that ends here; `None` for the mark of a phase.
+    pub fn ends_keyframe(&self) -> Option<KeyframeMark> {
+        Some(KeyframeMark {
+            number: self.keyframe?,
+            pages: self.pages?,
+        })
+    }
+
+    /// The mark that ends a keyframe.
+    pub fn of_keyframe(seq: Seq, time_ns: TimeNs, vm: VmId, mark: KeyframeMark) -> Self {
+        Self {
+            seq,
+            time_ns,
+            vm,
+            vcpu: None,
+            name: Self::KEYFRAME.to_owned(),
+            guest_tsc: None,
+            keyframe: Some(mark.number),
+            pages: Some(mark.pages),
+        }
     }
 }
 

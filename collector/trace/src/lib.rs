@@ -39,8 +39,8 @@ mod writer;
 pub use cell::Cell;
 pub use error::TraceError;
 pub use kinds::{
-    Batch, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Slot,
-    WriteRow,
+    Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, LossRow, MarkRow, PageRow,
+    RootRow, Slot, WriteRow,
 };
 pub use meta::{
     Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Sees, Stores,

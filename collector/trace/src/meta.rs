@@ -63,6 +63,7 @@ impl Meta {
             },
             from_birth: self.workload.is_some(),
             emulated: self.host.cpu.contains("QEMU TCG"),
+            keyframe_roots: false,
         })
     }
 
@@ -90,6 +91,9 @@ pub struct Sees {
     pub from_birth: bool,
     /// The machine is emulated by software: its times mean nothing.
     pub emulated: bool,
+    /// Each keyframe has the root of every vCPU, in `roots`, so that replay can begin with it.
+    #[serde(default)]
+    pub keyframe_roots: bool,
 }
 
 /// Which of the guest's emulated stores a recording sees.

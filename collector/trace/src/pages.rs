@@ -19,7 +19,7 @@ pub(crate) fn from_frame(frame: &DataFrame, path: &Path) -> Result<Vec<KeyframeP
     let pages = heads.into_iter().zip(groups).map(|(head, number)| {
         let mut page = KeyframePage {
             seq: head.seq,
-            time: head.time_ns,
+            time_ns: head.time_ns,
             vm: head.vm,
             keyframe: head.keyframe,
             spt: head.spt,

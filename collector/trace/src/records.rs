@@ -45,7 +45,7 @@ pub struct KeyframePage {
     /// See [`crate::KeyframeRow::seq`].
     pub seq: Seq,
     /// See [`crate::KeyframeRow::time_ns`].
-    pub time: TimeNs,
+    pub time_ns: TimeNs,
     /// See [`crate::KeyframeRow::vm`].
     pub vm: VmId,
     /// See [`crate::KeyframeRow::keyframe`].
@@ -94,7 +94,7 @@ impl Record {
             Record::Page(row) => row.time_ns,
             Record::Root(row) => row.time_ns,
             Record::Mark(row) => row.time_ns,
-            Record::Keyframe(page) => page.time,
+            Record::Keyframe(page) => page.time_ns,
             Record::Write(row) => row.time_ns,
             Record::Host(row) => row.time_ns,
             Record::Loss(row) => row.time_ns,

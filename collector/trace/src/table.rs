@@ -53,13 +53,14 @@ pub(crate) fn cells<C: crate::Cell>(
 
 macro_rules! table {
     (
+        $(#[derive($derived:ident)])?
         $(#[doc = $kind_doc:literal])+
         $name:ident in $kind:literal {
             $( $(#[doc = $doc:literal])+ $field:ident: $ty:ty, )+
         }
     ) => {
         $(#[doc = $kind_doc])+
-        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize $(, $derived)?)]
         pub struct $name {
             $( $(#[doc = $doc])+ pub $field: $ty, )+
         }

@@ -60,4 +60,8 @@ pub struct KeyframeCursor {
     pub lost: u32,
     /// 1 if the list could not be read, or changed while it was.
     pub failed: u32,
+    /// vCPUs whose root was recorded, and those that have none.
+    pub vcpus: u32,
+    /// Zero.
+    pub reserved: u32,
 }

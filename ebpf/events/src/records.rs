@@ -2,7 +2,9 @@
 
 use bytemuck::Pod;
 
-use crate::{Entry, Fault, Host, KeyframePage, KeyframeTable, Mark, Page, Probe, Root, Write};
+use crate::{
+    Entry, Fault, Host, KeyframePage, KeyframeRoot, KeyframeTable, Mark, Page, Probe, Root, Write,
+};
 
 /// A struct that travels through the ring. It begins with a [`crate::Header`].
 pub trait Record: Pod {
@@ -64,6 +66,7 @@ records! {
     Write = 7, lost by Write;
     Host = 8, lost by Host;
     KeyframeTable = 9, lost by Keyframe;
+    KeyframeRoot = 10, lost by Root;
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Gpa, Header, Hpa};
+use crate::{Gpa, Header, Hpa, Spte};
 
 /// Seen at the first fault after a vCPU changed its guest or shadow root.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -23,3 +23,23 @@ pub struct Root {
 }
 
 const _: () = assert!(size_of::<Root>() == 48);
+
+/// Entries of a PAE root.
+pub const PDPTES: usize = 4;
+
+/// The root of one vCPU, as part of a keyframe.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct KeyframeRoot {
+    /// The root; its header's kind is that of this record.
+    pub root: Root,
+    /// `mmu->pae_root`, raw, if the root's level is 3: no shadow page holds these entries.
+    /// Otherwise zero.
+    pub pdptes: [Spte; PDPTES],
+    /// Number of the keyframe, from 0.
+    pub keyframe: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<KeyframeRoot>() == size_of::<Root>() + 8 * PDPTES + 8);

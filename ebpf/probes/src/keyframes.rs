@@ -7,15 +7,15 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use bytemuck::Zeroable as _;
 use events::{
-    ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable, NO_VCPU,
-    Probe, Role, VmId, constants::LIST_HEAD_PREV,
+    ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeRoot,
+    KeyframeTable, NO_VCPU, Probe, Role, VcpuId, VcpuKey, VmId, constants::LIST_HEAD_PREV,
 };
 
 use crate::{
     kernel::{field, now, offset, physical, read, role_level},
     pages,
     ring::{has_room, lose, submit, try_reserve},
-    vcpus,
+    roots, vcpus,
 };
 
 /// How far the keyframe has come.
@@ -86,6 +86,33 @@ pub fn keyframe(ctx: RawTracePointContext) {
     }
     cursor.next = link;
     debug!(&ctx, "keyframe {}: {} pages", number, cursor.pages);
+}
+
+/// Run by user space for each vCPU once `CURSOR.done`, until `CURSOR.vcpus` counts it: `arg` 0 VM,
+/// 1 number of the keyframe, 2 vCPU. The vCPUs are stopped.
+#[raw_tracepoint]
+pub fn keyframe_root(ctx: RawTracePointContext) {
+    let Some(cursor) = CURSOR.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: user space runs one keyframe at a time.
+    let cursor = unsafe { &mut *cursor };
+    if !has_room(size_of::<KeyframeRoot>() as u64) {
+        // The caller comes back when the ring has been drained.
+        return;
+    }
+    let key = VcpuKey {
+        vm: VmId(ctx.arg::<u64>(0) as u16),
+        vcpu: VcpuId(ctx.arg::<u64>(2) as u16),
+    };
+    match roots::copy(key, ctx.arg::<u64>(1) as u32) {
+        Some(()) => cursor.vcpus += 1,
+        None => {
+            cursor.failed = 1;
+            lose(Probe::Root);
+            warn!(&ctx, "the root of vCPU {} cannot be copied", key.vcpu.0);
+        }
+    }
 }
 
 /// Bytes of a table, and of the translations beside it.

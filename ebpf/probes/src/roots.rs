@@ -2,14 +2,14 @@
 
 use aya_ebpf::{macros::kretprobe, programs::RetProbeContext};
 use events::{
-    Gpa, Gva, Hpa, Probe, Root, Vcpu,
-    constants::{INVALID_PAGE, VCPU_REGS_RIP},
+    Gpa, Gva, Hpa, KeyframeRoot, PDPTES, Probe, Root, Spte, Vcpu, VcpuKey,
+    constants::{INVALID_PAGE, PAE_ROOT_LEVEL, VCPU_REGS_RIP},
 };
 
 use crate::{
     faults::emit,
-    kernel::{Window, config, field, now, offset, role_level},
-    ring::{lose, reserve, submit},
+    kernel::{Window, config, direct_map, field, now, offset, read, role_level},
+    ring::{lose, reserve, submit, try_reserve},
     vcpus,
 };
 
@@ -35,7 +35,7 @@ pub fn update(vcpu: &mut Vcpu) -> Option<()> {
         vcpu.fault.rip = Gva(arch.get(rip)?);
         vcpu.fault.known |= events::Fault::RIP;
     }
-    let mmu = Mmu::read(vcpu)?;
+    let mmu = Mmu::read(vcpu.vcpu_ptr)?;
     record(vcpu, cr3, &mmu)
 }
 
@@ -48,8 +48,8 @@ struct Mmu {
 
 impl Mmu {
     #[inline(always)]
-    fn read(vcpu: &Vcpu) -> Option<Self> {
-        let mmu: u64 = field(vcpu.vcpu_ptr, offset!(vcpu_mmu))?;
+    fn read(vcpu_ptr: u64) -> Option<Self> {
+        let mmu: u64 = field(vcpu_ptr, offset!(vcpu_mmu))?;
         let mmu = Window::<40>::read(mmu, offset!(mmu_root_pgd))?;
         Some(Self {
             pgd: mmu.get(offset!(mmu_root_pgd))?,
@@ -93,7 +93,7 @@ pub fn root_changed(_: RetProbeContext) -> u32 {
     if let Some(vcpu) = vcpus::current() {
         // The roots are part of the record that waits.
         emit(vcpu);
-        if Mmu::read(vcpu)
+        if Mmu::read(vcpu.vcpu_ptr)
             .and_then(|mmu| record(vcpu, mmu.pgd, &mmu))
             .is_none()
         {
@@ -101,4 +101,36 @@ pub fn root_changed(_: RetProbeContext) -> u32 {
         }
     }
     0
+}
+
+/// Records the root of a vCPU that is stopped, as part of a keyframe. One without a root has no
+/// record.
+#[inline(always)]
+pub fn copy(key: VcpuKey, keyframe: u32) -> Option<()> {
+    let vcpu_ptr = vcpus::vcpu_struct(key)?;
+    let mmu = Mmu::read(vcpu_ptr)?;
+    if mmu.root == INVALID_PAGE {
+        return Some(());
+    }
+    let cr3 = field(vcpu_ptr, offset!(vcpu_cr3))?;
+    let level = role_level(mmu.role);
+    let pdptes: [Spte; PDPTES] = match level {
+        PAE_ROOT_LEVEL => read(direct_map(Hpa(mmu.root)))?,
+        _ => [Spte(0); PDPTES],
+    };
+    let mut entry = try_reserve::<KeyframeRoot>(key.vm, key.vcpu, now())?;
+    let row = entry.as_mut_ptr();
+    // SAFETY: reserved room for one record.
+    unsafe {
+        (*row).root.cr3 = Gpa(cr3);
+        (*row).root.root = Hpa(mmu.root);
+        (*row).root.level = level;
+        (*row).root.reserved = [0; 3];
+        (*row).root.reserved_word = 0;
+        (*row).pdptes = pdptes;
+        (*row).keyframe = keyframe;
+        (*row).reserved = 0;
+    }
+    submit(entry);
+    Some(())
 }

@@ -176,6 +176,7 @@ pub fn enrol(ctx: RawTracePointContext) {
         vcpu,
         ..Vcpu::zeroed()
     };
+    remember(VcpuKey { vm, vcpu }, vcpu_ptr);
     let thread = bpf_get_current_pid_tgid() as u32;
     let entered = trace(vm, kvm) && VCPUS.insert(thread, entry, 0).is_ok();
     debug!(
