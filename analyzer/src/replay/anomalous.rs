@@ -68,6 +68,19 @@ fn an_entry_in_a_zapped_page_is_an_anomaly_unless_it_was_read_without_the_lock()
     assert_eq!(kinds(&fault.replay(true)), [AnomalyKind::EntryInZappedPage]);
     let read = zapped().leaf(Cause::Reread, 0x5000, 1, 9, WRITABLE);
     assert_eq!(kinds(&read.replay(true)), []);
+    // The links on a fault's path are read after it was given up.
+    let linked = || {
+        Story::default()
+            .page(PageEvent::Born, 0x4000, 2, 1)
+            .page(PageEvent::Born, 0x5000, 1, 2)
+            .page(PageEvent::Zapped, 0x4000, 2, 1)
+            .entry(Cause::Link, 0x4008, 2, None, PRESENT | 0x5027)
+    };
+    assert_eq!(kinds(&linked().replay(true)), []);
+    assert_eq!(
+        kinds(&linked().replay_with(true, true)),
+        [AnomalyKind::EntryInZappedPage]
+    );
     let compared = zapped().leaf(Cause::Sync, 0x5000, 1, 9, WRITABLE);
     assert_eq!(kinds(&compared.replay(true)), []);
     assert_eq!(

@@ -31,6 +31,8 @@ mod model;
 #[cfg(test)]
 mod records;
 #[cfg(test)]
+mod roots;
+#[cfg(test)]
 mod seen_late;
 #[cfg(test)]
 mod settling;

@@ -152,6 +152,36 @@ impl Story {
         self
     }
 
+    /// The root of a vCPU, as part of a keyframe.
+    pub(super) fn keyframe_root(
+        mut self,
+        keyframe: u32,
+        vcpu: u16,
+        root: u64,
+        level: u8,
+        pdptes: Option<[u64; 4]>,
+    ) -> Self {
+        let seq = self.seq();
+        let [pdpte0, pdpte1, pdpte2, pdpte3] = match pdptes {
+            Some(pdptes) => pdptes.map(|pdpte| Some(Spte(pdpte))),
+            None => [None; 4],
+        };
+        self.0.push(Record::Root(RootRow {
+            seq,
+            time_ns: TimeNs(seq.0),
+            vcpu: VcpuId(vcpu),
+            root: Hpa(root),
+            level: Level(level),
+            keyframe: Some(keyframe),
+            pdpte0,
+            pdpte1,
+            pdpte2,
+            pdpte3,
+            ..RootRow::default()
+        }));
+        self
+    }
+
     pub(super) fn host(mut self, event: HostEvent, gfn: u64, pages: u64) -> Self {
         let seq = self.seq();
         self.0.push(Record::Host(HostRow {
@@ -186,14 +216,20 @@ impl Story {
     }
 
     pub(super) fn replay_with(&self, from_birth: bool, sees_every_change: bool) -> VmReplay {
+        self.replay_as(ReplayOptions {
+            from_birth,
+            sees_every_change,
+            ..ReplayOptions::default()
+        })
+    }
+
+    pub(super) fn replay_as(&self, options: ReplayOptions) -> VmReplay {
         let mut replay = Replay::new(ReplayOptions {
             role: RoleLayout {
                 invalid: [8, 1],
                 ..RoleLayout::default()
             },
-            from_birth,
-            sees_every_change,
-            keyframe_roots: false,
+            ..options
         });
         self.0.iter().for_each(|record| replay.apply(record));
         replay.vm(VM).cloned().unwrap_or_default()

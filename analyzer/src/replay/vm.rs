@@ -287,7 +287,7 @@ impl VmReplay {
             // without the lock may be of a page that went meanwhile.
             let looked_again = matches!(
                 row.cause,
-                Cause::GuestWrite | Cause::Sync | Cause::Invlpg | Cause::HostUnmap
+                Cause::Link | Cause::GuestWrite | Cause::Sync | Cause::Invlpg | Cause::HostUnmap
             );
             let unlocked =
                 row.cause == Cause::Reread || (!self.options.sees_every_change && looked_again);
