@@ -75,9 +75,7 @@ impl TracedVm {
         let now = recording::now_ns();
         note_memslots(&mut self.meta.memslots, &slots, self.looked_ns, now);
         self.looked_ns = now;
-        // The host may have taken pages back meanwhile (NX recovery, up to Linux 6.12 the shrinker).
-        let taken = self.keyframes.take().or_else(|_| self.keyframes.take());
-        taken.map(|_| ())
+        self.keyframes.take().map(|_| ())
     }
 
     /// The last keyframe and counters of a VM that stands still, or is no more; it is not traced

@@ -45,7 +45,15 @@ pub enum RequestError {
     /// The probes could not be loaded.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// It is not complete, so it is no keyframe.
+    /// The records of a keyframe found no room.
+    #[error("keyframe {number}: the ring stayed full for {seconds} s")]
+    RingFull {
+        /// Its number.
+        number: u32,
+        /// How long the collector waited.
+        seconds: u64,
+    },
+    /// The tables changed while they were copied, so it is no keyframe.
     #[error("keyframe {number}: {why}")]
     Keyframe {
         /// Its number.

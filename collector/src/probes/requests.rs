@@ -240,9 +240,9 @@ impl Room {
             thread::sleep(RING_PAUSE);
             self.waited += RING_PAUSE;
         } else {
-            return Err(RequestError::Keyframe {
+            return Err(RequestError::RingFull {
                 number: self.keyframe,
-                why: format!("the ring stayed full for {} s", RING_TIMEOUT.as_secs()),
+                seconds: RING_TIMEOUT.as_secs(),
             });
         }
         Ok(())
