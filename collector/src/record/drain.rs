@@ -26,7 +26,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    fn push(&mut self, record: &[u8]) {
+    pub(super) fn push(&mut self, record: &[u8]) {
         // A ring buffer's records are shorter than 2^30 bytes.
         let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
         self.bytes.extend_from_slice(&length.to_ne_bytes());

@@ -88,7 +88,7 @@ impl Recorder {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let writer = write::Writer::new(
             trace,
-            probes,
+            Box::new(move || Ok((probes.losses()?, probes.next_seq()?))),
             layout,
             mark_name,
             Arc::clone(&progress),

@@ -9,27 +9,29 @@ use std::{
     time::{Duration, Instant},
 };
 
-use events::RoleLayout;
+use events::{Loss, Probe, RoleLayout, Seq};
 use trace::{Batch, TraceWriter};
 
-use super::{Progress, RecordError, decode::decode, drain::Chunk, losses::LossLog};
-use crate::probes::Probes;
+use super::{DecodeError, Progress, RecordError, decode::decode, drain::Chunk, losses::LossLog};
+use crate::probes::RequestError;
 
 /// Longest time that a record waits in memory.
 const STRETCH: Duration = Duration::from_secs(1);
 /// Most rows that wait in memory, whatever the time.
 const ROWS: usize = 1 << 20;
 
+/// Reads what the probes lost so far, and the number that the next record gets.
+type Losses = Box<dyn Fn() -> Result<(Vec<(Probe, Loss)>, Seq), RequestError> + Send>;
+
 /// The writing thread.
-#[derive(Debug)]
 pub struct Writer {
     trace: TraceWriter,
-    probes: Arc<Probes>,
+    losses: Losses,
     layout: RoleLayout,
     mark_name: fn(u32) -> String,
     progress: Arc<Progress>,
     on_failure: Arc<AtomicBool>,
-    losses: LossLog,
+    log: LossLog,
     batch: Batch,
 }
 
@@ -37,7 +39,7 @@ impl Writer {
     /// Writes to `trace`.
     pub fn new(
         trace: TraceWriter,
-        probes: Arc<Probes>,
+        losses: Losses,
         layout: RoleLayout,
         mark_name: fn(u32) -> String,
         progress: Arc<Progress>,
@@ -45,12 +47,12 @@ impl Writer {
     ) -> Self {
         Self {
             trace,
-            probes,
+            losses,
             layout,
             mark_name,
             progress,
             on_failure,
-            losses: LossLog::default(),
+            log: LossLog::default(),
             batch: Batch::default(),
         }
     }
@@ -68,7 +70,13 @@ impl Writer {
         let mut due = Instant::now() + STRETCH;
         loop {
             match chunks.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(chunk) => self.decode(&chunk)?,
+                Ok(chunk) => {
+                    if let Err(error) = self.decode(&chunk) {
+                        // The rows before it are good.
+                        self.write()?;
+                        return Err(error.into());
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.write(),
             }
@@ -79,11 +87,15 @@ impl Writer {
         }
     }
 
-    fn decode(&mut self, chunk: &Chunk) -> Result<(), RecordError> {
+    fn decode(&mut self, chunk: &Chunk) -> Result<(), DecodeError> {
         let before = self.batch.faults.len();
         let mut records = 0;
+        let mut result = Ok(());
         for record in chunk.records() {
-            decode(record, &self.layout, self.mark_name, &mut self.batch)?;
+            result = decode(record, &self.layout, self.mark_name, &mut self.batch);
+            if result.is_err() {
+                break;
+            }
             records += 1;
         }
         let faults = self.batch.faults.len() - before;
@@ -91,17 +103,74 @@ impl Writer {
         self.progress
             .faults
             .fetch_add(faults as u64, Ordering::Relaxed);
-        Ok(())
+        result
     }
 
     fn write(&mut self) -> Result<(), RecordError> {
-        let counts = self.probes.losses()?;
-        self.batch.losses = self.losses.update(&counts, self.probes.next_seq()?);
+        let (counts, next) = (self.losses)()?;
+        self.batch.losses = self.log.update(&counts, next);
         let batch = std::mem::take(&mut self.batch);
         self.trace.write(&batch)?;
         self.progress
             .bytes
             .store(self.trace.bytes(), Ordering::Relaxed);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use events::{Header, Mark, RecordKind};
+    use trace::{MarkRow, Meta, Row as _, SCHEMA_VERSION, Trace};
+
+    use super::*;
+
+    fn mark(seq: u64) -> Mark {
+        Mark {
+            header: Header {
+                seq: Seq(seq),
+                kind: RecordKind::Mark as u16,
+                ..Header::default()
+            },
+            mark: 1,
+            keyframe: 0,
+            value: 0,
+        }
+    }
+
+    #[test]
+    fn what_came_before_an_unknown_record_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.trace");
+        let meta = Meta {
+            schema: SCHEMA_VERSION,
+            ..Meta::default()
+        };
+        let trace = TraceWriter::create(&path, &meta).expect("a trace");
+        let failed = Arc::new(AtomicBool::new(false));
+        let writer = Writer::new(
+            trace,
+            Box::new(|| Ok((Vec::new(), Seq(9)))),
+            RoleLayout::default(),
+            |number| format!("phase-{number}"),
+            Arc::new(Progress::default()),
+            Arc::clone(&failed),
+        );
+        let mut chunk = Chunk::default();
+        for seq in [1, 2] {
+            chunk.push(bytemuck::bytes_of(&mark(seq)));
+        }
+        chunk.push(b"no record");
+        chunk.push(bytemuck::bytes_of(&mark(3)));
+        let (sender, receiver) = mpsc::sync_channel(1);
+        sender.send(chunk).expect("room for one");
+        let error = writer.run(&receiver).expect_err("an unknown record");
+        assert!(matches!(error, RecordError::Decode(DecodeError::Short(9))));
+        assert!(failed.load(Ordering::Acquire));
+        let trace = Trace::open(&path).expect("a trace");
+        assert_eq!(trace.rows(MarkRow::KIND), 2);
+        assert!(trace.was_cut());
     }
 }
