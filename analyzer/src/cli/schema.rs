@@ -4,10 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use trace::{
-    ColumnInfo, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row,
-    WriteRow,
-};
+use trace::{ColumnInfo, KINDS, KindInfo};
 
 use super::{Failure, FormatArgs};
 use crate::text::{Cell, Column, Document, Section, Table};
@@ -37,31 +34,18 @@ struct Described {
     doc: &'static str,
 }
 
-fn kind<R: Row>() -> Kind {
+fn kinds() -> Vec<Kind> {
     let column = |info: &ColumnInfo| Described {
         name: info.name,
         dtype: info.dtype,
         nullable: info.nullable,
         doc: info.doc.trim(),
     };
-    Kind {
-        kind: R::KIND,
-        columns: R::COLUMNS.iter().map(column).collect(),
-    }
-}
-
-fn kinds() -> Vec<Kind> {
-    vec![
-        kind::<FaultRow>(),
-        kind::<EntryRow>(),
-        kind::<PageRow>(),
-        kind::<RootRow>(),
-        kind::<MarkRow>(),
-        kind::<KeyframeRow>(),
-        kind::<WriteRow>(),
-        kind::<HostRow>(),
-        kind::<LossRow>(),
-    ]
+    let kind = |info: &KindInfo| Kind {
+        kind: info.name,
+        columns: info.columns.iter().map(column).collect(),
+    };
+    KINDS.iter().map(kind).collect()
 }
 
 impl SchemaArgs {

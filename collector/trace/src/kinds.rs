@@ -7,7 +7,7 @@ use events::{
     Pfn, Role, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 
-use crate::table::table;
+use crate::{KindInfo, Row as _, table::table};
 
 /// Id of a memslot (`kvm_memory_slot.id`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -347,40 +347,51 @@ impl MarkRow {
     }
 }
 
-/// Records of one stretch of time, of every kind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// Kind `faults`.
-    pub faults: Vec<FaultRow>,
-    /// Kind `entries`.
-    pub entries: Vec<EntryRow>,
-    /// Kind `pages`.
-    pub pages: Vec<PageRow>,
-    /// Kind `roots`.
-    pub roots: Vec<RootRow>,
-    /// Kind `marks`.
-    pub marks: Vec<MarkRow>,
-    /// Kind `keyframes`.
-    pub keyframes: Vec<KeyframeRow>,
-    /// Kind `writes`.
-    pub writes: Vec<WriteRow>,
-    /// Kind `host`.
-    pub host: Vec<HostRow>,
-    /// Kind `losses`.
-    pub losses: Vec<LossRow>,
+/// Calls a macro with every kind of record, in the order in which records with one number are read:
+/// its folder (the field of [`Batch`]), its variant of [`crate::Record`], its row, and what the
+/// variant holds.
+macro_rules! each_kind {
+    ($then:ident) => {
+        $then! {
+            faults Fault FaultRow FaultRow
+            entries Entry EntryRow EntryRow
+            pages Page PageRow PageRow
+            roots Root RootRow RootRow
+            marks Mark MarkRow MarkRow
+            keyframes Keyframe KeyframeRow KeyframePage
+            writes Write WriteRow WriteRow
+            host Host HostRow HostRow
+            losses Loss LossRow LossRow
+        }
+    };
 }
+pub(crate) use each_kind;
 
-impl Batch {
-    /// Rows of all kinds.
-    pub fn rows(&self) -> usize {
-        self.faults.len()
-            + self.entries.len()
-            + self.pages.len()
-            + self.roots.len()
-            + self.marks.len()
-            + self.keyframes.len()
-            + self.writes.len()
-            + self.host.len()
-            + self.losses.len()
-    }
+macro_rules! batch {
+    ($($field:ident $kind:ident $row:ident $item:ident)+) => {
+        /// Records of one stretch of time, of every kind.
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct Batch {
+            $(
+                #[doc = concat!("Kind `", stringify!($field), "`.")]
+                pub $field: Vec<$row>,
+            )+
+        }
+
+        impl Batch {
+            /// Rows of all kinds.
+            pub fn rows(&self) -> usize {
+                0 $(+ self.$field.len())+
+            }
+        }
+
+        /// Every kind of record.
+        pub const KINDS: &[KindInfo] = &[
+            $(KindInfo {
+                name: $row::KIND,
+                columns: $row::COLUMNS,
+            },)+
+        ];
+    };
 }
+each_kind!(batch);

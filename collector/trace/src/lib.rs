@@ -39,8 +39,8 @@ mod writer;
 pub use cell::Cell;
 pub use error::TraceError;
 pub use kinds::{
-    Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, LossRow, MarkRow, PageRow,
-    RootRow, Slot, WriteRow,
+    Batch, EntryRow, FaultRow, HostRow, KINDS, KeyframeMark, KeyframeRow, LossRow, MarkRow,
+    PageRow, RootRow, Slot, WriteRow,
 };
 pub use meta::{
     Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Sees, Stores,
@@ -50,5 +50,5 @@ pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};
 pub use segments::Segment;
 pub use stretches::{Part, Stretch, Stretches};
-pub use table::{ColumnInfo, Row};
+pub use table::{ColumnInfo, KindInfo, Row};
 pub use writer::{MetaFile, TraceWriter};

@@ -19,6 +19,10 @@ pub(crate) trait Item: Sized {
     fn seq(&self) -> Seq;
     /// Takes a slice apart; `path` is only for the error.
     fn items(frame: &DataFrame, path: &Path) -> Result<Vec<Self>, TraceError>;
+    /// Whether an item may come in parts, which share its number.
+    const IN_PARTS: bool = false;
+    /// Adds the next part.
+    fn extend(&mut self, _part: Self) {}
 }
 
 impl<R: Row> Item for R {
@@ -43,12 +47,19 @@ impl Item for KeyframePage {
     fn items(frame: &DataFrame, path: &Path) -> Result<Vec<Self>, TraceError> {
         pages::from_frame(frame, path)
     }
+
+    const IN_PARTS: bool = true;
+
+    fn extend(&mut self, part: Self) {
+        self.entries.extend(part.entries);
+        self.gfns.extend(part.gfns);
+    }
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Stream<R> {
-    /// Let go: to be turned into rows.
+    /// Passed on: to be turned into rows.
     ready: DataFrame,
     /// How much of `ready` has been.
     done: usize,
@@ -72,8 +83,8 @@ impl<R> Default for Stream<R> {
 }
 
 impl<R: Item> Stream<R> {
-    /// Takes the kind's rows of a stretch, if it has any, and lets go of what is numbered up to
-    /// `until`. To be called when all that was let go before has been taken.
+    /// Takes the kind's rows of a stretch, if it has any, and passes on what is numbered up
+    /// to `until`. To be called when all that was passed on before has been taken.
     pub(crate) fn load(&mut self, columns: Columns, until: Option<u64>) -> Result<(), TraceError> {
         if let Some((frame, path)) = columns {
             self.path = path;
@@ -102,7 +113,7 @@ impl<R: Item> Stream<R> {
         Ok(())
     }
 
-    /// The number of the next row that was let go.
+    /// The number of the next row that was passed on.
     pub(crate) fn peek(&mut self) -> Result<Option<Seq>, TraceError> {
         if self.rows.peek().is_none() && self.done < self.ready.height() {
             let slice = self.ready.slice(self.done as i64, R::SLICE);
@@ -112,9 +123,19 @@ impl<R: Item> Stream<R> {
         Ok(self.rows.peek().map(Item::seq))
     }
 
-    /// The row that [`Stream::peek`] announced.
-    pub(crate) fn next(&mut self) -> Option<R> {
-        self.rows.next()
+    /// The row that [`Stream::peek`] announced, with all its parts.
+    pub(crate) fn next(&mut self) -> Result<Option<R>, TraceError> {
+        let Some(mut row) = self.rows.next() else {
+            return Ok(None);
+        };
+        if R::IN_PARTS {
+            while self.peek()? == Some(row.seq())
+                && let Some(part) = self.rows.next()
+            {
+                row.extend(part);
+            }
+        }
+        Ok(Some(row))
     }
 }
 

@@ -7,7 +7,7 @@ use polars::prelude::*;
 
 use crate::{
     EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment,
-    Trace, TraceError, WriteRow,
+    Trace, TraceError, WriteRow, kinds::each_kind,
 };
 
 /// Which part of a trace is read. By default all of it.
@@ -56,21 +56,27 @@ const FAULTS_OF_TABLES: [&str; 17] = [
 /// The rows of one kind in one stretch, and the file that they are from.
 pub(crate) type Columns = Option<(DataFrame, PathBuf)>;
 
-/// One stretch of time.
-#[derive(Debug)]
-pub struct Stretch {
-    /// Highest sequence number, by the list of segments.
-    pub(crate) last: u64,
-    pub(crate) faults: Columns,
-    pub(crate) entries: Columns,
-    pub(crate) pages: Columns,
-    pub(crate) roots: Columns,
-    pub(crate) marks: Columns,
-    pub(crate) keyframes: Columns,
-    pub(crate) writes: Columns,
-    pub(crate) host: Columns,
-    pub(crate) losses: Columns,
+macro_rules! stretch {
+    ($($field:ident $kind:ident $row:ident $item:ident)+) => {
+        /// One stretch of time.
+        #[derive(Debug)]
+        pub struct Stretch {
+            /// Highest sequence number, by the list of segments.
+            pub(crate) last: u64,
+            $(pub(crate) $field: Columns,)+
+        }
+
+        impl Stretches<'_> {
+            fn read(&self, segments: &[&Segment], last: u64) -> Result<Stretch, TraceError> {
+                Ok(Stretch {
+                    last,
+                    $($field: self.kind::<$row>(segments)?,)+
+                })
+            }
+        }
+    };
 }
+each_kind!(stretch);
 
 /// The stretches of a [`Part`], in order.
 #[derive(Debug)]
@@ -98,41 +104,25 @@ impl<'a> Stretches<'a> {
         }
     }
 
-    fn read(&self, segments: &[&Segment], last: u64) -> Result<Stretch, TraceError> {
-        let tables_only = self.part.tables_of.is_some();
-        let faults = tables_only.then_some(FAULTS_OF_TABLES.as_slice());
-        let mut keyframes = self.kind::<KeyframeRow>(segments, None)?;
-        if let (Some(vm), Some((frame, path))) = (self.part.tables_of, &mut keyframes) {
-            *frame = without_other_entries(frame, vm).map_err(|error| TraceError::Encode {
-                path: path.clone(),
-                why: error.to_string(),
-            })?;
-        }
-        Ok(Stretch {
-            last,
-            faults: self.kind::<FaultRow>(segments, faults)?,
-            entries: self.kind::<EntryRow>(segments, None)?,
-            pages: self.kind::<PageRow>(segments, None)?,
-            roots: self.kind::<RootRow>(segments, None)?,
-            marks: self.kind::<MarkRow>(segments, None)?,
-            keyframes,
-            writes: self.kind::<WriteRow>(segments, None)?,
-            host: self.kind::<HostRow>(segments, None)?,
-            losses: self.kind::<LossRow>(segments, None)?,
-        })
-    }
-
-    fn kind<R: Row>(
-        &self,
-        segments: &[&Segment],
-        columns: Option<&[&str]>,
-    ) -> Result<Columns, TraceError> {
+    fn kind<R: Row>(&self, segments: &[&Segment]) -> Result<Columns, TraceError> {
         let segment = segments.iter().find(|segment| segment.kind == R::KIND);
         let Some(segment) = segment else {
             return Ok(None);
         };
-        let frame = self.trace.segment::<R>(segment, columns)?;
-        Ok(Some((frame, self.trace.path().join(segment.file()))))
+        let path = self.trace.path().join(segment.file());
+        let Some(vm) = self.part.tables_of else {
+            return Ok(Some((self.trace.segment::<R>(segment, None)?, path)));
+        };
+        let columns = (R::KIND == FaultRow::KIND).then_some(FAULTS_OF_TABLES.as_slice());
+        let mut frame = self.trace.segment::<R>(segment, columns)?;
+        if R::KIND == KeyframeRow::KIND {
+            let own = without_other_entries(&frame, vm);
+            frame = own.map_err(|error| TraceError::Encode {
+                path: path.clone(),
+                why: error.to_string(),
+            })?;
+        }
+        Ok(Some((frame, path)))
     }
 }
 

@@ -17,6 +17,15 @@ pub struct ColumnInfo {
     pub doc: &'static str,
 }
 
+/// A kind of record, for documentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KindInfo {
+    /// Name of the folder.
+    pub name: &'static str,
+    /// The columns, in order.
+    pub columns: &'static [ColumnInfo],
+}
+
 /// A kind of record: its folder, its columns, and the way to and from a frame.
 pub trait Row: Sized {
     /// Name of the folder.

@@ -9,7 +9,7 @@ use std::{
 
 use polars::prelude::*;
 
-use crate::{Batch, Meta, Row, Segment, TraceError, segments::SEGMENTS};
+use crate::{Batch, Meta, Row, Segment, TraceError, kinds::each_kind, segments::SEGMENTS};
 
 /// The `meta.json` of an open trace: what is known of a recording changes while it grows.
 #[derive(Clone, Debug)]
@@ -99,15 +99,7 @@ impl TraceWriter {
         }
         let number = self.next;
         self.next += 1;
-        self.write_kind(number, &batch.faults)?;
-        self.write_kind(number, &batch.entries)?;
-        self.write_kind(number, &batch.pages)?;
-        self.write_kind(number, &batch.roots)?;
-        self.write_kind(number, &batch.marks)?;
-        self.write_kind(number, &batch.keyframes)?;
-        self.write_kind(number, &batch.writes)?;
-        self.write_kind(number, &batch.host)?;
-        self.write_kind(number, &batch.losses)
+        self.write_kinds(number, batch)
     }
 
     /// Its `meta.json`.
@@ -168,6 +160,18 @@ impl TraceWriter {
         Ok(())
     }
 }
+
+macro_rules! write_kinds {
+    ($($field:ident $kind:ident $row:ident $item:ident)+) => {
+        impl TraceWriter {
+            fn write_kinds(&mut self, number: u32, batch: &Batch) -> Result<(), TraceError> {
+                $(self.write_kind(number, &batch.$field)?;)+
+                Ok(())
+            }
+        }
+    };
+}
+each_kind!(write_kinds);
 
 /// Temporary name, sync, rename, sync of the folder. What fails leaves nothing behind.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
