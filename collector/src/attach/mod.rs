@@ -29,7 +29,7 @@ use crate::{
     failure::Failure,
     host::{self, Paging},
     privileges, program,
-    recording::{self, Kernel, Recording},
+    recording::{self, Bar, Kernel, Recording},
     vmm, vms,
 };
 use watch::Watch;
@@ -166,6 +166,7 @@ fn check_process(pid: u32) -> Result<(), Failure> {
 
 /// Everything that needs root.
 fn load(options: &Options) -> Result<Kernel, Failure> {
+    let _bar = Bar::of_work("loading the probes", options.json)?;
     let types = Kernel::types()?;
     let (_vm, spare) = vmm::spare().map_err(recording::cannot)?;
     // SAFETY: open until the end of this function.

@@ -89,7 +89,7 @@ impl SeriesArgs {
             if !self.json {
                 eprintln!("{number} of {all}: {}", item.text);
             }
-            let ran = self.run(item)?;
+            let ran = self.run(item, &format!("{number} of {all}"))?;
             if !ran.status.success() {
                 failed.push(item.text.as_str());
             }
@@ -132,14 +132,15 @@ impl SeriesArgs {
         Ok(())
     }
 
-    /// Runs one in its own process, since each gives up root for good.
-    fn run(&self, item: &Item) -> anyhow::Result<Ran> {
+    /// Runs one in its own process, since each gives up root for good. `which` is for its progress.
+    fn run(&self, item: &Item, which: &str) -> anyhow::Result<Ran> {
         let program = env::current_exe().context("while looking for this program")?;
         let mut command = Command::new(&program);
         if let Some(name) = env::args_os().next() {
             command.arg0(name);
         }
         command
+            .env(recording::SERIES, which)
             .args(self.arguments(item))
             .arg("-o")
             .arg(self.output.join(item.trace()));

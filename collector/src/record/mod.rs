@@ -10,7 +10,7 @@ mod write;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
@@ -61,6 +61,25 @@ pub struct Progress {
     pub faults: AtomicU64,
     /// Bytes of segments on disk.
     pub bytes: AtomicU64,
+    /// Records lost, by the last count.
+    pub lost: AtomicU64,
+    phase: Mutex<String>,
+}
+
+impl Progress {
+    /// Name of the phase that the guest is in; empty before the first.
+    pub fn phase(&self) -> String {
+        self.locked().clone()
+    }
+
+    fn set_phase(&self, name: &str) {
+        name.clone_into(&mut self.locked());
+    }
+
+    /// A thread that panicked in here leaves a whole name.
+    fn locked(&self) -> MutexGuard<'_, String> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A recording under way.

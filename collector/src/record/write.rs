@@ -88,7 +88,7 @@ impl Writer {
     }
 
     fn decode(&mut self, chunk: &Chunk) -> Result<(), DecodeError> {
-        let before = self.batch.faults.len();
+        let (before, marks) = (self.batch.faults.len(), self.batch.marks.len());
         let mut records = 0;
         let mut result = Ok(());
         for record in chunk.records() {
@@ -103,11 +103,17 @@ impl Writer {
         self.progress
             .faults
             .fetch_add(faults as u64, Ordering::Relaxed);
+        let new = self.batch.marks.iter().skip(marks);
+        if let Some(phase) = new.filter(|row| row.ends_keyframe().is_none()).last() {
+            self.progress.set_phase(&phase.name);
+        }
         result
     }
 
     fn write(&mut self) -> Result<(), RecordError> {
         let (counts, next) = (self.losses)()?;
+        let lost = counts.iter().map(|(_, loss)| loss.count).sum();
+        self.progress.lost.store(lost, Ordering::Relaxed);
         self.batch.losses = self.log.update(&counts, next);
         let batch = std::mem::take(&mut self.batch);
         self.trace.write(&batch)?;

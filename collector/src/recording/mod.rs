@@ -24,8 +24,8 @@ use anyhow::Context as _;
 use trace::{Meta, MetaFile, TraceError, TraceWriter};
 
 use crate::{failure::Failure, privileges, probes::Probes, record::Recorder};
-use bar::Bar;
 
+pub use bar::{Bar, SERIES};
 pub use kernel::{Kernel, cannot, check_root, two_dimensional};
 pub use metadata::{now_ns, start};
 
@@ -74,7 +74,7 @@ impl Recording {
         } = kernel;
         let probes = Arc::new(probes);
         // Threads have the capabilities of the one that starts them: these need none.
-        let (recorder, log, bar) = privileges::without(|| {
+        let (recorder, log) = privileges::without(|| {
             let recorder = Recorder::start(
                 ring,
                 Arc::clone(&probes),
@@ -85,9 +85,9 @@ impl Recording {
             )
             .context("while starting the recorder")?;
             let log = logger.map(|logger| logger.start()).transpose()?;
-            let bar = Bar::start(Arc::clone(recorder.progress()), quiet);
-            anyhow::Ok((recorder, log, bar))
+            anyhow::Ok((recorder, log))
         })??;
+        let bar = Bar::of_recording(Arc::clone(recorder.progress()), quiet)?;
         Ok(Self {
             probes,
             meta_file,
@@ -106,7 +106,7 @@ impl Recording {
             log,
             bar,
         } = self;
-        bar.finish();
+        drop(bar);
         let progress = Arc::clone(recorder.progress());
         let trace = recorder.finish();
         drop(log);

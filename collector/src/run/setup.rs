@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     host::{self, Paging},
     probes,
-    recording::{self, Kernel},
+    recording::{self, Bar, Kernel},
     vmm::{Vmm, VmmError},
 };
 
@@ -28,6 +28,7 @@ pub fn prepare(options: &Options) -> Result<Setup, Failure> {
     if host::paging() == Paging::TwoDimensional {
         return Err(recording::two_dimensional());
     }
+    let bar = Bar::of_work("loading the probes", options.json)?;
     let types = Kernel::types()?;
     let vmm = Vmm::new(&options.plan).map_err(vm_failed)?;
     let vcpu_fds = vmm.vcpu_fds();
@@ -39,6 +40,8 @@ pub fn prepare(options: &Options) -> Result<Setup, Failure> {
     }
     let mut kernel = Kernel::load(types, vcpu, options.ring_bytes, options.verbose)?;
     kernel.attach()?;
+    // Its thread must have ended before root is given up.
+    drop(bar);
 
     let before = vmm
         .stats()
