@@ -217,6 +217,7 @@ mod tests {
             stores: Stores::All,
             from_birth: true,
             emulated: false,
+            keyframe_roots: false,
         };
         let lines = reconcile(counts, &meta, sees, replay.vm(VmId(0)));
         let mut lines = lines.unwrap_or_default().into_iter();

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use events::{Hpa, PageEvent, Spte};
 use trace::Record;
 
-use super::change::Change;
+use super::EntryChange;
 
 /// Entries followed at most; later ones have no known cause. Bounds a hostile trace.
 const MAX_PLACES: usize = 4 << 20;
@@ -13,8 +13,8 @@ const MAX_PLACES: usize = 4 << 20;
 /// What the records between two moments say.
 #[derive(Clone, Debug, Default)]
 pub struct Between {
-    /// The latest record of each entry: the value it tells, and its cause.
-    told: HashMap<Hpa, (Spte, &'static str)>,
+    /// The latest record of each entry: its new value, and its cause.
+    latest: HashMap<Hpa, (Spte, &'static str)>,
     zapped: HashSet<Hpa>,
 }
 
@@ -35,16 +35,16 @@ impl Between {
             }
             _ => return,
         };
-        if self.told.len() < MAX_PLACES || self.told.contains_key(&place) {
-            self.told.insert(place, (spte, cause));
+        if self.latest.len() < MAX_PLACES || self.latest.contains_key(&place) {
+            self.latest.insert(place, (spte, cause));
         }
     }
 
     /// Why an entry changed: what its record says; else the zap that took it along, the rule that a
     /// guest table's frame is write-protected, or the keyframe that first showed it.
-    pub fn cause(&self, change: &Change) -> &'static str {
-        let told = self.told.get(&change.place);
-        if let Some((_, cause)) = told.filter(|(spte, _)| *spte == change.after) {
+    pub fn cause(&self, change: &EntryChange) -> &'static str {
+        let latest = self.latest.get(&change.place);
+        if let Some((_, cause)) = latest.filter(|(spte, _)| *spte == change.after) {
             return cause;
         }
         if !change.after.is_shadow_present() {
@@ -56,10 +56,10 @@ impl Between {
                 return "zap_of_child";
             }
         }
-        // Hardware's bits, or the write bits that a new guest table takes, come upon what was told.
-        let base = told.map_or(change.before, |(spte, _)| *spte);
+        // Hardware's bits, or the write bits that a new guest table takes, come on top of the recorded value.
+        let base = latest.map_or(change.before, |(spte, _)| *spte);
         if base.without_accessed_dirty() == change.after.without_accessed_dirty() {
-            return told.map_or("accessed_dirty", |(_, cause)| cause);
+            return latest.map_or("accessed_dirty", |(_, cause)| cause);
         }
         let (base, after) = (
             base.without_accessed_dirty(),

@@ -1,8 +1,10 @@
 //! The shadow tables of a VM at a moment.
 
+mod addresses;
 mod begin;
 mod between;
-mod change;
+mod diff;
+mod diff_text;
 mod json;
 mod moment;
 mod ranges;
@@ -15,8 +17,8 @@ use trace::TraceError;
 use crate::replay::VmReplay;
 
 pub use between::Between;
-pub use change::{Change, changes};
-pub(crate) use change::{json as changes_json, text as changes_text};
+pub use diff::{EntryChange, changes};
+pub(crate) use diff_text::{changes_json, changes_text};
 pub use json::json;
 pub use moment::{Moment, TableError};
 pub use ranges::ranges;

@@ -199,7 +199,7 @@ impl Lives {
 fn as_row(page: &KeyframePage) -> PageRow {
     PageRow {
         seq: page.seq,
-        time_ns: page.time,
+        time_ns: page.time_ns,
         vm: page.vm,
         vcpu: None,
         event: PageEvent::Reused,

@@ -1,0 +1,140 @@
+//! What changed between two moments, as text and as JSON.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Between, EntryChange, Snapshot, changes,
+    diff::{ChangeRun, runs},
+    tree,
+};
+use crate::{
+    replay::ShadowPage,
+    text::{
+        Grid, flags,
+        units::{count, plural},
+    },
+};
+
+/// Lines listed.
+const LISTED: usize = 200;
+
+/// The changes as text.
+pub(crate) fn changes_text(before: &Snapshot, after: &Snapshot, between: &Between) -> String {
+    let changes = changes(before, after);
+    let mut out = format!("from {}to   {}", tree::head(before), tree::head(after));
+    let gone = |of: &Snapshot, other: &Snapshot| {
+        let lost = |page: &&ShadowPage| other.vm.tables().page(page.info.spt).is_none();
+        of.vm.tables().pages().filter(lost).count() as u64
+    };
+    out.push_str(&format!(
+        "{} made, {} zapped\n",
+        plural(gone(after, before), "page"),
+        count(gone(before, after)),
+    ));
+    let runs = runs(&changes, between);
+    if !runs.is_empty() {
+        out.push('\n');
+        out.push_str(&list(&runs));
+    }
+    out.push('\n');
+    out.push_str(&total(&changes, between));
+    out
+}
+
+fn list(runs: &[ChangeRun]) -> String {
+    let mut grid = Grid::new(&[
+        "gva", "level", ">entries", "change", "cause", "rights", "gfn", "pfn",
+    ]);
+    for run in runs.iter().take(LISTED) {
+        let first = &run.first;
+        let frames = |first: String, adjoin: bool| match (run.entries, adjoin) {
+            (1, _) => first,
+            (_, true) => format!("{first} and on"),
+            (_, false) => format!("{first} and others"),
+        };
+        let gfn = first
+            .gfn
+            .map(|gfn| frames(gfn.to_string(), run.gfns_adjoin));
+        grid.row([
+            first.gva().map_or_else(
+                || format!("no root, {}", first.place),
+                |gva| gva.to_string(),
+            ),
+            first.level.to_string(),
+            count(run.entries),
+            first.kind().to_owned(),
+            run.cause.to_owned(),
+            rights(first),
+            gfn.unwrap_or_default(),
+            frames(first.present().pfn().to_string(), run.pfns_adjoin),
+        ]);
+    }
+    let mut out = grid.text(2);
+    if runs.len() > LISTED {
+        out.push_str(&format!(
+            "  and {} more lines; --json lists every entry\n",
+            count((runs.len() - LISTED) as u64)
+        ));
+    }
+    out
+}
+
+/// The entry's bits; both values where they differ and both are present.
+fn rights(change: &EntryChange) -> String {
+    let both = change.before.is_shadow_present() && change.after.is_shadow_present();
+    let (before, after) = (flags::spte(change.before), flags::spte(change.after));
+    match both && before != after {
+        true => format!("{before} > {after}"),
+        false => flags::spte(change.present()),
+    }
+}
+
+/// How many entries each cause changed, and how.
+fn total(changes: &[EntryChange], between: &Between) -> String {
+    let mut causes: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    let mut all: BTreeMap<&str, u64> = BTreeMap::new();
+    for change in changes {
+        let kinds = causes.entry(between.cause(change)).or_default();
+        *kinds.entry(change.kind()).or_default() += 1;
+        *all.entry(change.kind()).or_default() += 1;
+    }
+    let mut grid = Grid::new(&[
+        "cause", ">added", ">removed", ">moved", ">rights", ">entries",
+    ]);
+    for (cause, kinds) in causes.iter().chain([(&"total", &all)]) {
+        let number = |kind: &str| count(kinds.get(kind).copied().unwrap_or_default());
+        grid.row([
+            (*cause).to_owned(),
+            number("added"),
+            number("removed"),
+            number("moved"),
+            number("rights"),
+            count(kinds.values().sum()),
+        ]);
+    }
+    grid.text(2)
+}
+
+/// The changes as JSON.
+pub(crate) fn changes_json(
+    before: &Snapshot,
+    after: &Snapshot,
+    between: &Between,
+) -> serde_json::Value {
+    let changes: Vec<_> = changes(before, after)
+        .iter()
+        .map(|change| {
+            serde_json::json!({
+                "gva": change.gva().map(|gva| gva.0), "root": change.way.map(|(root, _)| root.0),
+                "gfn": change.gfn.map(|gfn| gfn.0), "sptep": change.place.0,
+                "level": change.level.0, "change": change.kind(), "cause": between.cause(change),
+                "before": change.before.0, "after": change.after.0,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "from_ns": before.time.0, "from_seq": before.seq.0,
+        "to_ns": after.time.0, "to_seq": after.seq.0,
+        "changes": changes,
+    })
+}
