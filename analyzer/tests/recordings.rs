@@ -1,5 +1,5 @@
 //! What the analyzer says of recordings that the collector really made: `recordings/*`, each with
-//! its origin beside it. A change of schema must keep them readable.
+//! its `.origin` file. A change of schema must keep them readable.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -91,6 +91,40 @@ fn tables_are_shown_as_tree_and_ranges() {
 fn what_changed_between_two_moments_has_causes() {
     let text = say(&["table", "--diff", "phase:touch", "end"], "lab");
     insta::assert_snapshot!(text.lines().take(30).collect::<Vec<_>>().join("\n"));
+}
+
+#[test]
+fn every_change_is_in_the_total() {
+    for (name, from) in [
+        ("lab", "phase:touch"),
+        ("unsync", "0s"),
+        ("demand", "seq:100"),
+    ] {
+        let text = say(&["table", "--diff", from, "end"], name);
+        let total = text.lines().last().expect("a total");
+        let words: Vec<_> = total.split_whitespace().collect();
+        let entries = words.last().expect("a number").replace(',', "");
+        let json = say(&["table", "--diff", from, "end", "--json"], name);
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+        let changes = json["changes"].as_array().expect("changes");
+        assert_eq!(words.first(), Some(&"total"), "{name}");
+        assert_eq!(entries, changes.len().to_string(), "{name}");
+        // Sorted by address, those that no root reaches last.
+        let gva = |change: &serde_json::Value| change["gva"].as_u64().unwrap_or(u64::MAX);
+        assert!(changes.is_sorted_by_key(gva), "{name}");
+    }
+}
+
+/// `keyframes` was recorded by version 0.1: its metadata does not state what it sees, and its
+/// keyframes have no roots.
+#[test]
+fn a_trace_of_version_0_1_stays_readable() {
+    let meta = std::fs::read_to_string(recording("keyframes").join("meta.json")).expect("metadata");
+    assert!(!meta.contains("\"sees\""), "recorded by a later version");
+    assert!(say(&["verify"], "keyframes").contains("exact: 0 entries drifted"));
+    let mut text = say(&["table", "--at", "seq:700", "--as", "ranges"], "keyframes");
+    text += &say(&["explain", "--class", "shadow", "--nth", "5"], "keyframes");
+    insta::assert_snapshot!(text);
 }
 
 #[test]

@@ -268,8 +268,8 @@ impl Tape {
         self.push(Row::Mark(mark));
     }
 
-    /// Written in stretches of `length` rows; what the second vCPU tells may come a stretch late, as
-    /// a thread that was held up with its records in hand, but in its own order.
+    /// Written in stretches of `length` rows; switches of the second vCPU may come a stretch late, in
+    /// their order, as from a thread that was preempted before it wrote them.
     fn write(&self, path: &Path, length: usize, late: bool) {
         let meta = Meta {
             schema: SCHEMA_VERSION,

@@ -90,7 +90,7 @@ fn an_entry_in_a_zapped_page_is_an_anomaly_unless_it_was_read_without_the_lock()
 }
 
 #[test]
-fn a_leaf_for_a_root_that_nobody_made_is_an_anomaly() {
+fn a_leaf_for_a_root_without_a_record_is_an_anomaly() {
     let on = |root| {
         Story::default()
             .page(PageEvent::Born, 0x4000, 4, 1)
@@ -107,7 +107,7 @@ fn a_leaf_for_a_root_that_nobody_made_is_an_anomaly() {
         .root(0x4000, 4)
         .page(PageEvent::Zapped, 0x4000, 4, 1)
         .fault(0x4000, 0x5000, 9, WRITABLE);
-    assert_eq!(kinds(&zapped.replay(true)), [], "in use until it is let go");
+    assert_eq!(kinds(&zapped.replay(true)), [], "in use until it is freed");
     let empty = Story::default().root(0x7000, 4);
     assert_eq!(
         kinds(&empty.replay(true)),

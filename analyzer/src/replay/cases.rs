@@ -8,10 +8,10 @@ use super::{
     story::{EMPTY, PRESENT, Story, kinds},
 };
 
-/// The VM goes on while its first keyframe is copied: what is recorded between a page's copy and
-/// the mark holds.
+/// The VM runs while its first keyframe is copied: what is recorded between the copy of a page and
+/// the mark is kept.
 #[test]
-fn a_vm_in_mid_life_begins_with_its_first_keyframe() {
+fn a_running_vm_begins_with_its_first_keyframe() {
     let vm = Story::default()
         .entry(
             Cause::Other,
@@ -80,7 +80,7 @@ fn a_cleared_link_leaves_the_child_without_a_parent() {
     assert_eq!(vm.tables().entry(Hpa(0x4018)), Some(Spte(0)));
 }
 
-/// A leaf that loses only a right keeps the frame that another record told.
+/// A leaf that loses only a right keeps the frame that another record gave.
 #[test]
 fn the_value_before_is_checked_beyond_accessed_and_dirty() {
     let leaf = PRESENT | 1 << 10 | 0x9003;
@@ -99,7 +99,7 @@ fn the_value_before_is_checked_beyond_accessed_and_dirty() {
     assert_eq!(unseen.tables().entry(Hpa(0x5000)), Some(EMPTY));
 }
 
-/// A rule of replay may do what a record then tells once more: making a page protects its frame.
+/// A rule of replay may do what a record then repeats: making a page protects its frame.
 #[test]
 fn a_change_that_a_rule_foresaw_is_no_anomaly() {
     let leaf = PRESENT | 1 << 10 | 0x9003;
@@ -136,7 +136,7 @@ fn a_pae_root_is_walked_and_is_no_page() {
     assert_eq!((run.gva, run.entries), (Gva(0xc000_1000), 1));
 }
 
-/// Without its root, a table of a guest without paging still says where it stands.
+/// Without its root, the address of a table of a guest without paging is still known.
 #[test]
 fn a_direct_table_without_its_pae_root_is_read_by_its_frame() {
     let vm = Story::default()
@@ -194,7 +194,7 @@ fn entries_cleared_within_a_zap_are_no_anomaly() {
     assert_eq!(kinds(&story.replay(true)), [AnomalyKind::EntryInZappedPage]);
 }
 
-/// A root that was zapped before the recording began is zapped once more when it is let go.
+/// A root that was zapped before the recording began is zapped once more when it is freed.
 #[test]
 fn the_second_zap_of_a_root_in_use_is_no_anomaly() {
     let mut story = Story::default().mark(0, 0);

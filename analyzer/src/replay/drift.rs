@@ -119,21 +119,21 @@ impl LateKind {
         }
     }
 
-    /// Why no record tells it.
+    /// Why no record shows it.
     pub const fn why(self) -> &'static str {
         match self {
             Self::LeafGone => {
-                "the host took the page away, moved or merged it, or KVM zapped the frame: no tracepoint tells the entry"
+                "the host took the page away, moved or merged it, or KVM zapped the frame: no tracepoint shows the entry"
             }
-            Self::LeafReadOnly => "dirty logging took write access: no tracepoint tells it",
+            Self::LeafReadOnly => "dirty logging took write access: no tracepoint shows it",
             Self::LeafProtected => {
-                "its frame became a table of the guest's, and no record told which frame it maps"
+                "its frame became a table of the guest, and no record said which frame it maps"
             }
         }
     }
 
     /// What can explain that the kernel has `kernel` at `level` where replay has `replayed`.
-    /// `gfn_known`: some record told which guest frame the leaf maps, so replay's own rules hold
+    /// `gfn_known`: some record said which guest frame the leaf maps, so replay's own rules hold
     /// for it. Links are never changed silently.
     pub(super) fn of(level: Level, replayed: Spte, kernel: Spte, gfn_known: bool) -> Option<Self> {
         if !replayed.is_leaf(level) {
@@ -208,7 +208,7 @@ pub struct Drift {
     pub other_level: u64,
     /// Pages with another gfn, role or unsync.
     pub other_page: u64,
-    /// Entries whose change no record can have told. Not drift.
+    /// Entries whose change no record can have shown. Not drift.
     pub late: Late,
 }
 

@@ -7,7 +7,7 @@ use events::{Seq, TimeNs};
 pub struct Gap {
     /// First missing number.
     pub from: Seq,
-    /// First number that is there again.
+    /// First number after the gap.
     pub to: Seq,
     /// Time of the record before, ns.
     pub from_time: TimeNs,
@@ -43,7 +43,7 @@ impl Gaps {
         self.latest = self.latest.max(time);
     }
 
-    /// The recorder made `records` records up to `time`: what is missing behind the last is a gap.
+    /// The recorder made `records` records up to `time`: what is missing after the last is a gap.
     pub(crate) fn end(&mut self, records: u64, time: TimeNs) {
         if records > self.next.0 {
             self.open(Seq(records), time);
@@ -78,20 +78,20 @@ impl Gaps {
             return;
         };
         self.missing = self.missing.saturating_sub(1);
-        let behind = Gap {
+        let after = Gap {
             from: Seq(seq.0 + 1),
             ..*gap
         };
         gap.to = seq;
         let ahead_is_empty = gap.from == gap.to;
-        if behind.from == behind.to {
+        if after.from == after.to {
             if ahead_is_empty {
                 self.gaps.remove(at);
             }
         } else if ahead_is_empty {
-            *gap = behind;
+            *gap = after;
         } else {
-            self.gaps.insert(at + 1, behind);
+            self.gaps.insert(at + 1, after);
         }
     }
 

@@ -1,4 +1,4 @@
-//! The guest's tables behind the shadow pages.
+//! The guest's tables that shadow pages are for.
 
 use events::{Gfn, Hpa, Level};
 
@@ -10,10 +10,10 @@ const LARGEST: u8 = 3;
 /// The guest table that a shadow page follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestTable {
-    /// The frame it stands in.
+    /// Its frame.
     pub gfn: Gfn,
     /// No leaf that is known to map the frame lets the guest write it: its next store to the table
-    /// faults. A leaf whose guest frame no record told yet is not known to map anything.
+    /// faults. A leaf whose guest frame no record has given yet is not known to map anything.
     pub write_protected: bool,
 }
 
@@ -27,7 +27,7 @@ impl ShadowTables {
         })
     }
 
-    /// Where the leaves stand through which the guest can write `gfn`, as far as they are known.
+    /// The leaves through which the guest can write `gfn`, as far as they are known.
     pub fn writable_leaves(&self, gfn: Gfn) -> impl Iterator<Item = Hpa> {
         let levels = (1..=LARGEST).map(Level);
         let places = levels.flat_map(move |level| self.leaves_of(gfn, level));
@@ -36,7 +36,7 @@ impl ShadowTables {
             .filter(|place| self.entry(*place).is_some_and(|spte| spte.is_writable()))
     }
 
-    /// Whether a table above the leaf tables stands in `gfn`: KVM lets nobody write it while that
+    /// Whether a table above the leaf tables is in `gfn`: KVM write-protects it while that
     /// is shadowed (`account_shadowed`, `kvm_gfn_is_write_tracked`).
     pub fn is_upper_table(&self, gfn: Gfn) -> bool {
         self.upper_pages(gfn) > 0

@@ -48,8 +48,8 @@ impl AddressHasher {
     fn mix(&mut self, word: u64) {
         /// 2^64 divided by the golden ratio, odd: Knuth's multiplicative hashing.
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let wide = u128::from(self.state ^ word) * u128::from(GOLDEN);
-        self.state = (wide as u64) ^ ((wide >> 64) as u64);
+        let (low, high) = (self.state ^ word).carrying_mul(GOLDEN, 0);
+        self.state = low ^ high;
     }
 }
 

@@ -52,12 +52,12 @@ pub struct KeyframeCheck {
     /// The first ones that are seen late.
     pub late: Vec<Difference>,
     /// The mark of the keyframe before: the tables were right then.
-    pub after: Option<Moment>,
+    pub after: Option<SeqTime>,
 }
 
 /// A record's place in the order of all, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
+pub struct SeqTime {
     /// Its number.
     pub seq: Seq,
     /// Its time.
@@ -86,7 +86,7 @@ pub(crate) struct Arriving {
     number: u32,
     /// Of the first page.
     begun: Seq,
-    /// The state before was meant to be whole.
+    /// The state before should be complete.
     trusted: bool,
     /// Every change has its record: nothing can be seen late.
     sees_every_change: bool,
@@ -190,7 +190,7 @@ impl Arriving {
     fn entry(&mut self, page: &ShadowPage, index: u16, kernel: Spte, gfn: Option<Gfn>) {
         let (level, place) = (page.info.level, page.place(index));
         let replayed = page.entry(index);
-        // The kernel's own reverse map: it stands even where the entry agrees.
+        // The kernel's own reverse map: it is right even where the entry agrees.
         if replayed != kernel || gfn.is_some_and(|gfn| page.leaf_gfn(index) != Some(gfn)) {
             self.fixes.push(Fix::Entry {
                 place,
@@ -284,11 +284,11 @@ pub(crate) struct Mark {
     pub(crate) seq: Seq,
     pub(crate) time: TimeNs,
     pub(crate) announced: u64,
-    pub(crate) after: Option<Moment>,
+    pub(crate) after: Option<SeqTime>,
 }
 
 /// All 512 entries of a copy, which has only those that are not empty, with the guest frames that
-/// it tells.
+/// it has.
 fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte, Option<Gfn>)> {
     let mut entries = [(Spte(0), None); ENTRIES_PER_TABLE];
     for (index, spte) in &copy.entries {
@@ -306,7 +306,7 @@ fn whole_table(copy: &KeyframePage) -> impl Iterator<Item = (u16, Spte, Option<G
         .map(|(index, (spte, gfn))| (index, spte, gfn))
 }
 
-/// Where an entry of a page stands.
+/// Address of an entry of a page.
 fn place(info: PageInfo, index: u16) -> Hpa {
     Hpa(info.spt.0.wrapping_add(u64::from(index) * 8))
 }

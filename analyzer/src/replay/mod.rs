@@ -12,6 +12,7 @@ mod gaps;
 mod guest;
 mod hash;
 mod keyframes;
+mod options;
 mod pae;
 mod page;
 mod places;
@@ -43,7 +44,7 @@ pub(crate) use records::blank_fault;
 
 use std::collections::BTreeMap;
 
-use events::{RoleLayout, VmId};
+use events::VmId;
 use trace::Record;
 
 pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
@@ -51,27 +52,13 @@ pub use checks::Checks;
 pub use drift::{Difference, DifferenceKind, Drift, Late, LateKind};
 pub use gaps::{Gap, Gaps};
 pub use guest::GuestTable;
-pub use keyframes::{KeyframeCheck, KeyframeUse, Moment};
+pub use keyframes::{KeyframeCheck, KeyframeUse, SeqTime};
+pub use options::ReplayOptions;
 pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals};
 pub use vm::{CurrentRoot, VmReplay};
 pub use walk::{LOWEST_ROOT, Mapping, Ranges, Roots, Run, Step, Walk, canonical, first_gva};
-
-/// What replay must know of a recording beside its records.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ReplayOptions {
-    /// Where the fields of a role word are.
-    pub role: RoleLayout,
-    /// The VM was traced from before its first fault, so that the first keyframe verifies
-    /// instead of setting the state.
-    pub from_birth: bool,
-    /// Every change of an entry has a record of its own. What the fault that maps one frame too
-    /// often drops (`__rmap_add`) is not inferred then, and nothing is seen late.
-    pub sees_every_change: bool,
-    /// Each keyframe has the root of every vCPU that has one.
-    pub keyframe_roots: bool,
-}
 
 /// The shadow tables of every VM.
 #[derive(Clone, Debug, Default)]

@@ -84,7 +84,7 @@ fn place(page: u64, index: u64) -> Hpa {
     Hpa((page << 12) + index * 8)
 }
 
-/// Host frames stand at a fixed distance from guest frames, far from the tables.
+/// Host frames are at a fixed distance from guest frames, far from the tables.
 fn leaf(gfn: u64, flags: u64) -> Spte {
     let write = if flags & 1 != 0 { WRITE } else { 0 };
     let large = if flags & 2 != 0 { 1 << 7 } else { 0 };
@@ -533,9 +533,9 @@ proptest! {
         prop_assert_eq!(picture(&set), picture(&replayed));
     }
 
-    /// Replay that knows no more than a keyframe goes on as replay from the beginning does.
+    /// Replay that begins with a keyframe continues as replay from the beginning does.
     #[test]
-    fn replay_goes_on_from_a_keyframe(
+    fn replay_continues_from_a_keyframe(
         before in prop::collection::vec(step(), 1..60),
         after in prop::collection::vec(step(), 1..40),
     ) {

@@ -1,9 +1,9 @@
 //! Roots of level 3: four entries that no shadow page holds.
 //!
 //! A guest without paging, or with 32-bit paging, runs on `mmu->pae_root` (`mmu_alloc_direct_roots`
-//! and `mmu_alloc_shadow_roots`, arch/x86/kvm/mmu/mmu.c): a page of its own for each vCPU, with four
-//! PDPTEs that have no bit 11, each pointing to a shadow page of level 2. Where no record tells a
-//! PDPTE, a fault's leaf does: KVM reached it from there.
+//! and `mmu_alloc_shadow_roots`, arch/x86/kvm/mmu/mmu.c): one page for each vCPU, with four
+//! PDPTEs that have no bit 11, each pointing to a shadow page of level 2. Where no record
+//! has a PDPTE, the leaf of a fault shows it: KVM reached the leaf from there.
 
 use std::collections::BTreeMap;
 

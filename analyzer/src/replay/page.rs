@@ -13,7 +13,7 @@ pub struct PageInfo {
     pub role: Role,
     /// Level of the table.
     pub level: Level,
-    /// Maps a range by itself, with no guest table behind it.
+    /// Maps a range of frames, and shadows no guest table.
     pub direct: bool,
     /// The guest may write the leaf table it shadows.
     pub unsync: bool,
@@ -71,7 +71,7 @@ impl ShadowPage {
             .filter(|(_, spte)| spte.0 != 0)
     }
 
-    /// Where the entry at `index` stands.
+    /// Address of the entry at `index`.
     pub fn place(&self, index: u16) -> Hpa {
         Hpa(self.info.spt.0.wrapping_add(u64::from(index) * 8))
     }

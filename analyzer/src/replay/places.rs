@@ -1,4 +1,4 @@
-//! Where entries stand: the reverse maps of the shadow tables.
+//! Addresses of entries: the reverse maps of the shadow tables.
 
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
@@ -56,7 +56,7 @@ impl<K: Eq + Hash + Copy> ReverseMap<K> {
         }
     }
 
-    /// Removes a place, if it is there.
+    /// Removes a place, if present.
     pub(crate) fn remove(&mut self, key: K, place: Hpa) {
         let Entry::Occupied(mut occupied) = self.0.entry(key) else {
             return;

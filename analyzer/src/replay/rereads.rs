@@ -1,7 +1,7 @@
-//! Ranges of frames whose leaves are read again, where no record tells a change by itself.
+//! Ranges of frames whose leaves are read again, where a change has no record.
 //!
-//! A row `reread` opens a range while the guest stands still, each leaf that is there follows as a
-//! record of its own, and `settled` closes it: what stood there and was not named is gone.
+//! A row `reread` opens a range while the guest is stopped, each leaf that is present follows as a
+//! record, and `settled` closes it: a leaf that was not named is gone.
 
 use events::{Gfn, Hpa, Level, Spte};
 
@@ -51,7 +51,7 @@ impl Rereads {
         self.0.push(Open { frames, unnamed });
     }
 
-    /// A record tells what stands at `place`.
+    /// A record gives the value at `place`.
     pub(super) fn named(&mut self, place: Hpa) {
         for open in &mut self.0 {
             open.unnamed.remove(&place);

@@ -278,7 +278,7 @@ impl ShadowTables {
         self.retired.contains(&spt)
     }
 
-    /// An entry is stored; `gfn` is the frame that a leaf maps, where the record tells it. A leaf
+    /// An entry is stored; `gfn` is the frame that a leaf maps, where the record has it. A leaf
     /// that only changes its rights keeps the frame that is known.
     pub(crate) fn store(
         &mut self,
@@ -354,7 +354,7 @@ impl ShadowTables {
         }
     }
 
-    /// A record tells which guest frame a host frame backs: stray leaves of it get their gfn.
+    /// A record shows which guest frame a host frame backs: stray leaves of it get their gfn.
     pub(crate) fn adopt(&mut self, pfn: Pfn, gfn: Gfn) {
         if self.strays.is_empty() {
             return;

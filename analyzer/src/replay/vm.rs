@@ -8,8 +8,8 @@ use trace::{
 };
 
 use super::{
-    Anomalies, Anomaly, AnomalyKind, Checks, DifferenceKind, KeyframeUse, LOWEST_ROOT, Moment,
-    PageInfo, Pdptes, ReplayOptions, ShadowTables,
+    Anomalies, Anomaly, AnomalyKind, Checks, DifferenceKind, KeyframeUse, LOWEST_ROOT, PageInfo,
+    Pdptes, ReplayOptions, SeqTime, ShadowTables,
     drift::compare,
     keyframes::{Arriving, Mark},
     pae::{self, PaeRoots},
@@ -51,7 +51,7 @@ pub struct VmReplay {
     arriving: Option<Arriving>,
     checks: Checks,
     /// Mark of the latest keyframe that was used.
-    used: Option<Moment>,
+    used: Option<SeqTime>,
 }
 
 impl VmReplay {
@@ -179,7 +179,7 @@ impl VmReplay {
 
     /// Whether no record made the root that a leaf was stored for. One that was zapped since its
     /// switch may be in use still.
-    fn is_of_nobody(&self, root: CurrentRoot) -> bool {
+    fn has_no_record(&self, root: CurrentRoot) -> bool {
         root.level.is_some_and(|level| level >= LOWEST_ROOT)
             && self.tables.page(root.root.table()).is_none()
             && !self.tables.is_retired(root.root.table())
@@ -225,7 +225,7 @@ impl VmReplay {
             anomaly = Some(AnomalyKind::WritableTable);
         }
         self.note(row.seq, row.time_ns, place, anomaly);
-        if self.is_of_nobody(root) {
+        if self.has_no_record(root) {
             let unknown = Some(AnomalyKind::UnknownRoot);
             self.note(row.seq, row.time_ns, row.root, unknown);
         }
@@ -269,7 +269,7 @@ impl VmReplay {
             anomaly = Some(AnomalyKind::OtherLevel);
         }
         if let (None, Some(old)) = (anomaly, row.old) {
-            // A rule of replay may have foreseen what the record tells: then the new value stands.
+            // A rule of replay may have made the change already: then the entry has the new value.
             let agrees = same(before, old) || same(before, row.spte);
             anomaly = (!agrees).then_some(AnomalyKind::OtherOld);
         }
@@ -368,7 +368,7 @@ impl VmReplay {
                 None => Some(AnomalyKind::UnknownPage),
             },
             PageEvent::Zapped => {
-                // A root in use is zapped once more when it is let go, and says so.
+                // A root in use is zapped once more when it is freed, and its role says so.
                 let twice = row.role.is_invalid(&self.options.role);
                 let zapped = self.tables.zap(row.spt);
                 (!zapped && !twice).then_some(AnomalyKind::UnknownPage)
@@ -377,7 +377,7 @@ impl VmReplay {
         self.note(row.seq, row.time_ns, row.spt, anomaly);
     }
 
-    /// Whether the tables are meant to be whole, so that a keyframe verifies them.
+    /// Whether the tables should be complete, so that a keyframe verifies them.
     fn is_trusted(&self) -> bool {
         self.used.is_some() || (self.options.from_birth && !self.tables.is_empty())
     }
@@ -414,13 +414,13 @@ impl VmReplay {
         let roots = arriving.take_roots();
         let check = arriving.close(mark, &mut self.tables);
         if check.used != KeyframeUse::Incomplete {
-            // It named every entry that there is.
+            // It has every entry.
             self.rereads = Rereads::default();
             if self.options.keyframe_roots {
                 self.pae.set_from(&roots);
                 self.roots = roots.iter().map(CurrentRoot::of).collect();
             }
-            self.used = Some(Moment {
+            self.used = Some(SeqTime {
                 seq: row.seq,
                 time: row.time_ns,
             });

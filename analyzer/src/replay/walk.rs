@@ -15,7 +15,7 @@ pub struct Step {
     pub index: u16,
     /// The entry.
     pub spte: Spte,
-    /// It stands in a PAE root, which is no shadow page.
+    /// It is in a PAE root, which is no shadow page.
     pub is_pdpte: bool,
 }
 
@@ -49,7 +49,7 @@ pub fn canonical(gva: u64, root: Level) -> Gva {
         _ => return Gva(gva),
     };
     let shift = 64 - bits;
-    Gva((((gva << shift) as i64) >> shift) as u64)
+    Gva(((gva << shift).cast_signed() >> shift).cast_unsigned())
 }
 
 impl ShadowTables {
@@ -100,7 +100,7 @@ impl ShadowTables {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {
     /// Shadow pages: those of the highest level that nothing points to. Below level 4 they are no
-    /// roots: they stand below PAE roots that no record tells.
+    /// roots: they are below PAE roots that no record shows.
     pub shadow: Vec<Hpa>,
     /// PAE roots, which are no shadow pages.
     pub pae: Vec<Hpa>,
@@ -204,7 +204,7 @@ impl VmReplay {
         ranges
     }
 
-    /// The shadow page that a PDPTE points to, if it is there and below.
+    /// The shadow page that a PDPTE points to, if it exists and is below.
     pub fn pdpte_table(&self, table: Option<Hpa>) -> Option<&ShadowPage> {
         let page = self.tables().page(table?)?;
         (page.info.level < pae::LEVEL).then_some(page)

@@ -1,4 +1,4 @@
-//! Reading and decoding on two threads while another makes sense of it.
+//! Reading and decoding on two threads, for one that uses the records.
 
 use std::{
     ops::ControlFlow,
@@ -30,7 +30,7 @@ pub(crate) fn read_ahead(
             .spawn_scoped(scope, move || decode(trace, part, &sender))
             .is_err()
         {
-            // No thread to be had: one after the other, then.
+            // Without another thread: one after the other.
             let _ = Records::new(trace.stretches(part)).try_for_each(each);
             return;
         }
@@ -59,7 +59,7 @@ fn decode(trace: &Trace, part: Part, sender: &SyncSender<Chunk>) {
 
 fn read(trace: &Trace, part: Part, ahead: &SyncSender<Result<Stretch, TraceError>>) {
     for stretch in trace.stretches(part) {
-        // The other end has gone: nobody wants the rest.
+        // The receiver is gone: the rest is not wanted.
         if ahead.send(stretch).is_err() {
             return;
         }
@@ -77,6 +77,6 @@ fn pass_on(records: Records<'_>, sender: &SyncSender<Chunk>) {
             }
         }
     }
-    // The receiver may be gone already; then nobody wants the rest.
+    // If the receiver is gone, the rest is not wanted.
     let _ = sender.send(chunk);
 }

@@ -9,7 +9,7 @@ use crate::text::{
     units::{count, plural},
 };
 
-/// A VM and what tells it from others.
+/// A VM and what distinguishes it from others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownVm {
     /// Its number.
@@ -82,7 +82,7 @@ fn describe(vm: &KnownVm) -> String {
     format!("{} ({about}, {faults})", vm.vm)
 }
 
-/// What tells a VM from others: `qemu-system-x86, pid 4711, vCPUs 0 to 3`.
+/// What distinguishes a VM from others: `qemu-system-x86, pid 4711, vCPUs 0 to 3`.
 pub fn about(name: &str, pid: Option<u32>, vcpus: &BTreeSet<u16>) -> String {
     let name = (!name.is_empty()).then(|| plain(name));
     let pid = pid.map(|pid| format!("pid {pid}"));

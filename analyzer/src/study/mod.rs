@@ -1,6 +1,7 @@
 //! One reading of a trace, from which every command takes its numbers.
 
 mod ahead;
+mod error;
 mod known;
 mod vm;
 
@@ -12,31 +13,9 @@ use trace::{LossRow, Part, Record, Trace, TraceError};
 use crate::replay::{Gaps, Replay, ReplayOptions};
 
 pub(crate) use ahead::read_ahead;
+pub use error::StudyError;
 pub use known::{KnownVm, known_vms, list};
 pub use vm::{Exactness, VmStudy};
-
-/// What went wrong while studying a trace.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StudyError {
-    /// The tables of costs could not be computed.
-    #[error("while computing the cost of each class: {0}")]
-    Costs(#[from] polars::prelude::PolarsError),
-    /// The VM asked for is not in the trace.
-    #[error("no VM {asked} in this trace; it has {}", list(.known))]
-    NoVm {
-        /// The number asked for.
-        asked: u16,
-        /// Those that are there.
-        known: Vec<KnownVm>,
-    },
-    /// A command for one VM, and no choice between several.
-    #[error("which VM? this trace has {}", list(.known))]
-    SeveralVms {
-        /// Those that are there.
-        known: Vec<KnownVm>,
-    },
-}
 
 /// Losses kept in full; one a second makes this 18 hours.
 const KEPT_LOSSES: usize = 1 << 16;
@@ -127,7 +106,7 @@ impl Study {
     fn add(&mut self, trace: &Trace, only: Option<VmId>, record: &Record) {
         self.records += 1;
         if let Record::Loss(row) = record {
-            // Of whichever VM: a probe cannot tell, so its row names none in truth.
+            // A probe counts for all VMs together, so the row names none.
             if self.losses.len() < KEPT_LOSSES {
                 self.losses.push(row.clone());
             }
@@ -168,7 +147,7 @@ impl Study {
         lost
     }
 
-    /// Stretches in which records are missing, of whichever VM, ns on the trace's clock.
+    /// Stretches in which records are missing, of any VM, ns on the trace's clock.
     pub fn lost_spans(&self) -> Vec<[u64; 2]> {
         let gaps = self.gaps.gaps().iter();
         let gaps = gaps.map(|gap| [gap.from_time.0, gap.to_time.0]);
@@ -176,7 +155,7 @@ impl Study {
         gaps.chain(losses).collect()
     }
 
-    /// Missing records between two others: what lies between cannot be vouched for.
+    /// Missing records between two others: what is between may be wrong.
     pub fn missing_between(&self, from: Seq, to: Seq) -> u64 {
         self.gaps.missing_between(from, to)
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use events::{Class, Gva, VcpuId};
 use trace::{FaultRow, Meta, Record, Sees, VmMeta};
 
-use super::StudyError;
+use super::error::StudyError;
 use crate::{
     faults::{
         Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class, by_phase,
@@ -196,7 +196,7 @@ impl VmStudy {
             .map_or(0, |(_, cost)| cost.in_range)
     }
 
-    /// What tells it from other VMs.
+    /// What distinguishes it from other VMs.
     pub fn about(&self) -> String {
         let name = self.meta.as_ref().map_or("", |meta| &meta.name);
         let pid = self.meta.as_ref().map(|meta| meta.pid);

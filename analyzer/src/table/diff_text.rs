@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Between, EntryChange, Snapshot, changes,
-    diff::{ChangeRun, runs},
+    folded::{ChangeRun, runs},
     tree,
 };
 use crate::{

@@ -1,6 +1,6 @@
 //! A moment of a trace, as it is asked for.
 
-use std::str::FromStr;
+use std::{str::FromStr, time::Duration};
 
 use events::Hpa;
 use trace::Trace;
@@ -126,13 +126,12 @@ impl FromStr for Moment {
         if let Some(number) = text.strip_prefix("seq:") {
             return number.parse().map(Moment::Seq).map_err(|_| error());
         }
-        for (unit, ns) in [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9)] {
+        for (unit, seconds) in [("ns", 1e-9), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0)] {
             if let Some(number) = text.strip_suffix(unit) {
                 let number: f64 = number.trim().parse().map_err(|_| error())?;
-                if !(0.0..=1e9).contains(&(number * ns / 1e9)) {
-                    return Err(error());
-                }
-                return Ok(Moment::Since((number * ns) as u64));
+                let since = Duration::try_from_secs_f64(number * seconds).map_err(|_| error())?;
+                let ns = u64::try_from(since.as_nanos()).map_err(|_| error())?;
+                return Ok(Moment::Since(ns));
             }
         }
         // A fraction can only be seconds; a whole number is the trace's clock.

@@ -190,7 +190,7 @@ impl Now {
         }
     }
 
-    /// Breaks off where the keyframe that replay begins with does not tell enough.
+    /// Breaks off if the keyframe that replay begins with is not complete.
     fn apply(&mut self, record: &Record) -> ControlFlow<()> {
         if matches!(record, Record::Loss(_)) {
             return ControlFlow::Continue(());

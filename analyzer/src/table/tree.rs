@@ -14,7 +14,7 @@ use crate::{
 /// Lines printed at most: a tree of shared tables repeats them under every parent.
 const MAX_LINES: usize = 20_000;
 
-/// One line on what there is, and what must be said before it is believed.
+/// One line of totals, and the warnings.
 pub(super) fn head(snapshot: &Snapshot) -> String {
     let totals = snapshot.vm.tables().totals();
     let mut out = format!(
@@ -28,7 +28,7 @@ pub(super) fn head(snapshot: &Snapshot) -> String {
     );
     if snapshot.missing > 0 {
         out.push_str(&format!(
-            "{} missing since the last keyframe, of whichever VM: these tables cannot be vouched for\n",
+            "{} missing since the last keyframe, of any VM: these tables may be wrong\n",
             plural(snapshot.missing, "record")
         ));
     }
@@ -71,10 +71,10 @@ pub(super) fn title(snapshot: &Snapshot, root: Hpa) -> String {
         Some(page) if page.info.level < LOWEST_ROOT => {
             let counted = match page.info.direct {
                 true => "",
-                false => "; its addresses count from its own beginning",
+                false => "; its addresses are relative to its start",
             };
             format!(
-                "{}, below a PAE root that no record tells{counted}",
+                "{}, below an unknown PAE root{counted}",
                 table(snapshot.vm.tables(), page)
             )
         }
@@ -126,21 +126,21 @@ pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
     if all.orphans > 0 {
         let pages = plural(all.orphans as u64, "page");
         let why = if all.pae.is_empty() {
-            "kept by KVM for the day their guest table is used again"
+            "kept by KVM in case their guest table is used again"
         } else {
-            "below a PDPTE that no record tells, or kept by KVM for later"
+            "below an unknown PDPTE, or kept by KVM for later"
         };
         out.push_str(&format!("{pages} below no root: {why}\n"));
     }
     out
 }
 
-/// What stands below a PAE root.
+/// What is below a PAE root.
 fn pae(snapshot: &Snapshot, pdptes: &Pdptes, lines: &mut Vec<String>) {
     let tables = snapshot.vm.tables();
     let root = Level(3);
     if pdptes.iter().all(Option::is_none) {
-        lines.push("  no record tells what its PDPTEs point to".to_owned());
+        lines.push("  its PDPTEs are not known".to_owned());
     }
     for (index, to) in (0_u64..).zip(pdptes) {
         let Some(spt) = to else { continue };

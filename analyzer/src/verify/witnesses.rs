@@ -10,7 +10,7 @@ use events::{Hpa, PageEvent, Seq, VmId};
 use trace::{Record, Trace, TraceError};
 
 use crate::{
-    replay::{Difference, KeyframeCheck, Moment},
+    replay::{Difference, KeyframeCheck, SeqTime},
     study::Study,
 };
 
@@ -19,7 +19,7 @@ type Watched = BTreeMap<(VmId, Hpa), Vec<Seq>>;
 
 /// The last record of each place, by the keyframe that shows the difference.
 #[derive(Default)]
-pub(super) struct Witnesses(BTreeMap<(VmId, Seq, Hpa), Moment>);
+pub(super) struct Witnesses(BTreeMap<(VmId, Seq, Hpa), SeqTime>);
 
 impl Witnesses {
     /// Reads the trace once more if anything differs.
@@ -68,7 +68,7 @@ impl Witnesses {
     fn note(&mut self, record: &Record, place: Option<Hpa>, watched: &Watched) {
         let Some(place) = place else { return };
         let vm = record.vm();
-        let moment = Moment {
+        let moment = SeqTime {
             seq: record.seq(),
             time: record.time(),
         };
@@ -85,7 +85,7 @@ impl Witnesses {
         vm: VmId,
         check: &KeyframeCheck,
         difference: &Difference,
-    ) -> Option<Moment> {
+    ) -> Option<SeqTime> {
         let last = self.0.get(&(vm, check.seq, difference.place)).copied();
         last.max(check.after)
     }

@@ -1,17 +1,17 @@
-//! `collector attach`: VMs that other processes run, recorded until they end or we are told to stop.
+//! `collector attach`: VMs that other processes run, recorded until they end or a signal comes.
 //!
 //! ```text
-//! mod      the order of things: host, probes, root given up, trace, VMs, last words
-//! watch    VMs taken in as they appear, and let go when they end
+//! mod      the sequence: host, probes, root given up, trace, VMs, end of the trace
+//! followed the VMs traced now: added as they appear, removed when they end
 //! traced   one VM: its first and last keyframe and counters
 //! list     VMs that run now (`collector list`)
 //! outcome  what is said at the end
 //! ```
 
+mod followed;
 pub mod list;
 mod outcome;
 mod traced;
-mod watch;
 
 use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
@@ -32,9 +32,9 @@ use crate::{
     recording::{self, Bar, Kernel, Recording},
     vmm, vms,
 };
-use watch::Watch;
+use followed::TracedVms;
 
-/// How soon an order to stop is followed.
+/// How soon a request to stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Whose VMs.
@@ -80,7 +80,7 @@ pub struct Options {
 pub enum Reason {
     /// Every VM of the process has ended.
     Done,
-    /// The time is over.
+    /// The time of `--for` has passed.
     Time,
     /// Ctrl-C or SIGTERM, or the recorder failed and says why itself.
     Interrupted,
@@ -122,11 +122,11 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         options.json,
     )?;
     let begin = Instant::now();
-    let mut watch = Watch::new(&recording, names, options.target, meta);
-    let watched = until_the_end(&mut watch, options, &cancel);
+    let mut vms = TracedVms::new(&recording, names, options.target, meta);
+    let watched = until_the_end(&mut vms, options, &cancel);
     let elapsed = begin.elapsed();
-    // Whatever went wrong: what was taken in gets its last words.
-    let (meta, closed) = watch.finish();
+    // Whatever went wrong: each traced VM gets its last keyframe and counters.
+    let (meta, closed) = vms.finish();
     let reason = match &watched {
         Ok(reason) => reason.name().to_owned(),
         Err(error) => format!("{error:#}"),
@@ -143,7 +143,7 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
 
 fn cut_short(options: &Options, error: anyhow::Error) -> Failure {
     let trace = options.output.display();
-    Failure::failed(error).hint(format!("{trace} holds what happened up to there"))
+    Failure::failed(error).hint(format!("{trace} holds what was recorded until then"))
 }
 
 /// Before anything is loaded: a process that has a VM.
@@ -178,7 +178,7 @@ fn load(options: &Options) -> Result<Kernel, Failure> {
 }
 
 fn until_the_end(
-    watch: &mut Watch<'_>,
+    vms: &mut TracedVms<'_>,
     options: &Options,
     cancel: &Arc<AtomicBool>,
 ) -> anyhow::Result<Reason> {
@@ -188,7 +188,7 @@ fn until_the_end(
     loop {
         let now = Instant::now();
         if now >= look {
-            watch.look()?;
+            vms.look()?;
             look = Instant::now() + options.target.look_every();
         }
         if cancel.load(Ordering::Acquire) {
@@ -197,13 +197,13 @@ fn until_the_end(
         if options.time.is_some_and(|time| begin.elapsed() >= time) {
             return Ok(Reason::Time);
         }
-        if options.target != Target::All && watch.running() == 0 {
+        if options.target != Target::All && vms.running() == 0 {
             return Ok(Reason::Done);
         }
         if let (Some(every), Some(due)) = (options.keyframe_every, keyframe)
             && now >= due
         {
-            watch.keyframes()?;
+            vms.keyframes()?;
             keyframe = Some(Instant::now() + every);
         }
         let end = options.time.map(|time| begin + time);

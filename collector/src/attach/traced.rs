@@ -24,13 +24,13 @@ pub struct TracedVm {
     _kept: OwnedFd,
     probes: Arc<Probes>,
     keyframes: Keyframes,
-    /// When the VM stood still last, ns.
+    /// When the VM was stopped last, ns.
     looked_ns: u64,
     before: BTreeMap<VcpuId, BTreeMap<String, u64>>,
 }
 
 impl TracedVm {
-    /// Of a VM that is followed and stands still: its counters and tables as they are now.
+    /// Of a VM that is followed and stopped: its counters and tables as they are now.
     pub fn begin(
         vm: VmId,
         process: Arc<Holder>,
@@ -69,7 +69,7 @@ impl TracedVm {
         VmId(self.meta.vm)
     }
 
-    /// Copies its tables, and notes what memslots it has; it must stand still.
+    /// Copies its tables, and notes its memslots; it must be stopped.
     pub fn keyframe(&mut self) -> Result<(), RequestError> {
         let slots = self.probes.memslots(self.vm())?;
         let now = recording::now_ns();
@@ -78,8 +78,8 @@ impl TracedVm {
         self.keyframes.take().map(|_| ())
     }
 
-    /// The last keyframe and counters of a VM that stands still, or is no more; it is not traced
-    /// afterwards. `ended` says why, if it ended by itself.
+    /// Takes the last keyframe and counters of a VM that is stopped or gone, and stops tracing it.
+    /// `ended` says why, if it ended by itself.
     pub fn end(
         &mut self,
         ended: Option<&str>,
@@ -98,12 +98,11 @@ impl TracedVm {
         }
         let result = counted
             .and(forgotten)
-            .with_context(|| format!("while taking leave of VM {}", vm.0));
+            .with_context(|| format!("while detaching from VM {}", vm.0));
         keyframe.and(result)
     }
 
-    /// Sets the counters at the end beside those of the start. A vCPU that was made since then
-    /// started from zero.
+    /// Notes the counters at the end. A vCPU that was created after the start began at zero.
     fn count(&mut self, probes: &Probes, names: &CounterNames) -> Result<(), RequestError> {
         let after = vcpu_counters(probes, names, self.vm())?;
         let zeros =
@@ -124,8 +123,8 @@ impl TracedVm {
     }
 }
 
-/// Adds to `noted` what is new in `slots` now, and ends what is not there any more: it was at the
-/// look before.
+/// Adds to `noted` the memslots that are new in `slots`, and ends those that are gone: they were
+/// there at the time before.
 fn note_memslots(noted: &mut Vec<Memslot>, slots: &[SlotAnswer], before_ns: u64, now_ns: u64) {
     let mut new: Vec<Memslot> = slots
         .iter()
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn memslots_are_noted_as_they_come_and_go() {
+    fn memslots_are_noted_when_they_appear_and_disappear() {
         let mut noted = Vec::new();
         note_memslots(
             &mut noted,

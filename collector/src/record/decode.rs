@@ -33,7 +33,7 @@ pub enum DecodeError {
         /// The length of its kind.
         expected: usize,
     },
-    /// A number that stands for nothing.
+    /// A number that names nothing.
     #[error("{0} in a field of a record of kind {1:?} that names one of a few things")]
     Number(u8, RecordKind),
 }

@@ -45,12 +45,12 @@ impl Chunk {
     }
 }
 
-/// Drains until told to stop, and then until the ring is empty.
+/// Drains until `stop` is set, and then until the ring is empty.
 pub fn run(mut ring: Ring, stop: &AtomicBool, chunks: &SyncSender<Chunk>) {
     let mut chunk = Chunk::default();
     let mut passes = 0;
     loop {
-        // Read before draining: what came before the order to stop is still taken.
+        // Read before draining: what came before `stop` was set is still taken.
         let last = stop.load(Ordering::Acquire);
         while let Some(record) = ring.next() {
             chunk.push(&record);

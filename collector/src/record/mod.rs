@@ -1,7 +1,7 @@
 //! From the ring to the trace: one thread drains, another decodes and writes.
 //!
 //! The drain only copies bytes, so that a slow disk or a busy core never holds up the ring;
-//! between the two stands a queue of fixed size. What a record means is nobody's business here.
+//! between the two is a queue of fixed size. Nothing here depends on what a record means.
 
 mod decode;
 mod drain;
@@ -52,7 +52,7 @@ pub enum RecordError {
     Panicked(&'static str),
 }
 
-/// What others may watch while the recorder runs.
+/// Counts that other threads read while the recorder runs.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Records decoded.
@@ -136,7 +136,7 @@ impl Recorder {
         &self.progress
     }
 
-    /// Takes what is still in the ring, writes it and hands the trace back for its last words.
+    /// Takes what is still in the ring, writes it, and returns the trace so that it can be finished.
     pub fn finish(self) -> Result<TraceWriter, RecordError> {
         self.stop.store(true, Ordering::Release);
         self.drain

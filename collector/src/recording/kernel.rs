@@ -47,7 +47,8 @@ impl Kernel {
         let page_offset = probes::page_offset(&resolved, vcpu).map_err(cannot)?;
         let counters = CounterNames::of(&types);
         let mut config = resolved.config;
-        config.page_offset = [page_offset as u32, (page_offset >> 32) as u32];
+        // x86 is little-endian: the low half comes first.
+        config.page_offset = bytemuck::cast(page_offset);
         [config.vm_counters, config.vcpu_counters] = counters.places();
         config.walk_bits = if host::emulates_guest_kernel() {
             ErrorCode::USER

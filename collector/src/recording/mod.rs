@@ -1,7 +1,7 @@
 //! A recording under way, whatever is recorded.
 //!
 //! ```text
-//! mod       from attached probes to a trace with its last words
+//! mod       from attached probes to a finished trace
 //! kernel    the kernel side: types resolved, probes loaded and attached (needs root)
 //! metadata  what every `meta.json` says
 //! bar       progress on a terminal
@@ -97,7 +97,7 @@ impl Recording {
         })
     }
 
-    /// Writes what is still in the ring, and the trace's last words.
+    /// Writes what is still in the ring, and finishes the trace.
     pub fn finish(self, mut meta: Meta, reason: String) -> (Recorded, anyhow::Result<()>) {
         let Self {
             probes,
@@ -146,11 +146,11 @@ pub fn check_output(output: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ctrl-C and SIGTERM end what is recorded, not the collector: the trace gets its last words.
+/// Ctrl-C and SIGTERM end the recording, not the collector, so that the trace is finished.
 pub fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     let cancel = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancel);
-    // It waits on a thread of its own, which needs no capability either.
+    // Its thread needs no capability either.
     privileges::without(|| ctrlc::set_handler(move || flag.store(true, Ordering::Release)))?
         .context("while watching for Ctrl-C")?;
     Ok(cancel)

@@ -19,7 +19,7 @@ pub struct Marks<'a> {
     /// By number.
     pub vcpu_fds: Vec<RawFd>,
     pub keyframes: &'a Keyframes,
-    /// When keyframes are taken, beside at start and end.
+    /// When keyframes are taken, other than at the end.
     pub stops: Stops,
 }
 
@@ -64,7 +64,7 @@ impl Hooks for Marks<'_> {
     }
 }
 
-/// For a run that nobody records.
+/// For a run without a trace.
 pub struct NoHooks;
 
 impl Hooks for NoHooks {

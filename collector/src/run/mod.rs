@@ -2,7 +2,7 @@
 //! until after its last.
 //!
 //! ```text
-//! mod      the order of things: host, VM, probes, root given up, trace, guest, last words
+//! mod      the sequence: host, VM, probes, root given up, trace, guest, end of the trace
 //! setup    everything that needs root
 //! hooks    marks and keyframes while the guest runs
 //! metadata what meta.json says of the VM and its workload
@@ -85,7 +85,7 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
     let ran = vmm.run(&marks, options.timeout, &cancel);
 
     // The vCPUs have stopped: whatever became of the guest, its tables are there to be copied, and
-    // the trace gets its last words. What went wrong first is what is reported.
+    // the trace is finished. What went wrong first is what is reported.
     let end = keyframes
         .take()
         .context("while copying the shadow tables at the end");

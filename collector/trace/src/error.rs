@@ -6,7 +6,7 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// The output is there already.
+    /// The output exists.
     #[error("{} exists already; choose another name with -o, or remove it", path.display())]
     Exists {
         /// The folder asked for.

@@ -52,9 +52,9 @@ table! {
         slot: Option<Slot>,
         /// Host virtual address of the access in the VMM.
         hva: Option<Hva>,
-        /// Host frame behind it (the 4 KiB page of the access).
+        /// Host frame of the access (a 4 KiB page).
         pfn: Option<Pfn>,
-        /// Where the leaf SPTE stands, host-physical; null where none was written.
+        /// Host-physical address of the leaf SPTE; null where none was written.
         sptep: Option<Hpa>,
         /// The leaf SPTE as read back after the store.
         spte: Option<Spte>,
@@ -78,7 +78,7 @@ table! {
         hva_ns: Option<u32>,
         /// Frame known to upper levels linked, ns; null where pfn_ns is.
         tables_ns: Option<u32>,
-        /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be told apart.
+        /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be separated.
         pfn_tables_ns: Option<u32>,
         /// Upper levels linked to leaf SPTE stored, ns.
         write_ns: Option<u32>,
@@ -105,7 +105,7 @@ table! {
         /// Why: link, prefetch, other, reread (read again after a fault was given up, or after an act of
         /// the host's: it may not have changed), guest_write, sync, invlpg, host_unmap, dirty_log, write_protect, fault, memslot, mmio.
         cause: Cause,
-        /// Where the entry stands, host-physical.
+        /// Host-physical address of the entry.
         sptep: Hpa,
         /// Its new value.
         spte: Spte,
@@ -113,7 +113,7 @@ table! {
         old: Option<Spte>,
         /// Level of the table that holds it.
         level: Level,
-        /// Guest frame that a leaf maps; null for a link, and where it is not told.
+        /// Guest frame that a leaf maps; null for a link, and where it is not known.
         gfn: Option<Gfn>,
     }
 }
@@ -239,8 +239,8 @@ table! {
         unsync: u8,
         /// How many vCPUs hold it as a root.
         root_count: u32,
-        /// Guest frame that a leaf maps; null for what is no leaf, for a direct page (`gfn` tells it),
-        /// and where the kernel or an older trace does not tell it.
+        /// Guest frame that a leaf maps; null for what is no leaf, for a direct page (`gfn` gives
+        /// it), and where the kernel or an older trace does not give it.
         leaf_gfn: Option<Gfn>,
     }
 }
@@ -280,9 +280,9 @@ table! {
         /// vCPU on whose thread it happened; null for other threads.
         vcpu: Option<VcpuId>,
         /// What: unmap, dirty_start, dirty_clear, dirty_stop, zap_range, flush_slot; reread (each leaf of
-        /// the range that is there follows in `entries`) and settled (the rest of its leaves is gone).
+        /// the range that is present follows in `entries`) and settled (its other leaves are gone).
         event: HostEvent,
-        /// Memslot; null where the frames are meant whatever their slot.
+        /// Memslot; null where the range is in no particular slot.
         slot: Option<Slot>,
         /// First frame.
         gfn: Gfn,

@@ -7,8 +7,8 @@
 //! * `segments.jsonl`: one line for each segment, [`Segment`], appended before the
 //!   segment gets its name. It carries the segment's length and CRC-32.
 //! * one folder a kind (`faults`, `entries`, `pages`, `roots`, `marks`, `keyframes`,
-//!   `writes`, `host`, `losses`) with Parquet segments `000001.parquet`, ... A number stands for one
-//!   stretch of time in every kind; a kind with nothing to say in it has no file.
+//!   `writes`, `host`, `losses`) with Parquet segments `000001.parquet`, ... A number is one
+//!   stretch of time in every kind; a kind without a row in it has no file.
 //!
 //! A segment is written under a temporary name, synced and renamed, so a reader
 //! never sees half a file. Nothing here knows KVM, aya or clap.

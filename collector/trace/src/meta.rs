@@ -23,7 +23,7 @@ pub struct Meta {
     pub started_ns: u64,
     /// Clock of every `time_ns`.
     pub clock: String,
-    /// False until the recorder ended in good order: a trace with `false` was cut.
+    /// True once the recorder has finished: a trace with `false` was cut.
     pub complete: bool,
     /// The machine.
     pub host: Host,
@@ -89,7 +89,7 @@ pub struct Sees {
     pub stores: Stores,
     /// Every VM was traced from before its first entry, when it had no shadow page.
     pub from_birth: bool,
-    /// The machine is emulated by software: its times mean nothing.
+    /// The machine is emulated by software: its times are not those of hardware.
     pub emulated: bool,
     /// Each keyframe has the root of every vCPU, in `roots`, so that replay can begin with it.
     #[serde(default)]
@@ -189,7 +189,7 @@ pub struct VmMeta {
     pub counters_after: Option<Counters>,
 }
 
-/// A memslot: which HVA stands behind which GPA.
+/// A memslot: which HVA backs which GPA.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Memslot {
     /// Slot id.

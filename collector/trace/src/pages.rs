@@ -7,7 +7,7 @@ use polars::prelude::*;
 
 use crate::{KeyframePage, KeyframeRow, Row as _, TraceError, table::cells};
 
-/// The pages of a slice. One whose rows go on in the next slice comes in parts, with one number.
+/// The pages of a slice. One whose rows continue in the next slice comes in parts, with one number.
 pub(crate) fn from_frame(frame: &DataFrame, path: &Path) -> Result<Vec<KeyframePage>, TraceError> {
     let seqs = cells::<Seq>(frame, "seq", path)?;
     let indexes = cells::<Option<u16>>(frame, "index", path)?;
@@ -43,16 +43,19 @@ pub(crate) fn from_frame(frame: &DataFrame, path: &Path) -> Result<Vec<KeyframeP
 
 /// The first row of each group.
 fn heads(frame: &DataFrame, groups: &[usize], path: &Path) -> Result<Vec<KeyframeRow>, TraceError> {
-    let mut start = 0;
-    let starts = groups.iter().map(|number| {
-        let first = start as IdxSize;
-        start += number;
-        first
-    });
-    let starts = IdxCa::from_vec("first".into(), starts.collect());
-    let heads = frame.take(&starts).map_err(|error| TraceError::Encode {
+    let error = |why: String| TraceError::Encode {
         path: path.to_owned(),
-        why: error.to_string(),
-    })?;
+        why,
+    };
+    let mut start = 0;
+    let mut starts = Vec::with_capacity(groups.len());
+    for number in groups {
+        starts.push(IdxSize::try_from(start).map_err(|_| error("too many rows".to_owned()))?);
+        start += number;
+    }
+    let starts = IdxCa::from_vec("first".into(), starts);
+    let heads = frame
+        .take(&starts)
+        .map_err(|found| error(found.to_string()))?;
     KeyframeRow::from_frame(&heads, path)
 }

@@ -80,7 +80,7 @@ impl Trace {
         &self.meta
     }
 
-    /// The recorder did not end in good order: what follows the last segment is lost.
+    /// The recorder did not finish: what follows the last segment is lost.
     pub fn was_cut(&self) -> bool {
         !self.meta.complete
     }
@@ -220,7 +220,7 @@ impl Trace {
     }
 }
 
-/// A trace that ended in good order knows how much there must be.
+/// A finished trace states how many segments and rows it has.
 fn check_totals(path: &Path, end: &End, listed: &[Segment]) -> Result<(), TraceError> {
     let rows = listed
         .iter()

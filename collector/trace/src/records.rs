@@ -69,7 +69,7 @@ pub struct KeyframePage {
     pub role: Role,
     /// See [`crate::KeyframeRow::level`].
     pub level: Level,
-    /// No guest table behind it.
+    /// It shadows no guest table.
     pub direct: bool,
     /// Unsync.
     pub unsync: bool,
@@ -77,7 +77,7 @@ pub struct KeyframePage {
     pub root_count: u32,
     /// The entries that are not empty, by index.
     pub entries: Vec<(u16, Spte)>,
-    /// Guest frames of the leaves among them, by index, as far as the trace tells them.
+    /// Guest frames of the leaves among them, by index, as far as they are known.
     pub gfns: Vec<(u16, Gfn)>,
 }
 

@@ -16,7 +16,7 @@ use crate::TraceError;
 pub(crate) const SEGMENTS: &str = "segments.jsonl";
 /// Most rows in a segment: bounds what a hostile file can make a reader allocate.
 pub(crate) const MAX_ROWS: u64 = 2 << 20;
-/// Longest list of segments, bytes; a line is about 150 bytes and stands for a second.
+/// Longest list of segments, bytes; a line is about 150 bytes, for one second of a kind.
 const MAX_LIST: u64 = 256 << 20;
 
 /// One segment, as its line says.

@@ -107,16 +107,15 @@ impl<R: Item> Stream<R> {
                 .take_while(|&seq| seq <= until)
                 .count()
         });
-        self.ready = self.held.slice(0, split);
+        (self.ready, self.held) = self.held.split_at(offset(split));
         self.done = 0;
-        self.held = self.held.slice(split as i64, usize::MAX);
         Ok(())
     }
 
     /// The number of the next row that was passed on.
     pub(crate) fn peek(&mut self) -> Result<Option<Seq>, TraceError> {
         if self.rows.peek().is_none() && self.done < self.ready.height() {
-            let slice = self.ready.slice(self.done as i64, R::SLICE);
+            let slice = self.ready.slice(offset(self.done), R::SLICE);
             self.done += slice.height();
             self.rows = R::items(&slice, &self.path)?.into_iter().peekable();
         }
@@ -137,6 +136,11 @@ impl<R: Item> Stream<R> {
         }
         Ok(Some(row))
     }
+}
+
+/// A frame has at most [`crate::segments::MAX_ROWS`] rows of each stretch held back.
+fn offset(row: usize) -> i64 {
+    i64::try_from(row).unwrap_or(i64::MAX)
 }
 
 fn failed(path: &Path) -> impl FnOnce(PolarsError) -> TraceError {

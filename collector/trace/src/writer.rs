@@ -173,7 +173,7 @@ macro_rules! write_kinds {
 }
 each_kind!(write_kinds);
 
-/// Temporary name, sync, rename, sync of the folder. What fails leaves nothing behind.
+/// Temporary name, sync, rename, sync of the folder. A failure leaves no file.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
     let temporary = path.with_extension("tmp");
     let written = write_new(&temporary, bytes)

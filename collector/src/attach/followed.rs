@@ -1,4 +1,4 @@
-//! The VMs that are traced: taken in as they appear, let go when they end.
+//! The VMs that are traced now: added as they appear, removed when they end.
 
 use std::{collections::BTreeSet, ops::Range, os::fd::AsFd as _, sync::Arc, time::Duration};
 
@@ -15,19 +15,19 @@ use crate::{
 };
 
 /// VMs of the target.
-pub struct Watch<'a> {
+pub struct TracedVms<'a> {
     recording: &'a Recording,
     names: CounterNames,
     target: Target,
     running: Vec<TracedVm>,
     meta: Meta,
     next: u16,
-    /// Processes of which it was said that they cannot be traced.
+    /// Processes that were reported as skipped.
     skipped: BTreeSet<u32>,
 }
 
-impl<'a> Watch<'a> {
-    /// Nothing is taken in yet.
+impl<'a> TracedVms<'a> {
+    /// None yet.
     pub fn new(recording: &'a Recording, names: CounterNames, target: Target, meta: Meta) -> Self {
         Self {
             recording,
@@ -45,7 +45,7 @@ impl<'a> Watch<'a> {
         self.running.len()
     }
 
-    /// Lets go of VMs that have ended, and takes in those that are new.
+    /// Removes VMs that have ended, and adds new ones.
     pub fn look(&mut self) -> anyhow::Result<()> {
         let holders = match self.target {
             Target::All => vms::all().context("while looking for VMs in /proc")?,
@@ -56,7 +56,7 @@ impl<'a> Watch<'a> {
             },
         };
         let found = vms::among(&holders, &self.recording.probes)?;
-        let changed = self.let_go(&holders, &found)? | self.take_in(&holders, found)?;
+        let changed = self.remove_ended(&holders, &found)? | self.add_new(&holders, found)?;
         if changed {
             self.write_meta()?;
         }
@@ -85,7 +85,7 @@ impl<'a> Watch<'a> {
         Ok(())
     }
 
-    /// Last words of every VM; they run on.
+    /// Takes the last keyframe and counters of every VM; the VMs keep running.
     pub fn finish(mut self) -> (Meta, anyhow::Result<()>) {
         let mut result = Ok(());
         for process in self.processes() {
@@ -93,13 +93,13 @@ impl<'a> Watch<'a> {
                 .into_iter()
                 .partition::<Vec<_>, _>(|vm| vm.process.pid == process.pid);
             self.running = others;
-            result = result.and(self.last_words(&process, vms));
+            result = result.and(self.end_process(&process, vms));
         }
         (self.meta, result)
     }
 
-    /// Of the VMs of a process that lives, if it does.
-    fn last_words(&mut self, process: &Holder, mut vms: Vec<TracedVm>) -> anyhow::Result<()> {
+    /// Ends the VMs of one process, stopped if it still runs.
+    fn end_process(&mut self, process: &Holder, mut vms: Vec<TracedVm>) -> anyhow::Result<()> {
         let (probes, names) = (&self.recording.probes, &self.names);
         let mut end = |ended: Option<&str>| {
             vms.iter_mut()
@@ -139,7 +139,7 @@ impl<'a> Watch<'a> {
         processes
     }
 
-    fn let_go(&mut self, holders: &[Holder], found: &Found) -> anyhow::Result<bool> {
+    fn remove_ended(&mut self, holders: &[Holder], found: &Found) -> anyhow::Result<bool> {
         let denied = |vm: &TracedVm| {
             let mut denied = found.denied.iter();
             denied.any(|(index, _)| {
@@ -170,7 +170,7 @@ impl<'a> Watch<'a> {
         result.map(|()| changed)
     }
 
-    fn take_in(&mut self, holders: &[Holder], found: Found) -> anyhow::Result<bool> {
+    fn add_new(&mut self, holders: &[Holder], found: Found) -> anyhow::Result<bool> {
         for (index, error) in found.denied {
             if let Some(holder) = holders.get(index) {
                 self.refuse(holder.number(), &holder.name, error.into())?;
@@ -202,13 +202,13 @@ impl<'a> Watch<'a> {
             match begun {
                 Ok(Err(error)) => {
                     // None of the numbers is used again.
-                    self.next = self.next.saturating_add(holder.descriptors.len() as u16);
+                    self.next = after(self.next, holder.descriptors.len());
                     if holder.end() == End::NotYet {
                         self.refuse(holder.number(), &holder.name, error)?;
                     }
                 }
                 Ok(Ok(begun)) => {
-                    self.next = self.next.saturating_add(begun.len() as u16);
+                    self.next = after(self.next, begun.len());
                     self.meta.vms.extend(begun.iter().map(|vm| vm.meta.clone()));
                     changed |= !begun.is_empty();
                     self.running.extend(begun);
@@ -220,8 +220,8 @@ impl<'a> Watch<'a> {
         Ok(changed)
     }
 
-    /// What went wrong with one process's VMs: with `--pid` that is the end; with `--all` it is said,
-    /// and the others go on.
+    /// What went wrong with one process's VMs: an error with `--pid`; with `--all` it is printed, and
+    /// the other VMs are still traced.
     fn contain(&self, process: &Holder, result: anyhow::Result<()>) -> anyhow::Result<()> {
         match result {
             Err(error) if self.target == Target::All => {
@@ -232,8 +232,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// A process that cannot be stopped or looked at: with `--pid` that is the end; with `--all` it is
-    /// said, once, and tried again.
+    /// A process that cannot be stopped or read: an error with `--pid`; with `--all` it is printed once,
+    /// and tried again.
     fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
         if self.target != Target::All {
             return Err(error);
@@ -255,13 +255,18 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// The VM number after `count` VMs. The last number is the most there can be.
+fn after(next: u16, count: usize) -> u16 {
+    next.saturating_add(u16::try_from(count).unwrap_or(u16::MAX))
+}
+
 /// Why a VM ended, when its process did.
 const ENDED: &str = "its process ended";
 /// How long the end of a process may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Follows every VM of a process that stands still, from `next` on. It is looked through again: it may
-/// have changed until it stood still.
+/// Follows every VM of a stopped process, numbered from `next`. The process is read again, since it
+/// may have changed before it stopped.
 fn begin(
     pid: u32,
     next: u16,
@@ -274,7 +279,7 @@ fn begin(
         .into_iter()
         .filter(|found| found.vm.is_none())
         .collect();
-    let numbers = next..next.saturating_add(new.len() as u16);
+    let numbers = next..after(next, new.len());
     let begun = follow(holders, numbers.clone(), new, probes, names);
     if begun.is_err() {
         // Why it failed is what is reported; a VM that the probes do not know is forgotten already.
