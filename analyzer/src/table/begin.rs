@@ -7,7 +7,9 @@
 
 use events::{Seq, VmId};
 use polars::prelude::{DataFrame, PolarsResult};
-use trace::{FaultRow, KeyframeMark, KeyframeRow, MarkRow, Part, Row, Segment, Trace, TraceError};
+use trace::{
+    FaultRow, KeyframeMark, KeyframeRow, MarkRow, Part, RootRow, Row, Segment, Trace, TraceError,
+};
 
 use super::{Moment, SnapshotError};
 
@@ -178,33 +180,62 @@ fn marks(
 }
 
 /// The stretch from which on the order of the records is the same whatever was read before: all
-/// earlier ones hold only numbers below that of the keyframe's first page. `None` for a keyframe
+/// earlier ones hold only numbers below that of the keyframe's first record. `None` for a keyframe
 /// that lost pages.
 fn first_stretch(trace: &Trace, vm: VmId, mark: &Mark) -> Result<Option<u32>, TraceError> {
-    let mut first = (mark.stretch, mark.seq.0);
-    let mut pages = 0;
-    for segment in in_order::<KeyframeRow>(trace).into_iter().rev() {
-        if segment.segment > mark.stretch {
-            continue;
-        }
-        let columns = ["seq", "vm", "keyframe", "index"];
-        let frame = trace.segment::<KeyframeRow>(segment, Some(&columns))?;
-        let part = part_of(&frame, vm, mark.keyframe).map_err(strange(trace, segment))?;
-        match part.lowest {
-            Some(seq) => first = (segment.segment, first.1.min(seq)),
-            None if segment.segment < first.0 => break,
-            None => {}
-        }
-        pages += part.pages;
-    }
-    if pages < u64::from(mark.keyframe.pages) {
+    let mut first = First {
+        stretch: mark.stretch,
+        seq: mark.seq.0,
+        rows: 0,
+    };
+    // The roots come after the pages, but there may be no page.
+    first.look_at::<RootRow>(trace, vm, mark, &["seq", "vm", "keyframe"])?;
+    first.rows = 0;
+    first.look_at::<KeyframeRow>(trace, vm, mark, &["seq", "vm", "keyframe", "index"])?;
+    if first.rows < u64::from(mark.keyframe.pages) {
         return Ok(None);
     }
-    let (stretch, seq) = first;
     let mixed = trace.segments().iter();
-    let mixed = mixed.filter(|segment| segment.segment < stretch && segment.seq[1] >= seq);
+    let mixed =
+        mixed.filter(|segment| segment.segment < first.stretch && segment.seq[1] >= first.seq);
     let lowest = mixed.map(|segment| segment.segment).min();
-    Ok(Some(lowest.unwrap_or(stretch)))
+    Ok(Some(lowest.unwrap_or(first.stretch)))
+}
+
+/// Where a keyframe begins.
+struct First {
+    stretch: u32,
+    /// Its lowest number.
+    seq: u64,
+    /// Rows of pages or of roots.
+    rows: u64,
+}
+
+impl First {
+    /// Goes back through the segments of a kind that a keyframe's rows are in.
+    fn look_at<R: Row>(
+        &mut self,
+        trace: &Trace,
+        vm: VmId,
+        mark: &Mark,
+        columns: &[&str],
+    ) -> Result<(), TraceError> {
+        let segments = in_order::<R>(trace).into_iter().rev();
+        for segment in segments.filter(|segment| segment.segment <= mark.stretch) {
+            let frame = trace.segment::<R>(segment, Some(columns))?;
+            let part = part_of(&frame, vm, mark.keyframe).map_err(strange(trace, segment))?;
+            match part.lowest {
+                Some(seq) => {
+                    self.stretch = self.stretch.min(segment.segment);
+                    self.seq = self.seq.min(seq);
+                }
+                None if segment.segment < self.stretch => break,
+                None => {}
+            }
+            self.rows += part.rows;
+        }
+        Ok(())
+    }
 }
 
 /// What a segment has of a keyframe.
@@ -212,19 +243,23 @@ fn first_stretch(trace: &Trace, vm: VmId, mark: &Mark) -> Result<Option<u32>, Tr
 struct KeyframePart {
     /// The lowest number of its rows.
     lowest: Option<u64>,
-    pages: u64,
+    /// Rows, those of entries left out.
+    rows: u64,
 }
 
 fn part_of(frame: &DataFrame, vm: VmId, keyframe: KeyframeMark) -> PolarsResult<KeyframePart> {
     let vms = frame.column("vm")?.u16()?.iter();
     let keyframes = frame.column("keyframe")?.u32()?.iter();
     let numbers = frame.column("seq")?.u64()?.iter();
-    let indexes = frame.column("index")?.u16()?.iter();
+    let is_entry: Vec<bool> = match frame.column("index") {
+        Ok(indexes) => indexes.u16()?.iter().map(|index| index.is_some()).collect(),
+        Err(_) => vec![false; frame.height()],
+    };
     let mut part = KeyframePart::default();
-    for ((of, number), (seq, index)) in vms.zip(keyframes).zip(numbers.zip(indexes)) {
+    for ((of, number), (seq, is_entry)) in vms.zip(keyframes).zip(numbers.zip(is_entry)) {
         if of == Some(vm.0) && number == Some(keyframe.number) {
             part.lowest = [part.lowest, seq].into_iter().flatten().min();
-            part.pages += u64::from(index.is_none());
+            part.rows += u64::from(!is_entry);
         }
     }
     Ok(part)
