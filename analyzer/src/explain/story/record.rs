@@ -130,11 +130,16 @@ fn new_root(out: &mut Lines, of: &RootFacts) {
     let row = &of.row;
     let (vcpu, cr3, root, level) = (row.vcpu.0, row.cr3, row.root, row.level);
     let now = format!("cr3 {cr3}, shadow root {root} (level {level})");
-    out.line(
-        2,
-        format!("vCPU {vcpu} was first seen on another root: {now}"),
-    );
-    out.line(2, &of.cause.text);
+    match row.keyframe {
+        Some(number) => out.line(2, format!("keyframe {number}: vCPU {vcpu} is on {now}")),
+        None => {
+            out.line(
+                2,
+                format!("vCPU {vcpu} was first seen on another root: {now}"),
+            );
+            out.line(2, &of.cause.text);
+        }
+    }
     out.line(
         2,
         match of.entries {
