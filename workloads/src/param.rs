@@ -49,7 +49,7 @@ pub enum Value {
 }
 
 impl Param {
-    /// The value as a guest is told it (see [`abi::BootInfo::params`]).
+    /// The value in [`abi::BootInfo::params`].
     pub(crate) fn number(&self, value: Value) -> u64 {
         match (value, self.kind) {
             (Value::Count(number) | Value::Seed(number), _) => number,

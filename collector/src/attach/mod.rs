@@ -4,10 +4,12 @@
 //! mod      the sequence: host, probes, root given up, trace, VMs, end of the trace
 //! followed the VMs traced now: added as they appear, removed when they end
 //! traced   one VM: its first and last keyframe and counters
+//! emulated VMs in which nothing can be seen
 //! list     VMs that run now (`collector list`)
 //! outcome  what is said at the end
 //! ```
 
+mod emulated;
 mod followed;
 pub mod list;
 mod outcome;

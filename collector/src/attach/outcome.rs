@@ -9,8 +9,13 @@ use std::{
 use serde_json::json;
 use trace::VmMeta;
 
-use super::{Options, Reason};
-use crate::{failure::Failure, program, recording::Recorded};
+use super::{Options, Reason, emulated};
+use crate::{
+    failure::Failure,
+    program,
+    recording::Recorded,
+    terminal::{width, wrap},
+};
 
 /// Prints what was recorded.
 pub fn report(
@@ -31,6 +36,7 @@ pub fn report(
                     "name": vm.name,
                     "vcpus": vm.vcpus,
                     "ended": vm.ended,
+                    "emulated": emulated::explain(vm),
                 })
             })
             .collect();
@@ -72,6 +78,9 @@ fn text(
             vm.pid,
             vm.vcpus.len(),
         )?;
+        if let Some(why) = emulated::explain(vm) {
+            writeln!(out, "{}", wrap(&why, width(), "", "  "))?;
+        }
     }
     writeln!(
         out,

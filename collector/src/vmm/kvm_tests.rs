@@ -52,7 +52,7 @@ fn crash(kind: CrashKind, timeout: Duration) -> VmmError {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn kvm_every_size_pattern_and_access_ends_right() {
+fn kvm_every_size_pattern_and_access_works() {
     for workload in ["linear", "demand"] {
         for pages in ["1", "511", "512", "513", "4096"] {
             for pattern in ["sequential", "stride", "random"] {
@@ -97,8 +97,8 @@ fn kvm_guest_clock_goes_forward() {
     );
 }
 
-/// Faults that the boot area costs: stacks, image, mailbox, and on a host that runs CPL0
-/// natively the guest's page tables too.
+/// Maximum number of faults in the boot area: stacks, image, mailbox, and the guest's page tables on
+/// a host that runs CPL0 natively.
 const BOOT_FAULTS: u64 = 64;
 
 #[test]
@@ -121,9 +121,9 @@ fn kvm_counters_are_as_the_plan_expects() {
                 expected.guest_faults,
                 "{workload} {write}"
             );
-            let beside = counter("pf_fixed").checked_sub(expected.shadow_faults);
+            let others = counter("pf_fixed").checked_sub(expected.shadow_faults);
             assert!(
-                beside.is_some_and(|more| more < BOOT_FAULTS),
+                others.is_some_and(|more| more < BOOT_FAULTS),
                 "{workload} {write}: {counters:?}"
             );
         }
@@ -133,7 +133,7 @@ fn kvm_counters_are_as_the_plan_expects() {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn kvm_a_confined_thread_runs_a_guest() {
-    /// Tries on the vCPU's thread what it may not do.
+    /// Tries a forbidden system call on the vCPU's thread.
     struct Tries(AtomicBool);
     impl Hooks for Tries {
         fn mark(&self, _: u16, _: Phase, _: u64) -> Result<(), HookError> {
@@ -161,7 +161,7 @@ fn kvm_memory_is_one_slot() {
     assert!(slot.bytes > 1 << 20 && !vmm.vcpu_fds().contains(&vmm.vm_fd()));
 }
 
-/// Stops the guest, and fails when it has been stopped often enough.
+/// Stops the guest, and fails after a number of stops.
 struct Stopping {
     stops: Stops,
     left: AtomicU32,
@@ -220,7 +220,7 @@ fn kvm_each_mark_can_stop_the_guest() {
     let hooks = Stopping::new(100, stops);
     let mut vmm = vmm("linear", &[("pages", "3")]);
     let result = vmm.run(&hooks, LONG, &AtomicBool::new(false)).unwrap();
-    // And once before the first instruction.
+    // One more before the first instruction.
     let stopped = 100 - hooks.left.into_inner() as usize;
     assert_eq!(stopped, result.marks.len() + 1);
 }

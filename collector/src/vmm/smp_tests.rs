@@ -10,12 +10,12 @@ use super::{GuestResult, HookError, Hooks, Stops, Vmm, VmmError};
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
-/// Turns of the guest's loop that take a while, even where CPL0 is not emulated.
+/// Iterations of the guest's loop that take some time even where CPL0 is not emulated.
 const TURNS: u64 = 30_000;
 const ENDLESS: u64 = u64::MAX;
 
-// Each CPU marks a phase, turns as often as its parameter says (0: halts instead), and is done
-// with its number as the pages. Position-independent; RDI and RSI are as at the entry.
+// Each CPU marks a phase, runs its parameter's number of iterations (0: halts), and is done with its
+// number as the pages. Position-independent; RDI and RSI are as at the entry.
 global_asm!(
     ".pushsection .rodata.smp_guest, \"a\"",
     "smp_guest:",
@@ -58,11 +58,11 @@ unsafe extern "C" {
 
 fn image() -> &'static [u8] {
     let (begin, end) = (&raw const smp_guest, &raw const smp_guest_end);
-    // SAFETY: both labels are of the same piece of read-only data, in this order.
+    // SAFETY: both labels belong to the same read-only data, in this order.
     unsafe { std::slice::from_raw_parts(begin, end.addr() - begin.addr()) }
 }
 
-/// A VM with a vCPU for each number of turns.
+/// A VM with one vCPU for each number of iterations.
 fn vmm(turns: &[u64]) -> Vmm {
     let mut plan = workloads::find("linear").unwrap().plan(&[]).unwrap();
     plan.boot_info.vcpus = turns.len() as u32;
@@ -125,7 +125,7 @@ fn kvm_a_run_ends_when_all_vcpus_are_done() {
     assert_eq!(ResultCode::try_from(0), Ok(ResultCode::Ok));
     for vcpus in 1..=usize::from(MAX_VCPUS) {
         let hooks = Counts::default();
-        // They end one after the other.
+        // They end at different times.
         let turns: Vec<u64> = (1..=vcpus as u64).map(|n| n * TURNS).collect();
         let result = run(&turns, &hooks).unwrap();
         assert_eq!(result.pages, (0..vcpus as u64).sum::<u64>());
@@ -179,13 +179,13 @@ fn kvm_a_time_out_stops_all() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn kvm_each_vcpu_has_counters_of_its_own() {
+fn kvm_each_vcpu_has_its_own_counters() {
     let mut vmm = vmm(&[TURNS, 1]);
     vmm.run(&Counts::default(), LONG, &AtomicBool::new(false))
         .unwrap();
     let vcpus = vmm.stats().unwrap().vcpus;
     assert_eq!(vcpus.len(), 2);
-    // One had far less to do.
+    // The second runs far fewer iterations.
     assert_ne!(vcpus[0], vcpus[1]);
     assert_eq!(vmm.vcpu_fds().len(), 2);
 }

@@ -22,6 +22,7 @@ impl core::error::Error for UnknownNumber {}
 /// A count or an offset as an index: host and guest are 64-bit.
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "`usize` has 64 bits")]
+#[inline(always)]
 pub const fn to_usize(number: u64) -> usize {
     const { assert!(usize::BITS == u64::BITS) };
     number as usize

@@ -1,9 +1,8 @@
 //! Accesses of CPL3 to addresses that its page tables may refuse.
 //!
-//! A refused access does not end the run: the kernel's #PF handler leads CPL3 to the end of
-//! the function that made it, with the error code as its answer. What a kernel would do
-//! about it is then up to CPL3. Each access is one `mov` of eight bytes, which a host that
-//! has no memory there can emulate.
+//! A refused access does not end the run: the kernel's #PF handler resumes CPL3 at the end of the
+//! function that made it, and the function returns the error code. CPL3 then does what a kernel would
+//! do. Each access is one `mov` of eight bytes, so a host without memory there can emulate it.
 
 use abi::{Gva, MAX_VCPUS};
 use core::arch::global_asm;
@@ -11,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cpu;
 
-/// A page fault of the guest's own.
+/// A guest page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The error code.
@@ -25,7 +24,7 @@ impl Refused {
     }
 }
 
-/// RAX and RDX.
+/// The return value, in RAX and RDX.
 #[repr(C)]
 struct Answer {
     value: u64,
@@ -33,16 +32,16 @@ struct Answer {
     refused: u64,
 }
 
-/// Set in RDX by the #PF handler, beside the error code.
+/// The #PF handler sets this bit in RDX, together with the error code.
 pub const REFUSED: u64 = 1 << 63;
 
 unsafe extern "C" {
     fn guarded_load(address: u64) -> Answer;
     fn guarded_store(address: u64, value: u64) -> Answer;
     fn guarded_call(address: u64) -> Answer;
-    /// Where a refused load or store goes on.
+    /// Where CPL3 resumes after a refused load or store.
     fn guarded_refused();
-    /// Where a refused call goes on.
+    /// Where CPL3 resumes after a refused call.
     fn guarded_call_refused();
 }
 
@@ -69,24 +68,24 @@ global_asm!(
     "ret",
 );
 
-/// How many accesses of each CPU the #PF handler has led CPL3 on behind.
+/// Accesses of each CPU that were refused.
 static REFUSALS: [AtomicU64; MAX_VCPUS as usize] =
     [const { AtomicU64::new(0) }; MAX_VCPUS as usize];
 
-/// Counts a refusal on this CPU. In the #PF handler.
+/// Counts a refusal on this CPU; called by the #PF handler.
 #[inline(always)]
 pub fn count_refusal() {
     let refusals = &REFUSALS[usize::from(cpu::number())];
-    // Nobody else stores here.
+    // No other CPU stores here.
     refusals.store(refusals.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
 }
 
-/// Refusals on this CPU so far.
+/// The number of refusals on this CPU so far.
 pub fn refusals() -> u64 {
     REFUSALS[usize::from(cpu::number())].load(Ordering::Relaxed)
 }
 
-/// Where to go on after a page fault at `rip`, if it is a load's or a store's of this module.
+/// Where to resume after a page fault at `rip`, if a load or store of this module made it.
 #[inline(always)]
 pub fn after_refusal(rip: u64) -> Option<u64> {
     let known = rip == address(guarded_load as unsafe extern "C" fn(u64) -> Answer as *const ())
@@ -94,7 +93,7 @@ pub fn after_refusal(rip: u64) -> Option<u64> {
     known.then(|| address(guarded_refused as unsafe extern "C" fn() as *const ()))
 }
 
-/// Where to go on after a call whose target cannot be fetched.
+/// Where to resume after a call whose target cannot be fetched.
 #[inline(always)]
 pub fn after_refused_call() -> u64 {
     address(guarded_call_refused as unsafe extern "C" fn() as *const ())
@@ -116,7 +115,7 @@ fn answer(answer: &Answer) -> Result<u64, Refused> {
 
 /// Loads eight bytes.
 pub fn try_load(gva: Gva) -> Result<u64, Refused> {
-    // SAFETY: the caller's ranges belong to no Rust object.
+    // SAFETY: no Rust object is in the ranges that callers use.
     answer(&unsafe { guarded_load(gva.0) })
 }
 
@@ -128,18 +127,18 @@ pub fn try_store(gva: Gva, value: u64) -> Result<(), Refused> {
 
 /// Calls the code at `gva`: a single `ret`.
 pub fn try_call(gva: Gva) -> Result<(), Refused> {
-    // SAFETY: what stands there returns at once and changes no register.
+    // SAFETY: the code there returns at once and changes no register.
     answer(&unsafe { guarded_call(gva.0) }).map(|_| ())
 }
 
-/// Loads eight bytes that must be there: a fault ends the run.
+/// Loads eight bytes; a fault ends the run.
 pub fn load(gva: Gva) -> u64 {
     let at = core::ptr::with_exposed_provenance::<u64>(gva.0 as usize);
     // SAFETY: as in `try_load`; the kernel reports a fault.
     unsafe { at.read_volatile() }
 }
 
-/// Stores eight bytes that must be there: a fault ends the run.
+/// Stores eight bytes; a fault ends the run.
 pub fn store(gva: Gva, value: u64) {
     let at = core::ptr::with_exposed_provenance_mut::<u64>(gva.0 as usize);
     // SAFETY: as in `load`.

@@ -1,9 +1,9 @@
-//! Memory for the workloads' books, in the image.
+//! Memory in the image for the workloads' expected values.
 
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Words in all: 384 KiB.
+/// Number of words: 384 KiB.
 const WORDS: usize = 48 << 10;
 
 struct Arena {
@@ -19,16 +19,16 @@ static ARENA: Arena = Arena {
     used: AtomicUsize::new(0),
 };
 
-/// `count` words, all zero, for good.
+/// Allocates `count` words, all zero, for ever.
 ///
 /// # Panics
-/// When there is no room: the catalogue's ranges keep below it.
+/// If there is no space left, which the ranges of the catalogue's parameters prevent.
 pub fn take(count: u64) -> &'static mut [u64] {
     let count = count as usize;
     let start = ARENA.used.fetch_add(count, Ordering::Relaxed);
-    assert!(start + count <= WORDS, "no room for {count} more words");
+    assert!(start + count <= WORDS, "no space for {count} more words");
     let words = ARENA.words.get().cast::<u64>();
-    // SAFETY: in bounds, and nobody else gets these words: the counter only grows.
+    // SAFETY: in bounds, and each word is allocated once: the counter only grows.
     unsafe { core::slice::from_raw_parts_mut(words.add(start), count) }
 }
 
@@ -36,6 +36,6 @@ pub fn take(count: u64) -> &'static mut [u64] {
 pub fn take_shared(count: u64) -> &'static [AtomicU64] {
     let words = take(count);
     let first = words.as_mut_ptr().cast::<AtomicU64>();
-    // SAFETY: of the same size and alignment, and ours for good.
+    // SAFETY: of the same size and alignment, and allocated for ever.
     unsafe { core::slice::from_raw_parts(first, words.len()) }
 }

@@ -1,14 +1,14 @@
 //! Calls to the VMM, from both privilege levels.
 //!
-//! The caller fills the mailbox, which CPL3 may write, and only the call's number goes
-//! the last step: by `out` at CPL0, by `ud2` and the kernel's `out` at CPL3.
+//! The caller fills the mailbox, which CPL3 may write. The number of the call is sent with `out` at
+//! CPL0, and with `ud2` and then the kernel's `out` at CPL3.
 
 use abi::{ABI_VERSION, Call, HYPERCALL_MAGIC, MAGIC, Mailbox, Phase, ResultCode, layout};
 use core::arch::asm;
 
 use crate::cpu;
 
-/// Runs `fill` on the mailbox of the CPU that runs.
+/// Runs `fill` on the mailbox of the current CPU.
 pub fn with_mailbox(fill: impl FnOnce(&mut Mailbox)) {
     let mailbox = core::ptr::with_exposed_provenance_mut::<Mailbox>(
         layout::mailbox(cpu::number()).0 as usize,
@@ -18,7 +18,7 @@ pub fn with_mailbox(fill: impl FnOnce(&mut Mailbox)) {
     fill(unsafe { &mut *mailbox });
 }
 
-/// Makes the mailbox recognisable to the VMM.
+/// Writes magic and version, so that the VMM accepts the mailbox.
 pub fn open_mailbox() {
     with_mailbox(|mailbox| {
         mailbox.magic = MAGIC;
@@ -26,7 +26,7 @@ pub fn open_mailbox() {
     });
 }
 
-/// Tells the VMM that `phase` begins.
+/// Reports that `phase` begins.
 pub fn mark(phase: Phase) {
     with_mailbox(|mailbox| {
         mailbox.phase = phase.number();
@@ -35,7 +35,7 @@ pub fn mark(phase: Phase) {
     send(Call::Mark.number());
 }
 
-/// Ends this CPU's part of the run; `numbers` as [`ResultCode`] says.
+/// Ends this CPU's part of the run; `numbers` as for [`ResultCode`].
 pub fn done(code: ResultCode, numbers: &[u64]) -> ! {
     with_mailbox(|mailbox| {
         mailbox.code = code.number();
@@ -61,7 +61,7 @@ pub fn send(number: u32) {
     if cpu::privilege_level() == 0 {
         return cpu::out_call(number);
     }
-    // SAFETY: the kernel's #UD handler sends the call and returns behind the `ud2`; it
+    // SAFETY: the kernel's #UD handler sends the call and returns after the `ud2`; it
     // restores every register. It may read the mailbox, so memory counts as used.
     unsafe { asm!("ud2", in("rax") HYPERCALL_MAGIC | u64::from(number), options(nostack)) };
 }

@@ -1,11 +1,11 @@
-//! What a guest finds when it checks its own work.
+//! The result of a guest's checks.
 
 use abi::ResultCode;
 
 use crate::access::{REFUSED, Refused};
 use crate::call;
 
-/// Pages checked and the first that was wrong.
+/// The number of checks, and the first that failed.
 #[derive(Debug, Default)]
 pub struct Check {
     pages: u64,
@@ -22,27 +22,27 @@ struct Wrong {
 }
 
 impl Check {
-    /// `page` holds `found`, and should hold `expected`.
+    /// `page` holds `found` and must hold `expected`.
     pub fn value(&mut self, page: u64, found: u64, expected: u64) {
         self.compare(ResultCode::WrongValue, page, found, expected);
     }
 
-    /// A page that nobody wrote holds `found`.
+    /// A page that has not been written holds `found`.
     pub fn fresh(&mut self, page: u64, found: u64) {
         self.compare(ResultCode::NotZero, page, found, 0);
     }
 
-    /// A load of `page`, which must go through, and what it should find.
+    /// A load of `page`, which must be allowed and return `expected`.
     pub fn load(&mut self, page: u64, found: Result<u64, Refused>, expected: u64) {
         match found {
             Ok(found) => self.value(page, found, expected),
-            Err(refused) => self.went(page, Err(refused), None),
+            Err(refused) => self.access(page, Err(refused), None),
         }
     }
 
-    /// An access to `page` went as `found` says; `expected` is the error code that it should
-    /// have been refused with, or `None`.
-    pub fn went(&mut self, page: u64, found: Result<(), Refused>, expected: Option<u64>) {
+    /// An access to `page` had the result `found`; `expected` is the error code with which it must be
+    /// refused, or `None` if it must be allowed.
+    pub fn access(&mut self, page: u64, found: Result<(), Refused>, expected: Option<u64>) {
         let found = found.err().map(|refused| refused.error_code);
         let number = |code: Option<u64>| code.map_or(0, |code| REFUSED | code);
         self.compare(
@@ -53,7 +53,7 @@ impl Check {
         );
     }
 
-    /// The #PF handler has refused as many accesses as should be.
+    /// The #PF handler has counted `found` refused accesses and must have counted `expected`.
     pub fn refusals(&mut self, found: u64, expected: u64) {
         self.compare(ResultCode::WrongRefusals, 0, found, expected);
     }
@@ -72,7 +72,7 @@ impl Check {
         });
     }
 
-    /// Whether anything was wrong so far.
+    /// Whether a check has failed.
     pub fn is_bad(&self) -> bool {
         self.bad > 0
     }

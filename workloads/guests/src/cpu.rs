@@ -1,4 +1,4 @@
-//! The instructions that Rust has no words for.
+//! Instructions and registers that need assembly.
 
 use abi::layout::{cpu_of, selector, user_stack_top};
 use abi::{BootInfo, CALL_PORT, Gpa};
@@ -12,7 +12,7 @@ pub fn privilege_level() -> u16 {
     cs & 3
 }
 
-/// The number of the CPU that runs, at either privilege level: each has stacks of its own.
+/// The number of the current CPU, at either privilege level, from the address of its stack.
 #[inline(always)]
 pub fn number() -> u16 {
     let rsp: u64;
@@ -27,7 +27,7 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// The address whose access faulted last. CPL0 only.
+/// The address of the last page fault (CR2). CPL0 only.
 pub fn fault_address() -> u64 {
     let cr2: u64;
     // SAFETY: reads a register.
@@ -43,19 +43,19 @@ pub fn page_table_root() -> u64 {
     cr3 & !0xfff
 }
 
-/// Makes `root` the current PML4, and forgets all translations. CPL0 only.
+/// Loads CR3 with `root`, which flushes all translations. CPL0 only.
 ///
 /// # Safety
-/// The code, the stack and the data in use must be mapped there as they are now.
+/// The code, the stack and the data in use must be mapped under `root` as they are now.
 pub unsafe fn load_root(root: u64) {
-    // SAFETY: the caller's promise. Memory may look different afterwards.
+    // SAFETY: the caller's promise. Memory counts as changed.
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
 }
 
-/// Forgets the translation of `address` under the current PML4. CPL0 only.
+/// INVLPG of `address`. CPL0 only.
 #[inline(always)]
 pub fn invalidate(address: u64) {
-    // SAFETY: changes no mapping; memory may look different afterwards.
+    // SAFETY: changes no mapping. Memory counts as changed.
     unsafe { asm!("invlpg [{}]", in(reg) address, options(nostack, preserves_flags)) };
 }
 
@@ -72,19 +72,19 @@ pub fn out(port: u16, number: u32) {
     };
 }
 
-/// Reads 8 bits from a port and drops them. CPL0 only.
+/// Reads 8 bits from a port and ignores them. CPL0 only.
 pub fn input(port: u16) {
     // SAFETY: as in `out`.
     unsafe { asm!("in al, dx", in("dx") port, out("al") _, options(nostack, preserves_flags)) };
 }
 
-/// Stops the CPU until an interrupt, which never comes. CPL0 only.
+/// Halts the CPU until an interrupt, of which there is none. CPL0 only.
 pub fn halt() {
-    // SAFETY: touches nothing.
+    // SAFETY: accesses no memory.
     unsafe { asm!("hlt", options(nomem, nostack, preserves_flags)) };
 }
 
-/// Leaves to CPL3 at `entry`, on the empty user stack, with interrupts off.
+/// Enters CPL3 at `entry`, with an empty user stack and interrupts off.
 pub fn enter_user(entry: extern "C" fn(&'static BootInfo) -> !, info: &'static BootInfo) -> ! {
     // SAFETY: the five words are a 64-bit interrupt frame. The function at `entry` never
     // returns, and finds the stack as after a call (8 bytes below a multiple of 16).

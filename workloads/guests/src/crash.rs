@@ -1,16 +1,16 @@
-//! The hidden workload `crash`: misbehaves on request, so that the VMM can be tested.
+//! The hidden workload `crash`, which misbehaves to test the VMM.
 
 use abi::layout::WORK;
-use abi::{BootInfo, Call, CrashKind, Gpa, Phase, ResultCode};
+use abi::{BootInfo, Call, CrashKind, Gpa, Phase, ResultCode, to_usize};
 use core::arch::asm;
 
 use crate::{call, cpu, kernel, work};
 
 fn kind(info: &BootInfo) -> Option<CrashKind> {
-    CrashKind::ALL.get(info.params[0] as usize).copied()
+    CrashKind::ALL.get(to_usize(info.params[0])).copied()
 }
 
-/// What must happen at CPL0, before the user code starts.
+/// The kinds of misbehaviour at CPL0, before the user code starts.
 pub fn prepare(info: &BootInfo) {
     match kind(info) {
         Some(CrashKind::Triple) => triple_fault(),
@@ -23,7 +23,7 @@ pub fn prepare(info: &BootInfo) {
     }
 }
 
-/// The rest, at CPL3.
+/// The kinds of misbehaviour at CPL3.
 pub fn run(info: &BootInfo) -> ! {
     match kind(info) {
         Some(CrashKind::Loop) => spin(),
@@ -31,17 +31,17 @@ pub fn run(info: &BootInfo) -> ! {
         Some(CrashKind::Panic) => panic!("a guest may panic: {:#x}", WORK.0),
         Some(CrashKind::Exception) => divide_by_zero(),
         Some(CrashKind::BadCall) => call::send(0xdead_beef),
-        Some(CrashKind::BadMailbox) => spoil_mailbox(),
+        Some(CrashKind::BadMailbox) => fill_mailbox_with_ones(),
         Some(CrashKind::WrongValue) => call::done(ResultCode::WrongValue, &[9, 7, 1, 2, 1]),
         _ => {}
     }
     call::done(ResultCode::Ok, &[])
 }
 
-/// An IDT without room for any gate, then an exception: nothing can be delivered.
+/// Loads an empty IDT and raises an exception, which cannot be delivered.
 fn triple_fault() {
     let no_table = [0u8; 10];
-    // SAFETY: the machine ends here, as intended.
+    // SAFETY: the machine shuts down here, as intended.
     unsafe { asm!("lidt [{}]", "ud2", in(reg) &no_table, options(noreturn)) }
 }
 
@@ -56,7 +56,7 @@ fn divide_by_zero() {
     unsafe { asm!("div {0:e}", in(reg) 0, inout("eax") 1 => _, inout("edx") 0 => _) };
 }
 
-fn spoil_mailbox() {
+fn fill_mailbox_with_ones() {
     call::with_mailbox(|mailbox| {
         mailbox.phase = u32::MAX;
         mailbox.code = u32::MAX;

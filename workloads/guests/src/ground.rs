@@ -1,17 +1,17 @@
-//! Where an exercise takes place.
+//! The addresses and frames of an exercise.
 
 use abi::{FrameRange, Gpa, Gva};
 
 use crate::tables::Space;
 
-/// Addresses and frames that belong to one exercise on one CPU.
+/// The addresses and frames of one exercise on one CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Ground {
-    /// The space that is current.
+    /// The current address space.
     pub space: Space,
     /// The first page.
     pub base: Gva,
-    /// Frames, none of them used yet.
+    /// Unused frames.
     pub frames: FrameRange,
 }
 
@@ -23,7 +23,10 @@ impl Ground {
 
     /// The address of a frame.
     pub fn frame(&self, number: u64) -> Gpa {
-        assert!(number < self.frames.frames, "frame {number} is not ours");
+        assert!(
+            number < self.frames.frames,
+            "frame {number} belongs to another exercise"
+        );
         self.frames.start.add_frames(number)
     }
 }

@@ -20,13 +20,13 @@ unsafe extern "C" {
     static exception_stubs: [u64; EXCEPTIONS];
 }
 
-/// Fills the table that the VMM has already loaded. CPL0 only.
+/// Fills the table, which the VMM has loaded. CPL0 only.
 pub fn fill() {
-    // SAFETY: a constant table of the image, made by the assembly below.
+    // SAFETY: a constant table of the image, defined by the assembly below.
     let stubs = unsafe { &exception_stubs };
     let table = core::ptr::with_exposed_provenance_mut::<[Gate; EXCEPTIONS]>(IDT.0 as usize);
-    // SAFETY: the page is identity-mapped, writable, larger than 32 gates, and nothing
-    // else refers to it; the CPU reads it when an exception comes.
+    // SAFETY: the page is identity-mapped, writable, larger than 32 gates, and nothing else
+    // refers to it; the CPU reads it when it delivers an exception.
     let table = unsafe { &mut *table };
     for (gate, &stub) in table.iter_mut().zip(stubs) {
         gate.low = (stub & 0xffff)
@@ -37,10 +37,10 @@ pub fn fill() {
     }
 }
 
-// One stub a vector: it evens out the error code and pushes the vector. #PF (14) has its
-// own way, because it is the one that comes often. The rest of the frame, the registers
-// that a Rust function may change, follows in `trap::Frame`'s order. 5 words by the CPU,
-// 2 here and 9 registers: 128 bytes, so the stack is aligned for the call.
+// One stub for each vector: it pushes a zero where the CPU pushes no error code, then the vector. #PF
+// (14) has its own handler, because it is frequent. Then come the registers that a Rust function may
+// change, in the order of `trap::Frame`. 5 words by the CPU, 2 by the stub and 9 registers are 128
+// bytes, so the stack is aligned for the call.
 global_asm!(
     ".macro save_and_call handler",
     "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",

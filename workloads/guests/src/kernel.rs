@@ -1,4 +1,4 @@
-//! The guest kernel's state and its two ways to map the work range.
+//! The guest kernel's state. It maps the work range at the start or on demand.
 
 use abi::layout::{BOOT_TABLES, TABLE_VIEW, WORK};
 use abi::{BootInfo, FrameRange, Gpa, Gva, PAGE_BYTES, Phase, ResultCode, WorkloadId};
@@ -16,9 +16,9 @@ struct Kernel {
 
 struct KernelCell(UnsafeCell<Kernel>);
 
-// SAFETY: only CPU 0 gets at it, with interrupts off, through `with_kernel`, whose callers do
-// not nest: at CPL0 before it leaves to CPL3 and in faults of guests that have one CPU, and at
-// CPL3 once before the other CPUs begin.
+// SAFETY: only CPU 0 accesses it, with interrupts off, through `with_kernel`, whose callers do not
+// nest: at CPL0 before it enters CPL3 and in faults of guests with one CPU, and at CPL3 once before
+// the other CPUs begin.
 unsafe impl Sync for KernelCell {}
 
 static KERNEL: KernelCell = KernelCell(UnsafeCell::new(Kernel {
@@ -32,7 +32,7 @@ fn with_kernel<T>(work: impl FnOnce(&mut Kernel) -> T) -> T {
     work(unsafe { &mut *KERNEL.0.get() })
 }
 
-/// Makes ready what the workload needs from its kernel. CPL0 only.
+/// Prepares the kernel for the workload. CPL0 only.
 pub fn start(info: &BootInfo) {
     let demand = info.workload == WorkloadId::Demand.number();
     with_kernel(|kernel| {
@@ -49,12 +49,12 @@ pub fn start(info: &BootInfo) {
     match WorkloadId::try_from(info.workload) {
         Ok(WorkloadId::Linear) => map_all(info.params[0]),
         Ok(WorkloadId::Crash) => crash::prepare(info),
-        Ok(_) if service::keeps_tables(info) => show_tables(info.tables.end()),
+        Ok(_) if service::changes_tables_at_cpl3(info) => show_tables(info.tables.end()),
         Ok(_) | Err(_) => {}
     }
 }
 
-/// Maps all page tables, made or not, where CPL3 looks for them.
+/// Maps all frames for page tables into CPL3's view of them.
 fn show_tables(end: Gpa) {
     let frames = (end.0 - BOOT_TABLES.0) / PAGE_BYTES;
     for frame in 0..frames {
@@ -65,7 +65,7 @@ fn show_tables(end: Gpa) {
     }
 }
 
-/// The frames for page tables that the kernel has not used: from now on they are CPL3's.
+/// Hands the unused frames for page tables over to CPL3.
 pub fn give_tables() -> FrameRange {
     with_kernel(|kernel| kernel.mapper.give_tables())
 }
@@ -79,7 +79,7 @@ fn map_all(pages: u64) {
     }
 }
 
-/// Maps the page of `address` if the workload wants that; called by the #PF handler.
+/// Maps the page of `address`, if the workload maps pages on demand; called by the #PF handler.
 #[inline(always)]
 pub fn map_on_demand(address: u64) -> bool {
     let offset = address.wrapping_sub(WORK.0);
@@ -95,7 +95,7 @@ pub fn map_on_demand(address: u64) -> bool {
 
 /// Maps the page of `gva` to the frame at `frame`, which may not exist: for `crash`.
 pub fn map_frame(gva: Gva, frame: Gpa) {
-    // No frame left for a table: CPL3's access faults and is reported.
+    // Without a frame for a table the access of CPL3 faults and is reported.
     let _ = with_kernel(|kernel| kernel.mapper.map(gva, frame));
 }
 

@@ -1,22 +1,21 @@
 //! The guests: a tiny kernel at CPL0 and the work at CPL3, in one image.
 //!
-//! The VMM enters [`_start`] in long mode with paging on and GDT, TSS, IDT base and
-//! control registers set, so the kernel starts at once: it fills its IDT, maps what
-//! the workload wants mapped, and leaves to CPL3 by `iretq`. All work is done at CPL3,
-//! because a KVM-PVM host runs CPL3 natively on the shadow tables and emulates CPL0
-//! instruction by instruction; for the same reason every path at CPL0 is short.
+//! The VMM enters [`_start`] in long mode with paging on and GDT, TSS, IDT base and control registers
+//! set. The kernel fills its IDT, maps what the workload needs, and enters CPL3 with `iretq`. All work
+//! is done at CPL3: a KVM-PVM host runs CPL3 natively on the shadow tables but emulates CPL0
+//! instruction by instruction. For the same reason every path at CPL0 is short.
 //!
 //! ```text
-//! kernel, paging, idt, trap, service   CPL0: start, page faults, what CPL3 asks for
+//! kernel, paging, idt, trap, service   CPL0: start, page faults, services for CPL3
 //! call, cpu, panic                     both
-//! work                                 `linear` and `demand`, whose tables the kernel makes
-//! tables, ground, access, check        CPL3 as the keeper of its own tables, and its own judge
-//! exercises, single, spaces            the workloads of one CPU
-//! team, several, mix                   those of several
+//! work                                 `linear` and `demand`, whose tables the kernel writes
+//! tables, ground, access, check        CPL3 changes its own tables and checks the effects
+//! exercises, single, spaces            the workloads with one CPU
+//! team, several, mix                   the workloads with several CPUs
 //! ```
 //!
-//! The guest knows nothing of tracing but [`call::mark`]. Isolation inside the guest
-//! is not the point: the whole image is mapped for CPL3 too.
+//! Of tracing the guest only knows [`call::mark`]. There is no isolation inside the guest: the whole
+//! image is mapped for CPL3 too.
 #![no_std]
 #![no_main]
 
@@ -61,7 +60,7 @@ extern "C" fn _start(info: &'static BootInfo, cpu: u64) -> ! {
     cpu::enter_user(user_main, info)
 }
 
-/// The first code at CPL3. CPUs other than 0 may be here before there is an IDT: they wait.
+/// The first code at CPL3. CPUs other than 0 may be here before the IDT is filled: they wait.
 extern "C" fn user_main(info: &'static BootInfo) -> ! {
     match WorkloadId::try_from(info.workload) {
         Ok(workload @ (WorkloadId::Smp | WorkloadId::Mixed)) if cpu::number() == 0 => {

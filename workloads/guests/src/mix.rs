@@ -1,6 +1,6 @@
-//! `mixed`: all exercises of one CPU, each on a ground of its own.
+//! `mixed`: all exercises of one CPU, each with its own addresses and frames.
 
-use abi::{FrameRange, Shares};
+use abi::{FrameRange, Shares, to_usize};
 
 use crate::check::Check;
 use crate::exercises::alias::Alias;
@@ -15,7 +15,7 @@ use crate::ground::Ground;
 use crate::random::Random;
 use crate::tables::Space;
 
-/// Pages of the exercises.
+// Pages and tables of the exercises.
 const REMAP: u64 = 32;
 const UNSYNC: u64 = 8;
 const UNSYNC_TABLES: u64 = 2;
@@ -39,7 +39,7 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// Maps them all, in the first space, which is current; the second one has the same tables.
+    /// Maps all of them in the first space, which is current; the second one shares its tables.
     pub fn new(shares: Shares, spaces: [Space; 2], cpu: u64, seed: u64) -> Self {
         let ground = |region: u64, frames: FrameRange| Ground {
             space: spaces[0],
@@ -58,7 +58,7 @@ impl Mix {
         };
         let discardable = shares.discardable(cpu);
         let unsync_pages = UNSYNC * UNSYNC_TABLES;
-        // A region each, but where an exercise has several.
+        // One region for each exercise; some have several.
         Self {
             spaces,
             remap: Remap::new(ground(0, small(2 * REMAP)), REMAP, seed),
@@ -68,7 +68,7 @@ impl Mix {
                 UNSYNC,
                 seed,
             ),
-            // Nobody can fetch where the host has taken the memslot away.
+            // Instructions cannot be fetched while the host has removed the memslot.
             protect: Protect::new(ground(3, small(PROTECT)), PROTECT, seed, false),
             flood: Flood::new(ground(4, small(flood::FRAMES)), seed),
             fork: Fork::new(ground(8, small(2 * FORK)), FORK, seed),
@@ -84,7 +84,7 @@ impl Mix {
         }
     }
 
-    /// One thing, whichever.
+    /// One random step.
     pub fn step(&mut self, random: &mut Random, check: &mut Check) {
         match random.below(12) {
             0 => self.remap.move_page(random.below(REMAP), random, check),
@@ -115,11 +115,11 @@ impl Mix {
                 let page = random.below(self.vanish.pages());
                 self.vanish.use_page(page, random.once_in(2), check);
             }
-            _ => self.spaces[random.below(2) as usize].load(),
+            _ => self.spaces[to_usize(random.below(2))].load(),
         }
     }
 
-    /// Loads what each has.
+    /// Checks the pages of each exercise.
     pub fn check(&mut self, check: &mut Check) {
         self.remap.check(check);
         self.huge.use_region(0, check);

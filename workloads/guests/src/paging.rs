@@ -1,10 +1,10 @@
-//! The guest's own page tables as its kernel makes them: four levels, 4 KiB pages.
+//! The guest's page tables, as its kernel writes them: four levels, 4 KiB pages.
 
 use abi::{FrameRange, Gpa, Gva, PAGE_BYTES};
 
 use crate::cpu;
 
-/// The entry is used.
+/// The entry is present.
 pub const PRESENT: u64 = 1 << 0;
 /// Stores are allowed.
 pub const WRITABLE: u64 = 1 << 1;
@@ -14,13 +14,13 @@ pub const USER: u64 = 1 << 2;
 pub const LARGE: u64 = 1 << 7;
 /// No instruction may be fetched.
 pub const NO_EXECUTE: u64 = 1 << 63;
-/// Flags of every entry made here. Accessed and dirty stay clear: that is for the
-/// hardware, or for KVM's walker, to set at the first access.
+/// Flags of a new entry. Accessed and dirty are clear: the hardware or KVM's walker sets them at the
+/// first access.
 pub const FLAGS: u64 = PRESENT | WRITABLE | USER;
 /// Bits 51:12 of an entry.
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// A region that no address lies in.
+/// A region that contains no address.
 const NO_REGION: (u64, Gpa) = (u64::MAX, Gpa(0));
 
 type Table = [u64; 512];
@@ -29,7 +29,7 @@ type Table = [u64; 512];
 #[derive(Debug)]
 pub struct OutOfFrames;
 
-/// Frames handed out in ascending order, each once.
+/// Frames, allocated in ascending order.
 #[derive(Debug)]
 pub struct FramePool {
     next: Gpa,
@@ -37,7 +37,7 @@ pub struct FramePool {
 }
 
 impl FramePool {
-    /// Without any frame.
+    /// Without frames.
     pub const EMPTY: Self = Self {
         next: Gpa(0),
         end: Gpa(0),
@@ -51,7 +51,7 @@ impl FramePool {
         }
     }
 
-    /// The next frame.
+    /// Allocates the next frame.
     #[inline(always)]
     pub fn take(&mut self) -> Result<Gpa, OutOfFrames> {
         if self.next >= self.end {
@@ -62,7 +62,7 @@ impl FramePool {
         Ok(frame)
     }
 
-    /// What has not been handed out; nothing is left.
+    /// Takes all frames that are not allocated.
     pub fn give(&mut self) -> FrameRange {
         let start = core::mem::replace(&mut self.next, self.end);
         FrameRange {
@@ -72,14 +72,14 @@ impl FramePool {
     }
 }
 
-/// Adds pages to the current page tables. What runs for each page is inlined: at CPL0
-/// every instruction may cost a microsecond.
+/// Adds pages to the current page tables. Code that runs for each page is inlined: at CPL0 an
+/// instruction may cost a microsecond.
 #[derive(Debug)]
 pub struct Mapper {
     root: Gpa,
     tables: FramePool,
-    /// The 2 MiB region mapped last (GVA / 2 MiB) and its page table: consecutive pages
-    /// do not walk from the root again.
+    /// The 2 MiB region of the last page (GVA / 2 MiB) and its page table: consecutive pages need no
+    /// walk from the root.
     last: (u64, Gpa),
 }
 
@@ -100,7 +100,7 @@ impl Mapper {
         }
     }
 
-    /// The frames for tables that are left.
+    /// Takes the unused frames for tables.
     pub fn give_tables(&mut self) -> FrameRange {
         self.tables.give()
     }
@@ -116,7 +116,7 @@ impl Mapper {
         Ok(())
     }
 
-    /// The page table that holds `gva`'s entry; missing tables are made on the way.
+    /// The page table with `gva`'s entry; missing tables are allocated.
     #[cold]
     #[inline(never)]
     fn page_table(&mut self, gva: Gva) -> Result<Gpa, OutOfFrames> {

@@ -1,4 +1,4 @@
-//! A panic of the guest's own code becomes a call with a short text.
+//! Reports a panic of the guest's code to the VMM.
 
 use abi::{Call, Mailbox, TEXT_BYTES};
 use core::fmt::{self, Write};
@@ -10,13 +10,13 @@ use crate::call;
 fn panic(info: &PanicInfo<'_>) -> ! {
     call::with_mailbox(|mailbox| {
         mailbox.text_len = 0;
-        // The writer cuts what has no room and never fails.
+        // The writer truncates the text and never fails.
         let _ = write!(Text(mailbox), "{info}");
     });
     call::end(Call::Panic)
 }
 
-/// Appends to the mailbox's text as long as there is room.
+/// Appends to the mailbox's text while there is space.
 struct Text<'a>(&'a mut Mailbox);
 
 impl Write for Text<'_> {

@@ -1,8 +1,8 @@
-//! Numbers that a seed picks.
+//! Pseudo-random numbers.
 
 use abi::value;
 
-/// A sequence without end, the same for the same seed.
+/// An endless sequence, the same for the same seed.
 #[derive(Debug)]
 pub struct Random {
     seed: u64,
@@ -10,7 +10,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// Starts at its beginning.
+    /// The sequence of `seed`.
     pub fn new(seed: u64) -> Self {
         Self { seed, count: 0 }
     }
@@ -27,7 +27,7 @@ impl Random {
         ((self.next() >> 31) * end) >> 32
     }
 
-    /// True once in `times`.
+    /// True with a probability of 1 in `times`.
     pub fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }

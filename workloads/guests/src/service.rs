@@ -1,28 +1,28 @@
-//! The guest kernel's services for CPL3, asked for by `ud2` as calls to the VMM are.
+//! The guest kernel's services for CPL3, requested with `ud2`, like calls to the VMM.
 //!
-//! CPL3 keeps the page tables' books, for there an instruction costs nothing; the kernel
-//! does what only CPL0 can, with as few instructions as that takes.
+//! CPL3 decides what the page tables hold, since its instructions run natively. The kernel only does
+//! what needs CPL0, in few instructions.
 
 use abi::{BootInfo, Gpa, Gva, PAGE_BYTES};
 use core::arch::asm;
 
 use crate::cpu;
 
-/// Upper half of RAX where CPL3 wants a service; the lower half is its number.
+/// Upper half of RAX in a request; the lower half is the number of the service.
 pub const MAGIC: u64 = 0x5348_534b_0000_0000;
 
 /// Stores to an entry: its address, the value.
 const STORE: u32 = 1;
-/// Stores to an entry and forgets a translation: the entry's address, the value, the page.
+/// Stores to an entry, then INVLPG: the entry's address, the value, the page.
 const STORE_AND_INVALIDATE: u32 = 2;
-/// Copies entries: to, from, how many.
+/// Copies entries: destination, source, count.
 const COPY: u32 = 3;
-/// Forgets translations: the first page, how many.
+/// INVLPG of pages: the first page, count.
 const INVALIDATE: u32 = 4;
 /// Loads CR3: the root.
 const LOAD_ROOT: u32 = 5;
 
-/// At CPL0: does what service `number` is for. Whether there is such a service.
+/// Runs service `number` at CPL0; false if there is no such service.
 #[inline(always)]
 pub fn serve(number: u32, a: u64, b: u64, c: u64) -> bool {
     match number {
@@ -37,7 +37,7 @@ pub fn serve(number: u32, a: u64, b: u64, c: u64) -> bool {
                 cpu::invalidate(a + page * PAGE_BYTES);
             }
         }
-        // SAFETY: every root made by `Space` shares what the boot tables map.
+        // SAFETY: every root of a `Space` maps what the boot tables map.
         LOAD_ROOT => unsafe { cpu::load_root(a) },
         _ => return false,
     }
@@ -47,15 +47,15 @@ pub fn serve(number: u32, a: u64, b: u64, c: u64) -> bool {
 #[inline(always)]
 fn store_at(at: u64, value: u64) {
     let entry = core::ptr::with_exposed_provenance_mut::<u64>(at as usize);
-    // SAFETY: CPL3 names entries of page tables only; those are identity-mapped for CPL0
-    // and belong to no Rust object. A stray address faults and is reported.
+    // SAFETY: CPL3 passes addresses of page-table entries only; those are identity-mapped for CPL0 and
+    // belong to no Rust object. A wrong address faults and is reported.
     unsafe { entry.write_volatile(value) };
 }
 
 fn copy_at(to: u64, from: u64, count: u64) {
     let from = core::ptr::with_exposed_provenance::<u64>(from as usize);
     for index in 0..count {
-        // SAFETY: `from` is a buffer of CPL3's, which waits, with room for `count` words.
+        // SAFETY: `from` is a buffer of CPL3 with `count` words, and CPL3 waits.
         let value = unsafe { from.add(index as usize).read() };
         store_at(to + 8 * index, value);
     }
@@ -63,17 +63,17 @@ fn copy_at(to: u64, from: u64, count: u64) {
 
 /// Stores `value` to the entry at `entry`.
 pub fn store(entry: Gpa, value: u64) {
-    ask(STORE, entry.0, value, 0);
+    request(STORE, entry.0, value, 0);
 }
 
 /// Stores `value` to the entry at `entry`, then INVLPG of `gva` on this CPU.
 pub fn store_and_invalidate(entry: Gpa, value: u64, gva: Gva) {
-    ask(STORE_AND_INVALIDATE, entry.0, value, gva.0);
+    request(STORE_AND_INVALIDATE, entry.0, value, gva.0);
 }
 
 /// Stores `values` to the entries from `entry` on, in one table.
 pub fn copy(entry: Gpa, values: &[u64]) {
-    ask(
+    request(
         COPY,
         entry.0,
         values.as_ptr().addr() as u64,
@@ -83,17 +83,17 @@ pub fn copy(entry: Gpa, values: &[u64]) {
 
 /// INVLPG of `pages` pages from `gva` on, on this CPU.
 pub fn invalidate(gva: Gva, pages: u64) {
-    ask(INVALIDATE, gva.0, pages, 0);
+    request(INVALIDATE, gva.0, pages, 0);
 }
 
 /// Loads CR3 on this CPU.
 pub fn load_root(root: Gpa) {
-    ask(LOAD_ROOT, root.0, 0, 0);
+    request(LOAD_ROOT, root.0, 0, 0);
 }
 
-fn ask(service: u32, a: u64, b: u64, c: u64) {
-    // SAFETY: the kernel's #UD handler returns behind the `ud2` and restores every register;
-    // it reads and changes memory.
+fn request(service: u32, a: u64, b: u64, c: u64) {
+    // SAFETY: the kernel's #UD handler returns after the `ud2` and restores every register; it
+    // reads and changes memory.
     unsafe {
         asm!(
             "ud2",
@@ -106,8 +106,8 @@ fn ask(service: u32, a: u64, b: u64, c: u64) {
     };
 }
 
-/// Whether the guest of `info` keeps its page tables at CPL3 and sees them there.
-pub fn keeps_tables(info: &BootInfo) -> bool {
+/// Whether the guest of `info` changes its page tables from CPL3, in a view of them.
+pub fn changes_tables_at_cpl3(info: &BootInfo) -> bool {
     use abi::WorkloadId::{Crash, Demand, Linear};
     ![Linear, Demand, Crash]
         .map(abi::WorkloadId::number)

@@ -1,7 +1,7 @@
-//! `smp` and `mixed`: the workloads that have several CPUs.
+//! `smp` and `mixed`: the workloads with several CPUs.
 
 use abi::layout::{FRAME_VIEW, WORK};
-use abi::{BootInfo, MAX_VCPUS, Phase, Shares, WorkloadId};
+use abi::{BootInfo, MAX_VCPUS, Phase, Shares, WorkloadId, to_usize};
 
 use crate::check::Check;
 use crate::exercises::joint::Joint;
@@ -11,20 +11,20 @@ use crate::random::Random;
 use crate::tables::{self, Space};
 use crate::{call, cpu, team};
 
-/// One in as many steps changes the space.
+/// One step in this many loads another address space.
 const SPACE_ONCE_IN: u64 = 8;
 
-/// What CPU 0 has made ready for all.
+/// What CPU 0 has prepared for all.
 #[derive(Clone, Copy)]
 struct Setup {
     joint: Joint,
-    /// Two spaces for each CPU, often the same.
+    /// Two spaces for each CPU, which may be the same.
     spaces: [[Space; 2]; MAX_VCPUS as usize],
 }
 
 static SETUP: Lock<Option<Setup>> = Lock::new(None);
 
-/// On CPU 0.
+/// Runs on CPU 0.
 pub fn lead(workload: WorkloadId, info: &BootInfo) -> ! {
     tables::start();
     call::mark(Phase::Map);
@@ -40,20 +40,20 @@ pub fn lead(workload: WorkloadId, info: &BootInfo) -> ! {
     work(workload, info)
 }
 
-/// On the other CPUs.
+/// Runs on the other CPUs.
 pub fn join(workload: WorkloadId, info: &BootInfo) -> ! {
     team::wait();
     work(workload, info)
 }
 
-/// Each CPU works in the boot space, in one of its own, or in both by turns.
+/// Each CPU works in the boot space, in its own space, or in both in turn.
 fn smp(info: &BootInfo) -> Setup {
     let [cpus, roots, pages, ..] = info.params;
     let mut spaces = [[Space::BOOT; 2]; MAX_VCPUS as usize];
     let mut all = [Space::BOOT; MAX_VCPUS as usize + 1];
     let mut count = 1;
     if roots != 0 {
-        for own in &mut spaces[..cpus as usize] {
+        for own in &mut spaces[..to_usize(cpus)] {
             own[1] = Space::new();
             if roots == 1 {
                 own[0] = own[1];
@@ -62,15 +62,15 @@ fn smp(info: &BootInfo) -> Setup {
             count += 1;
         }
     }
-    // Where nobody works in the boot space, its pages are mapped all the same.
+    // The pages are also mapped in the boot space if no CPU works in it.
     Setup {
         joint: Joint::new(pages, info.work, 0, &all[..count], cpus),
         spaces,
     }
 }
 
-/// CPU 0 works in the boot space, with an odd seed the others in spaces of their own; each has
-/// a second root with the same tables below.
+/// All CPUs work in the boot space; with an odd seed CPUs other than 0 have their own spaces. Each CPU
+/// has a second root, which shares the tables below.
 fn mixed(info: &BootInfo) -> Setup {
     let [cpus, _, seed, ..] = info.params;
     let shares = Shares {
@@ -82,7 +82,7 @@ fn mixed(info: &BootInfo) -> Setup {
     let mut all = [Space::BOOT; MAX_VCPUS as usize];
     let mut count = 1;
     if seed % 2 == 1 {
-        for own in &mut spaces[1..cpus as usize] {
+        for own in &mut spaces[1..to_usize(cpus)] {
             own[0] = Space::new();
             all[count] = own[0];
             count += 1;
@@ -90,21 +90,21 @@ fn mixed(info: &BootInfo) -> Setup {
     }
     let view = (frames.start.0 - info.work.start.0) / abi::PAGE_BYTES;
     let joint = Joint::new(Shares::JOINT_PAGES, frames, view, &all[..count], cpus);
-    for own in &mut spaces[..cpus as usize] {
+    for own in &mut spaces[..to_usize(cpus)] {
         own[1] = Space::new();
         own[1].share(own[0], WORK);
     }
     Setup { joint, spaces }
 }
 
-/// On each CPU.
+/// Runs on each CPU.
 fn work(workload: WorkloadId, info: &BootInfo) -> ! {
     let Some(setup) = SETUP.with(|setup| *setup) else {
-        panic!("CPU {} began before all was ready", cpu::number())
+        panic!("CPU {} began before CPU 0 was ready", cpu::number())
     };
     let [cpus, ..] = info.params;
     let own = u64::from(cpu::number());
-    let spaces = setup.spaces[own as usize];
+    let spaces = setup.spaces[to_usize(own)];
     let mut check = Check::default();
     spaces[0].load();
     match workload {
@@ -112,9 +112,9 @@ fn work(workload: WorkloadId, info: &BootInfo) -> ! {
             let [_, _, _, steps, seed, ..] = info.params;
             let mut random = Random::new(seed + own);
             for _ in 0..steps {
-                team::answer();
+                team::serve_requests();
                 if spaces[0] != spaces[1] && random.once_in(SPACE_ONCE_IN) {
-                    spaces[random.below(2) as usize].load();
+                    spaces[to_usize(random.below(2))].load();
                 }
                 setup.joint.step(&mut random, &mut check);
             }
@@ -128,7 +128,7 @@ fn work(workload: WorkloadId, info: &BootInfo) -> ! {
             };
             let mut mix = Mix::new(shares, spaces, own, seed);
             for _ in 0..steps {
-                team::answer();
+                team::serve_requests();
                 if random.once_in(4) {
                     setup.joint.step(&mut random, &mut check);
                 } else {

@@ -1,7 +1,7 @@
-//! The workloads of one CPU: an exercise in a loop.
+//! The workloads with one CPU: each runs one exercise in a loop.
 
 use abi::layout::{HOST_PAGE, WORK};
-use abi::{BootInfo, HostPage, Order, Pattern, Phase, ResultCode, WorkloadId};
+use abi::{BootInfo, HostPage, Order, Pattern, Phase, ResultCode, WorkloadId, to_usize};
 
 use crate::check::Check;
 use crate::exercises::alias::Alias;
@@ -56,7 +56,7 @@ fn remap(ground: Ground, info: &BootInfo, check: &mut Check) {
                 remap.move_page(page, &mut random, check);
             }
         } else {
-            for first in (0..pages).step_by(batch as usize) {
+            for first in (0..pages).step_by(to_usize(batch)) {
                 remap.move_batch(first, batch, &mut random, check);
             }
         }
@@ -163,7 +163,7 @@ fn reclaim(ground: Ground, info: &BootInfo, check: &mut Check) {
 
 fn dirty(ground: Ground, info: &BootInfo, check: &mut Check) {
     let [pages, passes, _clear, _toggle, pattern, seed, ..] = info.params;
-    let Some(&pattern) = Pattern::ALL.get(pattern as usize) else {
+    let Some(&pattern) = Pattern::ALL.get(to_usize(pattern)) else {
         call::done(ResultCode::BadBootInfo, &[]);
     };
     sweep(ground, [pages, passes, seed], pattern, 0, check);
@@ -174,7 +174,7 @@ fn memslot(ground: Ground, info: &BootInfo, check: &mut Check) {
     sweep(ground, [pages, passes, seed], Pattern::Random, 0, check);
 }
 
-/// Passes over the pages until the host's actors have made enough of their own.
+/// Passes over the pages until the host's actors have finished enough of their passes.
 fn sweep(
     ground: Ground,
     [pages, passes, seed]: [u64; 3],
@@ -202,7 +202,7 @@ fn sweep(
     }
 }
 
-/// Passes that the host's actors have made.
+/// Passes that the host's actors have finished.
 fn host_passes() -> u64 {
     access::load(abi::Gva(
         HOST_PAGE.0 + core::mem::offset_of!(HostPage, passes) as u64,

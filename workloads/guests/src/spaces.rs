@@ -8,7 +8,7 @@ use crate::check::Check;
 use crate::tables::Space;
 use crate::{arena, call};
 
-/// Many spaces in turn: a store to each page at first, later a load.
+/// Loads many address spaces in turn: stores to each page at first, later loads it.
 pub fn switch(info: &BootInfo, check: &mut Check) {
     let [count, pages, rounds, shared, seed, ..] = info.params;
     let roots = arena::take(count);
@@ -49,7 +49,7 @@ pub fn switch(info: &BootInfo, check: &mut Check) {
     }
 }
 
-/// One page in each of many tables, pass after pass.
+/// Accesses one page of each of many tables, in several passes.
 pub fn recycle(info: &BootInfo, check: &mut Check) {
     let [tables, passes, _mmu_pages, seed, ..] = info.params;
     let at = |table: u64| WORK.add_pages(512 * table);

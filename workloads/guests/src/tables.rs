@@ -1,5 +1,5 @@
-//! Address spaces, looked after at CPL3: entries are read in the view of the page tables, and
-//! written by the kernel or, where a workload wants that, in the view too.
+//! Address spaces whose tables CPL3 changes: it reads entries in its view of the page tables, and
+//! writes them through the kernel or in the view.
 
 use abi::layout::{BOOT_TABLES, TABLE_VIEW};
 use abi::{FrameRange, Gpa, Gva, ResultCode};
@@ -8,7 +8,7 @@ use crate::lock::Lock;
 use crate::paging::{ADDRESS, FLAGS, LARGE, PRESENT};
 use crate::{access, call, kernel, service};
 
-/// Frames given back, at most; more are lost, which only costs memory.
+/// Maximum number of returned frames; further ones are lost, which only costs memory.
 const RETURNED: usize = 1024;
 
 struct Pool {
@@ -26,12 +26,12 @@ static POOL: Lock<Pool> = Lock::new(Pool {
     returned_count: 0,
 });
 
-/// Takes the table frames over from the kernel. On CPU 0, before any space is made.
+/// Takes the table frames over from the kernel. On CPU 0, before the first new space.
 pub fn start() {
     POOL.with(|pool| pool.fresh = kernel::give_tables());
 }
 
-/// A frame for a table, all zero.
+/// Allocates a frame for a table, all zero.
 pub fn take() -> Gpa {
     POOL.with(|pool| {
         if let Some(last) = pool.returned_count.checked_sub(1) {
@@ -50,7 +50,7 @@ pub fn take() -> Gpa {
     })
 }
 
-/// Gives a table's frame back, with what is in it. No entry may point to it any more.
+/// Clears a table and returns its frame. No entry may point to it any more.
 pub fn give(table: Gpa) {
     for index in 0..512 {
         let entry = Entry(table.add(8 * index));
@@ -75,22 +75,22 @@ impl Entry {
         TABLE_VIEW.add(self.0.0 - BOOT_TABLES.0)
     }
 
-    /// Its value, with what the CPU has set in it.
+    /// Its value, with the bits that the CPU has set.
     pub fn get(self) -> u64 {
         access::load(self.view())
     }
 
-    /// Has the kernel store to it.
+    /// Stores to it through the kernel.
     pub fn set(self, value: u64) {
         service::store(self.0, value);
     }
 
-    /// Has the kernel store to it, and forget the translation of `gva` on this CPU.
+    /// Stores to it through the kernel, with an INVLPG of `gva` on this CPU.
     pub fn set_and_invalidate(self, value: u64, gva: Gva) {
         service::store_and_invalidate(self.0, value, gva);
     }
 
-    /// Stores to it from CPL3.
+    /// Stores to it from CPL3, in the view.
     pub fn set_here(self, value: u64) {
         access::store(self.view(), value);
     }
@@ -102,19 +102,19 @@ impl Entry {
     }
 }
 
-/// A tree of page tables, of which what the boot tables map (and the view) is shared by all.
+/// An address space. All of them share what the boot tables map, and the views.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Space {
     root: Gpa,
 }
 
 impl Space {
-    /// The one that the CPUs start in.
+    /// The space in which the CPUs start.
     pub const BOOT: Self = Self { root: BOOT_TABLES };
     /// Its PML4 entries that a new space shares: the boot tables' and the two views.
     const SHARED_SLOTS: [u64; 3] = [0, 2, 3];
 
-    /// A new one, with nothing of its own.
+    /// A new space, with only the shared entries.
     pub fn new() -> Self {
         let space = Self { root: take() };
         for slot in Self::SHARED_SLOTS {
@@ -126,30 +126,29 @@ impl Space {
         space
     }
 
-    /// The one whose root is there.
+    /// The space with this root.
     pub fn at(root: Gpa) -> Self {
         Self { root }
     }
 
-    /// Has `other`'s level-3 table for the 512 GiB of `gva`.
+    /// Shares `other`'s level-3 table for the 512 GiB of `gva`.
     pub fn share(self, other: Self, gva: Gva) {
         let entry = entry_of(other.root, gva, 4);
         entry_of(self.root, gva, 4).set(entry.get());
     }
 
-    /// The address of the root, as for CR3.
+    /// The address of the root, for CR3.
     pub fn root(self) -> Gpa {
         self.root
     }
 
-    /// Makes it the current one of this CPU; all translations are forgotten, even if it is
-    /// that already.
+    /// Loads it on this CPU, which flushes all translations, even if it is the current one.
     pub fn load(self) {
         service::load_root(self.root);
     }
 
-    /// The entry of `gva` in the table of `level`, made with all above it if it is missing.
-    /// No large page may lie there.
+    /// The entry of `gva` in the table of `level`; missing tables are allocated. No large page may map
+    /// `gva`.
     pub fn entry(self, gva: Gva, level: u32) -> Entry {
         let mut table = self.root;
         for above in (level + 1..=4).rev() {
@@ -168,21 +167,21 @@ impl Space {
         self.entry(gva, 1).set(frame.0 | FLAGS);
     }
 
-    /// Maps the pages from `gva` on, one for each frame, none of which was present.
+    /// Maps consecutive pages from `gva` on to `frames`; none of them was present.
     pub fn map_run(self, gva: Gva, frames: impl Iterator<Item = Gpa>) {
         self.fill(gva, frames.map(|frame| frame.0 | FLAGS));
     }
 
-    /// Has the kernel store `values` to the entries of the pages from `gva` on.
+    /// Stores `values` to the entries of the pages from `gva` on, through the kernel.
     pub fn fill(self, gva: Gva, values: impl Iterator<Item = u64>) {
-        const ROOM: usize = 64;
-        let mut run = [0; ROOM];
+        const BUFFER: usize = 64;
+        let mut run = [0; BUFFER];
         let (mut first, mut length) = (gva, 0);
         for value in values {
             run[length] = value;
             length += 1;
             let next = first.add_pages(length as u64);
-            if length == ROOM || next.index(1) == 0 {
+            if length == BUFFER || next.index(1) == 0 {
                 service::copy(self.entry(first, 1).0, &run[..length]);
                 (first, length) = (next, 0);
             }
@@ -192,7 +191,7 @@ impl Space {
         }
     }
 
-    /// Gives all its tables back but those that it shares. It must not be any CPU's current one.
+    /// Frees all its tables except the shared ones. It must not be the current space of any CPU.
     pub fn end(self) {
         for slot in 0..512 {
             let entry = Entry(self.root.add(8 * slot));

@@ -1,17 +1,18 @@
-//! Several CPUs: they begin and end together, and one makes the others forget translations.
+//! Several CPUs: they begin and end together, and flush translations for each other.
 
-use abi::{Gva, MAX_VCPUS};
+use abi::{Gva, MAX_VCPUS, to_usize};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::{cpu, service};
 
 const CPUS: usize = MAX_VCPUS as usize;
 
-/// CPU 0 has made everything ready.
+/// CPU 0 has prepared everything.
 static READY: AtomicBool = AtomicBool::new(false);
-/// CPUs that have nothing more to do.
+/// CPUs that have finished their steps.
 static FINISHED: AtomicU64 = AtomicU64::new(0);
-/// The page that a CPU must forget, by the CPU and who asks; 0: none. Page 0 is never mapped.
+/// The page that a CPU must flush, by that CPU and the requesting one; 0: none, since page 0 is never
+/// mapped.
 static REQUESTS: [[AtomicU64; CPUS]; CPUS] = [const { [const { AtomicU64::new(0) }; CPUS] }; CPUS];
 
 /// Lets the other CPUs begin.
@@ -26,26 +27,26 @@ pub fn wait() {
     }
 }
 
-/// INVLPG of `gva` on all `cpus` CPUs; comes back when all have done it.
+/// INVLPG of `gva` on all `cpus` CPUs; returns when all have done it.
 ///
-/// Who waits answers the others meanwhile, so that two may ask each other.
+/// A waiting CPU serves the requests of others, so that two CPUs can wait for each other.
 pub fn invalidate_everywhere(gva: Gva, cpus: u64) {
     let own = usize::from(cpu::number());
-    let others = || (0..cpus as usize).filter(|&other| other != own);
+    let others = || (0..to_usize(cpus)).filter(|&other| other != own);
     for other in others() {
         REQUESTS[other][own].store(gva.0, Ordering::Release);
     }
     service::invalidate(gva, 1);
     for other in others() {
         while REQUESTS[other][own].load(Ordering::Acquire) != 0 {
-            answer();
+            serve_requests();
             core::hint::spin_loop();
         }
     }
 }
 
-/// Forgets what others have asked this CPU to forget. To be called often.
-pub fn answer() {
+/// Serves the requests of other CPUs. Must be called often.
+pub fn serve_requests() {
     for request in &REQUESTS[usize::from(cpu::number())] {
         let gva = request.load(Ordering::Acquire);
         if gva != 0 {
@@ -55,11 +56,11 @@ pub fn answer() {
     }
 }
 
-/// Waits until all `cpus` CPUs are here, and answers them meanwhile.
+/// Waits until all `cpus` CPUs have finished, and serves their requests meanwhile.
 pub fn finish(cpus: u64) {
     FINISHED.fetch_add(1, Ordering::AcqRel);
     while FINISHED.load(Ordering::Acquire) < cpus {
-        answer();
+        serve_requests();
         core::hint::spin_loop();
     }
 }

@@ -1,11 +1,11 @@
-//! What the guest kernel does when CPL3 (or a fault of its own) calls it.
+//! The guest kernel's exception handlers.
 
 use abi::{Call, HYPERCALL_MAGIC};
 
 use crate::access::{self, REFUSED};
 use crate::{call, cpu, kernel, service};
 
-/// The stack as the stubs of [`crate::idt`] leave it, lowest address first.
+/// The stack after the stubs of [`crate::idt`], lowest address first.
 #[repr(C)]
 pub struct Frame {
     r11: u64,
@@ -36,8 +36,8 @@ const FETCH: u64 = 1 << 4;
 /// `ud2`, as a little-endian number.
 const UD2: u16 = 0x0b0f;
 
-/// #PF: maps the page if it is one that the workload wants mapped on demand, or leads CPL3
-/// on if it asked for that (see [`crate::access`]).
+/// #PF: maps the page, if the workload maps it on demand, or reports a refused access to CPL3 (see
+/// [`crate::access`]).
 pub extern "C" fn page_fault(frame: &mut Frame) {
     let address = cpu::fault_address();
     let missing_for_user = frame.error_code & (PRESENT | USER) == USER;
@@ -46,7 +46,7 @@ pub extern "C" fn page_fault(frame: &mut Frame) {
     }
 }
 
-/// Leads CPL3 behind an access of [`crate::access`], with the error code in RDX.
+/// Resumes CPL3 after an access of [`crate::access`], with the error code in RDX.
 fn refuse(frame: &mut Frame, address: u64) -> bool {
     if frame.error_code & USER == 0 {
         return false;
@@ -65,7 +65,7 @@ fn refuse(frame: &mut Frame, address: u64) -> bool {
     true
 }
 
-/// Every other exception; `ud2` from CPL3 with a magic in RAX asks for something.
+/// All other exceptions; `ud2` from CPL3 with a magic in RAX is a request.
 pub extern "C" fn exception(frame: &mut Frame) {
     if !is_ud2_of_user(frame) {
         report(frame);
@@ -85,11 +85,11 @@ fn is_ud2_of_user(frame: &Frame) -> bool {
         return false;
     }
     let code = core::ptr::with_exposed_provenance::<u16>(frame.rip as usize);
-    // SAFETY: CPL3 has just fetched an instruction there, and two bytes of it.
+    // SAFETY: CPL3 has just fetched an instruction of two bytes there.
     unsafe { code.read_unaligned() == UD2 }
 }
 
-/// Ends the run with the exception's story.
+/// Ends the run and reports the exception.
 fn report(frame: &Frame) -> ! {
     let numbers = [
         frame.vector,

@@ -1,10 +1,10 @@
-//! The work at CPL3, the same for every way of mapping: touch, (write,) check.
+//! The work of `linear` and `demand` at CPL3: touch, (write,) check.
 //!
-//! No access to the work range is made but the ones described: with `write`, the first
-//! touch of each page is its one store, and the check its one load.
+//! There are no other accesses to the work range: with `write` each page gets one store, in the phase
+//! `touch`, and one load, in the phase `check`.
 
 use abi::layout::WORK;
-use abi::{BootInfo, Order, Pattern, Phase, ResultCode, value};
+use abi::{BootInfo, Order, Pattern, Phase, ResultCode, to_usize, value};
 
 use crate::check::Check;
 use crate::{access, call};
@@ -12,7 +12,7 @@ use crate::{access, call};
 /// Runs the passes and reports.
 pub fn run(info: &BootInfo) -> ! {
     let [pages, pattern, stride, seed, write, ..] = info.params;
-    let Some(&pattern) = Pattern::ALL.get(pattern as usize) else {
+    let Some(&pattern) = Pattern::ALL.get(to_usize(pattern)) else {
         call::done(ResultCode::BadBootInfo, &[]);
     };
     let order = Order::new(pages, pattern, stride, seed);
@@ -46,8 +46,8 @@ fn store_all(order: impl Iterator<Item = u64>, seed: u64) {
     }
 }
 
-/// Stores to the first 8 bytes of a page of the work range; a page outside it faults, and the
-/// kernel reports that.
+/// Stores to the first 8 bytes of a page. A page outside the work range faults, which the kernel
+/// reports.
 pub fn store(page: u64, value: u64) {
     access::store(WORK.add_pages(page), value);
 }

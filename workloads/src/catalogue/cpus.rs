@@ -1,4 +1,4 @@
-//! Workloads of several CPUs.
+//! Workloads with several CPUs.
 
 use abi::{MAX_VCPUS, WorkloadId};
 
@@ -8,42 +8,42 @@ use crate::{Kind, Param};
 pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "smp",
-        stresses: "several CPUs on one root or on roots of their own, which change tables that others use",
+        stresses: "several CPUs, on one root or on separate roots, change tables that the others use",
         params: &[
-            count("vcpus", "CPUs", [2, MAX_VCPUS as u64]).or("2"),
+            count("vcpus", "number of CPUs", [2, MAX_VCPUS as u64]).or("2"),
             Param {
                 name: "roots",
-                doc: "one space for all, one for each CPU, or both by turns",
+                doc: "one address space for all, one for each CPU, or both in turn",
                 kind: Kind::Choice(&["shared", "own", "mixed"]),
                 default: "shared",
             },
-            count("pages", "pages that all CPUs have in common", [4, 4096]).or("64"),
+            count("pages", "pages that all CPUs share", [4, 4096]).or("64"),
             count(
                 "steps",
-                "steps of each CPU: a page loaded, stored to or changed",
+                "steps of each CPU: each loads, stores to or changes a page",
                 [1, 1_000_000],
             )
             .or("600"),
             SEED,
         ],
-        expected: "Each CPU loads all pages, and stores to its own, moves, unmaps and protects them, \
-                   in every space; all CPUs do an INVLPG for each change. With roots of their own each \
-                   CPU has a root and three shadow pages or more.",
+        expected: "Each CPU loads all pages; it also stores to its own, moves, unmaps and protects \
+                   them in every address space. All CPUs do an INVLPG for each change. With separate \
+                   roots each CPU has a root and three shadow pages or more.",
         hidden: false,
         id: WorkloadId::Smp,
     },
     Workload {
         name: "mixed",
-        stresses: "everything at once, as a seed picks it: the soak",
+        stresses: "everything at once, at random: a soak test",
         params: &[
-            count("vcpus", "CPUs", [1, MAX_VCPUS as u64]).or("2"),
+            count("vcpus", "number of CPUs", [1, MAX_VCPUS as u64]).or("2"),
             count("steps", "steps of each CPU", [1, 10_000_000]).or("300"),
             SEED,
         ],
         expected: "What `smp`, `remap`, `unsync`, `protect`, `flood`, `fork`, `huge`, `alias` and \
-                   `switch` do, drawn at random on each CPU, while the host reclaims work frames, logs \
-                   dirty pages of all other memory, and deletes and moves the work frames' memslot. \
-                   With an odd seed each CPU has tables of its own.",
+                   `switch` do, chosen at random on each CPU, while the host reclaims work frames, logs \
+                   dirty pages of all other memory, and deletes and moves the memslot of the work \
+                   frames. With an odd seed each CPU has its own tables.",
         hidden: false,
         id: WorkloadId::Mixed,
     },

@@ -10,24 +10,24 @@ use abi::WorkloadId;
 use crate::error::{UnknownWorkload, nearest};
 use crate::{Kind, Param};
 
-/// One entry of the catalogue.
+/// An entry of the catalogue.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Workload {
     /// Name, as in `collector run NAME`.
     pub name: &'static str,
     /// What it stresses, in one line.
     pub stresses: &'static str,
-    /// The parameters it takes.
+    /// The parameters that it takes.
     pub params: &'static [Param],
     /// What its trace should look like.
     pub expected: &'static str,
-    /// For tests of the VMM: found by name, but not listed.
+    /// For tests of the VMM: can be found by name, but is not listed.
     pub hidden: bool,
-    /// Which guest code runs.
+    /// The guest code to run.
     pub(crate) id: WorkloadId,
 }
 
-/// The workloads to list, in the order to list them.
+/// The workloads that are not hidden, in the order of the catalogue.
 pub fn all() -> impl Iterator<Item = &'static Workload> {
     catalogue().filter(|workload| !workload.hidden)
 }
@@ -35,7 +35,7 @@ pub fn all() -> impl Iterator<Item = &'static Workload> {
 /// The workload of this name, hidden ones included.
 ///
 /// # Errors
-/// [`UnknownWorkload`] with the names there are and the nearest one.
+/// [`UnknownWorkload`] with all names and the most similar one.
 pub fn find(name: &str) -> Result<&'static Workload, UnknownWorkload> {
     catalogue()
         .find(|workload| workload.name == name)
@@ -60,7 +60,7 @@ fn catalogue() -> impl Iterator<Item = &'static Workload> {
     .flatten()
 }
 
-/// A whole number with both ends.
+/// A whole number from `min` to `max`.
 const fn count(name: &'static str, doc: &'static str, [min, max]: [u64; 2]) -> Param {
     Param {
         name,
@@ -71,16 +71,16 @@ const fn count(name: &'static str, doc: &'static str, [min, max]: [u64; 2]) -> P
 }
 
 impl Param {
-    /// With a default.
+    /// With a default value.
     const fn or(self, default: &'static str) -> Self {
         Self { default, ..self }
     }
 }
 
-/// Picks what is not fixed.
+/// The seed of everything random.
 const SEED: Param = Param {
     name: "seed",
-    doc: "picks values, orders and choices",
+    doc: "seed of the values, orders and choices",
     kind: Kind::Seed,
     default: "1",
 };
@@ -91,7 +91,7 @@ mod tests {
     use abi::{CrashKind, Pattern};
 
     #[test]
-    fn names_are_those_of_the_contract() {
+    fn names_match_the_contract() {
         let ids: Vec<_> = catalogue().map(|workload| workload.id).collect();
         for workload in catalogue() {
             assert_eq!(workload.name, workload.id.name());
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_pass_their_own_check() {
+    fn defaults_are_valid() {
         for param in catalogue().flat_map(|workload| workload.params) {
             param.parse(param.default).expect("the default is valid");
         }
@@ -125,6 +125,6 @@ mod tests {
         let expected =
             "no workload is called 'liner' (did you mean 'linear'?); there are: linear, demand, ";
         assert!(error.starts_with(expected), "{error}");
-        assert!(find("crash").is_ok(), "hidden, but there");
+        assert!(find("crash").is_ok(), "hidden, but known");
     }
 }

@@ -1,4 +1,4 @@
-//! Workloads over one range of pages, each touched once.
+//! Workloads that touch each page of one range once.
 
 use abi::{MAX_PAGES, WorkloadId};
 
@@ -8,34 +8,35 @@ use crate::{Kind, Param};
 pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "linear",
-        stresses: "pure shadow faults: the guest maps its whole range before it touches a page",
+        stresses: "shadow faults alone: the guest maps its whole range before it touches a page",
         params: RANGE_PARAMS,
         expected: "Phase `map`: no fault in the work range; the guest only fills its own tables. \
-                   Phase `touch`: one shadow fault a page and no fault of the guest's own; a new \
-                   shadow page every 512 pages. Phase `check`: none. With write=false the faults of \
-                   `touch` are reads that leave read-only entries, all to the host's page of zeroes, \
-                   and phase `write` has two faults a page: one that makes the host replace that \
-                   page, is invalidated by that and retried, and one that writes the entry.",
+                   Phase `touch`: one shadow fault for each page and no guest page fault; a new shadow \
+                   page for every 512 pages. Phase `check`: no fault. With write=false the faults of \
+                   `touch` are reads that leave read-only entries, all to the host's zero page, and \
+                   phase `write` has two faults for each page: the first makes the host replace the \
+                   zero page, which invalidates the fault, so that KVM retries it; the second writes \
+                   the entry.",
         hidden: false,
         id: WorkloadId::Linear,
     },
     Workload {
         name: "demand",
-        stresses: "demand paging: each page costs a fault of the guest's own and a shadow fault",
+        stresses: "demand paging: each page costs a guest page fault and a shadow fault",
         params: RANGE_PARAMS,
-        expected: "Phase `touch`: for each page first a fault of the guest's own (injected), then the \
+        expected: "Phase `touch`: for each page first a guest page fault, which KVM injects, then the \
                    guest kernel's store to its page table, then one shadow fault at the same address; \
-                   a new shadow page every 512 pages. Phase `check`: none. With write=false the \
-                   shadow fault is a read, and phase `write` is that of `linear`.",
+                   a new shadow page for every 512 pages. Phase `check`: no fault. With write=false \
+                   the shadow fault is a read, and phase `write` is that of `linear`.",
         hidden: false,
         id: WorkloadId::Demand,
     },
     Workload {
         name: "crash",
-        stresses: "the VMM itself: a guest that misbehaves as asked",
+        stresses: "the VMM itself: the guest misbehaves",
         params: &[Param {
             name: "kind",
-            doc: "how to misbehave",
+            doc: "kind of misbehaviour",
             kind: Kind::Choice(&[
                 "triple",
                 "loop",
@@ -53,13 +54,13 @@ pub(super) const WORKLOADS: &[Workload] = &[
             default: "panic",
         }],
         expected: "The run ends with an error that says what the guest did, and the trace is complete \
-                   up to there.",
+                   up to that.",
         hidden: true,
         id: WorkloadId::Crash,
     },
 ];
 
-/// Parameters of the workloads that touch one range.
+/// The parameters of these workloads.
 const RANGE_PARAMS: &[Param] = &[
     Param {
         name: "pages",
@@ -78,7 +79,7 @@ const RANGE_PARAMS: &[Param] = &[
     },
     Param {
         name: "stride",
-        doc: "distance of two touches in pages; used by pattern=stride",
+        doc: "distance between two touches in pages, for pattern=stride",
         kind: Kind::Count {
             min: 1,
             max: MAX_PAGES,
@@ -87,7 +88,7 @@ const RANGE_PARAMS: &[Param] = &[
     },
     Param {
         name: "seed",
-        doc: "picks the order of pattern=random, and the values written",
+        doc: "seed of the order of pattern=random, and of the values",
         kind: Kind::Seed,
         default: "1",
     },

@@ -8,7 +8,7 @@ use crate::{Kind, Param};
 pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "remap",
-        stresses: "pages unmapped and mapped again to other frames, with INVLPG or a CR3 load",
+        stresses: "pages are unmapped and mapped again to other frames, with INVLPG or a CR3 load",
         params: &[
             count(
                 "pages",
@@ -18,55 +18,55 @@ pub(super) const WORKLOADS: &[Workload] = &[
             .or("256"),
             count(
                 "rounds",
-                "times that each page is mapped elsewhere",
+                "times that each page is mapped to another frame",
                 [1, 1000],
             )
             .or("3"),
             count(
                 "batch",
-                "1: an INVLPG for each page; more: a CR3 load after as many",
+                "1: an INVLPG for each page; N: a CR3 load after every N pages",
                 [1, 4096],
             )
             .or("1"),
             SEED,
         ],
-        expected: "For each page and round two stores to its entry, an INVLPG (or its part of a CR3 \
-                   load) and one shadow fault; in one of 16 a load before it is mapped again, which \
-                   is a fault of the guest's own. Where the kernel's stores are emulated, each clears \
-                   an entry; where not, leaf tables go unsync and are synced by the flush.",
+        expected: "For each page and round two stores to its entry, an INVLPG (or a CR3 load for the \
+                   batch) and one shadow fault; one time in 16 also a load while it is unmapped, which \
+                   is a guest page fault. Where the kernel's stores are emulated, each clears a shadow \
+                   entry; elsewhere leaf tables become unsync, and the flush syncs them.",
         hidden: false,
         id: WorkloadId::Remap,
     },
     Workload {
         name: "switch",
-        stresses: "CR3 loads among more address spaces than KVM keeps roots for",
+        stresses: "CR3 loads of more address spaces than KVM caches roots",
         params: &[
-            count("spaces", "address spaces, taken in turn", [1, 64]).or("6"),
+            count("spaces", "address spaces, loaded in turn", [1, 64]).or("6"),
             count("pages", "pages touched in each", [1, 512]).or("16"),
             count(
                 "rounds",
-                "turns after the first, in which pages are loaded",
+                "rounds after the first one, in which pages are loaded",
                 [1, 1000],
             )
             .or("20"),
             Param {
                 name: "shared",
-                doc: "all spaces have the same tables below the root",
+                doc: "all spaces share their tables below the root",
                 kind: Kind::Flag,
                 default: "false",
             },
             SEED,
         ],
         expected: "Phase `touch`: a root for each space, three shadow pages below it and one shadow \
-                   fault a page; with shared=true three shadow pages in all, and in each later space \
-                   one fault, which only links them. Phase `check`: no fault in the work range, \
-                   whatever number of roots: KVM finds the pages again.",
+                   fault for each page; with shared=true three shadow pages altogether, and in each \
+                   further space one fault, which only links them. Phase `check`: no fault in the work \
+                   range for any number of roots: KVM finds the shadow pages again.",
         hidden: false,
         id: WorkloadId::Switch,
     },
     Workload {
         name: "fork",
-        stresses: "an address space copied read-only, and copy-on-write on both sides",
+        stresses: "an address space is copied read-only, with copy-on-write in both",
         params: &[
             count("pages", "pages of the parent", [1, 4096]).or("128"),
             count("rounds", "forks, one after the other", [1, 1000]).or("4"),
@@ -78,38 +78,38 @@ pub(super) const WORKLOADS: &[Workload] = &[
             .or("128"),
             SEED,
         ],
-        expected: "In each round W is taken from all of the parent's entries, and four tables or more \
-                   are made and shadowed for the child. The first store to a page on either side is a \
-                   fault of the guest's own for a present page, then a store to its entry, an INVLPG \
-                   and a shadow fault. At the end of a round the child's tables are cleared and used \
-                   again, often at another level: KVM zaps what shadows them.",
+        expected: "In each round the guest removes W from all entries of the parent, and KVM shadows \
+                   four tables or more of the child. The first store to a page on either side causes a \
+                   guest page fault for a present page, then a store to its entry, an INVLPG and a \
+                   shadow fault. At the end of a round the child's tables are cleared and reused, \
+                   often at another level: KVM zaps their shadow pages.",
         hidden: false,
         id: WorkloadId::Fork,
     },
     Workload {
         name: "unsync",
-        stresses: "leaf tables that CPL3 writes itself: they go unsync, and are synced by flushes",
+        stresses: "CPL3 writes its own leaf tables: they become unsync, and flushes sync them",
         params: &[
             count("tables", "leaf tables", [1, 64]).or("4"),
-            count("pages", "pages used of each", [1, 64]).or("16"),
+            count("pages", "used pages of each table", [1, 64]).or("16"),
             count(
                 "rounds",
-                "times that entries are changed, flushed and used",
+                "rounds of changes, flushes and accesses",
                 [1, 10_000],
             )
             .or("12"),
             Param {
                 name: "flush",
-                doc: "how stale translations are forgotten",
+                doc: "how stale translations are flushed",
                 kind: Kind::Choice(&["cr3", "invlpg", "mixed"]),
                 default: "mixed",
             },
             SEED,
         ],
-        expected: "In each round each table goes unsync at its first store, unless it is so still; \
-                   with cr3 all are synced by one CR3 load, with invlpg one entry at a time. Entries \
-                   vanish, change their frame or lose W by that. One entry in four changes; loads and \
-                   stores that the new entries refuse are faults of the guest's own.",
+        expected: "In each round each table becomes unsync at its first store, unless it still is; \
+                   with cr3 one CR3 load syncs all of them, with invlpg one entry is synced at a time. \
+                   One entry in four changes: it is cleared, gets another frame or loses W. Loads and \
+                   stores that the new entries refuse are guest page faults.",
         hidden: false,
         id: WorkloadId::Unsync,
     },
@@ -120,79 +120,79 @@ pub(super) const WORKLOADS: &[Workload] = &[
             count("stores", "stores to one entry in each round", [1, 10_000]).or("8"),
             count(
                 "rounds",
-                "times that the entry is written and all is used",
+                "rounds of stores to the entry and accesses to all pages",
                 [1, 10_000],
             )
             .or("40"),
             Param {
                 name: "via",
-                doc: "who stores: the guest's kernel, or CPL3 in a mapping of its own",
+                doc: "who stores: the guest's kernel, or CPL3 through its own mapping",
                 kind: Kind::Choice(&["kernel", "user"]),
                 default: "kernel",
             },
             SEED,
         ],
-        expected: "Each store is emulated. From the third on without a walk in between, KVM counts a \
-                   flood and zaps the shadow page (`mmu_flooded`); the accesses that follow build it \
-                   again and link the leaf tables, which it finds, where they are not zapped too.",
+        expected: "Each store is emulated. From the third one without a walk in between, KVM counts a \
+                   flood and zaps the shadow page (`mmu_flooded`). The next accesses create it again \
+                   and link the shadow pages of the leaf tables, unless these were zapped too.",
         hidden: false,
         id: WorkloadId::Flood,
     },
     Workload {
         name: "protect",
-        stresses: "permissions taken and given: W, U, P and NX, with INVLPG",
+        stresses: "permissions revoked and granted: W, U, P and NX, with INVLPG",
         params: &[
             count("pages", "pages of the work range", [1, 4096]).or("64"),
             count(
                 "rounds",
-                "times that each page gets other permissions",
+                "times that the permissions of each page change",
                 [1, 1000],
             )
             .or("4"),
             SEED,
         ],
-        expected: "After each change a store, a load and a call: each is refused exactly if the \
-                   guest's entry says so (a fault of the guest's own), else it goes through, with a \
-                   shadow fault where the shadow entry was dropped.",
+        expected: "After each change a store, a load and a call. Each is refused (a guest page fault) \
+                   if and only if the guest's entry forbids it; otherwise it succeeds, with a shadow \
+                   fault where KVM dropped the shadow entry.",
         hidden: false,
         id: WorkloadId::Protect,
     },
     Workload {
         name: "huge",
-        stresses: "2 MiB pages of the guest, split into tables and merged again",
+        stresses: "2 MiB pages of the guest are split into tables and merged again",
         params: &[
-            count("regions", "pages of 2 MiB", [1, 64]).or("4"),
+            count("regions", "number of 2 MiB pages", [1, 64]).or("4"),
             count(
                 "rounds",
-                "times that each is split or merged, with a chance of one half",
+                "rounds; in each, every page is split or merged with a probability of one half",
                 [1, 1000],
             )
             .or("8"),
             Param {
                 name: "backing",
-                doc: "the host's memory behind them: 4 KiB pages, or transparent huge ones",
+                doc: "the host's memory: 4 KiB pages, or transparent huge pages",
                 kind: Kind::Choice(&["small", "huge"]),
                 default: "small",
             },
             SEED,
         ],
-        expected: "A large page over small host memory is shadowed by a direct page of 512 entries; \
-                   over huge memory, where KVM may, by one entry of level 2. A split replaces it by a \
-                   table, a merge the other way round.",
+        expected: "KVM shadows a large page over small host pages with a direct shadow page of 512 \
+                   entries; over huge pages, if it can, with one entry of level 2. A split replaces \
+                   this by the shadow of a table; a merge does the opposite.",
         hidden: false,
         id: WorkloadId::Huge,
     },
     Workload {
         name: "alias",
-        stresses: "many addresses of one frame: long rmap chains, past KVM's limit of 1,000",
+        stresses: "many virtual addresses of one frame: rmap chains beyond KVM's limit of 1,000",
         params: &[
             count("aliases", "pages, all mapped to one frame", [1, 4096]).or("1200"),
             SEED,
         ],
-        expected: "Phase `touch`: one shadow fault a page, until the frame has more than 1,000 \
-                   entries: then KVM drops all of them (no event says so), and they come back one \
-                   fault at a time, seven neighbours with each, since their guest entries are \
-                   accessed by now. Phase `check`: the same again.",
+        expected: "Phase `touch`: one shadow fault for each page, until the frame has more than 1,000 \
+                   entries. Then KVM drops all of them, without a tracepoint. Each further fault \
+                   writes its entry and prefetches seven neighbours, whose guest entries are accessed \
+                   already. Phase `check`: the same.",
         hidden: false,
         id: WorkloadId::Alias,
     },
@@ -207,11 +207,11 @@ pub(super) const WORKLOADS: &[Workload] = &[
                 [1, 1000],
             )
             .or("3"),
-            count("mmu_pages", "shadow pages that KVM may have", [64, 100_000]).or("80"),
+            count("mmu_pages", "maximum number of shadow pages", [64, 100_000]).or("80"),
             SEED,
         ],
-        expected: "With fewer shadow pages than tables KVM zaps the oldest ones (`mmu_recycled`), and \
-                   each pass faults them in again: a shadow page and an entry each time.",
+        expected: "With fewer shadow pages than tables KVM zaps the oldest ones (`mmu_recycled`). Each \
+                   pass faults them in again, with a new shadow page and an entry for each.",
         hidden: false,
         id: WorkloadId::Recycle,
     },

@@ -40,7 +40,7 @@ fn plan(backing: Backing, actors: Vec<Actor>) -> Plan {
     linear(16384, backing, actors)
 }
 
-/// `linear`, whose work frames have a slot of their own.
+/// `linear`, with the work frames in their own memslot.
 fn linear(pages: u64, backing: Backing, actors: Vec<Actor>) -> Plan {
     let params = [("pages", pages.to_string()), ("pattern", "random".into())]
         .map(|(name, value)| (name.to_owned(), value));
@@ -106,7 +106,7 @@ fn kvm_memory_that_moves_keeps_its_content() {
         plan.host.actors = vec![disturb(&plan)];
         let (_, result, acts) = run(&plan);
         assert!(result.passes > 10, "{}", result.passes);
-        // There and back.
+        // Once away and once back.
         assert_eq!(count(&acts, HostActKind::Unmapped), 2 * result.passes);
         assert!(acts.iter().all(|act| act.slot == WORK_SLOT));
     }
@@ -114,7 +114,7 @@ fn kvm_memory_that_moves_keeps_its_content() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn kvm_a_discarded_page_is_what_the_guest_complains_of() {
+fn kvm_the_guest_reports_a_discarded_page() {
     let mut plan = plan(Backing::Small, Vec::new());
     plan.host.actors = vec![Actor::Reclaim {
         discard: plan.boot_info.work,
@@ -165,10 +165,10 @@ fn kvm_memslots_come_and_go_under_the_guest() {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn kvm_the_vmm_stands_in_for_a_memslot_that_is_away() {
+fn kvm_the_vmm_serves_accesses_while_a_memslot_is_away() {
     let plan = plan(Backing::Small, vec![memslots()]);
     let mut vmm = Vmm::new(&plan).unwrap().confined();
-    // Nobody stops this guest: what else ends KVM_RUN are accesses for the VMM to serve.
+    // This guest is not stopped: apart from marks, only accesses that the VMM serves end KVM_RUN.
     let hooks = Writes { hva: None };
     let result = vmm.run(&hooks, LONG, &AtomicBool::new(false)).unwrap();
     let served = result.exits - result.marks.len() as u64;
@@ -214,7 +214,7 @@ fn kvm_shadow_pages_can_be_bounded() {
     ));
 }
 
-/// Writes guest memory behind KVM's back, if told where.
+/// Writes guest memory without KVM's knowledge, if there is an address.
 struct Writes {
     hva: Option<u64>,
 }
@@ -232,7 +232,7 @@ impl Hooks for Writes {
 
 #[test]
 #[ignore = "needs /dev/kvm"]
-fn kvm_a_frame_that_the_dirty_log_leaves_out_is_found() {
+fn kvm_a_frame_missing_in_the_dirty_log_is_found() {
     let log = Actor::DirtyLog {
         slot: WORK_SLOT,
         clear: false,
@@ -240,7 +240,7 @@ fn kvm_a_frame_that_the_dirty_log_leaves_out_is_found() {
         every: OFTEN,
     };
     let mut plan = plan(Backing::Small, vec![log]);
-    // One frame more than the guest knows of.
+    // One frame that the guest does not know.
     plan.host.slots[1].bytes += PAGE_BYTES;
     let mut vmm = Vmm::new(&plan).unwrap();
     let work = plan.boot_info.work;

@@ -1,4 +1,4 @@
-//! Many addresses of one frame.
+//! Many virtual addresses of one frame.
 
 use crate::access::{load, store};
 use crate::check::Check;
@@ -24,7 +24,7 @@ impl Alias {
         }
     }
 
-    /// Stores once by each address.
+    /// Stores once through each address.
     pub fn store_all(&mut self, seed: u64) {
         for page in 0..self.pages {
             self.content = abi::value(page, seed);
@@ -32,7 +32,7 @@ impl Alias {
         }
     }
 
-    /// Loads once by each address: the last value stored, by whichever.
+    /// Loads once through each address, and checks for the last stored value.
     pub fn check(&self, check: &mut Check) {
         for page in 0..self.pages {
             check.value(page, load(self.ground.gva(page)), self.content);

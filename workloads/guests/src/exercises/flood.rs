@@ -1,4 +1,6 @@
-//! One upper-level table written again and again.
+//! Repeated stores to one upper-level table.
+
+use abi::to_usize;
 
 use crate::access::{load, store};
 use crate::check::Check;
@@ -15,7 +17,7 @@ const PAGES: u64 = 4;
 /// Frames of the ground: the last region has two sets.
 pub const FRAMES: u64 = (REGIONS + 1) * PAGES;
 
-/// Regions that share a level-2 table, and two tables for the last.
+/// Regions that share a level-2 table; the last one has two page tables in turn.
 #[derive(Debug)]
 pub struct Flood {
     ground: Ground,
@@ -50,10 +52,10 @@ impl Flood {
         }
     }
 
-    /// `stores` stores to the entry, by the kernel or by CPL3, then INVLPG, then all is used.
+    /// `stores` stores to the entry, by the kernel or by CPL3 (`here`), then INVLPG, then uses all pages.
     pub fn round(&mut self, stores: u64, here: bool, random: &mut Random, check: &mut Check) {
         for _ in 0..stores {
-            self.chosen = random.below(2) as usize;
+            self.chosen = to_usize(random.below(2));
             let value = match random.below(3) {
                 0 => 0,
                 _ => self.choices[self.chosen],
@@ -61,7 +63,7 @@ impl Flood {
             self.write(value, here);
         }
         self.write(self.choices[self.chosen], here);
-        // One INVLPG forgets what the CPU knows of upper-level entries, too.
+        // INVLPG also flushes the CPU's paging-structure caches.
         let last = self.ground.gva(512 * (REGIONS - 1));
         crate::service::invalidate(last, PAGES);
         self.use_pages(check);
@@ -80,7 +82,7 @@ impl Flood {
             let second = region == REGIONS - 1 && self.chosen == 1;
             let set = if second { REGIONS } else { region };
             for index in 0..PAGES {
-                let content = &mut self.content[(set * PAGES + index) as usize];
+                let content = &mut self.content[to_usize(set * PAGES + index)];
                 let page = 512 * region + index;
                 check.value(page, load(self.ground.gva(page)), *content);
                 *content = self.values.next();

@@ -1,6 +1,6 @@
-//! A space copied read-only, and copy-on-write on both sides.
+//! Copies an address space read-only, with copy-on-write in both.
 
-use abi::Gva;
+use abi::{Gva, to_usize};
 
 use crate::access::{load, store, try_store};
 use crate::arena;
@@ -14,7 +14,7 @@ use super::Values;
 
 /// Error code of a store by CPL3 to a page without W.
 const READ_ONLY: u64 = 4 | 2 | 1;
-/// Words of a page that are used, and copied: the first ones.
+/// The first words of a page are used, and copied.
 const WORDS: usize = 8;
 
 /// One side's pages.
@@ -25,13 +25,13 @@ struct Side {
     writable: &'static mut [u64],
 }
 
-/// A parent that forks again and again; its pages have frames of their own at first.
+/// A parent that forks repeatedly; its pages have their own frames at first.
 #[derive(Debug)]
 pub struct Fork {
     ground: Ground,
     parent: Side,
     child: Side,
-    /// Sides that have each frame.
+    /// How many sides use each frame.
     owners: &'static mut [u64],
     /// What each frame holds.
     content: &'static mut [u64],
@@ -56,7 +56,7 @@ impl Fork {
         };
         for (page, frame) in (0..pages).zip(fork.parent.frame_of.iter_mut()) {
             *frame = page;
-            fork.owners[page as usize] = 1;
+            fork.owners[to_usize(page)] = 1;
         }
         fork.parent.writable.fill(1);
         let frames = (0..pages).map(|page| ground.frame(page));
@@ -72,7 +72,7 @@ impl Fork {
         self.ground.gva(page)
     }
 
-    /// Forks, lets both write `writes` times in all, checks both, and ends the child.
+    /// Forks, stores `writes` times on either side, checks both, and ends the child.
     pub fn round(&mut self, writes: u64, random: &mut Random, check: &mut Check) {
         self.begin_child();
         let mut in_child = false;
@@ -87,8 +87,8 @@ impl Fork {
         for in_child in [true, false] {
             self.side(in_child).space.load();
             for page in 0..self.pages() {
-                let frame = self.side(in_child).frame_of[page as usize];
-                check.value(page, load(self.gva(page)), self.content[frame as usize]);
+                let frame = self.side(in_child).frame_of[to_usize(page)];
+                check.value(page, load(self.gva(page)), self.content[to_usize(frame)]);
             }
         }
         self.end_child();
@@ -102,13 +102,13 @@ impl Fork {
         }
     }
 
-    /// Copies the parent's entries without W, and takes W from the parent's own.
+    /// Copies the parent's entries without W, and removes W from the parent's own.
     fn begin_child(&mut self) {
-        let (ground, pages) = (self.ground, self.pages() as usize);
+        let (ground, pages) = (self.ground, to_usize(self.pages()));
         self.child.space = Space::new();
         self.child.frame_of.copy_from_slice(self.parent.frame_of);
         for &frame in &*self.parent.frame_of {
-            self.owners[frame as usize] = 2;
+            self.owners[to_usize(frame)] = 2;
         }
         for side in [&mut self.child, &mut self.parent] {
             side.writable[..pages].fill(0);
@@ -119,26 +119,25 @@ impl Fork {
         self.parent.space.load();
     }
 
-    /// Stores to a page of the side that is current; the fault, if there is one, is what a
-    /// kernel makes of copy-on-write.
+    /// Stores to a page of the current side, with copy-on-write if the store faults.
     fn write(&mut self, in_child: bool, page: u64, check: &mut Check) {
         let (gva, value) = (self.gva(page), self.values.next());
-        let writable = self.side(in_child).writable[page as usize] == 1;
+        let writable = self.side(in_child).writable[to_usize(page)] == 1;
         let went = try_store(gva, value);
-        check.went(page, went, (!writable).then_some(READ_ONLY));
+        check.access(page, went, (!writable).then_some(READ_ONLY));
         if went.is_err() {
             self.break_cow(in_child, page);
-            check.went(page, try_store(gva, value), None);
+            check.access(page, try_store(gva, value), None);
         }
-        let frame = self.side(in_child).frame_of[page as usize];
-        self.content[frame as usize] = value;
+        let frame = self.side(in_child).frame_of[to_usize(page)];
+        self.content[to_usize(frame)] = value;
     }
 
-    /// Gives the side a frame of its own, or the one that nobody else has any more.
+    /// Gives the side its own frame: a new one, or the old one if the other side does not use it.
     fn break_cow(&mut self, in_child: bool, page: u64) {
         let gva = self.gva(page);
-        let old = self.side(in_child).frame_of[page as usize];
-        let alone = self.owners[old as usize] == 1;
+        let old = self.side(in_child).frame_of[to_usize(page)];
+        let alone = self.owners[to_usize(old)] == 1;
         let unused = self.owners.iter().position(|&owners| owners == 0);
         let new = match unused {
             Some(unused) if !alone => unused as u64,
@@ -148,12 +147,12 @@ impl Fork {
         for (index, word) in (0..).zip(&mut words) {
             *word = load(gva.add(8 * index));
         }
-        self.owners[old as usize] -= 1;
-        self.owners[new as usize] += 1;
+        self.owners[to_usize(old)] -= 1;
+        self.owners[to_usize(new)] += 1;
         let value = self.ground.frame(new).0 | FLAGS;
         let side = self.side(in_child);
-        side.frame_of[page as usize] = new;
-        side.writable[page as usize] = 1;
+        side.frame_of[to_usize(page)] = new;
+        side.writable[to_usize(page)] = 1;
         side.space.entry(gva, 1).set_and_invalidate(value, gva);
         if new != old {
             for (index, word) in (0..).zip(words) {
@@ -162,11 +161,11 @@ impl Fork {
         }
     }
 
-    /// The parent is current.
+    /// Ends the child; the parent must be current.
     fn end_child(&mut self) {
         self.child.space.end();
         for &frame in &*self.child.frame_of {
-            self.owners[frame as usize] -= 1;
+            self.owners[to_usize(frame)] -= 1;
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Pages of 2 MiB, split into tables and merged again.
+//! Splits 2 MiB pages into tables, and merges them again.
 
-use abi::Gva;
+use abi::{Gva, to_usize};
 
 use crate::access::{load, store};
 use crate::arena;
@@ -22,16 +22,16 @@ const USED: u64 = 16;
 #[derive(Debug)]
 pub struct Huge {
     ground: Ground,
-    /// Each region's level-1 table while it is split, else 0.
+    /// Each region's page table while it is split; otherwise 0.
     table: &'static mut [u64],
-    /// Which used frame each used page has: another one of its region, while that is split.
+    /// The used frame of each used page; while a region is split, pages can swap their frames.
     frame_of: &'static mut [u64],
     content: &'static mut [u64],
     values: Values,
 }
 
 impl Huge {
-    /// Maps the regions by large pages. The ground's base and frames are multiples of 2 MiB.
+    /// Maps the regions with large pages. The ground's base and frames are multiples of 2 MiB.
     pub fn new(ground: Ground, regions: u64, seed: u64) -> Self {
         let exercise = Self {
             ground,
@@ -62,21 +62,20 @@ impl Huge {
         self.ground.frame(region * REGION_PAGES).0 | FLAGS | LARGE
     }
 
-    /// The page, or the frame, of the used one of this number.
+    /// The page (or frame) number of a used page.
     fn used(number: u64) -> u64 {
         number * (REGION_PAGES / USED)
     }
 
-    /// Splits a region or merges it, uses it, and if it is split swaps two pages and uses it
-    /// again.
+    /// Splits or merges a region and uses it. If it is split, also swaps two pages and uses it again.
     pub fn turn(&mut self, region: u64, random: &mut Random, check: &mut Check) {
-        if self.table[region as usize] == 0 {
+        if self.table[to_usize(region)] == 0 {
             self.split(region);
         } else {
             self.merge(region);
         }
         self.use_region(region, check);
-        if self.table[region as usize] != 0 {
+        if self.table[to_usize(region)] != 0 {
             self.swap(region, random.below(USED), random.below(USED));
             self.use_region(region, check);
         }
@@ -88,7 +87,7 @@ impl Huge {
             let frame = self.ground.frame(region * REGION_PAGES + page);
             entry_of(table, base.add_pages(page), 1).set_here(frame.0 | FLAGS);
         }
-        self.table[region as usize] = table.0;
+        self.table[to_usize(region)] = table.0;
         let value = table.0 | FLAGS;
         self.level_2(region).set_and_invalidate(value, base);
     }
@@ -97,18 +96,18 @@ impl Huge {
         self.level_2(region).set(self.large(region));
         // Up to 512 translations are stale.
         self.ground.space.load();
-        tables::give(abi::Gpa(core::mem::take(&mut self.table[region as usize])));
+        tables::give(abi::Gpa(core::mem::take(&mut self.table[to_usize(region)])));
         for number in region * USED..(region + 1) * USED {
-            self.frame_of[number as usize] = number;
+            self.frame_of[to_usize(number)] = number;
         }
     }
 
     fn swap(&mut self, region: u64, one: u64, other: u64) {
         let (one, other) = (region * USED + one, region * USED + other);
-        self.frame_of.swap(one as usize, other as usize);
+        self.frame_of.swap(to_usize(one), to_usize(other));
         for number in [one, other] {
             let gva = self.ground.gva(Self::used(number));
-            let frame = Self::used(self.frame_of[number as usize]);
+            let frame = Self::used(self.frame_of[to_usize(number)]);
             let value = self.ground.frame(frame).0 | FLAGS;
             self.ground.space.entry(gva, 1).set(value);
             service::invalidate(gva, 1);
@@ -119,7 +118,7 @@ impl Huge {
     pub fn use_region(&mut self, region: u64, check: &mut Check) {
         for number in region * USED..(region + 1) * USED {
             let page = Self::used(number);
-            let content = &mut self.content[self.frame_of[number as usize] as usize];
+            let content = &mut self.content[to_usize(self.frame_of[to_usize(number)])];
             check.value(page, load(self.ground.gva(page)), *content);
             *content = self.values.next();
             store(self.ground.gva(page), *content);

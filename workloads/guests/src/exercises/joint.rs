@@ -1,12 +1,12 @@
-//! Pages that all CPUs have in common.
+//! Pages that all CPUs share.
 //!
-//! Each page belongs to one CPU, which stores to it, moves it between its two frames, unmaps
-//! and protects it in every space, and makes all CPUs forget the old translation. What a page
-//! holds is its number and a count that only grows. The owner says which count all must see
-//! by now, *after* all have forgotten: a CPU that loads an older one has a stale translation.
+//! Each page is owned by one CPU, which stores to it, moves it between its two frames, unmaps and
+//! protects it in every space, and makes all CPUs flush the old translation. A page holds its number
+//! and a count that only grows. The owner publishes the count that all CPUs must see *after* all have
+//! flushed: a CPU that loads an older one has a stale translation.
 
 use abi::layout::{FRAME_VIEW, WORK};
-use abi::{FrameRange, Gpa, Gva};
+use abi::{FrameRange, Gpa, Gva, to_usize};
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::access::{store, try_load, try_store};
@@ -20,10 +20,10 @@ use crate::{cpu, team};
 /// Error codes of CPL3: a load where nothing is mapped, a store without W.
 const MISSING: u64 = 4;
 const READ_ONLY: u64 = 4 | 2 | 1;
-/// Bits of a value that are the count.
+/// The low bits of a value are the count.
 const COUNT_BITS: u32 = 40;
-/// Spaces, at most.
-const MOST_SPACES: usize = 5;
+/// Maximum number of spaces.
+const MAX_SPACES: usize = 5;
 
 /// The pages, and the spaces that map them. All CPUs have a copy.
 #[derive(Clone, Copy, Debug)]
@@ -32,39 +32,39 @@ pub struct Joint {
     frames: FrameRange,
     /// The first frame's number in the frame view.
     view: u64,
-    spaces: [Space; MOST_SPACES],
+    spaces: [Space; MAX_SPACES],
     spaces_count: usize,
-    /// Which of its two frames each page has.
+    /// Which of its two frames each page uses.
     which: &'static [AtomicU64],
-    /// The count that was stored last.
+    /// The last stored count.
     stored: &'static [AtomicU64],
-    /// The count that all must see.
+    /// The count that all CPUs must see.
     seen_by_all: &'static [AtomicU64],
 }
 
 impl Joint {
-    /// Maps `pages` pages at the start of the work range in each of `spaces`, two frames a
-    /// page, which the frame view shows from its frame `view` on.
+    /// Maps `pages` pages at the start of the work range in each of `spaces`. There are two frames for
+    /// each page, in the frame view from its frame `view` on.
     pub fn new(pages: u64, frames: FrameRange, view: u64, spaces: &[Space], cpus: u64) -> Self {
-        let mut common = Self {
+        let mut joint = Self {
             cpus,
             frames,
             view,
-            spaces: [Space::BOOT; MOST_SPACES],
+            spaces: [Space::BOOT; MAX_SPACES],
             spaces_count: spaces.len(),
             which: arena::take_shared(pages),
             stored: arena::take_shared(pages),
             seen_by_all: arena::take_shared(pages),
         };
-        common.spaces[..spaces.len()].copy_from_slice(spaces);
+        joint.spaces[..spaces.len()].copy_from_slice(spaces);
         for page in 0..pages {
-            common.write_frame(page, 0, 0);
+            joint.write_frame(page, 0, 0);
         }
         for space in spaces {
-            let entries = (0..pages).map(|page| common.frame(page, 0).0 | FLAGS);
+            let entries = (0..pages).map(|page| joint.frame(page, 0).0 | FLAGS);
             space.fill(WORK, entries);
         }
-        common
+        joint
     }
 
     fn pages(&self) -> u64 {
@@ -79,13 +79,13 @@ impl Joint {
         (page + 1) << COUNT_BITS | count
     }
 
-    /// Stores to a frame that no page may have, in the frame view.
+    /// Stores to an unmapped frame, in the frame view.
     fn write_frame(&self, page: u64, which: u64, count: u64) {
         let at = FRAME_VIEW.add_pages(self.view + 2 * page + which);
         store(at, Self::value(page, count));
     }
 
-    /// One thing done to a page: to one of this CPU's own, all; to another's, a load.
+    /// One random operation on a page; on another CPU's page, a load.
     pub fn step(&self, random: &mut Random, check: &mut Check) {
         let page = random.below(self.pages());
         let own = u64::from(cpu::number());
@@ -102,19 +102,19 @@ impl Joint {
         self.load(page, check);
     }
 
-    /// Loads a page; if it is another CPU's, it may just be unmapped.
+    /// Loads a page. Another CPU's page may be unmapped at the moment.
     fn load(&self, page: u64, check: &mut Check) {
-        let at_least = self.seen_by_all[page as usize].load(Ordering::Acquire);
+        let at_least = self.seen_by_all[to_usize(page)].load(Ordering::Acquire);
         let own = page % self.cpus == u64::from(cpu::number());
         match try_load(Self::gva(page)) {
             Ok(found) => {
-                let stored = self.stored[page as usize].load(Ordering::Acquire);
+                let stored = self.stored[to_usize(page)].load(Ordering::Acquire);
                 let expected = Self::value(page, at_least);
                 let right = (expected..=Self::value(page, stored)).contains(&found);
                 check.value(page, found, if right { found } else { expected });
             }
             Err(refused) if own || refused.is_present() => {
-                check.went(page, Err(refused), None);
+                check.access(page, Err(refused), None);
             }
             Err(_) => {}
         }
@@ -125,26 +125,26 @@ impl Joint {
     }
 
     fn next_count(&self, page: u64) -> u64 {
-        self.stored[page as usize].fetch_add(1, Ordering::AcqRel) + 1
+        self.stored[to_usize(page)].fetch_add(1, Ordering::AcqRel) + 1
     }
 
     fn all_see(&self, page: u64, count: u64) {
-        self.seen_by_all[page as usize].store(count, Ordering::Release);
+        self.seen_by_all[to_usize(page)].store(count, Ordering::Release);
     }
 
     fn store(&self, page: u64, check: &mut Check) {
         let count = self.next_count(page);
         let went = try_store(Self::gva(page), Self::value(page, count));
-        check.went(page, went, None);
+        check.access(page, went, None);
         self.all_see(page, count);
     }
 
-    /// To its other frame, which holds the next count already.
+    /// Moves a page to its other frame, which already holds the next count.
     fn move_page(&self, page: u64, set: fn(Entry, u64)) {
         let count = self.next_count(page);
-        let which = 1 - self.which[page as usize].load(Ordering::Relaxed);
+        let which = 1 - self.which[to_usize(page)].load(Ordering::Relaxed);
         self.write_frame(page, which, count);
-        self.which[page as usize].store(which, Ordering::Relaxed);
+        self.which[to_usize(page)].store(which, Ordering::Relaxed);
         self.set_entries(page, self.frame(page, which).0 | FLAGS, set);
         team::invalidate_everywhere(Self::gva(page), self.cpus);
         self.all_see(page, count);
@@ -154,22 +154,22 @@ impl Joint {
         self.set_entries(page, 0, Entry::set);
         team::invalidate_everywhere(Self::gva(page), self.cpus);
         let went = try_load(Self::gva(page)).map(|_| ());
-        check.went(page, went, Some(MISSING));
-        self.map_as_it_was(page, FLAGS);
+        check.access(page, went, Some(MISSING));
+        self.map_current_frame(page, FLAGS);
     }
 
     fn protect(&self, page: u64, check: &mut Check) {
-        self.map_as_it_was(page, FLAGS & !WRITABLE);
+        self.map_current_frame(page, FLAGS & !WRITABLE);
         team::invalidate_everywhere(Self::gva(page), self.cpus);
-        let value = Self::value(page, self.stored[page as usize].load(Ordering::Relaxed));
+        let value = Self::value(page, self.stored[to_usize(page)].load(Ordering::Relaxed));
         let went = try_store(Self::gva(page), value);
-        check.went(page, went, Some(READ_ONLY));
-        // More is allowed: nobody needs to forget.
-        self.map_as_it_was(page, FLAGS);
+        check.access(page, went, Some(READ_ONLY));
+        // The permission grows: no flush is needed.
+        self.map_current_frame(page, FLAGS);
     }
 
-    fn map_as_it_was(&self, page: u64, flags: u64) {
-        let which = self.which[page as usize].load(Ordering::Relaxed);
+    fn map_current_frame(&self, page: u64, flags: u64) {
+        let which = self.which[to_usize(page)].load(Ordering::Relaxed);
         self.set_entries(page, self.frame(page, which).0 | flags, Entry::set);
     }
 
@@ -182,7 +182,7 @@ impl Joint {
     /// Loads all pages, when no CPU changes any.
     pub fn check(&self, check: &mut Check) {
         for page in 0..self.pages() {
-            let stored = self.stored[page as usize].load(Ordering::Acquire);
+            let stored = self.stored[to_usize(page)].load(Ordering::Acquire);
             check.load(page, try_load(Self::gva(page)), Self::value(page, stored));
         }
     }

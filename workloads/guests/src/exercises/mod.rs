@@ -1,6 +1,5 @@
-//! What guests do to their tables: each exercise keeps the books of what its pages must hold
-//! and which accesses must be refused, and checks that as it goes. A workload is one of them
-//! in a loop; `mixed` draws from all.
+//! Exercises change the guest's tables. Each one knows what its pages must hold and which accesses must
+//! be refused, and checks both. Most workloads run one of them in a loop; `mixed` chooses among all.
 
 pub mod alias;
 pub mod flood;
@@ -12,7 +11,7 @@ pub mod remap;
 pub mod sweep;
 pub mod unsync;
 
-/// A value to store that nobody has stored before.
+/// Values to store, each of them new.
 #[derive(Debug)]
 pub struct Values {
     seed: u64,

@@ -1,4 +1,6 @@
-//! Permissions taken and given.
+//! Revokes and grants permissions.
+
+use abi::to_usize;
 
 use crate::access::{Refused, try_call, try_load, try_store};
 use crate::arena;
@@ -9,16 +11,16 @@ use crate::random::Random;
 
 use super::Values;
 
-/// Where in each frame there is code: one `ret`.
+/// Offset of the code in each frame: one `ret`.
 const CODE: u64 = 64;
 const RET: u64 = 0xc3;
 
-/// Of a page fault's error code.
+// Bits of a page fault's error code.
 const STORE: u64 = 1 << 1;
 const BY_USER: u64 = 1 << 2;
 const FETCH: u64 = 1 << 4;
 
-/// Pages with permissions of their own, one frame each.
+/// Pages with individual permissions, one frame each.
 #[derive(Debug)]
 pub struct Protect {
     ground: Ground,
@@ -26,10 +28,9 @@ pub struct Protect {
     flags: &'static mut [u64],
     content: &'static mut [u64],
     values: Values,
-    /// Whether pages are called; not where the host may have no memory there, from which
-    /// nobody can fetch.
+    /// Whether pages are called. Instructions cannot be fetched where the host may remove the memory.
     calls: bool,
-    /// Accesses refused, as it should be.
+    /// Number of accesses that had to be refused.
     refused: u64,
 }
 
@@ -50,19 +51,19 @@ impl Protect {
         exercise
     }
 
-    /// Puts code into the pages, which have all permissions yet.
+    /// Writes code to the pages, which still have all permissions.
     pub fn write_code(&self) {
         for page in 0..self.flags.len() as u64 {
             crate::access::store(self.ground.gva(page).add(CODE), RET);
         }
     }
 
-    /// Pages there are.
+    /// Number of pages.
     pub fn pages(&self) -> u64 {
         self.flags.len() as u64
     }
 
-    /// Gives `page` other permissions, INVLPG, and tries each access.
+    /// Sets random permissions of `page`, with INVLPG, and tries each access.
     pub fn change(&mut self, page: u64, random: &mut Random, check: &mut Check) {
         let mut flags = PRESENT | WRITABLE | USER;
         for (flag, times) in [(WRITABLE, 2), (USER, 6), (PRESENT, 8)] {
@@ -73,7 +74,7 @@ impl Protect {
         if random.once_in(2) {
             flags |= NO_EXECUTE;
         }
-        self.flags[page as usize] = flags;
+        self.flags[to_usize(page)] = flags;
         let gva = self.ground.gva(page);
         let frame = self.ground.frame(page);
         let entry = self.ground.space.entry(gva, 1);
@@ -83,27 +84,27 @@ impl Protect {
 
     /// Tries a store, a load and a call.
     pub fn use_page(&mut self, page: u64, check: &mut Check) {
-        let (at, gva) = (page as usize, self.ground.gva(page));
+        let (at, gva) = (to_usize(page), self.ground.gva(page));
         let value = self.values.next();
         let stored = try_store(gva, value);
         if stored.is_ok() {
             self.content[at] = value;
         }
-        self.went(page, stored, WRITABLE, STORE, check);
+        self.check_access(page, stored, WRITABLE, STORE, check);
         match try_load(gva) {
             Ok(found) => {
-                self.went(page, Ok(()), 0, 0, check);
+                self.check_access(page, Ok(()), 0, 0, check);
                 check.value(page, found, self.content[at]);
             }
-            Err(refused) => self.went(page, Err(refused), 0, 0, check),
+            Err(refused) => self.check_access(page, Err(refused), 0, 0, check),
         }
         if self.calls {
-            self.went(page, try_call(gva.add(CODE)), NO_EXECUTE, FETCH, check);
+            self.check_access(page, try_call(gva.add(CODE)), NO_EXECUTE, FETCH, check);
         }
     }
 
-    /// An access that needs `permission` went so; `kind` is its bit of the error code.
-    fn went(
+    /// Checks the result of an access that needs `permission`; `kind` is its bit of the error code.
+    fn check_access(
         &mut self,
         page: u64,
         found: Result<(), Refused>,
@@ -111,7 +112,7 @@ impl Protect {
         kind: u64,
         check: &mut Check,
     ) {
-        let flags = self.flags[page as usize];
+        let flags = self.flags[to_usize(page)];
         let lacks = match permission {
             NO_EXECUTE => flags & NO_EXECUTE != 0,
             WRITABLE => flags & WRITABLE == 0,
@@ -125,10 +126,10 @@ impl Protect {
             None
         };
         self.refused += u64::from(expected.is_some());
-        check.went(page, found, expected);
+        check.access(page, found, expected);
     }
 
-    /// Accesses that were to be refused so far.
+    /// Number of accesses so far that had to be refused.
     pub fn refused(&self) -> u64 {
         self.refused
     }

@@ -1,4 +1,6 @@
-//! Pages unmapped and mapped again to other frames.
+//! Unmaps pages and maps them again to other frames.
+
+use abi::to_usize;
 
 use crate::access::{load, store, try_load};
 use crate::arena;
@@ -12,7 +14,7 @@ use super::Values;
 
 /// Error code of a load by CPL3 where nothing is mapped.
 const MISSING: u64 = 4;
-/// One load in as many finds a page that is not mapped, and must be refused.
+/// One in this many times the unmapped page is loaded, which must be refused.
 const REFUSED_ONCE_IN: u64 = 16;
 
 /// `pages` pages over twice as many frames.
@@ -21,7 +23,7 @@ pub struct Remap {
     ground: Ground,
     /// The frame of each page.
     frame_of: &'static mut [u64],
-    /// The frames that no page has.
+    /// The unused frames.
     spare: &'static mut [u64],
     /// What each frame holds.
     content: &'static mut [u64],
@@ -80,28 +82,28 @@ impl Remap {
     fn maybe_refused(&self, page: u64, random: &mut Random, check: &mut Check) {
         if random.once_in(REFUSED_ONCE_IN) {
             let went = try_load(self.ground.gva(page)).map(|_| ());
-            check.went(page, went, Some(MISSING));
+            check.access(page, went, Some(MISSING));
         }
     }
 
     fn map(&mut self, page: u64, entry: Entry, random: &mut Random) {
-        let spare = &mut self.spare[random.below(self.frame_of.len() as u64) as usize];
-        core::mem::swap(spare, &mut self.frame_of[page as usize]);
-        let frame = self.ground.frame(self.frame_of[page as usize]);
+        let spare = &mut self.spare[to_usize(random.below(self.frame_of.len() as u64))];
+        core::mem::swap(spare, &mut self.frame_of[to_usize(page)]);
+        let frame = self.ground.frame(self.frame_of[to_usize(page)]);
         entry.set(frame.0 | FLAGS);
     }
 
-    /// What the page holds must be its new frame's, then it gets a value of its own.
+    /// Checks that the page has the content of its new frame, then stores a new value.
     fn use_page(&mut self, page: u64, check: &mut Check) {
         self.check_page(page, check);
         let value = self.values.next();
         store(self.ground.gva(page), value);
-        self.content[self.frame_of[page as usize] as usize] = value;
+        self.content[to_usize(self.frame_of[to_usize(page)])] = value;
     }
 
     /// Loads a page.
     pub fn check_page(&self, page: u64, check: &mut Check) {
-        let expected = self.content[self.frame_of[page as usize] as usize];
+        let expected = self.content[to_usize(self.frame_of[to_usize(page)])];
         check.value(page, load(self.ground.gva(page)), expected);
     }
 

@@ -1,5 +1,7 @@
 //! CPL3 writes its own leaf tables.
 
+use abi::to_usize;
+
 use crate::access::{try_load, try_store};
 use crate::arena;
 use crate::check::Check;
@@ -16,21 +18,21 @@ const NO_LOAD: u64 = 4;
 const NO_STORE: u64 = 4 | 2;
 const READ_ONLY: u64 = 4 | 2 | 1;
 
-/// How stale translations are forgotten.
+/// How stale translations are flushed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flush {
-    /// CR3 is loaded.
+    /// With a load of CR3.
     Root,
-    /// An INVLPG a page.
+    /// With an INVLPG for each page.
     Page,
 }
 
-/// What an entry says.
+// What an entry allows.
 const UNMAPPED: u64 = 0;
 const ALLOWS_LOADS: u64 = 1;
 const ALLOWS_STORES: u64 = 2;
 
-/// `tables` leaf tables with `pages` used pages each, over twice as many frames.
+/// Leaf tables with some used pages each, and two frames for each page.
 #[derive(Debug)]
 pub struct Unsync {
     ground: Ground,
@@ -56,8 +58,8 @@ impl Unsync {
             values: Values::new(seed),
         };
         for page in 0..pages {
-            exercise.frame_of[page as usize] = page;
-            exercise.spare[page as usize] = pages + page;
+            exercise.frame_of[to_usize(page)] = page;
+            exercise.spare[to_usize(page)] = pages + page;
         }
         exercise.allowed.fill(ALLOWS_STORES);
         for table in 0..tables {
@@ -99,9 +101,9 @@ impl Unsync {
         }
     }
 
-    /// Removes the entry, lets it point elsewhere, drops W, or gives all back.
+    /// Clears the entry, changes its frame, removes W, or restores all permissions.
     fn change(&mut self, page: u64, random: &mut Random) {
-        let at = page as usize;
+        let at = to_usize(page);
         let entry = self.entry(page);
         match random.below(4) {
             0 => {
@@ -110,7 +112,7 @@ impl Unsync {
                 return;
             }
             1 => {
-                let spare = &mut self.spare[random.below(self.frame_of.len() as u64) as usize];
+                let spare = &mut self.spare[to_usize(random.below(self.frame_of.len() as u64))];
                 core::mem::swap(spare, &mut self.frame_of[at]);
                 self.allowed[at] = ALLOWS_STORES;
             }
@@ -126,9 +128,9 @@ impl Unsync {
     }
 
     fn use_page(&mut self, page: u64, store: bool, check: &mut Check) {
-        let at = page as usize;
+        let at = to_usize(page);
         let (gva, allowed) = (self.gva(page), self.allowed[at]);
-        let content = &mut self.content[self.frame_of[at] as usize];
+        let content = &mut self.content[to_usize(self.frame_of[at])];
         if store {
             let value = self.values.next();
             let went = try_store(gva, value);
@@ -140,10 +142,10 @@ impl Unsync {
                 ALLOWS_LOADS => Some(READ_ONLY),
                 _ => None,
             };
-            check.went(page, went, expected);
+            check.access(page, went, expected);
         }
         match (try_load(gva), allowed) {
-            (found, UNMAPPED) => check.went(page, found.map(|_| ()), Some(NO_LOAD)),
+            (found, UNMAPPED) => check.access(page, found.map(|_| ()), Some(NO_LOAD)),
             (found, _) => check.load(page, found, *content),
         }
     }
