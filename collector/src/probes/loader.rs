@@ -210,7 +210,7 @@ impl Probes {
                     .map_err(|error| refusal(&error))?;
                 Box::new(move |ebpf| {
                     if let Some(Program::RawTracePoint(program)) = ebpf.program_mut(name) {
-                        // Gone is what it shall be.
+                        // It fails if it is detached already, which is the aim.
                         let _ = program.detach(link);
                     }
                 })

@@ -14,7 +14,7 @@ use super::{
     object::Plain,
 };
 
-/// Runs of the keyframe program after which the list is taken to be circular: 8 million pages.
+/// Runs of the keyframe program after which the list counts as circular: 8 million pages.
 const MAX_BATCHES: u32 = 1 << 18;
 /// How long a keyframe waits for the drain at a time, and in all without any progress.
 const RING_PAUSE: Duration = Duration::from_millis(1);

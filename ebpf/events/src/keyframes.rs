@@ -33,7 +33,7 @@ pub struct KeyframePage {
 
 const _: () = assert!(size_of::<KeyframePage>() == 56 + 8 * ENTRIES_PER_TABLE);
 
-/// A shadow page with a guest table behind it, and what its leaves map.
+/// A shadow page that shadows a guest table, and what its leaves map.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct KeyframeTable {

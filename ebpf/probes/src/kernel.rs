@@ -70,7 +70,8 @@ impl<const N: usize> Window<N> {
         })
     }
 
-    /// The field at `offset` of the struct. One that is not in these bytes gets a read of its own.
+    /// The field at `offset` of the struct. One that is not in these bytes is read
+    /// separately.
     #[inline(always)]
     pub fn get<T: Copy>(&self, offset: Offset) -> Option<T> {
         let within = offset.bytes()?.wrapping_sub(self.start) as usize;
