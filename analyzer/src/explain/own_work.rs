@@ -1,4 +1,4 @@
-//! The fault that stands for a class: the first that is the workload's own work.
+//! The fault that represents a class: the first that is the workload's own work.
 
 use events::{Class, Seq, VmId};
 use polars::prelude::PolarsError;

@@ -83,7 +83,7 @@ pub struct Writer {
     pub by: StoredBy,
 }
 
-/// What stored an entry: a fault, as its leaf, or a change with a record of its own.
+/// What stored an entry: a fault, as its leaf, or a change with its own record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StoredBy {

@@ -60,7 +60,7 @@ pub struct FaultFacts {
     pub store: Option<Store>,
     /// Pages that the fault made unsync.
     pub unsync: Vec<UnsyncPeriod>,
-    /// What the host did between the fault's begin and its record.
+    /// What the host did between the start of the fault and its record.
     pub host: Option<HostRow>,
     /// For a fault that KVM gave up: the entry as the probes read it afterwards.
     pub read_again: Option<EntryRow>,

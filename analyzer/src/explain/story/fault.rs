@@ -125,7 +125,7 @@ fn shadow_tables(out: &mut Lines, of: &FaultFacts) {
     }
 }
 
-/// A store, and how long before or after the fault's begin it was.
+/// A store, and how long before or after the start of the fault it was.
 fn store(out: &mut Lines, of: &FaultFacts, intro: &str, store: &Store) {
     let (fault, time) = (of.row.time_ns.0, store.time_ns.0);
     let when = match time.checked_sub(fault) {
