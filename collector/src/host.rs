@@ -100,8 +100,8 @@ pub fn platform() -> Platform {
     }
 }
 
-/// Whether KVM emulates the guest's kernel instruction by instruction: PVM does, for a guest that is
-/// not a PVM guest.
+/// Whether KVM emulates the guest's kernel instruction by instruction: PVM does, for a guest that
+/// is not a PVM guest.
 pub fn emulates_guest_kernel() -> bool {
     vendor_module() == Some("kvm_pvm")
 }

@@ -21,12 +21,12 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// The capabilities to watch other processes: to stop their threads, to copy their file descriptors,
-/// and to list those of other users' processes.
+/// The capabilities to watch other processes: to stop their threads, to copy their file
+/// descriptors, and to list those of other users' processes.
 pub const WATCHING: CapabilitySet = CapabilitySet::SYS_PTRACE.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Becomes the user who called `sudo`, if there is one, and drops every capability for good. Must be
-/// called before any thread starts: capabilities belong to threads.
+/// Becomes the user who called `sudo`, if there is one, and drops every capability for good. Must
+/// be called before any thread starts: capabilities belong to threads.
 pub fn drop_root() -> Result<(), PrivilegeError> {
     keep_only(CapabilitySet::empty())
 }

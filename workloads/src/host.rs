@@ -54,9 +54,10 @@ pub enum Actor {
         /// Pause between two chunks.
         every: Duration,
     },
-    /// The loop of live migration: switches dirty logging on for a memslot, calls `KVM_GET_DIRTY_LOG`
-    /// (and with `clear` also `KVM_CLEAR_DIRTY_LOG`) in each pass, and switches it off at the end.
-    /// With `toggle` it is also switched off and on again after every eighth pass.
+    /// The loop of live migration: switches dirty logging on for a memslot, calls
+    /// `KVM_GET_DIRTY_LOG` (and with `clear` also `KVM_CLEAR_DIRTY_LOG`) in each pass, and switches
+    /// it off at the end. With `toggle` it is also switched off and on again after every eighth
+    /// pass.
     DirtyLog {
         /// The memslot's number.
         slot: u16,
@@ -67,11 +68,11 @@ pub enum Actor {
         /// Pause between two passes.
         every: Duration,
     },
-    /// Changes memslots. Each pass does one of these: deletes the slot and adds it again; moves it to
-    /// `window` and back; adds and deletes a spare slot, which the guest does not use.
+    /// Changes memslots. Each pass does one of these: deletes the slot and adds it again; moves it
+    /// to `window` and back; adds and deletes a spare slot, which the guest does not use.
     Memslots {
-        /// The memslot's number. While it is away the VMM serves the guest's accesses from the slot's
-        /// memory.
+        /// The memslot's number. While it is away the VMM serves the guest's accesses from the
+        /// slot's memory.
         slot: u16,
         /// A second guest-physical address for it.
         window: Gpa,

@@ -1,8 +1,8 @@
 //! The catalogue of workloads, and the guest image that runs them.
 //!
-//! A [`Workload`] describes what it stresses, which parameters it takes and what its trace should look
-//! like. [`Workload::plan`] checks the parameters of a user and returns a [`Plan`]: everything that a
-//! VMM needs to run it, and what to expect in the trace.
+//! A [`Workload`] describes what it stresses, which parameters it takes and what its trace should
+//! look like. [`Workload::plan`] checks the parameters of a user and returns a [`Plan`]: everything
+//! that a VMM needs to run it, and what to expect in the trace.
 //!
 //! Nothing here touches KVM.
 //!
@@ -25,6 +25,7 @@
 
 mod catalogue;
 mod error;
+mod given;
 mod host;
 mod memory;
 mod param;

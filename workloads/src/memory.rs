@@ -3,7 +3,7 @@
 use abi::layout::{BOOT_TABLE_FRAMES, TABLE_POOL, WORK, WORK_POOL_ALIGN};
 use abi::{FrameRange, Gpa, Shares, WorkloadId};
 
-use crate::plan::Given;
+use crate::given::Given;
 
 /// The memory that a workload's guest uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,7 +85,8 @@ impl Needs {
         }
     }
 
-    /// Adds the tables of CPL3's view of all tables: a page table maps 512 of them, itself included.
+    /// Adds the tables of CPL3's view of all tables: a page table maps 512 of them, itself
+    /// included.
     fn with_view(self) -> Self {
         let upper = 2;
         let page_tables = (self.tables + BOOT_TABLE_FRAMES + upper).div_ceil(511);

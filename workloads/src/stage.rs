@@ -5,8 +5,8 @@ use std::time::Duration;
 use abi::layout::WORK_POOL_ALIGN;
 use abi::{FrameRange, Gpa, PAGE_BYTES, Shares, WorkloadId};
 
+use crate::given::Given;
 use crate::memory::Pools;
-use crate::plan::Given;
 use crate::{Actor, Backing, Host, Slot};
 
 /// The memslot of all memory, or of all memory except the work frames.
@@ -56,8 +56,8 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
     }
 }
 
-/// KVM's default for such a small guest is about a hundred shadow pages. Many address spaces need more,
-/// and recycling would invalidate the theory.
+/// KVM's default for such a small guest is about a hundred shadow pages. Many address spaces need
+/// more, and recycling would invalidate the theory.
 fn mmu_pages(workload: WorkloadId, given: Given<'_>) -> Option<u64> {
     /// Shadow pages of an address space: the root and three tables below it.
     const LEVELS: u64 = 4;

@@ -2,8 +2,8 @@
 
 use abi::{WorkloadId, to_usize};
 
+use crate::given::Given;
 use crate::memory::table_frames;
-use crate::plan::Given;
 
 /// The counts of a whole run in the work range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub struct Counts {
     pub shadow_faults: u64,
     /// Faults that KVM retries, because the host changed its mapping of the page meanwhile.
     pub retried_faults: u64,
-    /// Shadow pages below the roots at the end: one for each guest table of the range, since each is
-    /// walked and none is written after that.
+    /// Shadow pages below the roots at the end: one for each guest table of the range, since each
+    /// is walked and none is written after that.
     pub shadow_pages: u64,
     /// Leaf entries in these shadow pages at the end.
     pub entries: u64,
@@ -35,10 +35,11 @@ pub(crate) fn counts(workload: WorkloadId, given: Given<'_>) -> Option<Counts> {
     }
 }
 
-/// With `write=false` KVM maps each page read-only, for two reasons: the guest's entry is not dirty, so
-/// KVM must see the first store to set its dirty bit; and the host backs a page that was only read with
-/// its zero page. The store then faults again. The host replaces the zero page, which invalidates what
-/// KVM has just looked up, and the fault is retried: a third exit, the second that writes an entry.
+/// With `write=false` KVM maps each page read-only, for two reasons: the guest's entry is not
+/// dirty, so KVM must see the first store to set its dirty bit; and the host backs a page that was
+/// only read with its zero page. The store then faults again. The host replaces the zero page,
+/// which invalidates what KVM has just looked up, and the fault is retried: a third exit, the
+/// second that writes an entry.
 fn touched(given: Given<'_>) -> Counts {
     let pages = given.count("pages");
     let loads_first = if given.flag("write") { 0 } else { pages };
@@ -51,9 +52,10 @@ fn touched(given: Given<'_>) -> Counts {
     }
 }
 
-/// The shadow of an address space's tables is kept: KVM finds it again when a root that it had dropped
-/// is loaded again, so that only the first touch of a page writes an entry. Where all spaces share
-/// their tables, the first touch under a new root links them, and the entry exists already.
+/// The shadow of an address space's tables is kept: KVM finds it again when a root that it had
+/// dropped is loaded again, so that only the first touch of a page writes an entry. Where all
+/// spaces share their tables, the first touch under a new root links them, and the entry exists
+/// already.
 fn switch(given: Given<'_>) -> Counts {
     let pages = given.count("pages");
     let separate = if given.flag("shared") {
@@ -75,9 +77,9 @@ const RECYCLED_ABOVE: usize = 1000;
 /// Entries of an aligned group, which a fault prefetches if they are accessed.
 const GROUP: usize = 8;
 
-/// Every alias is stored to once, then loaded once, in order. Each access changes the entries as KVM
-/// does: it adds the entry, drops all if there were too many, then adds those of its group whose guest
-/// entry is accessed, up to the first that is not.
+/// Every alias is stored to once, then loaded once, in order. Each access changes the entries as
+/// KVM does: it adds the entry, drops all if there were too many, then adds those of its group
+/// whose guest entry is accessed, up to the first that is not.
 fn alias(aliases: u64) -> Counts {
     let pages = to_usize(aliases);
     let mut entries = Aliases {
@@ -143,9 +145,9 @@ mod tests {
 
     #[test]
     fn one_alias_more_drops_all() {
-        // Page 1001 drops all and faults again, which prefetches page 1000. The loads then fault once
-        // for each group of the first 1,000 pages; the last of them makes 1,002 entries and drops
-        // all, and that group and the last two pages fault again.
+        // Page 1001 drops all and faults again, which prefetches page 1000. The loads then fault
+        // once for each group of the first 1,000 pages; the last of them makes 1,002 entries and
+        // drops all, and that group and the last two pages fault again.
         let counts = alias(1002);
         assert_eq!(counts.shadow_faults, 1003 + 125 + 2);
         assert_eq!(counts.entries, 10);

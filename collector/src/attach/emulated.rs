@@ -8,8 +8,8 @@ use crate::host;
 const FAULTS: &str = "pf_taken";
 const EMULATED: &str = "insn_emulation";
 
-/// Why the trace has no fault of a VM, if KVM-PVM only emulated it: CPL 0 of a guest that is not a PVM
-/// guest never runs on the shadow tables. Firmware stays at CPL 0.
+/// Why the trace has no fault of a VM, if KVM-PVM only emulated it: CPL 0 of a guest that is not a
+/// PVM guest never runs on the shadow tables. Firmware stays at CPL 0.
 pub fn explain(vm: &VmMeta) -> Option<String> {
     if !host::emulates_guest_kernel() {
         return None;

@@ -59,8 +59,8 @@ pub struct Heard {
     pub whole: bool,
 }
 
-/// Receives messages until the stream ends. Results, of at most `longest` bytes, are unpacked to the
-/// directory `results`. The last message is acknowledged.
+/// Receives messages until the stream ends. Results, of at most `longest` bytes, are unpacked to
+/// the directory `results`. The last message is acknowledged.
 pub fn listen(
     mut from: impl BufRead,
     mut answer: impl Write,

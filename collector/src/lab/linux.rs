@@ -133,8 +133,8 @@ impl LinuxGuest {
     }
 }
 
-/// The guest's init: on every CPU it starts processes and maps, writes, copies and frees memory; then
-/// it powers off.
+/// The guest's init: on every CPU it starts processes and maps, writes, copies and frees memory;
+/// then it powers off.
 fn init(cpus: u16) -> String {
     format!(
         "#!/bin/busybox sh

@@ -1,5 +1,5 @@
-//! Kernel modules: their files, in load order. Dependencies come from each module's `.modinfo`, since
-//! an unpacked package has no `modules.dep`.
+//! Kernel modules: their files, in load order. Dependencies come from each module's `.modinfo`,
+//! since an unpacked package has no `modules.dep`.
 
 use std::{
     collections::BTreeMap,

@@ -1,7 +1,7 @@
 //! The state in which a guest is entered: long mode, paging on, CPL0.
 //!
-//! Formats: Intel SDM vol. 3, chapters 3 (descriptors), 4 (paging), 8 (TSS). The guest needs no `lgdt`,
-//! `lidt`, `ltr` or `mov cr`: `KVM_SET_SREGS` sets everything.
+//! Formats: Intel SDM vol. 3, chapters 3 (descriptors), 4 (paging), 8 (TSS). The guest needs no
+//! `lgdt`, `lidt`, `ltr` or `mov cr`: `KVM_SET_SREGS` sets everything.
 
 use abi::layout::{self, selector};
 use abi::{BootInfo, Gpa, Gva, MAX_VCPUS, PAGE_BYTES, to_usize};

@@ -218,8 +218,8 @@ pub enum VmmError {
     #[error("while the guest was stopped")]
     Stopped(#[source] HookError),
 
-    /// The vCPU shut down: an exception could not be delivered. On AMD, KVM resets the vCPU before it
-    /// reports this, and `regs` are those after the reset (RIP 0xfff0).
+    /// The vCPU shut down: an exception could not be delivered. On AMD, KVM resets the vCPU before
+    /// it reports this, and `regs` are those after the reset (RIP 0xfff0).
     #[error("the guest triple-faulted\n{regs}")]
     TripleFault {
         /// Registers of the vCPU.

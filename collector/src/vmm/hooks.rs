@@ -19,9 +19,9 @@ pub trait Hooks: Sync {
         Ok(())
     }
 
-    /// The guest has marked that `phase` begins; `guest_tsc` is its time-stamp counter then, in guest
-    /// TSC cycles. Called on the vCPU's thread, which is outside the guest; other vCPUs may be
-    /// inside. [`Phase::Done`] is a vCPU's last, and is only reported if its result is correct.
+    /// The guest has marked that `phase` begins; `guest_tsc` is its time-stamp counter then, in
+    /// guest TSC cycles. Called on the vCPU's thread, which is outside the guest; other vCPUs may
+    /// be inside. [`Phase::Done`] is a vCPU's last, and is only reported if its result is correct.
     ///
     /// # Errors
     /// Any error; the run ends with it.

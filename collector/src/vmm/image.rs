@@ -9,8 +9,8 @@ use object::{Endianness, read};
 use super::error::VmmError;
 use super::memory::Ram;
 
-/// Loads every segment and returns the entry point. Bytes that a segment has in memory but not in the
-/// file stay zero.
+/// Loads every segment and returns the entry point. Bytes that a segment has in memory but not in
+/// the file stay zero.
 pub(super) fn load(elf: &[u8], ram: &Ram) -> Result<Gva, VmmError> {
     let image = parse(elf).map_err(|what| VmmError::Image { what })?;
     for segment in &image.segments {

@@ -97,8 +97,8 @@ fn kvm_guest_clock_goes_forward() {
     );
 }
 
-/// Maximum number of faults in the boot area: stacks, image, mailbox, and the guest's page tables on
-/// a host that runs CPL0 natively.
+/// Maximum number of faults in the boot area: stacks, image, mailbox, and the guest's page tables
+/// on a host that runs CPL0 natively.
 const BOOT_FAULTS: u64 = 64;
 
 #[test]

@@ -65,8 +65,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// `madvise` for all of it. A kernel without transparent huge pages does not know the advice about
-    /// them, which is not an error.
+    /// `madvise` for all of it. A kernel without transparent huge pages does not know the advice
+    /// about them, which is not an error.
     pub(super) fn advise(&self, advice: Advice) -> io::Result<()> {
         // SAFETY: the range is this mapping, and advice on huge pages changes no byte.
         match unsafe { madvise(self.at(0), self.bytes, advice) } {
@@ -88,8 +88,8 @@ impl Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the owner does not use the mapping any more. `munmap` of a whole mapping fails only
-        // where it would have to split another, and then leaves it mapped.
+        // SAFETY: the owner does not use the mapping any more. `munmap` of a whole mapping fails
+        // only where it would have to split another, and then leaves it mapped.
         let _ = unsafe { munmap(self.at(0), self.bytes) };
     }
 }

@@ -1,7 +1,7 @@
 //! Guest memory that KVM cannot always reach: the VMM serves these accesses then.
 //!
-//! An access to guest-physical memory without a memslot ends in `KVM_EXIT_MMIO`. So does an emulated
-//! access whose host memory is away for a moment.
+//! An access to guest-physical memory without a memslot ends in `KVM_EXIT_MMIO`. So does an
+//! emulated access whose host memory is away for a moment.
 
 use abi::{Gpa, PAGE_BYTES};
 use workloads::{Actor, Plan};
@@ -21,7 +21,8 @@ struct Range {
 pub(super) struct MmioRanges(Vec<Range>);
 
 impl MmioRanges {
-    /// Memslots that actors move, at both of their addresses, and memory that they move in the host.
+    /// Memslots that actors move, at both of their addresses, and memory that they move in the
+    /// host.
     pub(super) fn of(plan: &Plan) -> Self {
         let mut ranges = Vec::new();
         for actor in &plan.host.actors {

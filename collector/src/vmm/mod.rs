@@ -14,11 +14,11 @@
 //! error     all errors                              lock         locks that outlive a panic
 //! ```
 //!
-//! It knows KVM, guest memory and the contract in `abi`. It does not know about tracing: a caller that
-//! wants to act when a phase begins passes [`Hooks`].
+//! It knows KVM, guest memory and the contract in `abi`. It does not know about tracing: a caller
+//! that wants to act when a phase begins passes [`Hooks`].
 //!
-//! The guest is assumed to be hostile. It can reach its own memory and one port; every number that it
-//! sends is checked, and each misbehaviour ends in a [`VmmError`].
+//! The guest is assumed to be hostile. It can reach its own memory and one port; every number that
+//! it sends is checked, and each misbehaviour ends in a [`VmmError`].
 
 mod actors;
 mod boot;
@@ -163,8 +163,8 @@ impl Vmm {
         })
     }
 
-    /// Makes [`Vmm::run`] confine the vCPUs' threads with seccomp, and so the hooks that run on them:
-    /// see `seccomp.rs` for what they may do.
+    /// Makes [`Vmm::run`] confine the vCPUs' threads with seccomp, and so the hooks that run on
+    /// them: see `seccomp.rs` for what they may do.
     #[must_use]
     pub fn confined(mut self) -> Self {
         self.confined = true;

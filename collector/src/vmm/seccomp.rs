@@ -1,10 +1,10 @@
 //! Confines a thread to the system calls that running a guest needs.
 //!
-//! The vCPU's thread is the one that a hostile guest can reach. After [`confine_thread`] it can run the
-//! guest, use memory and locks, read and write open files, use BPF maps and run loaded BPF programs
-//! (hooks do), and end. It cannot open a file, start a thread or a process, signal another process,
-//! make memory executable, or use the network. Other calls fail with `EPERM`, so that a library whose
-//! call is optional continues without it.
+//! The vCPU's thread is the one that a hostile guest can reach. After [`confine_thread`] it can run
+//! the guest, use memory and locks, read and write open files, use BPF maps and run loaded BPF
+//! programs (hooks do), and end. It cannot open a file, start a thread or a process, signal another
+//! process, make memory executable, or use the network. Other calls fail with `EPERM`, so that a
+//! library whose call is optional continues without it.
 
 use std::collections::BTreeMap;
 

@@ -14,8 +14,8 @@ const SHORT: Duration = Duration::from_millis(200);
 const TURNS: u64 = 30_000;
 const ENDLESS: u64 = u64::MAX;
 
-// Each CPU marks a phase, runs its parameter's number of iterations (0: halts), and is done with its
-// number as the pages. Position-independent; RDI and RSI are as at the entry.
+// Each CPU marks a phase, runs its parameter's number of iterations (0: halts), and is done with
+// its number as the pages. Position-independent; RDI and RSI are as at the entry.
 global_asm!(
     ".pushsection .rodata.smp_guest, \"a\"",
     "smp_guest:",

@@ -1,7 +1,8 @@
 //! KVM's own counters, through `KVM_GET_STATS_FD`.
 //!
 //! The file is self-describing: a header, descriptors with names, and the data
-//! (`Documentation/virt/kvm/api.rst` section 4.133, Linux 5.14). All counters of the kernel are read.
+//! (`Documentation/virt/kvm/api.rst` section 4.133, Linux 5.14). All counters of the kernel are
+//! read.
 
 use std::fs::File;
 use std::io;

@@ -15,7 +15,8 @@ use super::seccomp;
 use super::shared::{GuestMark, Shared};
 use super::world::Inside;
 
-/// Maximum number of marks of a vCPU: a guest that never stops marking must not fill memory and disk.
+/// Maximum number of marks of a vCPU: a guest that never stops marking must not fill memory and
+/// disk.
 const MAX_MARKS: usize = 64;
 
 /// The result of a vCPU that did its part of the work.

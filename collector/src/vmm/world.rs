@@ -2,11 +2,13 @@
 //!
 //! A thread that runs or changes the guest is *inside*. [`World::stop`] waits until no thread is,
 //! does its work and resumes all. Threads leave by themselves: an actor between two operations, a
-//! vCPU at [`Inside::pause`], which it reaches when a signal makes `KVM_RUN` return `EINTR`. A signal
-//! that arrives just before `KVM_RUN` is lost, so it is sent again until the thread has left.
+//! vCPU at [`Inside::pause`], which it reaches when a signal makes `KVM_RUN` return `EINTR`. A
+//! signal that arrives just before `KVM_RUN` is lost, so it is sent again until the thread has
+//! left.
 //!
 //! A thread that is inside and wants to stop the world steps out first, so that two of them take
-//! turns and never wait for each other. A thread that has ended is not inside and is not waited for.
+//! turns and never wait for each other. A thread that has ended is not inside and is not waited
+//! for.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -76,7 +78,8 @@ impl World {
         }
     }
 
-    /// Runs `work` while no thread is inside. Not for a thread that is inside: see [`Inside::stop`].
+    /// Runs `work` while no thread is inside. Not for a thread that is inside: see
+    /// [`Inside::stop`].
     pub(super) fn stop<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut state = lock(&self.state);
         while state.stopped {

@@ -1,5 +1,5 @@
-//! From file descriptors to VMs. Only the kernel knows which vCPU belongs to which VM, and whether two
-//! descriptors refer to the same VM.
+//! From file descriptors to VMs. Only the kernel knows which vCPU belongs to which VM, and whether
+//! two descriptors refer to the same VM.
 
 use std::{
     collections::BTreeMap,

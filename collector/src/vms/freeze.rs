@@ -145,8 +145,8 @@ fn threads(process: pid_t) -> Result<Vec<pid_t>, FreezeError> {
         .collect())
 }
 
-/// Asks a thread to stop; false if it has ended. Waits for another collector to detach: both begin with
-/// the main thread, so that neither holds a thread while it waits for the other.
+/// Asks a thread to stop; false if it has ended. Waits for another collector to detach: both begin
+/// with the main thread, so that neither holds a thread while it waits for the other.
 fn interrupt(thread: pid_t, deadline: Instant) -> Result<bool, FreezeError> {
     let refused = |doing, source| FreezeError::Refused {
         thread,

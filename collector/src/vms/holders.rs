@@ -96,8 +96,8 @@ impl Holder {
             .any(|(_, object)| *object == Object::Vcpu)
     }
 
-    /// Duplicates one of its descriptors to this process; `None` if it was closed meanwhile, or refers
-    /// to something else now.
+    /// Duplicates one of its descriptors to this process; `None` if it was closed meanwhile, or
+    /// refers to something else now.
     pub fn duplicate(
         &self,
         descriptor: RawFd,

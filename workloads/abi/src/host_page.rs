@@ -4,7 +4,7 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostPage {
-    /// Passes that the host's actors have finished, all together: a guest that must be disturbed works
-    /// until there were enough of them.
+    /// Passes that the host's actors have finished, all together: a guest that must be disturbed
+    /// works until there were enough of them.
     pub passes: u64,
 }

@@ -108,14 +108,15 @@ pub const WORK_POOL_ALIGN: u64 = 512 * PAGE_BYTES;
 /// First byte of the work range: PML4 entry 1, which the boot tables do not use.
 pub const WORK: Gva = Gva(0x80_0000_0000);
 
-/// The view of the page tables at CPL3, from [`BOOT_TABLES`] on: PML4 entry 2. Mapped by guests that
-/// change their tables at CPL3.
+/// The view of the page tables at CPL3, from [`BOOT_TABLES`] on: PML4 entry 2. Mapped by guests
+/// that change their tables at CPL3.
 pub const TABLE_VIEW: Gva = Gva(0x100_0000_0000);
-/// The view of the work pool at CPL3, frame after frame: PML4 entry 3. Mapped by guests that use it.
+/// The view of the work pool at CPL3, frame after frame: PML4 entry 3. Mapped by guests that use
+/// it.
 pub const FRAME_VIEW: Gva = Gva(0x180_0000_0000);
 
-/// Selectors of the boot GDT. The numbers are those of Linux on x86-64: a KVM-PVM host runs CPL3 with
-/// the host's user segments.
+/// Selectors of the boot GDT. The numbers are those of Linux on x86-64: a KVM-PVM host runs CPL3
+/// with the host's user segments.
 pub mod selector {
     /// 64-bit code, DPL 0.
     pub const KERNEL_CODE: u16 = 0x10;

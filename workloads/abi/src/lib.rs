@@ -1,17 +1,17 @@
 //! The contract between a Shadowscope guest and the VMM that runs it.
 //!
-//! - The VMM sets up guest memory as in [`layout`], writes a [`BootInfo`] and enters the guest's image
-//!   on each CPU at CPL0, in long mode with paging on: RDI holds the boot info's address, RSI the
-//!   CPU's number, RSP the CPU's kernel stack.
+//! - The VMM sets up guest memory as in [`layout`], writes a [`BootInfo`] and enters the guest's
+//!   image on each CPU at CPL0, in long mode with paging on: RDI holds the boot info's address, RSI
+//!   the CPU's number, RSP the CPU's kernel stack.
 //! - The guest makes *calls*: it fills its CPU's [`Mailbox`] and writes a [`Call`] number to
-//!   [`CALL_PORT`]. [`Call::Mark`] reports that a [`Phase`] begins; [`Call::Done`] ends the CPU's part
-//!   of the run; [`Call::Exception`] and [`Call::Panic`] end the whole run.
+//!   [`CALL_PORT`]. [`Call::Mark`] reports that a [`Phase`] begins; [`Call::Done`] ends the CPU's
+//!   part of the run; [`Call::Exception`] and [`Call::Panic`] end the whole run.
 //!
 //! The guest is assumed to be hostile: every number from it is checked when it is converted, and no
 //! length from it is trusted.
 //!
-//! Both sides are little-endian x86-64. [`ABI_VERSION`] changes with every change of meaning or layout
-//! in this crate; it does not depend on the crate's version.
+//! Both sides are little-endian x86-64. [`ABI_VERSION`] changes with every change of meaning or
+//! layout in this crate; it does not depend on the crate's version.
 #![no_std]
 
 #[cfg(test)]

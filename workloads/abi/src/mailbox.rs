@@ -20,17 +20,18 @@ numbered! {
         BadBootInfo = 3 => "bad boot info",
         /// No frame is left for a page table or a work page.
         OutOfFrames = 4 => "out of frames",
-        /// An access was refused that the guest's tables allow, or the other way round. `numbers` as
-        /// in `WrongValue`; a "value" is the page fault's error code with bit 63 set, or 0 if the
-        /// access was allowed.
+        /// An access was refused that the guest's tables allow, or the other way round. `numbers`
+        /// as in `WrongValue`; a "value" is the page fault's error code with bit 63 set, or 0 if
+        /// the access was allowed.
         WrongAccess = 5 => "wrong access",
-        /// The guest's #PF handler was called more or less often than the tables imply. `numbers` as
-        /// in `WrongValue`; a "value" is a number of refused accesses.
+        /// The guest's #PF handler was called more or less often than the tables imply. `numbers`
+        /// as in `WrongValue`; a "value" is a number of refused accesses.
         WrongRefusals = 6 => "number of refused accesses",
     }
 }
 
-/// The arguments of a call, at [`crate::layout::mailbox`] of the calling CPU. It may hold any bytes.
+/// The arguments of a call, at [`crate::layout::mailbox`] of the calling CPU. It may hold any
+/// bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mailbox {

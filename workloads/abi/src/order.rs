@@ -28,8 +28,8 @@ enum Walk {
 }
 
 impl Order {
-    /// The order of `pages` pages. `stride`, in pages (0 counts as 1), is for [`Pattern::Stride`] only,
-    /// `seed` for [`Pattern::Random`] only.
+    /// The order of `pages` pages. `stride`, in pages (0 counts as 1), is for [`Pattern::Stride`]
+    /// only, `seed` for [`Pattern::Random`] only.
     #[must_use]
     pub fn new(pages: u64, pattern: Pattern, stride: u64, seed: u64) -> Self {
         let strided = |stride| Walk::Stride {

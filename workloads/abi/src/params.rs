@@ -2,8 +2,8 @@
 
 use crate::number::numbered;
 
-/// Maximum number of pages of a work range: 2 GiB, so that guest memory stays below 3 GiB, away from
-/// the addresses below 4 GiB that KVM on Intel reserves.
+/// Maximum number of pages of a work range: 2 GiB, so that guest memory stays below 3 GiB, away
+/// from the addresses below 4 GiB that KVM on Intel reserves.
 pub const MAX_PAGES: u64 = 1 << 19;
 
 numbered! {

@@ -14,8 +14,8 @@ const PAGES: u64 = 16 * 512;
 
 /// How the work range and the work pool are divided among the CPUs.
 ///
-/// The frames of the large pages come first, because they must be aligned; those that may be discarded
-/// come last, consecutively.
+/// The frames of the large pages come first, because they must be aligned; those that may be
+/// discarded come last, consecutively.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// First byte of the work pool.

@@ -1,8 +1,9 @@
 //! Accesses of CPL3 to addresses that its page tables may refuse.
 //!
 //! A refused access does not end the run: the kernel's #PF handler resumes CPL3 at the end of the
-//! function that made it, and the function returns the error code. CPL3 then does what a kernel would
-//! do. Each access is one `mov` of eight bytes, so a host without memory there can emulate it.
+//! function that made it, and the function returns the error code. CPL3 then does what a kernel
+//! would do. Each access is one `mov` of eight bytes, so a host without memory there can emulate
+//! it.
 
 use abi::{Gva, MAX_VCPUS};
 use core::arch::global_asm;

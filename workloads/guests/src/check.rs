@@ -40,8 +40,8 @@ impl Check {
         }
     }
 
-    /// An access to `page` had the result `found`; `expected` is the error code with which it must be
-    /// refused, or `None` if it must be allowed.
+    /// An access to `page` had the result `found`; `expected` is the error code with which it must
+    /// be refused, or `None` if it must be allowed.
     pub fn access(&mut self, page: u64, found: Result<(), Refused>, expected: Option<u64>) {
         let found = found.err().map(|refused| refused.error_code);
         let number = |code: Option<u64>| code.map_or(0, |code| REFUSED | code);

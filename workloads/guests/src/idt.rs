@@ -37,10 +37,10 @@ pub fn fill() {
     }
 }
 
-// One stub for each vector: it pushes a zero where the CPU pushes no error code, then the vector. #PF
-// (14) has its own handler, because it is frequent. Then come the registers that a Rust function may
-// change, in the order of `trap::Frame`. 5 words by the CPU, 2 by the stub and 9 registers are 128
-// bytes, so the stack is aligned for the call.
+// One stub for each vector: it pushes a zero where the CPU pushes no error code, then the vector.
+// #PF (14) has its own handler, because it is frequent. Then come the registers that a Rust
+// function may change, in the order of `trap::Frame`. 5 words by the CPU, 2 by the stub and 9
+// registers are 128 bytes, so the stack is aligned for the call.
 global_asm!(
     ".macro save_and_call handler",
     "push rax; push rcx; push rdx; push rsi; push rdi; push r8; push r9; push r10; push r11",

@@ -1,9 +1,9 @@
 //! The guests: a tiny kernel at CPL0 and the work at CPL3, in one image.
 //!
-//! The VMM enters [`_start`] in long mode with paging on and GDT, TSS, IDT base and control registers
-//! set. The kernel fills its IDT, maps what the workload needs, and enters CPL3 with `iretq`. All work
-//! is done at CPL3: a KVM-PVM host runs CPL3 natively on the shadow tables but emulates CPL0
-//! instruction by instruction. For the same reason every path at CPL0 is short.
+//! The VMM enters [`_start`] in long mode with paging on and GDT, TSS, IDT base and control
+//! registers set. The kernel fills its IDT, maps what the workload needs, and enters CPL3 with
+//! `iretq`. All work is done at CPL3: a KVM-PVM host runs CPL3 natively on the shadow tables but
+//! emulates CPL0 instruction by instruction. For the same reason every path at CPL0 is short.
 //!
 //! ```text
 //! kernel, paging, idt, trap, service   CPL0: start, page faults, services for CPL3
@@ -14,8 +14,8 @@
 //! team, several, mix                   the workloads with several CPUs
 //! ```
 //!
-//! Of tracing the guest only knows [`call::mark`]. There is no isolation inside the guest: the whole
-//! image is mapped for CPL3 too.
+//! Of tracing the guest only knows [`call::mark`]. There is no isolation inside the guest: the
+//! whole image is mapped for CPL3 too.
 #![no_std]
 #![no_main]
 

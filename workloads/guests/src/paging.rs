@@ -14,8 +14,8 @@ pub const USER: u64 = 1 << 2;
 pub const LARGE: u64 = 1 << 7;
 /// No instruction may be fetched.
 pub const NO_EXECUTE: u64 = 1 << 63;
-/// Flags of a new entry. Accessed and dirty are clear: the hardware or KVM's walker sets them at the
-/// first access.
+/// Flags of a new entry. Accessed and dirty are clear: the hardware or KVM's walker sets them at
+/// the first access.
 pub const FLAGS: u64 = PRESENT | WRITABLE | USER;
 /// Bits 51:12 of an entry.
 pub const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
@@ -78,8 +78,8 @@ impl FramePool {
 pub struct Mapper {
     root: Gpa,
     tables: FramePool,
-    /// The 2 MiB region of the last page (GVA / 2 MiB) and its page table: consecutive pages need no
-    /// walk from the root.
+    /// The 2 MiB region of the last page (GVA / 2 MiB) and its page table: consecutive pages need
+    /// no walk from the root.
     last: (u64, Gpa),
 }
 

@@ -1,7 +1,7 @@
 //! The guest kernel's services for CPL3, requested with `ud2`, like calls to the VMM.
 //!
-//! CPL3 decides what the page tables hold, since its instructions run natively. The kernel only does
-//! what needs CPL0, in few instructions.
+//! CPL3 decides what the page tables hold, since its instructions run natively. The kernel only
+//! does what needs CPL0, in few instructions.
 
 use abi::{BootInfo, Gpa, Gva, PAGE_BYTES};
 use core::arch::asm;
@@ -47,8 +47,8 @@ pub fn serve(number: u32, a: u64, b: u64, c: u64) -> bool {
 #[inline(always)]
 fn store_at(at: u64, value: u64) {
     let entry = core::ptr::with_exposed_provenance_mut::<u64>(at as usize);
-    // SAFETY: CPL3 passes addresses of page-table entries only; those are identity-mapped for CPL0 and
-    // belong to no Rust object. A wrong address faults and is reported.
+    // SAFETY: CPL3 passes addresses of page-table entries only; those are identity-mapped for CPL0
+    // and belong to no Rust object. A wrong address faults and is reported.
     unsafe { entry.write_volatile(value) };
 }
 

@@ -69,8 +69,8 @@ fn smp(info: &BootInfo) -> Setup {
     }
 }
 
-/// All CPUs work in the boot space; with an odd seed CPUs other than 0 have their own spaces. Each CPU
-/// has a second root, which shares the tables below.
+/// All CPUs work in the boot space; with an odd seed CPUs other than 0 have their own spaces. Each
+/// CPU has a second root, which shares the tables below.
 fn mixed(info: &BootInfo) -> Setup {
     let [cpus, _, seed, ..] = info.params;
     let shares = Shares {

@@ -147,8 +147,8 @@ impl Space {
         service::load_root(self.root);
     }
 
-    /// The entry of `gva` in the table of `level`; missing tables are allocated. No large page may map
-    /// `gva`.
+    /// The entry of `gva` in the table of `level`; missing tables are allocated. No large page may
+    /// map `gva`.
     pub fn entry(self, gva: Gva, level: u32) -> Entry {
         let mut table = self.root;
         for above in (level + 1..=4).rev() {

@@ -11,8 +11,8 @@ const CPUS: usize = MAX_VCPUS as usize;
 static READY: AtomicBool = AtomicBool::new(false);
 /// CPUs that have finished their steps.
 static FINISHED: AtomicU64 = AtomicU64::new(0);
-/// The page that a CPU must flush, by that CPU and the requesting one; 0: none, since page 0 is never
-/// mapped.
+/// The page that a CPU must flush, by that CPU and the requesting one; 0: none, since page 0 is
+/// never mapped.
 static REQUESTS: [[AtomicU64; CPUS]; CPUS] = [const { [const { AtomicU64::new(0) }; CPUS] }; CPUS];
 
 /// Lets the other CPUs begin.

@@ -1,7 +1,7 @@
 //! The work of `linear` and `demand` at CPL3: touch, (write,) check.
 //!
-//! There are no other accesses to the work range: with `write` each page gets one store, in the phase
-//! `touch`, and one load, in the phase `check`.
+//! There are no other accesses to the work range: with `write` each page gets one store, in the
+//! phase `touch`, and one load, in the phase `check`.
 
 use abi::layout::WORK;
 use abi::{BootInfo, Order, Pattern, Phase, ResultCode, to_usize, value};

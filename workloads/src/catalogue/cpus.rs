@@ -27,8 +27,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
             SEED,
         ],
         expected: "Each CPU loads all pages; it also stores to its own, moves, unmaps and protects \
-                   them in every address space. All CPUs do an INVLPG for each change. With separate \
-                   roots each CPU has a root and three shadow pages or more.",
+                   them in every address space. All CPUs do an INVLPG for each change. With \
+                   separate roots each CPU has a root and three shadow pages or more.",
         hidden: false,
         id: WorkloadId::Smp,
     },
@@ -41,9 +41,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
             SEED,
         ],
         expected: "What `smp`, `remap`, `unsync`, `protect`, `flood`, `fork`, `huge`, `alias` and \
-                   `switch` do, chosen at random on each CPU, while the host reclaims work frames, logs \
-                   dirty pages of all other memory, and deletes and moves the memslot of the work \
-                   frames. With an odd seed each CPU has its own tables.",
+                   `switch` do, chosen at random on each CPU, while the host reclaims work frames, \
+                   logs dirty pages of all other memory, and deletes and moves the memslot of the \
+                   work frames. With an odd seed each CPU has its own tables.",
         hidden: false,
         id: WorkloadId::Mixed,
     },

@@ -28,10 +28,10 @@ pub(super) const WORKLOADS: &[Workload] = &[
             PASSES,
             SEED,
         ],
-        expected: "In each pass the host invalidates an eighth of either half: all entries of those \
-                   frames are zapped, and the guest's next accesses fault them in again. A page of the \
-                   first half holds zero or the last stored value, one of the second half always the \
-                   last stored value.",
+        expected: "In each pass the host invalidates an eighth of either half: all entries of \
+                   those frames are zapped, and the guest's next accesses fault them in again. A \
+                   page of the first half holds zero or the last stored value, one of the second \
+                   half always the last stored value.",
         hidden: false,
         id: WorkloadId::Reclaim,
     },
@@ -61,9 +61,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
             },
             SEED,
         ],
-        expected: "When logging begins, KVM removes W from all entries of the slot; each pass removes \
-                   it from those that were written since the last pass. The next store to each is a \
-                   shadow fault that restores W.",
+        expected: "When logging begins, KVM removes W from all entries of the slot; each pass \
+                   removes it from those that were written since the last pass. The next store to \
+                   each is a shadow fault that restores W.",
         hidden: false,
         id: WorkloadId::Dirty,
     },
@@ -75,8 +75,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
             PASSES,
             SEED,
         ],
-        expected: "A deletion zaps all shadow pages (or, on newer kernels, the slot's entries). While \
-                   the slot is away, the guest's accesses are MMIO, which the VMM serves.",
+        expected: "A deletion zaps all shadow pages (or, on newer kernels, the slot's entries). \
+                   While the slot is away, the guest's accesses are MMIO, which the VMM serves.",
         hidden: false,
         id: WorkloadId::Memslot,
     },

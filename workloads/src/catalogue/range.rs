@@ -11,12 +11,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         stresses: "shadow faults alone: the guest maps its whole range before it touches a page",
         params: RANGE_PARAMS,
         expected: "Phase `map`: no fault in the work range; the guest only fills its own tables. \
-                   Phase `touch`: one shadow fault for each page and no guest page fault; a new shadow \
-                   page for every 512 pages. Phase `check`: no fault. With write=false the faults of \
-                   `touch` are reads that leave read-only entries, all to the host's zero page, and \
-                   phase `write` has two faults for each page: the first makes the host replace the \
-                   zero page, which invalidates the fault, so that KVM retries it; the second writes \
-                   the entry.",
+                   Phase `touch`: one shadow fault for each page and no guest page fault; a new \
+                   shadow page for every 512 pages. Phase `check`: no fault. With write=false the \
+                   faults of `touch` are reads that leave read-only entries, all to the host's \
+                   zero page, and phase `write` has two faults for each page: the first makes the \
+                   host replace the zero page, which invalidates the fault, so that KVM retries \
+                   it; the second writes the entry.",
         hidden: false,
         id: WorkloadId::Linear,
     },
@@ -24,10 +24,10 @@ pub(super) const WORKLOADS: &[Workload] = &[
         name: "demand",
         stresses: "demand paging: each page costs a guest page fault and a shadow fault",
         params: RANGE_PARAMS,
-        expected: "Phase `touch`: for each page first a guest page fault, which KVM injects, then the \
-                   guest kernel's store to its page table, then one shadow fault at the same address; \
-                   a new shadow page for every 512 pages. Phase `check`: no fault. With write=false \
-                   the shadow fault is a read, and phase `write` is that of `linear`.",
+        expected: "Phase `touch`: for each page first a guest page fault, which KVM injects, then \
+                   the guest kernel's store to its page table, then one shadow fault at the same \
+                   address; a new shadow page for every 512 pages. Phase `check`: no fault. With \
+                   write=false the shadow fault is a read, and phase `write` is that of `linear`.",
         hidden: false,
         id: WorkloadId::Demand,
     },
@@ -53,8 +53,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
             ]),
             default: "panic",
         }],
-        expected: "The run ends with an error that says what the guest did, and the trace is complete \
-                   up to that.",
+        expected: "The run ends with an error that says what the guest did, and the trace is \
+                   complete up to that.",
         hidden: true,
         id: WorkloadId::Crash,
     },

@@ -30,10 +30,11 @@ pub(super) const WORKLOADS: &[Workload] = &[
             .or("1"),
             SEED,
         ],
-        expected: "For each page and round two stores to its entry, an INVLPG (or a CR3 load for the \
-                   batch) and one shadow fault; one time in 16 also a load while it is unmapped, which \
-                   is a guest page fault. Where the kernel's stores are emulated, each clears a shadow \
-                   entry; elsewhere leaf tables become unsync, and the flush syncs them.",
+        expected: "For each page and round two stores to its entry, an INVLPG (or a CR3 load for \
+                   the batch) and one shadow fault; one time in 16 also a load while it is \
+                   unmapped, which is a guest page fault. Where the kernel's stores are emulated, \
+                   each clears a shadow entry; elsewhere leaf tables become unsync, and the flush \
+                   syncs them.",
         hidden: false,
         id: WorkloadId::Remap,
     },
@@ -57,10 +58,10 @@ pub(super) const WORKLOADS: &[Workload] = &[
             },
             SEED,
         ],
-        expected: "Phase `touch`: a root for each space, three shadow pages below it and one shadow \
-                   fault for each page; with shared=true three shadow pages altogether, and in each \
-                   further space one fault, which only links them. Phase `check`: no fault in the work \
-                   range for any number of roots: KVM finds the shadow pages again.",
+        expected: "Phase `touch`: a root for each space, three shadow pages below it and one \
+                   shadow fault for each page; with shared=true three shadow pages altogether, and \
+                   in each further space one fault, which only links them. Phase `check`: no fault \
+                   in the work range for any number of roots: KVM finds the shadow pages again.",
         hidden: false,
         id: WorkloadId::Switch,
     },
@@ -78,11 +79,11 @@ pub(super) const WORKLOADS: &[Workload] = &[
             .or("128"),
             SEED,
         ],
-        expected: "In each round the guest removes W from all entries of the parent, and KVM shadows \
-                   four tables or more of the child. The first store to a page on either side causes a \
-                   guest page fault for a present page, then a store to its entry, an INVLPG and a \
-                   shadow fault. At the end of a round the child's tables are cleared and reused, \
-                   often at another level: KVM zaps their shadow pages.",
+        expected: "In each round the guest removes W from all entries of the parent, and KVM \
+                   shadows four tables or more of the child. The first store to a page on either \
+                   side causes a guest page fault for a present page, then a store to its entry, \
+                   an INVLPG and a shadow fault. At the end of a round the child's tables are \
+                   cleared and reused, often at another level: KVM zaps their shadow pages.",
         hidden: false,
         id: WorkloadId::Fork,
     },
@@ -107,9 +108,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
             SEED,
         ],
         expected: "In each round each table becomes unsync at its first store, unless it still is; \
-                   with cr3 one CR3 load syncs all of them, with invlpg one entry is synced at a time. \
-                   One entry in four changes: it is cleared, gets another frame or loses W. Loads and \
-                   stores that the new entries refuse are guest page faults.",
+                   with cr3 one CR3 load syncs all of them, with invlpg one entry is synced at a \
+                   time. One entry in four changes: it is cleared, gets another frame or loses W. \
+                   Loads and stores that the new entries refuse are guest page faults.",
         hidden: false,
         id: WorkloadId::Unsync,
     },
@@ -132,9 +133,10 @@ pub(super) const WORKLOADS: &[Workload] = &[
             },
             SEED,
         ],
-        expected: "Each store is emulated. From the third one without a walk in between, KVM counts a \
-                   flood and zaps the shadow page (`mmu_flooded`). The next accesses create it again \
-                   and link the shadow pages of the leaf tables, unless these were zapped too.",
+        expected: "Each store is emulated. From the third one without a walk in between, KVM \
+                   counts a flood and zaps the shadow page (`mmu_flooded`). The next accesses \
+                   create it again and link the shadow pages of the leaf tables, unless these were \
+                   zapped too.",
         hidden: false,
         id: WorkloadId::Flood,
     },
@@ -151,9 +153,9 @@ pub(super) const WORKLOADS: &[Workload] = &[
             .or("4"),
             SEED,
         ],
-        expected: "After each change a store, a load and a call. Each is refused (a guest page fault) \
-                   if and only if the guest's entry forbids it; otherwise it succeeds, with a shadow \
-                   fault where KVM dropped the shadow entry.",
+        expected: "After each change a store, a load and a call. Each is refused (a guest page \
+                   fault) if and only if the guest's entry forbids it; otherwise it succeeds, with \
+                   a shadow fault where KVM dropped the shadow entry.",
         hidden: false,
         id: WorkloadId::Protect,
     },
@@ -177,8 +179,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
             SEED,
         ],
         expected: "KVM shadows a large page over small host pages with a direct shadow page of 512 \
-                   entries; over huge pages, if it can, with one entry of level 2. A split replaces \
-                   this by the shadow of a table; a merge does the opposite.",
+                   entries; over huge pages, if it can, with one entry of level 2. A split \
+                   replaces this by the shadow of a table; a merge does the opposite.",
         hidden: false,
         id: WorkloadId::Huge,
     },
@@ -189,10 +191,10 @@ pub(super) const WORKLOADS: &[Workload] = &[
             count("aliases", "pages, all mapped to one frame", [1, 4096]).or("1200"),
             SEED,
         ],
-        expected: "Phase `touch`: one shadow fault for each page, until the frame has more than 1,000 \
-                   entries. Then KVM drops all of them, without a tracepoint. Each further fault \
-                   writes its entry and prefetches seven neighbours, whose guest entries are accessed \
-                   already. Phase `check`: the same.",
+        expected: "Phase `touch`: one shadow fault for each page, until the frame has more than \
+                   1,000 entries. Then KVM drops all of them, without a tracepoint. Each further \
+                   fault writes its entry and prefetches seven neighbours, whose guest entries are \
+                   accessed already. Phase `check`: the same.",
         hidden: false,
         id: WorkloadId::Alias,
     },
@@ -210,8 +212,8 @@ pub(super) const WORKLOADS: &[Workload] = &[
             count("mmu_pages", "maximum number of shadow pages", [64, 100_000]).or("80"),
             SEED,
         ],
-        expected: "With fewer shadow pages than tables KVM zaps the oldest ones (`mmu_recycled`). Each \
-                   pass faults them in again, with a new shadow page and an entry for each.",
+        expected: "With fewer shadow pages than tables KVM zaps the oldest ones (`mmu_recycled`). \
+                   Each pass faults them in again, with a new shadow page and an entry for each.",
         hidden: false,
         id: WorkloadId::Recycle,
     },

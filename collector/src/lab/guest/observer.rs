@@ -1,5 +1,5 @@
-//! An independent observer: the kernel's own histograms of KVM's events. They share nothing with the
-//! probes, and lose nothing, since they only count.
+//! An independent observer: the kernel's own histograms of KVM's events. They share nothing with
+//! the probes, and lose nothing, since they only count.
 
 use std::{
     collections::BTreeMap,

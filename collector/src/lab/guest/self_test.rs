@@ -1,5 +1,6 @@
-//! Checks that the emulator executes shadow paging correctly; some do not. The built-in guests check
-//! every page that they touch, so a few unrecorded runs show an error before a trace records it.
+//! Checks that the emulator executes shadow paging correctly; some do not. The built-in guests
+//! check every page that they touch, so a few unrecorded runs show an error before a trace records
+//! it.
 
 use super::command::collector;
 use crate::lab::job::{Job, Trouble};

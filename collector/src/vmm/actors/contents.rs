@@ -16,8 +16,8 @@ const BATCH: u64 = 4096;
 
 /// A hash of each frame of `range`, in order.
 ///
-/// A page that the host has not allocated yet counts as zero and is not read: that would allocate it
-/// and change how the guest's next store to it proceeds. The guest must be stopped.
+/// A page that the host has not allocated yet counts as zero and is not read: that would allocate
+/// it and change how the guest's next store to it proceeds. The guest must be stopped.
 ///
 /// # Errors
 /// [`VmmError::Pagemap`], [`VmmError::GuestMemory`].

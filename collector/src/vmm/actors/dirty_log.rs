@@ -52,8 +52,8 @@ pub(super) fn run(
 /// KVM's dirty log of one memslot, and its verification.
 ///
 /// A frame whose content changes while logging is on was written, so the log must contain it:
-/// contents are compared between a stop at the start and one at the end. Frames that the host itself
-/// changes, which KVM cannot know, are skipped.
+/// contents are compared between a stop at the start and one at the end. Frames that the host
+/// itself changes, which KVM cannot know, are skipped.
 struct Log<'a> {
     context: &'a Context<'a>,
     pagemap: &'a File,
@@ -127,8 +127,8 @@ impl<'a> Log<'a> {
         }
     }
 
-    /// Reads and clears the dirty bits, so that the frames are write-protected again; true if an act
-    /// was queued for the hooks.
+    /// Reads and clears the dirty bits, so that the frames are write-protected again; true if an
+    /// act was queued for the hooks.
     fn take(&mut self) -> Result<bool, VmmError> {
         let bytes = to_usize(self.placement.bytes);
         let dirty = self

@@ -59,8 +59,8 @@ impl Scratch {
     }
 }
 
-/// The 2 MiB blocks that contain `range`, within its memslot: Linux 6.18 invalidates a whole block for
-/// a part of it, where one page table of the host maps the block (measured with its tracepoint
+/// The 2 MiB blocks that contain `range`, within its memslot: Linux 6.18 invalidates a whole block
+/// for a part of it, where one page table of the host maps the block (measured with its tracepoint
 /// `kvm_unmap_hva_range`).
 fn blocks_of(range: FrameRange, slot: u64, bytes: u64) -> FrameRange {
     const BLOCK: u64 = 512 * PAGE_BYTES;
@@ -137,9 +137,9 @@ impl<'a> Chunk<'a> {
 
     /// Moves it to another address of this process for a while, so that KVM finds no memory.
     ///
-    /// `MREMAP_DONTUNMAP` leaves an empty mapping, so that no other mapping of this process can take
-    /// the address. The guest is stopped until that is `PROT_NONE`: it would find fresh pages in it.
-    /// The way back replaces the empty mapping atomically, without a stop.
+    /// `MREMAP_DONTUNMAP` leaves an empty mapping, so that no other mapping of this process can
+    /// take the address. The guest is stopped until that is `PROT_NONE`: it would find fresh pages
+    /// in it. The way back replaces the empty mapping atomically, without a stop.
     fn move_away(&self, scratch: &Scratch) -> Result<(), VmmError> {
         let away = scratch.0.at(0);
         let _disturbance = self.context.shared.disturbances.begin();

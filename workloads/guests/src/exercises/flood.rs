@@ -52,7 +52,8 @@ impl Flood {
         }
     }
 
-    /// `stores` stores to the entry, by the kernel or by CPL3 (`here`), then INVLPG, then uses all pages.
+    /// `stores` stores to the entry, by the kernel or by CPL3 (`here`), then INVLPG, then uses all
+    /// pages.
     pub fn round(&mut self, stores: u64, here: bool, random: &mut Random, check: &mut Check) {
         for _ in 0..stores {
             self.chosen = to_usize(random.below(2));

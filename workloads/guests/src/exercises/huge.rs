@@ -67,7 +67,8 @@ impl Huge {
         number * (REGION_PAGES / USED)
     }
 
-    /// Splits or merges a region and uses it. If it is split, also swaps two pages and uses it again.
+    /// Splits or merges a region and uses it. If it is split, also swaps two pages and uses it
+    /// again.
     pub fn turn(&mut self, region: u64, random: &mut Random, check: &mut Check) {
         if self.table[to_usize(region)] == 0 {
             self.split(region);

@@ -1,9 +1,9 @@
 //! Pages that all CPUs share.
 //!
 //! Each page is owned by one CPU, which stores to it, moves it between its two frames, unmaps and
-//! protects it in every space, and makes all CPUs flush the old translation. A page holds its number
-//! and a count that only grows. The owner publishes the count that all CPUs must see *after* all have
-//! flushed: a CPU that loads an older one has a stale translation.
+//! protects it in every space, and makes all CPUs flush the old translation. A page holds its
+//! number and a count that only grows. The owner publishes the count that all CPUs must see *after*
+//! all have flushed: a CPU that loads an older one has a stale translation.
 
 use abi::layout::{FRAME_VIEW, WORK};
 use abi::{FrameRange, Gpa, Gva, to_usize};
@@ -43,8 +43,8 @@ pub struct Joint {
 }
 
 impl Joint {
-    /// Maps `pages` pages at the start of the work range in each of `spaces`. There are two frames for
-    /// each page, in the frame view from its frame `view` on.
+    /// Maps `pages` pages at the start of the work range in each of `spaces`. There are two frames
+    /// for each page, in the frame view from its frame `view` on.
     pub fn new(pages: u64, frames: FrameRange, view: u64, spaces: &[Space], cpus: u64) -> Self {
         let mut joint = Self {
             cpus,

@@ -1,5 +1,6 @@
-//! Exercises change the guest's tables. Each one knows what its pages must hold and which accesses must
-//! be refused, and checks both. Most workloads run one of them in a loop; `mixed` chooses among all.
+//! Exercises change the guest's tables. Each one knows what its pages must hold and which accesses
+//! must be refused, and checks both. Most workloads run one of them in a loop; `mixed` chooses
+//! among all.
 
 pub mod alias;
 pub mod flood;

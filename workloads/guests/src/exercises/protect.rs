@@ -28,7 +28,8 @@ pub struct Protect {
     flags: &'static mut [u64],
     content: &'static mut [u64],
     values: Values,
-    /// Whether pages are called. Instructions cannot be fetched where the host may remove the memory.
+    /// Whether pages are called. Instructions cannot be fetched where the host may remove the
+    /// memory.
     calls: bool,
     /// Number of accesses that had to be refused.
     refused: u64,
