@@ -12,8 +12,8 @@ use super::format::FormatError;
 pub enum BtfError {
     /// The kernel describes no types, or not to us.
     #[error(
-        "{} cannot be read: {why}; the kernel must be built with CONFIG_DEBUG_INFO_BTF, as those of \
-         distributions are",
+        "{} cannot be read: {why}; the kernel must be built with CONFIG_DEBUG_INFO_BTF, as those \
+         of distributions are",
         path.display()
     )]
     Unreadable {
