@@ -26,6 +26,9 @@ pub struct Document {
     pub tail: Vec<String>,
 }
 
+/// Name, head and rows of a table in CSV.
+type Block<'a> = (&'a str, Vec<String>, Vec<Vec<String>>);
+
 impl Document {
     /// Keeps the tables of this name only, and nothing else.
     pub fn only(mut self, name: &str) -> Self {
@@ -118,7 +121,7 @@ impl Document {
     /// As CSV. Tables of one name and head are one, whose first column is the VM. Where there
     /// are several, each has a line `# NAME` above it.
     pub fn csv(&self) -> String {
-        let mut blocks: Vec<(&str, Vec<String>, Vec<Vec<String>>)> = Vec::new();
+        let mut blocks: Vec<Block> = Vec::new();
         for (vm, table) in self.tables() {
             let vm = vm.map(|vm| vm.to_string());
             let keys = table.columns().iter().map(|column| column.key());
