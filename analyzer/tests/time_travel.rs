@@ -248,7 +248,7 @@ impl Tape {
             }));
         }
         let mut roots: Vec<RootRow> = self.replay.vm(VM).map(roots).unwrap_or_default();
-        if small % 5 == 0 {
+        if small.is_multiple_of(5) {
             roots.pop();
         }
         for root in roots {
