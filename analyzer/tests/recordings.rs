@@ -110,7 +110,12 @@ fn every_change_is_in_the_total() {
         assert_eq!(words.first(), Some(&"total"), "{name}");
         assert_eq!(entries, changes.len().to_string(), "{name}");
         // Sorted by address, those that no root reaches last.
-        let gva = |change: &serde_json::Value| change["gva"].as_u64().unwrap_or(u64::MAX);
+        let gva = |change: &serde_json::Value| {
+            let gva = change["gva"].as_str();
+            gva.map_or(u64::MAX, |gva| {
+                u64::from_str_radix(gva.trim_start_matches("0x"), 16).expect("an address")
+            })
+        };
         assert!(changes.is_sorted_by_key(gva), "{name}");
     }
 }

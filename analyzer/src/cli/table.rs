@@ -20,7 +20,8 @@ pub struct TableArgs {
     source: Source,
     /// When: seconds from the start (1.25s, 30ms), ns on the trace's clock, `end`, `phase:NAME`,
     /// `fault:N` or `seq:N`
-    #[arg(long, value_name = "T", default_value = "end", conflicts_with_all = ["fault", "phase", "seq", "diff"])]
+    #[arg(long, value_name = "T", default_value = "end",
+          conflicts_with_all = ["fault", "phase", "seq", "diff"])]
     at: Moment,
     /// Just after the record of this sequence number
     #[arg(long, value_name = "N", conflicts_with_all = ["fault", "phase", "diff"])]
@@ -112,22 +113,14 @@ impl TableArgs {
             .iter()
             .map(|root| {
                 let walk = snapshot.vm.walk(*root, gva);
-                let steps: Vec<_> = walk
-                    .steps
-                    .iter()
-                    .map(|step| {
-                        serde_json::json!({
-                            "level": step.level.0, "spt": step.spt.0, "index": step.index, "spte": step.spte.0,
-                        })
-                    })
-                    .collect();
                 serde_json::json!({
-                    "root": root.0, "walk": steps, "pfn": walk.mapping.map(|mapping| mapping.pfn.0),
-                    "gfn": table::gfn(snapshot, &walk).map(|gfn| gfn.0),
+                    "root": root, "walk": walk.steps,
+                    "pfn": walk.mapping.map(|mapping| mapping.pfn),
+                    "gfn": table::gfn(snapshot, &walk),
                 })
             })
             .collect();
-        serde_json::json!({"gva": gva.0, "seq": snapshot.seq.0, "roots": walks})
+        serde_json::json!({"gva": gva, "seq": snapshot.seq, "roots": walks})
     }
 }
 

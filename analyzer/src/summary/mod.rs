@@ -4,7 +4,7 @@ mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::Class;
+use events::{Class, Gva};
 use serde::Serialize;
 use trace::{Trace, Tried};
 
@@ -175,7 +175,7 @@ pub struct VmSummary {
 #[derive(Clone, Debug, Serialize)]
 pub struct RangeSummary {
     /// First GVA.
-    pub gva: u64,
+    pub gva: Gva,
     /// Length in 4 KiB pages.
     pub pages: u64,
     /// Guest's own faults.
@@ -366,18 +366,7 @@ pub fn drift_summary(drift: &Drift, keyframes: u64) -> DriftSummary {
 }
 
 fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary {
-    let [start, end] = study.span_ns;
-    let phases = of.phases(end).into_iter().map(|phase| PhaseSummary {
-        name: phase.name.to_owned(),
-        from_ns: phase.from_ns.saturating_sub(start),
-        length_ns: phase.length_ns,
-        classes: phase
-            .costs
-            .iter()
-            .map(|cost| (cost.class.name(), cost.count))
-            .collect(),
-        total_ns: phase.costs.iter().map(|cost| cost.total_ns).sum(),
-    });
+    let start = study.span_ns[0];
     VmSummary {
         vm,
         name: of
@@ -415,17 +404,8 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .iter()
             .map(|(event, number)| (event.name(), *number))
             .collect(),
-        range: trace.meta().workload.as_ref().map(|workload| RangeSummary {
-            gva: workload.range_gva,
-            pages: workload.range_pages,
-            guest: of.in_range(Class::Guest),
-            expected_guest: workload.expected_guest_faults,
-            shadow: of.in_range(Class::Shadow),
-            expected_shadow: workload.expected_shadow_faults,
-            retried: of.in_range(Class::Retried),
-            expected_retried: workload.expected_retried_faults,
-        }),
-        phases: phases.collect(),
+        range: range_summary(of, trace),
+        phases: phase_summaries(of, study.span_ns),
         lost: lost(study),
         drift: drift_summary(of.drift(), of.verified()),
         replay: match of.exactness() {
@@ -442,4 +422,34 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
         disagreeing_faults: of.agreement.wrong(),
         reconciliation: of.reconciliation.clone(),
     }
+}
+
+/// Faults in the range of the workload, if one was recorded.
+fn range_summary(of: &VmStudy, trace: &Trace) -> Option<RangeSummary> {
+    let workload = trace.meta().workload.as_ref()?;
+    Some(RangeSummary {
+        gva: Gva(workload.range_gva),
+        pages: workload.range_pages,
+        guest: of.in_range(Class::Guest),
+        expected_guest: workload.expected_guest_faults,
+        shadow: of.in_range(Class::Shadow),
+        expected_shadow: workload.expected_shadow_faults,
+        retried: of.in_range(Class::Retried),
+        expected_retried: workload.expected_retried_faults,
+    })
+}
+
+fn phase_summaries(of: &VmStudy, [start, end]: [u64; 2]) -> Vec<PhaseSummary> {
+    let phases = of.phases(end).into_iter().map(|phase| PhaseSummary {
+        name: phase.name.to_owned(),
+        from_ns: phase.from_ns.saturating_sub(start),
+        length_ns: phase.length_ns,
+        classes: phase
+            .costs
+            .iter()
+            .map(|cost| (cost.class.name(), cost.count))
+            .collect(),
+        total_ns: phase.costs.iter().map(|cost| cost.total_ns).sum(),
+    });
+    phases.collect()
 }

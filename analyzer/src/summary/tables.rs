@@ -207,7 +207,7 @@ pub fn range(vm: &VmSummary) -> Table {
     ];
     let title = vm.range.as_ref().map_or_else(String::new, |range| {
         let pages = plural(range.pages, "page");
-        format!("In the workload's range, {pages} from {:#x}", range.gva)
+        format!("In the workload's range, {pages} from {}", range.gva)
     });
     let mut table = Table::new("range", title, columns);
     for (name, counted, expected) in vm.range.iter().flat_map(RangeSummary::classes) {

@@ -125,16 +125,16 @@ pub(crate) fn changes_json(
         .iter()
         .map(|change| {
             serde_json::json!({
-                "gva": change.gva().map(|gva| gva.0), "root": change.way.map(|(root, _)| root.0),
-                "gfn": change.gfn.map(|gfn| gfn.0), "sptep": change.place.0,
-                "level": change.level.0, "change": change.kind(), "cause": between.cause(change),
-                "before": change.before.0, "after": change.after.0,
+                "gva": change.gva(), "root": change.way.map(|(root, _)| root),
+                "gfn": change.gfn, "sptep": change.place, "level": change.level,
+                "change": change.kind(), "cause": between.cause(change),
+                "before": change.before, "after": change.after,
             })
         })
         .collect();
     serde_json::json!({
-        "from_ns": before.time.0, "from_seq": before.seq.0,
-        "to_ns": after.time.0, "to_seq": after.seq.0,
+        "from_ns": before.time, "from_seq": before.seq,
+        "to_ns": after.time, "to_seq": after.seq,
         "changes": changes,
     })
 }

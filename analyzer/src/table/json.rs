@@ -1,4 +1,4 @@
-//! The tables as JSON.
+//! The tables as JSON: addresses, frames and entries as hexadecimal strings.
 
 use events::{Hpa, Spte};
 use serde_json::{Value, json as value};
@@ -16,24 +16,19 @@ pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
         .map(|page| {
             let gfn = |index: u16, spte: Spte| {
                 let leaf = spte.is_leaf(page.info.level);
-                page.leaf_gfn(index).filter(|_| leaf).map(|gfn| gfn.0)
+                page.leaf_gfn(index).filter(|_| leaf)
             };
             let entries: Vec<Value> = page
                 .entries()
                 .filter(|(_, spte)| !spte.is_empty())
-                .map(|(index, spte)| value!([index, spte.0, gfn(index, spte)]))
+                .map(|(index, spte)| value!([index, spte, gfn(index, spte)]))
                 .collect();
-            let mut parents: Vec<u64> = tables
-                .parents(page.info.spt)
-                .iter()
-                .map(|place| place.0)
-                .collect();
+            let mut parents = tables.parents(page.info.spt).to_vec();
             parents.sort();
             value!({
-                "spt": page.info.spt.0, "level": page.info.level.0, "gfn": page.info.gfn.0,
-                "role": page.info.role.0, "direct": page.info.direct, "unsync": page.info.unsync,
-                "parents": parents,
-                "present": page.present(), "entries": entries,
+                "spt": page.info.spt, "level": page.info.level, "gfn": page.info.gfn,
+                "role": page.info.role, "direct": page.info.direct, "unsync": page.info.unsync,
+                "parents": parents, "present": page.present(), "entries": entries,
             })
         })
         .collect();
@@ -46,9 +41,9 @@ pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
                 .iter()
                 .map(|run| {
                     value!({
-                        "gva": run.gva.0, "end": run.end().0, "leaves": run.entries, "level": run.level.0,
-                        "rights": flags::rights(run.first), "first_pfn": run.first.pfn().0,
-                        "adjoining": run.adjoining,
+                        "gva": run.gva, "end": run.end(), "leaves": run.entries,
+                        "level": run.level, "rights": flags::rights(run.first),
+                        "first_pfn": run.first.pfn(), "adjoining": run.adjoining,
                     })
                 })
                 .collect();
@@ -57,14 +52,17 @@ pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
                 .roots()
                 .iter()
                 .filter(|(_, current)| current.root.table() == *root)
-                .map(|(vcpu, current)| value!({"vcpu": vcpu.0, "cr3": current.cr3.0}))
+                .map(|(vcpu, current)| value!({"vcpu": vcpu, "cr3": current.cr3}))
                 .collect();
-            let pdptes = snapshot.vm.pdptes(*root).map(|pdptes| pdptes.map(|table| table.map(|table| table.0)));
-            value!({"root": root.0, "pdptes": pdptes, "vcpus": users, "cut": ranges.cut, "ranges": runs})
+            value!({
+                "root": root, "pdptes": snapshot.vm.pdptes(*root), "vcpus": users,
+                "cut": ranges.cut, "ranges": runs,
+            })
         })
         .collect();
     value!({
-        "seq": snapshot.seq.0, "time_ns": snapshot.time.0, "missing_records_since_keyframe": snapshot.missing,
+        "seq": snapshot.seq, "time_ns": snapshot.time,
+        "missing_records_since_keyframe": snapshot.missing,
         "totals": {
             "pages": totals.all_pages(), "pages_by_level": totals.pages, "leaves": totals.leaves,
             "links": totals.links, "unsync": totals.unsync,

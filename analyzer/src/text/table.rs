@@ -74,17 +74,16 @@ fn share(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
 }
 
-/// As in CSV, but numbers are numbers.
+/// As in CSV, but counts, times and shares are numbers.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Absent => to.serialize_none(),
             Self::Words(text) => to.serialize_str(text),
-            Self::Count(number)
-            | Self::Time(number)
-            | Self::At(number)
-            | Self::Address(number)
-            | Self::Entry(number) => to.serialize_u64(*number),
+            Self::Address(_) | Self::Entry(_) => to.serialize_str(&self.text()),
+            Self::Count(number) | Self::Time(number) | Self::At(number) => {
+                to.serialize_u64(*number)
+            }
             Self::Signed(number) => to.serialize_i64(*number),
             Self::Share(part, whole) => to.serialize_f64(share(*part, *whole)),
         }
@@ -271,7 +270,7 @@ impl Table {
         &self.note
     }
 
-    /// What is said after it: how many rows are not shown, and the note.
+    /// What is printed after it: how many rows are not shown, and the note.
     pub fn after(&self) -> String {
         let hidden = self.rows.len() - self.shown().len();
         let hidden = match (hidden, self.shown) {
@@ -285,7 +284,7 @@ impl Table {
     }
 
     /// For a terminal, without the title.
-    pub(super) fn grid(&self) -> Grid {
+    pub fn grid(&self) -> Grid {
         let columns = self.columns.iter();
         let mut grid = Grid::of(columns.map(|column| (column.name.clone(), column.kind)));
         for row in self.shown() {

@@ -5,7 +5,7 @@ mod witnesses;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::VmId;
+use events::{Hpa, Spte, VmId};
 use serde::Serialize;
 use trace::{Trace, TraceError};
 
@@ -115,13 +115,13 @@ pub struct DifferenceSummary {
     /// What differs.
     pub kind: &'static str,
     /// The entry, or the page.
-    pub place: u64,
+    pub place: Hpa,
     /// Level of the table.
     pub level: u8,
     /// Replay's entry.
-    pub replayed: u64,
+    pub replayed: Spte,
     /// The kernel's entry.
-    pub kernel: u64,
+    pub kernel: Spte,
     /// For a change seen late, its kind.
     pub late: Option<&'static str>,
     /// The record after which it began: the last record of the entry or the page, or the mark of
@@ -143,7 +143,7 @@ pub struct AnomalySummary {
     /// The same, as a sentence.
     pub meaning: String,
     /// The entry or page.
-    pub place: u64,
+    pub place: Hpa,
 }
 
 /// One check of all faults.
@@ -234,7 +234,7 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses)
                 time_ns: anomaly.time.0.saturating_sub(start),
                 kind: anomaly.kind.name(),
                 meaning: anomaly.kind.to_string(),
-                place: anomaly.place.0,
+                place: anomaly.place,
             })
             .collect(),
         anomaly_counts: of
@@ -273,10 +273,10 @@ impl KeyframeSummary {
             let witness = witnesses.last(vm, check, difference);
             DifferenceSummary {
                 kind: difference.kind.name(),
-                place: difference.place.0,
+                place: difference.place,
                 level: difference.level.0,
-                replayed: difference.replayed.0,
-                kernel: difference.kernel.0,
+                replayed: difference.replayed,
+                kernel: difference.kernel,
                 late: difference.late.map(|kind| kind.name()),
                 after_seq: witness.map(|witness| witness.seq.0),
                 after_ns: witness.map(|witness| witness.time.0.saturating_sub(start)),

@@ -1,5 +1,7 @@
 //! The verification as sentences and tables.
 
+use events::Spte;
+
 use super::{KeyframeSummary, Unvouched, Verification, VmVerification};
 use crate::{
     summary::{Detail, counters, late},
@@ -149,15 +151,15 @@ fn differences(vm: &VmVerification) -> Table {
     for keyframe in &vm.keyframes {
         for difference in &keyframe.first {
             let of_page = difference.kind.ends_with("page") || difference.kind == "other_level";
-            let entry = |entry: u64| match of_page {
+            let entry = |entry: Spte| match of_page {
                 true => Cell::Absent,
-                false => Cell::Entry(entry),
+                false => Cell::Entry(entry.0),
             };
             table.row([
                 Cell::Count(keyframe.number.into()),
                 Cell::words(difference.kind),
                 Cell::Count(difference.level.into()),
-                Cell::Address(difference.place),
+                Cell::Address(difference.place.0),
                 entry(difference.replayed),
                 entry(difference.kernel),
                 Cell::count(difference.after_seq),
@@ -185,9 +187,9 @@ fn late_changes(vm: &VmVerification) -> Table {
             table.row([
                 Cell::Count(keyframe.number.into()),
                 Cell::words(change.late.unwrap_or_default()),
-                Cell::Address(change.place),
-                Cell::Entry(change.replayed),
-                Cell::Entry(change.kernel),
+                Cell::Address(change.place.0),
+                Cell::Entry(change.replayed.0),
+                Cell::Entry(change.kernel.0),
                 change.after_ns.map_or(Cell::Absent, Cell::At),
                 Cell::count(change.after_seq),
             ]);
@@ -210,7 +212,7 @@ fn anomalies(vm: &VmVerification) -> Table {
         table.row([
             Cell::Count(anomaly.seq),
             Cell::At(anomaly.time_ns),
-            Cell::Address(anomaly.place),
+            Cell::Address(anomaly.place.0),
             Cell::words(&anomaly.meaning),
         ]);
     }

@@ -26,15 +26,19 @@ fn shadow(trace: &Path) -> (u64, u64) {
     const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
     let table = analyze("table", trace);
     let number = |value: &Value| value.as_u64().expect("a number");
+    let hex = |value: &Value| {
+        let text = value.as_str().expect("a string");
+        u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("an address or an entry")
+    };
     let pages: BTreeMap<u64, (u64, Vec<(u64, u64)>)> = table["pages"]
         .as_array()
         .expect("pages")
         .iter()
         .map(|page| {
             let entries = page["entries"].as_array().expect("entries").iter();
-            let entries = entries.map(|entry| (number(&entry[0]), number(&entry[1])));
+            let entries = entries.map(|entry| (number(&entry[0]), hex(&entry[1])));
             (
-                number(&page["spt"]),
+                hex(&page["spt"]),
                 (number(&page["level"]), entries.collect()),
             )
         })
