@@ -13,10 +13,8 @@ use crate::{
     explain::{self, Selector},
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
-    text::{
-        Cell, Column, Table, flags, plain,
-        units::{page_size, plural},
-    },
+    table::ranges,
+    text::{Cell, Column, Table, plain, units::plural},
     verdict, verify,
 };
 
@@ -170,7 +168,7 @@ fn section(
         example_title,
         example,
         proof: vec![
-            ranges(study, vm),
+            ranges_at_the_end(study, vm),
             match numbers.reconciliation {
                 Some(_) => summary::counters(counters, Detail::Full),
                 None => summary::counters(counters, Detail::Full)
@@ -199,36 +197,26 @@ fn example(trace: &Trace, vm: VmId, of: &VmStudy) -> (&'static str, String) {
 }
 
 /// What the tables map at the end.
-fn ranges(study: &Study, vm: VmId) -> Table {
-    let columns = [
-        Column::code("root"),
-        Column::code("from"),
-        Column::code("to"),
-        Column::number("leaves"),
-        Column::number("size"),
-        Column::code("rights"),
-        Column::code("first frame"),
-    ];
+fn ranges_at_the_end(study: &Study, vm: VmId) -> Table {
+    let columns = [Column::code("root")].into_iter();
+    let columns = columns.chain(ranges::columns());
     let title = "The shadow tables at the end";
     let mut table = Table::new("ranges", title, columns).first(RANGES);
     let Some(replay) = study.replay.vm(vm) else {
         return table;
     };
+    let mut cut = false;
     for root in replay.table_roots().all() {
-        for run in replay.ranges(root).runs {
-            table.row([
-                Cell::Address(root.0),
-                Cell::Address(run.gva.0),
-                Cell::words(run.end().to_string()),
-                Cell::Count(run.entries),
-                Cell::words(page_size(run.level.pages())),
-                Cell::words(flags::rights(run.first)),
-                Cell::words(run.first.pfn().to_string()),
-            ]);
+        let of_root = replay.ranges(root);
+        cut |= of_root.cut;
+        for run in &of_root.runs {
+            let cells = [Cell::Address(root.0)].into_iter();
+            table.row(cells.chain(ranges::cells(run)));
         }
     }
-    match table.is_empty() {
-        true => table.more("They map nothing."),
-        false => table,
+    match (table.is_empty(), cut) {
+        (true, _) => table.more("They map nothing."),
+        (false, true) => table.more(ranges::CUT),
+        (false, false) => table,
     }
 }

@@ -8,7 +8,7 @@ mod diff_text;
 mod folded;
 mod json;
 mod moment;
-mod ranges;
+pub(crate) mod ranges;
 mod reading;
 mod snapshot;
 mod tree;

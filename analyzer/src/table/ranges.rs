@@ -3,10 +3,46 @@
 use events::Hpa;
 
 use super::{Snapshot, tree};
-use crate::text::{
-    Grid, flags,
-    units::{count, page_size, plural},
+use crate::{
+    replay::Run,
+    text::{
+        Cell, Column, Table, flags,
+        units::{page_size, plural},
+    },
 };
+
+/// After the ranges of a root that are not all of them.
+pub(crate) const CUT: &str = "cut: its tables share so many pages that the list would not end";
+
+/// Columns of a list of ranges.
+pub(crate) fn columns() -> [Column; 6] {
+    [
+        Column::code("from"),
+        Column::code("to"),
+        Column::number("leaves"),
+        Column::code("size"),
+        Column::code("rights"),
+        Column::code("frames"),
+    ]
+}
+
+/// A range as the cells of a row.
+pub(crate) fn cells(run: &Run) -> [Cell; 6] {
+    let first = run.first.pfn();
+    let frames = match (run.entries, run.adjoining) {
+        (1, _) => first.to_string(),
+        (_, true) => format!("{first} and on"),
+        (_, false) => format!("{first} and others"),
+    };
+    [
+        Cell::Address(run.gva.0),
+        Cell::Address(run.end().0),
+        Cell::Count(run.entries),
+        Cell::words(page_size(run.level.pages())),
+        Cell::words(flags::rights(run.first)),
+        Cell::words(frames),
+    ]
+}
 
 /// The ranges of each of `roots`.
 pub fn ranges(snapshot: &Snapshot, roots: &[Hpa]) -> String {
@@ -14,28 +50,14 @@ pub fn ranges(snapshot: &Snapshot, roots: &[Hpa]) -> String {
     for root in roots {
         let ranges = snapshot.vm.ranges(*root);
         out.push_str(&format!("{}\n", tree::title(snapshot, *root)));
-        let mut grid = Grid::new(&["from", "to", ">leaves", "size", "rights", "frames"]);
+        let mut table = Table::new("ranges", "", columns());
         for run in &ranges.runs {
-            let frames = if run.entries == 1 {
-                run.first.pfn().to_string()
-            } else if run.adjoining {
-                format!("{} and on", run.first.pfn())
-            } else {
-                format!("{} and others", run.first.pfn())
-            };
-            grid.row([
-                run.gva.to_string(),
-                run.end().to_string(),
-                count(run.entries),
-                page_size(run.level.pages()),
-                flags::rights(run.first),
-                frames,
-            ]);
+            table.row(cells(run));
         }
-        if grid.is_empty() {
+        if table.is_empty() {
             out.push_str("  maps nothing\n");
         } else {
-            out.push_str(&grid.text(2));
+            out.push_str(&table.grid().text(2));
             let pages: u64 = ranges.runs.iter().map(|run| run.pages()).sum();
             out.push_str(&format!(
                 "  {} of 4K in {}\n",
@@ -44,7 +66,7 @@ pub fn ranges(snapshot: &Snapshot, roots: &[Hpa]) -> String {
             ));
         }
         if ranges.cut {
-            out.push_str("  ... cut: its tables share so many pages that the list would not end\n");
+            out.push_str(&format!("  ... {CUT}\n"));
         }
     }
     out
