@@ -47,8 +47,7 @@ pub fn with_sudo(command: &str, is_root: bool) -> String {
 
 /// A command of the analyzer on a trace: `analyzer summary demand.trace`.
 pub fn analyzer_command(command: &str, trace: &Path) -> String {
-    let trace = trace.to_string_lossy();
-    format!("{} {command} {}", analyzer(), quoted(&trace))
+    format!("{} {command} {}", analyzer(), quoted(trace))
 }
 
 /// The analyzer that was installed with this program, as the user can call it; its plain name if
@@ -91,17 +90,14 @@ fn sibling(program: &Path, path: &[PathBuf], here: &Path) -> String {
         1 => Path::new(".").join(shortest),
         _ => shortest.to_owned(),
     };
-    quoted(&shortest.to_string_lossy()).into_owned()
+    quoted(&shortest)
 }
 
-/// A word for the shell.
-fn quoted(word: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+=,:@%".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        Cow::Borrowed(word)
-    } else {
-        Cow::Owned(format!("'{}'", word.replace('\'', r"'\''")))
-    }
+/// A path as a word for the shell.
+pub fn quoted(path: &Path) -> String {
+    let word = path.to_string_lossy();
+    // Only a NUL cannot be quoted, and no path has one.
+    shlex::try_quote(&word).map_or_else(|_| word.to_string(), Cow::into_owned)
 }
 
 #[cfg(test)]
@@ -132,10 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn words_are_quoted_for_a_shell() {
+    fn paths_are_quoted_for_a_shell() {
+        let quoted = |path: &str| quoted(Path::new(path));
         assert_eq!(quoted("a/b-c.trace"), "a/b-c.trace");
         assert_eq!(quoted("my trace"), "'my trace'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted("it's"), "\"it's\"");
         assert_eq!(quoted(""), "''");
     }
 

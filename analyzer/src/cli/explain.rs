@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use events::{Cause, Class, Gva, Hpa, Seq};
 
-use super::{Failure, Source, number, output, program, progress::Progress};
+use super::{Failure, Source, number, output, program, progress::Progress, word};
 use crate::{
     explain::{self, ExplainError, Selector},
     text::columns,
@@ -77,7 +77,7 @@ impl ExplainArgs {
         };
         let failure = Failure::from(error);
         let Some(args) = instead else { return failure };
-        let (program, trace) = (program(), self.source.trace.display());
+        let (program, trace) = (program(), word(&self.source.trace));
         let vm = self.source.vm.map(|vm| format!(" --vm {vm}"));
         let command = format!("{program} explain {trace}{} {args}", vm.unwrap_or_default());
         failure.hint(format!("`{command}` explains one of them"))

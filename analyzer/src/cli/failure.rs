@@ -4,7 +4,7 @@ use std::{fmt::Display, process::ExitCode};
 
 use trace::TraceError;
 
-use super::program;
+use super::{collector, program};
 use crate::{
     explain::ExplainError,
     study::StudyError,
@@ -90,7 +90,10 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 "`{program} summary` shows what is readable before the damage"
             ));
         }
-        (_, Some(TraceError::NotATrace { .. })) => "record one with `collector run WORKLOAD`",
+        (_, Some(TraceError::NotATrace { .. })) => {
+            let collector = collector();
+            return Some(format!("record one with `{collector} run WORKLOAD`"));
+        }
         _ => return None,
     };
     Some(hint.to_owned())

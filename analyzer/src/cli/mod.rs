@@ -14,7 +14,10 @@ mod table;
 mod timeline;
 mod verify;
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -66,11 +69,29 @@ pub fn parse() -> Result<Analyzer, ExitCode> {
 
 /// This program as it was called, for commands that a message suggests.
 fn program() -> String {
+    word(&called())
+}
+
+/// The collector that was installed with this program, likewise.
+fn collector() -> String {
+    let path = called();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    word(&path.with_file_name(name.replace("analyzer", "collector")))
+}
+
+fn called() -> PathBuf {
     let called = std::env::args_os().next();
-    called.map_or_else(
-        || "analyzer".to_owned(),
-        |path| plain(&path.to_string_lossy()),
-    )
+    called.map_or_else(|| "analyzer".into(), PathBuf::from)
+}
+
+/// A path as a word for the shell.
+fn word(path: &Path) -> String {
+    let path = plain(&path.to_string_lossy());
+    match shlex::try_quote(&path) {
+        Ok(quoted) => quoted.into_owned(),
+        // It has a NUL, which no path has.
+        Err(_) => path,
+    }
 }
 
 impl Analyzer {

@@ -12,7 +12,7 @@ use clap::Args;
 use events::VmId;
 use trace::Trace;
 
-use super::{Failure, progress::Progress};
+use super::{Failure, collector, progress::Progress};
 use crate::{
     study::{Study, StudyError, known_vms, vm_numbers},
     text::plain,
@@ -65,8 +65,9 @@ fn near(path: &Path) -> String {
     names.sort_by(|(near, name), (other, than)| other.total_cmp(near).then(name.cmp(than)));
     if names.is_empty() {
         return format!(
-            "{} has no traces; record one with `collector run WORKLOAD`",
-            folder.display()
+            "{} has no traces; record one with `{} run WORKLOAD`",
+            folder.display(),
+            collector()
         );
     }
     let list = |names: &[(f64, OsString)]| {

@@ -164,7 +164,7 @@ impl Census {
                 None => "it has no record".to_owned(),
             },
             Selector::Page(..) => format!(
-                "it has {} events of shadow pages; `analyzer table` lists the pages of a moment",
+                "it has {} events of shadow pages; the command `table` lists the pages of a moment",
                 count(self.pages)
             ),
         }

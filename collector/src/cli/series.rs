@@ -16,7 +16,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::run::{param, plan, seconds};
-use crate::{failure::Failure, recording};
+use crate::{failure::Failure, program, recording};
 
 /// Arguments of `series`.
 #[derive(Debug, Args)]
@@ -116,8 +116,8 @@ impl SeriesArgs {
     /// Before the first one starts: nothing may stop a later one that can be known now.
     fn check(&self) -> Result<(), Failure> {
         if !self.output.is_dir() {
-            let directory = self.output.display();
-            let error = anyhow!("the output {directory} is not a directory");
+            let error = anyhow!("the output {} is not a directory", self.output.display());
+            let directory = program::quoted(&self.output);
             return Err(Failure::usage(error).hint(format!("mkdir {directory}")));
         }
         let mut traces = BTreeSet::new();

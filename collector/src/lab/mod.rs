@@ -174,7 +174,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     let stopped = deadline.finish();
     screen.finish();
 
-    // A message that was cut by a signal or the time limit is no error of its own.
+    // A message that was cut by a signal or the time limit is no separate error.
     let heard = match (heard, &stopped) {
         (Err(_), Some(_)) => Heard::default(),
         (heard, _) => heard?,
@@ -335,7 +335,7 @@ fn no_kernel(error: KernelError) -> Failure {
     } else {
         let paths: Vec<_> = unreadable
             .iter()
-            .map(|path| path.display().to_string())
+            .map(|path| program::quoted(path))
             .collect();
         format!("sudo chmod a+r {}; or run this with sudo", paths.join(" "))
     };
