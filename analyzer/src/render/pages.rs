@@ -2,7 +2,7 @@
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    canvas::{Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::figures::Timeline;
@@ -38,28 +38,17 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         .fold(1.0, f64::max);
     let areas: Vec<_> = (1..=levels)
         .map(|level| {
-            let pages = |bin: &crate::figures::Bin| {
-                bin.totals.pages.get(level - 1).copied().unwrap_or(0) as f64
-            };
-            (
-                palette::level(level),
-                bins.iter().map(|(_, bin)| pages(bin)).collect::<Vec<f64>>(),
-            )
+            let pages = bins.iter().map(|(_, bin)| bin.totals.pages.get(level - 1));
+            let pages = pages.map(|pages| pages.copied().unwrap_or(0) as f64);
+            (palette::level(level), pages.collect::<Vec<f64>>())
         })
         .collect();
-    let right = WIDTH - 20.0;
-    let x = [0.0, length * bins.len() as f64];
     let plot = Plot {
-        place: [80.0, 96.0, right, 280.0],
-        x,
+        place: [80.0, 96.0, WIDTH - 20.0, 280.0],
+        x: [0.0, length * bins.len() as f64],
         y: [0.0, most * 1.05],
     };
-    let (unit, seconds) = time::unit(x[1]);
-    Plot {
-        x: [0.0, x[1] / seconds],
-        ..plot
-    }
-    .x_scale(canvas, true, time::number)?;
+    time::axis(canvas, &plot)?;
     plot.y_scale(canvas, time::short)?;
     time::stacked(canvas, &plot, &starts, length, &areas)?;
     if any_unsync {
@@ -72,10 +61,5 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     time::lost(canvas, lost, &[plot])?;
     time::phases(canvas, timeline, &[plot])?;
     plot.ground(canvas)?;
-    plot.title(canvas, "shadow pages")?;
-    canvas.word(
-        &format!("time from the start, {unit}"),
-        (right, HEIGHT - 14.0),
-        Anchor::End,
-    )
+    plot.title(canvas, "shadow pages")
 }

@@ -2,7 +2,7 @@
 
 use super::{
     RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    canvas::{Canvas, Plot, WIDTH, svg},
     palette, time,
 };
 use crate::figures::Timeline;
@@ -29,13 +29,9 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     let areas: Vec<_> = classes
         .iter()
         .map(|class| {
-            let rate = |bin: &crate::figures::Bin| {
-                bin.faults.get(class).copied().unwrap_or(0) as f64 / length
-            };
-            (
-                palette::class(*class),
-                bins.iter().map(|(_, bin)| rate(bin)).collect::<Vec<f64>>(),
-            )
+            let faults = bins.iter().map(|(_, bin)| bin.faults.get(class));
+            let rates = faults.map(|faults| faults.copied().unwrap_or(0) as f64 / length);
+            (palette::class(*class), rates.collect::<Vec<f64>>())
         })
         .collect();
     let total = |bin: usize| {
@@ -62,15 +58,8 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         x,
         y: [0.0, most_entries * 1.1],
     };
-    let (unit, seconds) = time::unit(x[1]);
-    for (plot, numbers) in [(&upper, false), (&lower, true)] {
-        plot.x_scale(canvas, numbers, |_| String::new())?;
-    }
-    let in_unit = Plot {
-        x: [0.0, x[1] / seconds],
-        ..lower
-    };
-    in_unit.x_scale(canvas, true, time::number)?;
+    upper.x_scale(canvas, false, |_| String::new())?;
+    time::axis(canvas, &lower)?;
     upper.y_scale(canvas, time::short)?;
     lower.y_scale(canvas, time::short)?;
     time::stacked(canvas, &upper, &starts, length, &areas)?;
@@ -84,10 +73,5 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     upper.ground(canvas)?;
     lower.ground(canvas)?;
     upper.title(canvas, "faults a second")?;
-    lower.title(canvas, "shadow entries")?;
-    canvas.word(
-        &format!("time from the start, {unit}"),
-        (right, HEIGHT - 14.0),
-        Anchor::End,
-    )
+    lower.title(canvas, "shadow entries")
 }

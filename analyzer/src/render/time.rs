@@ -121,6 +121,23 @@ pub(super) fn lost(
     Ok(())
 }
 
+/// Scale and title of the time axis below a plot.
+pub(super) fn axis(canvas: &Canvas<'_>, plot: &Plot) -> Result<(), RenderError> {
+    let [from, to] = plot.x;
+    let (unit, seconds) = unit(to);
+    let in_unit = Plot {
+        x: [from / seconds, to / seconds],
+        ..*plot
+    };
+    in_unit.x_scale(canvas, true, number)?;
+    let [_, _, right, bottom] = plot.place;
+    canvas.word(
+        &format!("time from the start, {unit}"),
+        (right, bottom + 36.0),
+        Anchor::End,
+    )
+}
+
 /// One area on top of the other; each has a value for each of `starts`, which are as far apart as
 /// `length`.
 pub(super) fn stacked(
