@@ -28,7 +28,7 @@ test:
 	@.ci/setup test
 	@.ci/test
 
-test-kernels:
+test-kernels: build
 	@.ci/setup test
 	@.ci/test-kernels
 
