@@ -17,7 +17,8 @@ use maker::{Maker, Shape, Vms};
 /// Counts figures that take room on the page and writes the result into the title.
 const PROBE: &str = r#"<script>
 window.addEventListener("load", () => {
-  const boxes = [...document.querySelectorAll("figure svg")].map((svg) => svg.getBoundingClientRect());
+  const figures = [...document.querySelectorAll("figure svg")];
+  const boxes = figures.map((svg) => svg.getBoundingClientRect());
   const shown = boxes.filter((box) => box.width > 100 && box.height > 50).length;
   const wide = document.documentElement.scrollWidth > window.innerWidth + 1;
   const loaded = performance.getEntriesByType("resource").length;
@@ -102,7 +103,8 @@ fn a_report_opens_in_a_browser_without_network() {
         dom.lines().take(8).collect::<String>()
     );
     assert!(!log.contains("CONSOLE"), "{log}");
-    // Every request is logged with its address. The browser's own go to Google, whatever is forbidden.
+    // Every request is logged with its address. The browser itself sends some to Google, whatever is
+    // forbidden.
     assert!(
         net.contains("constants"),
         "no log of the network was written"

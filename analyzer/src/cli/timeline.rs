@@ -106,8 +106,9 @@ fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {
             .map(|(cause, number)| (cause.name().to_owned(), (*number).into()))
             .collect();
         json!({
-            "start_s": start, "faults": faults, "changes": changes, "pages_by_level": bin.totals.pages,
-            "entries_by_level": bin.totals.present, "pages_made": bin.made, "pages_zapped": bin.zapped,
+            "start_s": start, "faults": faults, "changes": changes,
+            "pages_by_level": bin.totals.pages, "entries_by_level": bin.totals.present,
+            "pages_made": bin.made, "pages_zapped": bin.zapped,
             "leaves": bin.totals.leaves, "links": bin.totals.links, "unsync": bin.totals.unsync,
         })
     };

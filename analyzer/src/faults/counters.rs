@@ -176,8 +176,8 @@ pub(super) const RULES: &[Rule] = &[
             (false, _) => Err(NO_STORES),
             // A page is made by another vCPU after the record of a store and before its effect.
             (true, 2..) => Err(
-                "a store's record comes before mmu_lock is taken, so with several vCPUs the pages that it \
-                 met are not known",
+                "a store's record comes before mmu_lock is taken, so with several vCPUs the pages \
+                 that it met are not known",
             ),
             (true, _) if of.tables.is_none() || of.counts.writes_before_tables > 0 => {
                 Err(UNKNOWN_TABLES)

@@ -204,8 +204,9 @@ mod tests {
                     a|b, \"c\"  1.50 us  33.3%\n  and 1 row more\n\nVM 1\n";
         assert!(document.text().starts_with(text), "{}", document.text());
         assert!(document.text().ends_with("\n\ntail\n"));
-        let markdown = "head\n\n## VM 0\n\nseen\n\n### Cost by class\n\n| class | total | share |\n\
-                        | --- | ---: | ---: |\n| a\\|b, \"c\" | 1.50 us | 33.3% |\n\nand 1 row more\n";
+        let markdown = "head\n\n## VM 0\n\nseen\n\n### Cost by class\n\n\
+                        | class | total | share |\n| --- | ---: | ---: |\n\
+                        | a\\|b, \"c\" | 1.50 us | 33.3% |\n\nand 1 row more\n";
         assert!(
             document.markdown().starts_with(markdown),
             "{}",

@@ -26,7 +26,8 @@ pub struct AttachArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     keyframe_every: Option<Duration>,
     /// Size of the BPF ring buffer in MiB, a power of two
-    #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "MIB", default_value_t = RING_MIB,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
     /// Also print the log of the probes
     #[arg(short, long)]

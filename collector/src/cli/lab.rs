@@ -22,23 +22,27 @@ pub enum Guest {
 #[derive(Debug, Args)]
 pub struct LabArgs {
     /// Name of the workload (the command `workloads` lists them)
-    #[arg(required_unless_present_any = ["guest", "command"], conflicts_with_all = ["guest", "command"])]
+    #[arg(required_unless_present_any = ["guest", "command"],
+          conflicts_with_all = ["guest", "command"])]
     workload: Option<String>,
     /// Run this guest on QEMU instead of a workload, recorded by `attach`
     #[arg(long, value_enum, conflicts_with = "command")]
     guest: Option<Guest>,
     /// Number of CPUs of that guest
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest", value_parser = clap::value_parser!(u16).range(1..=8))]
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest",
+          value_parser = clap::value_parser!(u16).range(1..=8))]
     guest_cpus: u16,
     /// Memory of that guest in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256, requires = "guest", value_parser = clap::value_parser!(u32).range(128..))]
+    #[arg(long, value_name = "MIB", default_value_t = 256, requires = "guest",
+          value_parser = clap::value_parser!(u32).range(128..))]
     guest_memory: u32,
     /// Directory to create for the trace [default: WORKLOAD.trace or GUEST.trace]; with a COMMAND,
     /// for what it leaves in its working directory
     #[arg(short, long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Parameter of the workload, NAME=VALUE; can be given several times
-    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param, conflicts_with_all = ["guest", "command"])]
+    #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param,
+          conflicts_with_all = ["guest", "command"])]
     params: Vec<(String, String)>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
     #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "command")]
@@ -60,7 +64,8 @@ pub struct LabArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     cpus: Option<u16>,
     /// Memory of the lab in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1536, value_parser = clap::value_parser!(u32).range(256..))]
+    #[arg(long, value_name = "MIB", default_value_t = 1536,
+          value_parser = clap::value_parser!(u32).range(256..))]
     memory: u32,
     /// The QEMU to use [default: qemu-system-x86_64 in PATH]
     #[arg(long, value_name = "PROGRAM")]

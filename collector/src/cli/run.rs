@@ -39,10 +39,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
     /// Size of the BPF ring buffer in MiB, a power of two
-    #[arg(long, value_name = "MIB", default_value_t = RING_MIB, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, value_name = "MIB", default_value_t = RING_MIB,
+          value_parser = clap::value_parser!(u32).range(1..=1024))]
     ring_mib: u32,
     /// The same in KiB, for tests with a ring buffer that is too small
-    #[arg(long, value_name = "KIB", hide = true, conflicts_with = "ring_mib", value_parser = clap::value_parser!(u32).range(4..))]
+    #[arg(long, value_name = "KIB", hide = true, conflicts_with = "ring_mib",
+          value_parser = clap::value_parser!(u32).range(4..))]
     ring_kib: Option<u32>,
     /// Run the workload without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every", "keyframe_marks"])]

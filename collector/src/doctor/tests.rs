@@ -16,7 +16,8 @@ macro_rules! host {
     ($($name:ident)+) => {$(
         #[test]
         fn $name() {
-            insta::assert_snapshot!(report_on(include_str!(concat!("facts/", stringify!($name), ".json"))));
+            let facts = include_str!(concat!("facts/", stringify!($name), ".json"));
+            insta::assert_snapshot!(report_on(facts));
         }
     )+};
 }

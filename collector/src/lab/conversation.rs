@@ -296,12 +296,16 @@ mod tests {
 
     proptest! {
         #[test]
-    fn any_bytes_give_a_result_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..2000), results: bool) {
+        fn any_bytes_give_a_result_or_an_error(
+            bytes in prop::collection::vec(any::<u8>(), 0..2000),
+            results: bool,
+        ) {
             let directory = tempfile::tempdir().expect("a directory");
+            let to = Some(directory.path());
             let mut stream = if results { stream(&[Message::Results]) } else { Vec::new() };
             stream.extend(bytes);
             // An error or a result: both are fine, a panic is not.
-            let _ = listen(stream.as_slice(), io::sink(), &mut Printed::default(), Some(directory.path()), LONGEST);
+            let _ = listen(stream.as_slice(), io::sink(), &mut Printed::default(), to, LONGEST);
         }
     }
 }

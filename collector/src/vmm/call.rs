@@ -37,7 +37,7 @@ pub(super) fn read(call: Call, mailbox: &Mailbox) -> Result<Message, VmmError> {
         Call::Mark => {
             match Phase::try_from(mailbox.phase).map_err(|error| bad(error.to_string()))? {
                 Phase::Done => Err(bad(
-                    "a mark of the phase `done`, which has a call of its own".into(),
+                    "a mark of the phase `done`, which has a separate call".into()
                 )),
                 phase => Ok(Message::Mark { phase, guest_tsc }),
             }
@@ -172,8 +172,8 @@ mod tests {
         };
         assert_eq!(
             read(Call::Done, &refused).unwrap_err().to_string(),
-            "wrong access: an access to page 4 was refused (error code 0x7), not allowed; 1 of 5 checks \
-             failed"
+            "wrong access: an access to page 4 was refused (error code 0x7), not allowed; 1 of 5 \
+             checks failed"
         );
         assert!(
             read(

@@ -22,7 +22,8 @@ pub enum VmmError {
     NoKvm,
     /// This user may not open `/dev/kvm`.
     #[error(
-        "no permission to open /dev/kvm: run as root, or join the group that owns it (usually `kvm`)"
+        "no permission to open /dev/kvm: run as root, or join the group that owns it \
+         (usually `kvm`)"
     )]
     KvmPermission,
     /// `/dev/kvm` could not be opened for another reason.
@@ -313,7 +314,7 @@ pub enum VmmError {
         rip: u64,
         /// CR2, which only vector 14 sets.
         cr2: u64,
-        /// Where the guest stood when it reported.
+        /// Where the guest was when it reported.
         regs: Box<Regs>,
     },
     /// The guest's own code panicked.
@@ -324,8 +325,8 @@ pub enum VmmError {
     },
     /// The check found a page that does not hold the value that was written.
     #[error(
-        "wrong memory contents ({code}): page {first_bad_page} holds {found:#x}, not {expected:#x}; \
-         {bad_pages} of {pages} pages are wrong"
+        "wrong memory contents ({code}): page {first_bad_page} holds {found:#x}, not \
+         {expected:#x}; {bad_pages} of {pages} pages are wrong"
     )]
     WrongResult {
         /// Which check failed.
@@ -343,8 +344,8 @@ pub enum VmmError {
     },
     /// An access was refused that the guest's tables allow, or the other way round.
     #[error(
-        "wrong access: an access to page {page} was {found}, not {expected}; {bad_pages} of {pages} \
-         checks failed"
+        "wrong access: an access to page {page} was {found}, not {expected}; {bad_pages} of \
+         {pages} checks failed"
     )]
     WrongAccess {
         /// Page of the work range.

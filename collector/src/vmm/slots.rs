@@ -63,7 +63,8 @@ impl Slots {
     /// Adds a memslot, or moves it, or changes its flags.
     ///
     /// # Safety
-    /// `placement.bytes` bytes at `placement.hva` must be guest memory as long as the memslot exists.
+    /// `placement.bytes` bytes at `placement.hva` must be guest memory as long as the memslot
+    /// exists.
     pub(super) unsafe fn set(
         &self,
         vm: &VmFd,

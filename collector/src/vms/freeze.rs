@@ -2,7 +2,7 @@
 //!
 //! A thread that `ptrace` seizes and interrupts leaves `KVM_RUN` with `EINTR`, as for a signal, and
 //! waits. All threads are stopped, not only those of vCPUs: the others change memslots, free memory
-//! and start vCPUs. A thread of its own stops them: when it ends, for whatever reason, the kernel
+//! and start vCPUs. A separate thread stops them: when it ends, for whatever reason, the kernel
 //! detaches from all of them, so none stays stopped.
 
 use std::{

@@ -32,7 +32,9 @@ pub const fn to_usize(number: u64) -> usize {
 macro_rules! numbered {
     (
         $(#[$outer:meta])*
-        pub enum $name:ident { $( $(#[$inner:meta])* $variant:ident = $number:literal => $text:literal, )+ }
+        pub enum $name:ident {
+            $( $(#[$inner:meta])* $variant:ident = $number:literal => $text:literal, )+
+        }
     ) => {
         $(#[$outer])*
         #[repr(u32)]

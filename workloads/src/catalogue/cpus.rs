@@ -8,7 +8,8 @@ use crate::{Kind, Param};
 pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "smp",
-        stresses: "several CPUs, on one root or on separate roots, change tables that the others use",
+        stresses: "several CPUs, on one root or on separate roots, change tables that the others \
+                   use",
         params: &[
             count("vcpus", "number of CPUs", [2, MAX_VCPUS as u64]).or("2"),
             Param {

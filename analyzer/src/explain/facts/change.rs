@@ -42,7 +42,7 @@ pub struct ChangeFacts {
     pub guest_entry_later: Option<LaterGpte>,
     /// Who stored the entry before.
     pub stored_before: Option<Writer>,
-    /// What led to the change, besides `store`, `unsync` and `host`.
+    /// What led to the change, other than `store`, `unsync` and `host`.
     pub causes: Vec<Because>,
     /// The emulated store that led to it.
     pub store: Option<Store>,

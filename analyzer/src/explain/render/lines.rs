@@ -56,13 +56,13 @@ impl Lines {
         }
     }
 
-    /// An empty column for [`Lines::beside`].
+    /// An empty column for [`Lines::side_by_side`].
     pub fn column(&self) -> Self {
         Self::new(usize::MAX)
     }
 
     /// Adds two columns side by side, or one below the other if they are too wide for that.
-    pub fn beside(&mut self, left: &Lines, right: &Lines) {
+    pub fn side_by_side(&mut self, left: &Lines, right: &Lines) {
         let widest = |of: &Lines| of.text.lines().map(|line| line.chars().count()).max();
         let (left_width, right_width) = (widest(left), widest(right));
         if left_width > Some(LEFT) || LEFT + 1 + right_width.unwrap_or(0) >= self.width {
@@ -116,7 +116,7 @@ mod tests {
             left.line(1, "left");
             right.line(1, "right");
             right.line(1, "more");
-            lines.beside(&left, &right);
+            lines.side_by_side(&left, &right);
             lines.text()
         };
         assert_eq!(shown(50), " left\n right\n more\n");

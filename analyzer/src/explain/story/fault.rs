@@ -25,7 +25,7 @@ pub fn fault(out: &mut Lines, of: &FaultFacts) {
     let (mut guest, mut shadow) = (out.column(), out.column());
     guest_tables(&mut guest, of);
     shadow_tables(&mut shadow, of);
-    out.beside(&guest, &shadow);
+    out.side_by_side(&guest, &shadow);
     for entry in &of.entries_stored {
         let intro = format!("the guest's level {} entry was stored", entry.level);
         store(out, of, &intro, &entry.store);

@@ -134,8 +134,8 @@ impl Vmm {
                 "STOP" => {
                     let status = self.qmp.execute("query-status")?;
                     bail!(
-                        "the Linux guest stopped before it was done ({}); QEMU 7.2 cannot run one on \
-                         kernels since 6.14",
+                        "the Linux guest stopped before it was done ({}); QEMU 7.2 cannot run one \
+                         on kernels since 6.14",
                         status["status"]
                     );
                 }
