@@ -568,3 +568,65 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
 }
+
+/// JSON readers that keep numbers as doubles round those above 2^53.
+#[test]
+fn addresses_and_entries_are_strings_in_every_json() {
+    let demo = Demo::new(Shape {
+        drift: Some(5),
+        ..Shape::default()
+    });
+    for (args, code) in [
+        (&["summary"][..], 0),
+        (&["verify"], 1),
+        (&["report"], 0),
+        (&["timeline"], 0),
+        (&["explain", "--class", "shadow"], 0),
+        (&["explain", "--cause", "link"], 0),
+        (&["table"], 0),
+        (&["table", "--gva", "0x400000003abc"], 0),
+        (&["table", "--diff", "30us", "end"], 0),
+    ] {
+        let args = [&args[..1], &["demo.trace", "--json"], &args[1..]].concat();
+        no_address_is_a_number(&demo.json(&args, code), &args);
+    }
+}
+
+/// The addresses and entries of the made-up trace are above 2^32, its times and counts below.
+fn no_address_is_a_number(value: &serde_json::Value, args: &[&str]) {
+    use serde_json::Value;
+    match value {
+        Value::Number(number) => {
+            assert!(
+                number.as_f64() < Some(f64::from(u32::MAX)),
+                "{args:?}: {number}"
+            );
+        }
+        Value::Array(values) => values
+            .iter()
+            .for_each(|of| no_address_is_a_number(of, args)),
+        Value::Object(map) => map.values().for_each(|of| no_address_is_a_number(of, args)),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn hints_can_be_copied_to_a_shell() {
+    let demo = Demo::new(Shape::default());
+    let folder = demo.0.path();
+    std::fs::rename(folder.join("demo.trace"), folder.join("my demo.trace")).unwrap();
+    let error = demo.error(&["explain", "my demo.trace", "--fault", "99"], 2);
+    let command = "`analyzer explain 'my demo.trace' --class shadow`";
+    assert!(error.contains(command), "{error}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .arg0("shadowscope-analyzer")
+        .current_dir(empty.path())
+        .args(["summary", "demo.trace"])
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    let command = "`shadowscope-collector run WORKLOAD`";
+    assert!(error.contains(command), "{error}");
+}

@@ -74,6 +74,7 @@ impl Before<'_> {
             missing_records_since_keyframe: 0,
         }
     }
+
     /// The emulated store that led to a change of an entry, of a shadow page of `table`, that maps
     /// `frame`.
     fn emulated_store(
