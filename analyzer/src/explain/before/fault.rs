@@ -94,14 +94,9 @@ impl Before<'_> {
     }
 
     fn shadows_of_frame(&self, row: &FaultRow) -> Vec<PageInfo> {
-        let (Some(replay), Some(gfn)) = (self.replay, gpa(row).map(Gpa::gfn)) else {
-            return Vec::new();
-        };
-        let pages = replay.tables().pages().map(|page| page.info);
-        let shadows = pages.filter(|page| !page.direct && page.gfn == gfn);
-        let mut shadows: Vec<_> = shadows.collect();
-        shadows.sort_by_key(|page| page.spt);
-        shadows
+        let gfn = gpa(row).map(Gpa::gfn);
+        let shadows = gfn.map_or_else(Vec::new, |gfn| self.shadows_of(gfn));
+        shadows.iter().map(|page| page.info).collect()
     }
 
     fn entries_stored(&self, walk: &[GuestStep]) -> Vec<StoredEntry> {

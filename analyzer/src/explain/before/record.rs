@@ -6,7 +6,7 @@ use trace::{Record, RootRow, WriteRow};
 use super::{state::Before, translations::translations};
 use crate::explain::{
     causes::new_root,
-    facts::{Kind, RecordFacts, RootFacts, ShadowOfStore, Store},
+    facts::{Kind, RecordFacts, RootFacts, ShadowOfStore, Store, index_of},
 };
 
 impl Before<'_> {
@@ -36,8 +36,7 @@ impl Before<'_> {
     }
 
     fn store(&self, row: &WriteRow) -> Kind {
-        let mut shadow_pages = self.shadows_of_store(row.gpa);
-        shadow_pages.sort_by_key(|shadow| shadow.table.spt);
+        let shadow_pages = self.shadows_of_store(row.gpa);
         let first = shadow_pages.first();
         let guest_entry = first.and_then(|shadow| {
             let index = shadow.sptep.index();
@@ -57,12 +56,8 @@ impl Before<'_> {
 
     /// The shadow pages of the table that a store concerns.
     fn shadows_of_store(&self, gpa: Gpa) -> Vec<ShadowOfStore> {
-        let Some(replay) = self.replay else {
-            return Vec::new();
-        };
-        let index = ((gpa.0 & 0xfff) / 8) as u16;
-        let pages = replay.tables().pages();
-        let shadows = pages.filter(|page| !page.info.direct && page.info.gfn == gpa.gfn());
+        let index = index_of(gpa);
+        let shadows = self.shadows_of(gpa.gfn()).into_iter();
         let shadows = shadows.map(|page| ShadowOfStore {
             table: page.info,
             sptep: page.place(index),

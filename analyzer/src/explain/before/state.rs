@@ -1,7 +1,9 @@
 //! The state of a VM before a record.
 
+use events::Gfn;
+
 use super::history::History;
-use crate::replay::VmReplay;
+use crate::replay::{ShadowPage, VmReplay};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -9,4 +11,15 @@ pub(in crate::explain) struct Before<'a> {
     /// Its tables, if a record gave any.
     pub replay: Option<&'a VmReplay>,
     pub history: &'a History,
+}
+
+impl<'a> Before<'a> {
+    /// The shadow pages of the guest table at a frame.
+    pub fn shadows_of(&self, gfn: Gfn) -> Vec<&'a ShadowPage> {
+        let pages = self.replay.into_iter().flat_map(|vm| vm.tables().pages());
+        let shadows = pages.filter(|page| !page.info.direct && page.info.gfn == gfn);
+        let mut shadows: Vec<_> = shadows.collect();
+        shadows.sort_by_key(|page| page.info.spt);
+        shadows
+    }
 }

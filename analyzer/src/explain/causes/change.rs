@@ -154,44 +154,33 @@ fn invalidation(of: &ChangeFacts) -> Because {
 
 /// What the host copied the frame for, where it acted on a vCPU's own thread.
 fn copied(of: &ChangeFacts) -> Option<Because> {
-    let on = format!(
-        "on the thread of {} itself",
-        words::thread(Some(of.row.vcpu?))
-    );
+    let thread = words::thread(Some(of.row.vcpu?));
+    let on = format!("on the thread of {thread} itself");
     let (kind, what) = match (&of.store, copied_for(of)) {
         (Some(store), _) => {
             let (gpa, seq) = (store.gpa, count(store.seq.0));
             let what = format!(", as KVM emulates a store to gpa {gpa} (seq {seq})");
-            (
-                "copied_for_store",
-                format!(": the host copies its page on write{what}"),
-            )
+            ("copied_for_store", what)
         }
         (None, Some(by)) if by.class == Class::Retried => {
             let what = format!(
                 " (or moves it) for {}, which KVM gave up for that",
                 fault(&by)
             );
-            (
-                "copied_for_retried",
-                format!(": the host copies its page on write{what}"),
-            )
+            ("copied_for_retried", what)
         }
         (None, Some(by)) => {
             let what = format!(", as KVM emulates the store of {}", fault(&by));
-            (
-                "copied_for_fault",
-                format!(": the host copies its page on write{what}"),
-            )
+            ("copied_for_fault", what)
         }
-        (None, None) => (
-            "copied_on_thread",
-            ", as where the host copies a page on write; no fault on this frame that KVM gave up \
-             or emulated follows at once"
-                .to_owned(),
-        ),
+        (None, None) => {
+            let what = "as where the host copies a page on write; no fault on this frame that KVM \
+                        gave up or emulated follows at once";
+            return Some(Because::new("copied_on_thread", format!("{on}, {what}")));
+        }
     };
-    Some(Because::new(kind, format!("{on}{what}")))
+    let text = format!("{on}: the host copies its page on write{what}");
+    Some(Because::new(kind, text))
 }
 
 /// The next fault, if the host copied the frame for it: it is about the same frame, and KVM gave

@@ -145,14 +145,15 @@ impl Store {
     }
 
     /// Index of the guest entry that it concerns.
-    pub fn index(&self) -> u64 {
+    pub fn index(&self) -> u16 {
         index_of(self.gpa)
     }
 }
 
 /// Index of the entry at an address within its table.
-pub fn index_of(gpa: Gpa) -> u64 {
-    (gpa.0 & 0xfff) / 8
+#[expect(clippy::cast_possible_truncation, reason = "a table has 512 entries")]
+pub fn index_of(gpa: Gpa) -> u16 {
+    ((gpa.0 & 0xfff) / 8) as u16
 }
 
 fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
