@@ -88,13 +88,19 @@ fn kvm(facts: &Facts, program: &str) -> Finding {
     const WHAT: &str = "/dev/kvm";
     match &facts.kvm {
         Access::Open => finding(Section::Host, WHAT, State::Ok, "can be opened"),
+        // A container without the device: another run as root finds the same.
+        Access::Denied if facts.root => {
+            let found = "exists, but even root may not open it here";
+            finding(Section::Host, WHAT, State::Missing, found)
+                .remedy("run outside the container, or give it the device /dev/kvm")
+        }
         Access::Denied => finding(
             Section::Host,
             WHAT,
             State::Untried,
             "exists, but this user may not open it",
         )
-        .remedy(with_sudo(&format!("{program} doctor"), facts.root)),
+        .remedy(with_sudo(&format!("{program} doctor"), false)),
         Access::Missing(why) => finding(Section::Host, WHAT, State::Missing, why).remedy(format!(
             "{}, or {}; in a VM, enable nested virtualization; without KVM: {program} lab demand",
             with_sudo("modprobe kvm_intel ept=0", facts.root),

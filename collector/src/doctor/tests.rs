@@ -1,6 +1,6 @@
 //! Facts of real hosts, and the report on each.
 
-use super::{Facts, judge, print};
+use super::{Facts, State, facts::Access, judge, print};
 use crate::terminal::DEFAULT_WIDTH;
 
 fn report_on(facts: &str) -> String {
@@ -30,4 +30,16 @@ host! {
     svm_6_12
     svm_7_2
     no_kvm
+}
+
+#[test]
+fn a_device_that_root_may_not_open_is_missing() {
+    let mut facts: Facts = serde_json::from_str(include_str!("facts/svm_6_1.json")).expect("facts");
+    facts.kvm = Access::Denied;
+    let report = judge(&facts, "collector");
+    let kvm = report.findings.iter().find(|of| of.what == "/dev/kvm");
+    let kvm = kvm.expect("a finding");
+    assert!(facts.root && !report.able && kvm.state == State::Missing);
+    let remedy = kvm.remedy.as_deref().expect("a remedy");
+    assert!(remedy.contains("container"), "{remedy}");
 }
