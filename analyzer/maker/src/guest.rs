@@ -168,7 +168,8 @@ impl Guest {
         tape.push(|batch| batch.faults.push(row));
     }
 
-    fn shadow_fault(&mut self, tape: &mut Tape, shape: &Shape, gva: Gva, gfn: Gfn) {
+    /// Links the tables on the path to an address; gives the leaf's table, and how many were made.
+    fn path(&mut self, tape: &mut Tape, gva: Gva) -> (Hpa, u32) {
         let mut created = 0;
         let top = if self.paging == Paging::Long { 4 } else { 3 };
         let mut parent = (self.root, Level(top));
@@ -186,7 +187,12 @@ impl Guest {
             self.link(tape, sptep, table, parent.1);
             parent = (table, level);
         }
-        let sptep = place(parent.0, Level(1), gva.0);
+        (parent.0, created)
+    }
+
+    fn shadow_fault(&mut self, tape: &mut Tape, shape: &Shape, gva: Gva, gfn: Gfn) {
+        let (table, created) = self.path(tape, gva);
+        let sptep = place(table, Level(1), gva.0);
         let pfn = self.pfn(gfn);
         let spte = Spte(LEAF | pfn.0 << 12);
         self.entries.insert(sptep, spte);

@@ -63,11 +63,8 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     upper.y_scale(canvas, time::short)?;
     lower.y_scale(canvas, time::short)?;
     time::stacked(canvas, &upper, &starts, length, &areas)?;
-    canvas.line(
-        &time::steps(&lower, &starts, length, &entries),
-        palette::INK,
-        2,
-    )?;
+    let entries = time::steps(&lower, &starts, length, &entries);
+    canvas.line(&entries, palette::INK, 2)?;
     time::lost(canvas, lost, &[upper, lower])?;
     time::phases(canvas, timeline, &[upper, lower])?;
     upper.ground(canvas)?;

@@ -111,11 +111,11 @@ impl Document {
             }
         }
         parts.extend(self.tail.iter().cloned());
-        let said = parts.iter().map(|part| part.trim_end());
-        let said: Vec<_> = said
+        let parts = parts.iter().map(|part| part.trim_end());
+        let parts: Vec<_> = parts
             .filter(|part| !part.is_empty() && *part != "###")
             .collect();
-        said.join("\n\n") + "\n"
+        parts.join("\n\n") + "\n"
     }
 
     /// As CSV. Tables of one name and head are one, whose first column is the VM. Where there

@@ -279,8 +279,8 @@ impl Table {
             (more, _) => format!("and {} more", plural(more as u64, "row")),
         };
         let parts = [hidden.as_str(), &self.more];
-        let said = parts.into_iter().filter(|part| !part.is_empty());
-        said.collect::<Vec<_>>().join("; ")
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        parts.collect::<Vec<_>>().join("; ")
     }
 
     /// For a terminal, without the title.

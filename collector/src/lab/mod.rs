@@ -113,43 +113,24 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     for output in outputs.chain(&options.observer) {
         recording::check_output(output)?;
     }
-    let qemu = match &options.qemu {
-        Some(path) => path.clone(),
-        None => machine::find().map_err(no_qemu)?,
-    };
-    let root = options.kernel.as_deref().unwrap_or(Path::new("/"));
-    let kernel = Kernel::find(root, options.modules.as_deref()).map_err(no_kernel)?;
-    let modules = Modules::of(&kernel).map_err(|error| {
-        Failure::host(error).hint(
-            "the kernel of a distribution has these modules: --kernel DIR uses another kernel",
-        )
-    })?;
-    // Before root is dropped: some distributions let only root read the image.
-    let image = fs::read(&kernel.image)
-        .with_context(|| format!("while reading {}", kernel.image.display()))?;
-    if privileges::is_root() {
-        privileges::drop_root()?;
-    }
-
+    let found = find(options)?;
     let signals = Signals::listen().context("while installing the handler of Ctrl-C")?;
     let results = results(options)?;
     let directory = tempfile::Builder::new()
         .prefix("shadowscope-lab-")
         .tempdir()
         .context("while creating a directory for the lab")?;
-    let (image_path, initramfs) = (
-        directory.path().join("kernel"),
-        directory.path().join("initramfs"),
-    );
-    fs::write(&image_path, image).context("while copying the kernel")?;
-    pack(options, &modules, &qemu, &image_path, &initramfs)?;
+    let image = directory.path().join("kernel");
+    let initramfs = directory.path().join("initramfs");
+    fs::write(&image, found.image).context("while copying the kernel")?;
+    pack(options, &found.modules, &found.qemu, &image, &initramfs)?;
 
-    let mut screen = Screen::new(&kernel.release, &options.work);
+    let mut screen = Screen::new(&found.kernel.release, &options.work);
     let show = screen.console(options.verbose);
     let command_line = command_line(options);
     let parts = Parts {
-        qemu: &qemu,
-        kernel: &image_path,
+        qemu: &found.qemu,
+        kernel: &image,
         initramfs: &initramfs,
         command_line: &command_line,
         cpus: options.cpus,
@@ -179,14 +160,47 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         (Err(_), Some(_)) => Heard::default(),
         (heard, _) => heard?,
     };
-    let code = verdict(options, &qemu, heard, stopped, &tail)?;
-    if let (Some(output), Some(results)) = (&options.output, &results) {
-        copy_out(&results.path().join(OUTPUT), &output.outside)?;
-    }
-    if let (Some(observer), Some(results)) = (&options.observer, &results) {
-        copy_out(&results.path().join(OBSERVED), observer)?;
+    let code = verdict(options, &found.qemu, heard, stopped, &tail)?;
+    if let Some(results) = &results {
+        copy_results(options, results.path())?;
     }
     Ok(ExitCode::from(code))
+}
+
+/// What a lab is made of.
+struct Found {
+    qemu: PathBuf,
+    kernel: Kernel,
+    modules: Modules,
+    /// The kernel's image.
+    image: Vec<u8>,
+}
+
+/// Finds and reads what the lab is made of, and drops root.
+fn find(options: &Options) -> Result<Found, Failure> {
+    let qemu = match &options.qemu {
+        Some(path) => path.clone(),
+        None => machine::find().map_err(no_qemu)?,
+    };
+    let root = options.kernel.as_deref().unwrap_or(Path::new("/"));
+    let kernel = Kernel::find(root, options.modules.as_deref()).map_err(no_kernel)?;
+    let modules = Modules::of(&kernel).map_err(|error| {
+        Failure::host(error).hint(
+            "the kernel of a distribution has these modules: --kernel DIR uses another kernel",
+        )
+    })?;
+    // Before root is dropped: some distributions let only root read the image.
+    let image = fs::read(&kernel.image)
+        .with_context(|| format!("while reading {}", kernel.image.display()))?;
+    if privileges::is_root() {
+        privileges::drop_root()?;
+    }
+    Ok(Found {
+        qemu,
+        kernel,
+        modules,
+        image,
+    })
 }
 
 /// The modules of one kernel that the lab loads.
@@ -221,6 +235,16 @@ fn results(options: &Options) -> Result<Option<TempDir>, Failure> {
     Ok(Some(directory))
 }
 
+fn copy_results(options: &Options, from: &Path) -> Result<(), Failure> {
+    if let Some(output) = &options.output {
+        copy_out(&from.join(OUTPUT), &output.outside)?;
+    }
+    match &options.observer {
+        Some(observer) => copy_out(&from.join(OBSERVED), observer),
+        None => Ok(()),
+    }
+}
+
 /// Moves a result to its place; what the lab did not produce is skipped.
 fn copy_out(from: &Path, to: &Path) -> Result<(), Failure> {
     match fs::rename(from, to) {
@@ -246,24 +270,7 @@ fn pack(
         let name = format!("{}/{}.ko", job::MODULES, module.name);
         archive.bytes(&name, &module.elf)?;
     }
-    let work = match &options.work {
-        Work::Command(words) => job::Work::Command(words.clone()),
-        Work::Linux {
-            cpus,
-            memory_mib,
-            attach,
-        } => {
-            let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
-            guest.pack(&mut archive, image, *cpus)?;
-            job::Work::Linux(job::Linux {
-                library_path: guest.library_path(),
-                qemu: guest.qemu,
-                cpus: *cpus,
-                memory_mib: *memory_mib,
-                attach: attach.clone(),
-            })
-        }
-    };
+    let work = pack_work(&options.work, qemu, image, &mut archive)?;
     let parameters = parameters(options);
     let with_parameters = |modules: &[Loadable]| {
         let module = |module: &Loadable| Module {
@@ -296,6 +303,33 @@ fn pack(
     };
     archive.bytes(job::JOB, &serde_json::to_vec(&job)?)?;
     Ok(archive.finish()?)
+}
+
+/// What the lab is to run, with the files that it needs for that.
+fn pack_work(
+    work: &Work,
+    qemu: &Path,
+    image: &Path,
+    archive: &mut Initramfs<BufWriter<File>>,
+) -> Result<job::Work, Failure> {
+    Ok(match work {
+        Work::Command(words) => job::Work::Command(words.clone()),
+        Work::Linux {
+            cpus,
+            memory_mib,
+            attach,
+        } => {
+            let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
+            guest.pack(archive, image, *cpus)?;
+            job::Work::Linux(job::Linux {
+                library_path: guest.library_path(),
+                qemu: guest.qemu,
+                cpus: *cpus,
+                memory_mib: *memory_mib,
+                attach: attach.clone(),
+            })
+        }
+    })
 }
 
 /// The lab's own parameters, then the user's: the kernel uses the last of several.

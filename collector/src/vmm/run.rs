@@ -72,7 +72,7 @@ impl Vmm {
             pagemap: self.pagemap.as_ref(),
             passes: Mutex::new(0),
         };
-        let (begin, results) = thread::scope(|scope| {
+        let (begin, results): (_, Vec<VcpuResult>) = thread::scope(|scope| {
             // No vCPU enters the guest before this stop ends.
             let running = shared.world.stop(|| {
                 let threads = start(scope, &mut self.vcpus, &shared);
@@ -87,8 +87,7 @@ impl Vmm {
             });
             let begin = Instant::now();
             conduct(&shared, begin, cancel);
-            let results: Vec<VcpuResult> = running.into_iter().filter_map(join).collect();
-            (begin, results)
+            (begin, running.into_iter().filter_map(join).collect())
         });
         let passes = *lock(&context.passes);
         let marks = std::mem::take(&mut *lock(&shared.marks));
@@ -96,11 +95,10 @@ impl Vmm {
             return Err(error);
         }
         let last = results.iter().map(|result| result.at).max();
+        let pages = results.iter().map(|result| result.pages);
         Ok(GuestResult {
             // The guest's numbers are not trusted.
-            pages: results
-                .iter()
-                .fold(0, |sum: u64, result| sum.saturating_add(result.pages)),
+            pages: pages.fold(0, u64::saturating_add),
             marks,
             elapsed: last.unwrap_or(begin).saturating_duration_since(begin),
             exits: results.iter().map(|result| result.exits).sum(),
