@@ -151,7 +151,6 @@ impl Store {
 }
 
 /// Index of the entry at an address within its table.
-#[expect(clippy::cast_possible_truncation, reason = "a table has 512 entries")]
 pub fn index_of(gpa: Gpa) -> u16 {
     ((gpa.0 & 0xfff) / 8) as u16
 }
