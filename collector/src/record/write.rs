@@ -103,8 +103,8 @@ impl Writer {
         self.progress
             .faults
             .fetch_add(faults as u64, Ordering::Relaxed);
-        let new = self.batch.marks.iter().skip(marks);
-        if let Some(phase) = new.filter(|row| row.ends_keyframe().is_none()).last() {
+        let mut new = self.batch.marks.iter().skip(marks);
+        if let Some(phase) = new.rfind(|row| row.ends_keyframe().is_none()) {
             self.progress.set_phase(&phase.name);
         }
         result
