@@ -1,6 +1,12 @@
 //! A recording that ends badly, and a trace that was damaged afterwards.
 
-use std::{fs, process::Stdio, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::Duration,
+};
 
 use crate::support::{analyze, analyzer, collector, expect_code, folder, record, refused, run};
 
@@ -16,14 +22,7 @@ fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
             .stderr(Stdio::null())
             .spawn()
             .expect("the program starts");
-        // Until there is a segment to lose.
-        while fs::metadata(trace.join("segments.jsonl")).map_or(0, |file| file.len()) == 0 {
-            thread::sleep(Duration::from_millis(20));
-            assert!(
-                child.try_wait().expect("a child").is_none(),
-                "still running"
-            );
-        }
+        until_a_segment(&trace, &mut child);
         thread::sleep(Duration::from_millis(millis));
         child.kill().expect("kill -9");
         child.wait().expect("a child");
@@ -45,13 +44,13 @@ fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
 fn kvm_ctrl_c_ends_the_guest_and_completes_the_trace() {
     let folder = folder();
     let trace = folder.path().join("i.trace");
-    let child = collector()
+    let mut child = collector()
         .args(["run", "linear", "-p", "pages=524288", "-o"])
         .arg(&trace)
         .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
-    thread::sleep(Duration::from_secs(2));
+    until_a_segment(&trace, &mut child);
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
     let output = child.wait_with_output().expect("a child");
@@ -96,4 +95,14 @@ fn kvm_damage_is_found_and_named() {
     refused(&trace, &["meta.json"]);
     fs::write(&meta, text.replace("\"schema\": 1", "\"schema\": 99")).expect("writable");
     refused(&trace, &["99", "newer"]);
+}
+
+/// Waits until the trace has a segment: before, Ctrl-C ends a program that records nothing yet, and
+/// `kill -9` has nothing to lose.
+fn until_a_segment(trace: &Path, child: &mut Child) {
+    while fs::metadata(trace.join("segments.jsonl")).map_or(0, |file| file.len()) == 0 {
+        thread::sleep(Duration::from_millis(20));
+        let ended = child.try_wait().expect("a child");
+        assert!(ended.is_none(), "ended early: {ended:?}");
+    }
 }
