@@ -10,6 +10,7 @@ use trace::Trace;
 use super::{Failure, Source, number, output, progress::Progress};
 use crate::{
     table::{self, Between, Moment, Snapshot, SnapshotError},
+    text::fit,
     verdict,
 };
 
@@ -80,7 +81,7 @@ impl TableArgs {
                 return Ok(ExitCode::SUCCESS);
             }
             text.push_str(&table::changes_text(&before, &after, &between));
-            output::print(&text)?;
+            output::print(&fit(&text))?;
             return Ok(ExitCode::SUCCESS);
         }
         let moment = match (self.fault, &self.phase, self.seq) {
@@ -101,7 +102,7 @@ impl TableArgs {
                 (None, _) => table::tree(&snapshot, &roots),
             });
         }
-        output::print(&text)?;
+        output::print(&fit(&text))?;
         Ok(ExitCode::SUCCESS)
     }
 

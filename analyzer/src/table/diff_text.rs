@@ -10,7 +10,7 @@ use super::{
 use crate::{
     replay::ShadowPage,
     text::{
-        Grid, flags,
+        Grid, Kind, flags,
         units::{count, plural},
     },
 };
@@ -42,9 +42,17 @@ pub(crate) fn changes_text(before: &Snapshot, after: &Snapshot, between: &Betwee
 }
 
 fn list(runs: &[ChangeRun]) -> String {
-    let mut grid = Grid::new(&[
-        "gva", "level", ">entries", "change", "cause", "rights", "gfn", "pfn",
-    ]);
+    let columns = [
+        ("gva", Kind::Code),
+        ("level", Kind::Code),
+        ("entries", Kind::Number),
+        ("change", Kind::Code),
+        ("cause", Kind::Code),
+        ("rights", Kind::Words),
+        ("gfn", Kind::Words),
+        ("pfn", Kind::Words),
+    ];
+    let mut grid = Grid::of(columns.map(|(name, kind)| (name.to_owned(), kind)));
     for run in runs.iter().take(LISTED) {
         let first = &run.first;
         let frames = |first: String, adjoin: bool| match (run.entries, adjoin) {

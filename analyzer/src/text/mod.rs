@@ -10,7 +10,7 @@ mod wrap;
 pub use document::{Document, Section};
 pub use grid::{Grid, Kind};
 pub use table::{Cell, Column, Table};
-pub use wrap::{columns, wrap};
+pub use wrap::{columns, fit, wrap};
 
 /// Text of a trace for a terminal: no control characters.
 pub fn plain(text: &str) -> String {
