@@ -83,81 +83,117 @@ fn read(
     begin: Option<Begin>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Option<Taken>, SnapshotError> {
-    let mut waiting: Vec<(usize, Pending<'_>)> = Vec::new();
-    for (number, moment) in moments.iter().enumerate() {
-        moment.check(trace)?;
-        let pending = Pending {
-            moment,
-            until: moment.clock(trace)?,
-            faults: begin.map_or(0, |begin| begin.faults),
-            now: false,
-        };
-        waiting.push((number, pending));
-    }
     let whole = Part {
         tables_of: Some(vm),
         ..Part::default()
     };
     let part = begin.map_or(whole, |begin| begin.part);
-    let mut now = Now::new(trace, vm, begin);
-    let mut taken: Vec<(usize, Snapshot)> = Vec::new();
+    let mut reading = Reading::new(trace, vm, moments, begin)?;
     let mut damage = None;
-    let mut at_last = Vec::new();
-    let mut between = Between::default();
-    read_ahead(trace, part, |record| {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                damage = Some(error);
-                return ControlFlow::Break(());
-            }
-        };
+    read_ahead(trace, part, |record| match record {
+        Ok(record) => reading.record(&record, progress),
+        Err(error) => {
+            damage = Some(error);
+            ControlFlow::Break(())
+        }
+    });
+    match damage {
+        Some(error) => Err(error.into()),
+        None => reading.end(trace),
+    }
+}
+
+/// A trace that is read up to some moments.
+struct Reading<'a> {
+    now: Now,
+    /// Moments that have not come yet, with their numbers.
+    waiting: Vec<(usize, Pending<'a>)>,
+    taken: Vec<(usize, Snapshot)>,
+    /// The last moments: nothing is read after them.
+    at_last: Vec<(usize, Pending<'a>)>,
+    between: Between,
+}
+
+impl<'a> Reading<'a> {
+    fn new(
+        trace: &Trace,
+        vm: VmId,
+        moments: &'a [Moment],
+        begin: Option<Begin>,
+    ) -> Result<Self, SnapshotError> {
+        let mut waiting = Vec::new();
+        for (number, moment) in moments.iter().enumerate() {
+            moment.check(trace)?;
+            let pending = Pending {
+                moment,
+                until: moment.clock(trace)?,
+                faults: begin.map_or(0, |begin| begin.faults),
+                now: false,
+            };
+            waiting.push((number, pending));
+        }
+        Ok(Self {
+            now: Now::new(trace, vm, begin),
+            waiting,
+            taken: Vec::new(),
+            at_last: Vec::new(),
+            between: Between::default(),
+        })
+    }
+
+    /// Breaks off once the rest of the trace is not needed.
+    fn record(&mut self, record: &Record, progress: &mut dyn FnMut(u64)) -> ControlFlow<()> {
+        let now = &mut self.now;
         now.read += 1;
         if now.read.is_multiple_of(1 << 16) {
             progress(now.read);
         }
-        let due = |(_, pending): &mut (usize, Pending<'_>)| pending.is_before(&record);
-        let due: Vec<_> = waiting.extract_if(.., due).collect();
+        let due = |(_, pending): &mut (usize, Pending<'_>)| pending.is_before(record);
+        let due: Vec<_> = self.waiting.extract_if(.., due).collect();
         if now.unknown_until.is_some() && !due.is_empty() {
             return ControlFlow::Break(());
         }
-        if waiting.is_empty() {
-            at_last = due;
+        if self.waiting.is_empty() {
+            self.at_last = due;
             return ControlFlow::Break(());
         }
-        taken.extend(due.iter().map(|(number, _)| (*number, now.snapshot())));
-        if now.apply(&record).is_break() {
-            return ControlFlow::Break(());
-        }
-        if record.vm() == vm {
-            if !taken.is_empty() {
-                between.saw(&record);
+        let due = due.iter().map(|(number, _)| (*number, now.snapshot()));
+        self.taken.extend(due);
+        now.apply(record)?;
+        if record.vm() == now.vm {
+            if !self.taken.is_empty() {
+                self.between.saw(record);
             }
-            let pending = waiting.iter_mut().map(|(_, pending)| pending);
-            pending.for_each(|pending| pending.saw(&record));
+            let pending = self.waiting.iter_mut().map(|(_, pending)| pending);
+            pending.for_each(|pending| pending.saw(record));
         }
         ControlFlow::Continue(())
-    });
-    if let Some(error) = damage {
-        return Err(error.into());
     }
-    if now.unknown_until.is_some() {
-        return Ok(None);
+
+    /// After the last record that was needed.
+    fn end(mut self, trace: &Trace) -> Result<Option<Taken>, SnapshotError> {
+        let now = self.now;
+        if now.unknown_until.is_some() {
+            return Ok(None);
+        }
+        for (_, pending) in &self.waiting {
+            pending.at_end(trace, now.vm)?;
+        }
+        // The last needs no copy.
+        self.waiting.extend(self.at_last);
+        let last = self.waiting.pop();
+        let copies = self.waiting.iter();
+        let copies = copies.map(|(number, _)| (*number, now.snapshot()));
+        self.taken.extend(copies);
+        let last = last.map(|(number, _)| (number, now.into_snapshot()));
+        self.taken.extend(last);
+        self.taken.sort_by_key(|(number, _)| *number);
+        let snapshots = self.taken.into_iter().map(|(_, snapshot)| snapshot);
+        Ok(Some(Taken {
+            snapshots: snapshots.collect(),
+            between: self.between,
+        }))
     }
-    for (_, pending) in &waiting {
-        pending.at_end(trace, vm)?;
-    }
-    // The last needs no copy.
-    waiting.extend(at_last);
-    let last = waiting.pop();
-    let copies = waiting.iter().map(|(number, _)| (*number, now.snapshot()));
-    taken.extend(copies);
-    taken.extend(last.map(|(number, _)| (number, now.into_snapshot())));
-    taken.sort_by_key(|(number, _)| *number);
-    Ok(Some(Taken {
-        snapshots: taken.into_iter().map(|(_, snapshot)| snapshot).collect(),
-        between,
-    }))
 }
 
 /// The tables as they are while the trace is read.
