@@ -54,6 +54,7 @@ pub use gaps::{Gap, Gaps};
 pub use guest::GuestTable;
 pub use keyframes::{KeyframeCheck, KeyframeUse, SeqTime};
 pub use options::ReplayOptions;
+pub(crate) use pae::LEVEL as PAE_LEVEL;
 pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals};

@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use events::{Hpa, Level, Spte};
+use events::{Hpa, Level, Spte, constants::PAE_ROOT_LEVEL};
 use trace::{EntryRow, RootRow};
 
 /// Level of such a root.
-pub(super) const LEVEL: Level = Level(3);
+pub(crate) const LEVEL: Level = Level(PAE_ROOT_LEVEL);
 /// Kept at most: KVM has at most 4096 vCPUs, each with one. Bounds a hostile trace.
 const MAX_ROOTS: usize = 4096;
 /// The P bit of a PDPTE.

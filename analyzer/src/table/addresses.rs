@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use events::{Gva, Hpa, Level};
 
-use crate::replay::{ShadowPage, VmReplay, canonical, first_gva};
+use crate::replay::{PAE_LEVEL, ShadowPage, VmReplay, canonical, first_gva};
 
 /// How a table is reached.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +27,7 @@ impl Addresses {
             match vm.pdptes(root) {
                 Some(pdptes) => {
                     for (number, table) in (0_u64..).zip(pdptes) {
-                        let level = Level(3);
+                        let level = PAE_LEVEL;
                         let base = number * (level.pages() << 12);
                         if let Some(page) = vm.pdpte_table(*table) {
                             ways.visit(vm, page, Way { root, level, base });

@@ -4,7 +4,9 @@ use events::{Gfn, Gva, Hpa, Level};
 
 use super::Snapshot;
 use crate::{
-    replay::{LOWEST_ROOT, Pdptes, ShadowPage, ShadowTables, Walk, canonical, first_gva},
+    replay::{
+        LOWEST_ROOT, PAE_LEVEL, Pdptes, ShadowPage, ShadowTables, Walk, canonical, first_gva,
+    },
     text::{
         flags,
         units::{count, page_size, plural, since},
@@ -138,7 +140,7 @@ pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
 /// What is below a PAE root.
 fn pae(snapshot: &Snapshot, pdptes: &Pdptes, lines: &mut Vec<String>) {
     let tables = snapshot.vm.tables();
-    let root = Level(3);
+    let root = PAE_LEVEL;
     if pdptes.iter().all(Option::is_none) {
         lines.push("  its PDPTEs are not known".to_owned());
     }

@@ -3,16 +3,14 @@
 use bytemuck::AnyBitPattern;
 use events::{
     COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header, Host,
-    HostEvent, KeyframePage, KeyframeRoot, KeyframeTable, Level, Mark, Moment, NO_VCPU, NOT_SEEN,
-    PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
+    HostEvent, KeyframePage, KeyframeRoot, KeyframeTable, Level, MOMENTS, Mark, Moment, NO_VCPU,
+    NOT_SEEN, PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
+    constants::PAE_ROOT_LEVEL,
 };
 use trace::{
     Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, PageRow, RootRow, Slot,
     WriteRow,
 };
-
-/// `PT32E_ROOT_LEVEL`: the level of a PAE root.
-const PAE_LEVEL: Level = Level(3);
 
 /// Bytes that the probes never write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,21 +81,40 @@ fn vcpu(header: &Header) -> Option<VcpuId> {
     (header.vcpu != NO_VCPU).then_some(header.vcpu)
 }
 
+/// The moments of a fault, ns from the first one.
+struct Moments<'a>(&'a [u32; MOMENTS]);
+
+impl Moments<'_> {
+    fn get(&self, moment: Moment) -> Option<u32> {
+        Some(self.0[moment as usize]).filter(|&ns| ns != NOT_SEEN)
+    }
+
+    /// A phase lasts from one moment seen to another; without either there is none.
+    fn phase(&self, from: Moment, to: Moment) -> Option<u32> {
+        self.get(to)?.checked_sub(self.get(from)?)
+    }
+
+    /// From the last moment seen before it to `end`.
+    fn last_step(&self, end: Moment) -> Option<u32> {
+        let end = self.get(end)?;
+        let before = self.0.iter().copied().filter(|&ns| ns < end).max()?;
+        end.checked_sub(before)
+    }
+
+    /// The last one seen.
+    fn last(&self) -> u32 {
+        let seen = self.0.iter().copied().filter(|&ns| ns != NOT_SEEN);
+        seen.max().unwrap_or(0)
+    }
+}
+
 fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
     let knows = |what: u8| fault.known & what != 0;
     let gpte =
         |level: usize| (fault.gpte_levels >> (level - 1) & 1 != 0).then(|| fault.gptes[level - 1]);
     let offset = fault.gva.page_offset();
-    let moment = |moment: Moment| Some(fault.moments[moment as usize]).filter(|&ns| ns != NOT_SEEN);
-    // A phase lasts from one moment seen to another; without either there is none.
-    let phase = |from: Moment, to: Moment| moment(to)?.checked_sub(moment(from)?);
-    let pfn_known = moment(Moment::PfnKnown).is_some();
-    // The last moment seen before another.
-    let before = |end: Moment| {
-        let end = moment(end)?;
-        fault.moments.iter().copied().filter(|&ns| ns < end).max()
-    };
-    let last_step = |end: Moment| moment(end)?.checked_sub(before(end)?);
+    let moments = Moments(&fault.moments);
+    let phase = |from: Moment, to: Moment| moments.phase(from, to);
     Ok(FaultRow {
         seq: fault.header.seq,
         time_ns: fault.header.time,
@@ -125,27 +142,20 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         created: fault.created,
         reused: fault.reused,
         zapped: fault.zapped,
-        total_ns: fault
-            .moments
-            .iter()
-            .copied()
-            .filter(|&ns| ns != NOT_SEEN)
-            .max()
-            .unwrap_or(0),
+        total_ns: moments.last(),
         exit_ns: phase(Moment::Exit, Moment::WalkBegin),
         walk_ns: phase(Moment::WalkBegin, Moment::WalkEnd),
         pfn_ns: phase(Moment::WalkEnd, Moment::PfnKnown),
         hva_ns: phase(Moment::HvaKnown, Moment::PfnKnown),
         tables_ns: phase(Moment::PfnKnown, Moment::TablesReady),
-        pfn_tables_ns: if pfn_known {
-            None
-        } else {
-            phase(Moment::WalkEnd, Moment::TablesReady)
+        pfn_tables_ns: match moments.get(Moment::PfnKnown) {
+            Some(_) => None,
+            None => phase(Moment::WalkEnd, Moment::TablesReady),
         },
         write_ns: phase(Moment::TablesReady, Moment::Written),
         inject_ns: phase(Moment::WalkEnd, Moment::Injected),
-        emulate_ns: last_step(Moment::Emulated),
-        entry_ns: last_step(Moment::Entry),
+        emulate_ns: moments.last_step(Moment::Emulated),
+        entry_ns: moments.last_step(Moment::Entry),
     })
 }
 
@@ -229,7 +239,7 @@ fn root(root: &Root) -> RootRow {
 fn keyframe_root(copy: &KeyframeRoot) -> RootRow {
     let row = root(&copy.root);
     let [pdpte0, pdpte1, pdpte2, pdpte3] = match row.level {
-        PAE_LEVEL => copy.pdptes.map(Some),
+        Level(PAE_ROOT_LEVEL) => copy.pdptes.map(Some),
         _ => [None; PDPTES],
     };
     RootRow {
@@ -342,7 +352,11 @@ mod tests {
         }
 
         #[test]
-        fn any_record_of_the_right_length_keeps_its_number(kind in 1u16..11, fill in 0u8..14, seq in any::<u64>()) {
+        fn any_record_of_the_right_length_keeps_its_number(
+            kind in 1u16..11,
+            fill in 0u8..14,
+            seq in any::<u64>(),
+        ) {
             let lengths = [
                 size_of::<Fault>(), size_of::<Entry>(), size_of::<Page>(),
                 size_of::<Root>(), size_of::<Mark>(), size_of::<KeyframePage>(),

@@ -29,7 +29,8 @@ pub const KVM_RUN: u32 = 0xae80;
 /// Linux 6.18. It is the last one there.
 pub const VCPU_REGS_RIP: u32 = 16;
 
-/// `PT32E_ROOT_LEVEL` (`arch/x86/kvm/mmu.h`): the root is `mmu->pae_root`, which is no shadow page.
+/// `PT32E_ROOT_LEVEL` (`arch/x86/kvm/mmu.h`): the root is `mmu->pae_root`, which is not a shadow
+/// page.
 pub const PAE_ROOT_LEVEL: u8 = 3;
 
 /// `INVALID_PAGE` (`arch/x86/include/asm/kvm_host.h`): no root is loaded.

@@ -1,6 +1,6 @@
 //! The path of an address through the shadow tables.
 
-use crate::{Level, Spte};
+use crate::{Level, Spte, constants::PAE_ROOT_LEVEL};
 
 /// One entry on the path from the root to a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ impl PathStep {
     /// bit and no other bit of an SPTE.
     #[inline(always)]
     pub const fn is_pae_root(self) -> bool {
-        self.level.0 == 3 && self.root_level.0 == 3
+        self.level.0 == PAE_ROOT_LEVEL && self.root_level.0 == PAE_ROOT_LEVEL
     }
 
     /// Whether the path ends here: at a leaf, or where nothing is mapped.
