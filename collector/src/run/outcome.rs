@@ -1,4 +1,4 @@
-//! What is said at the end of a run.
+//! What is printed at the end of a run.
 
 use std::{
     io::{self, Write},
@@ -70,59 +70,68 @@ impl Outcome {
                 });
             }
         };
-        let mut out = io::stdout().lock();
-        let seconds = result.elapsed.as_secs_f64();
-        let written = if options.json {
-            let recorded = self.recorded.as_ref().map(|recorded| {
-                json!({
-                    "trace": options.output,
-                    "faults": recorded.faults,
-                    "records": recorded.records,
-                    "lost": recorded.lost,
-                    "bytes": recorded.bytes,
-                })
-            });
-            let marks: Vec<_> = result
-                .marks
-                .iter()
-                .map(|mark| {
-                    json!({
-                        "name": mark.phase.name(),
-                        "vcpu": mark.vcpu,
-                        "guest_tsc": mark.guest_tsc,
-                    })
-                })
-                .collect();
-            let guest = json!({
-                "workload": options.plan.workload.name,
-                "pages": result.pages,
-                "exits": result.exits,
-                "host_passes": result.passes,
-                "elapsed_ns": u64::try_from(result.elapsed.as_nanos()).unwrap_or(u64::MAX),
-                "marks": marks,
-                "tsc_khz": self.tsc_khz,
-                "recorded": recorded,
-            });
-            writeln!(out, "{guest:#}")
-        } else {
-            let ran = format!(
-                "{}: {} pages checked by the guest, {seconds:.3} s",
-                options.plan.workload.name, result.pages
-            );
-            match &self.recorded {
-                None => writeln!(out, "{ran}"),
-                Some(recorded) => writeln!(
-                    out,
-                    "{ran}\n{trace}: {} faults, {} records, {} lost, {} KiB\nnext: {}",
-                    recorded.faults,
-                    recorded.records,
-                    recorded.lost,
-                    recorded.bytes >> 10,
-                    program::analyzer_command("summary", &options.output),
-                ),
-            }
+        let recorded = self.recorded.as_ref();
+        let text = match options.json {
+            true => json(options, &result, recorded, self.tsc_khz),
+            false => text(options, &result, recorded),
         };
-        written.map_err(anyhow::Error::from)?;
+        writeln!(io::stdout(), "{text}").map_err(anyhow::Error::from)?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn json(
+    options: &Options,
+    result: &GuestResult,
+    recorded: Option<&Recorded>,
+    tsc_khz: Option<u32>,
+) -> String {
+    let recorded = recorded.map(|recorded| {
+        json!({
+            "trace": options.output,
+            "faults": recorded.faults,
+            "records": recorded.records,
+            "lost": recorded.lost,
+            "bytes": recorded.bytes,
+        })
+    });
+    let marks = result.marks.iter().map(|mark| {
+        json!({
+            "name": mark.phase.name(),
+            "vcpu": mark.vcpu,
+            "guest_tsc": mark.guest_tsc,
+        })
+    });
+    let guest = json!({
+        "workload": options.plan.workload.name,
+        "pages": result.pages,
+        "exits": result.exits,
+        "host_passes": result.passes,
+        "elapsed_ns": u64::try_from(result.elapsed.as_nanos()).unwrap_or(u64::MAX),
+        "marks": marks.collect::<Vec<_>>(),
+        "tsc_khz": tsc_khz,
+        "recorded": recorded,
+    });
+    format!("{guest:#}")
+}
+
+fn text(options: &Options, result: &GuestResult, recorded: Option<&Recorded>) -> String {
+    let ran = format!(
+        "{}: {} pages checked by the guest, {:.3} s",
+        options.plan.workload.name,
+        result.pages,
+        result.elapsed.as_secs_f64()
+    );
+    match recorded {
+        None => ran,
+        Some(recorded) => format!(
+            "{ran}\n{}: {} faults, {} records, {} lost, {} KiB\nnext: {}",
+            options.output.display(),
+            recorded.faults,
+            recorded.records,
+            recorded.lost,
+            recorded.bytes >> 10,
+            program::analyzer_command("summary", &options.output),
+        ),
     }
 }
