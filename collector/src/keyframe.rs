@@ -37,8 +37,8 @@ impl Keyframes {
     }
 }
 
-/// Tries again if the tables changed while they were copied: the vCPUs are stopped, but the host may
-/// take pages back (NX recovery, and up to Linux 6.12 the shrinker).
+/// Tries again if the tables changed while they were copied: the vCPUs are stopped, but the host
+/// may take pages back (NX recovery, and up to Linux 6.12 the shrinker).
 fn with_one_retry(
     mut take: impl FnMut() -> Result<u32, RequestError>,
 ) -> Result<u32, RequestError> {

@@ -95,10 +95,13 @@ impl fmt::Display for AnomalyKind {
             Self::LinkNotDownwards => "entry points to a table that is not below its own",
             Self::SyncOfSynced => "page synced that was not unsync",
             Self::UnsyncOfUnsync => "page went unsync that was unsync already",
-            Self::UnsyncOfNoLeafTable => "page went unsync that shadows no leaf table of the guest's",
+            Self::UnsyncOfNoLeafTable => {
+                "page went unsync that shadows no leaf table of the guest's"
+            }
             Self::UnknownRoot => "leaf stored for a root that no record made",
             Self::WritableTable => {
-                "leaf lets the guest write a frame that is one of its upper tables, which KVM protects"
+                "leaf lets the guest write a frame that is one of its upper tables, which KVM \
+                 protects"
             }
             Self::SettledUnread => "range of frames settled that was not read again",
             Self::OtherOld => "record names another value before the change than replay has",

@@ -31,7 +31,7 @@ fn a_page_goes_unsync_once_and_only_a_leaf_table() {
 }
 
 #[test]
-fn a_link_to_a_zapped_table_is_told_from_one_to_an_unknown_one() {
+fn a_link_to_a_zapped_table_is_not_one_to_an_unknown_table() {
     let link = PRESENT | 0x5027;
     let story = Story::default().page(PageEvent::Born, 0x4000, 2, 1);
     let unknown = story.entry(Cause::Link, 0x4000, 2, None, link);

@@ -1,6 +1,6 @@
 //! VMs are never mixed: records of several, whatever their order, replay as each VM's alone.
 
-use events::{RoleLayout, VmId};
+use events::VmId;
 use proptest::prelude::*;
 use trace::Record;
 
@@ -54,7 +54,7 @@ proptest! {
         raw in prop::collection::vec(any::<(u16, (u8, u64, u64, u64, u8, bool))>(), 0..300),
         from_birth in any::<bool>(),
     ) {
-        let options = ReplayOptions { role: RoleLayout::default(), from_birth, sees_every_change: false, ..ReplayOptions::default() };
+        let options = ReplayOptions { from_birth, ..ReplayOptions::default() };
         let records: Vec<Record> = raw
             .into_iter()
             .map(|(vm, (kind, a, b, c, small, flag))| {

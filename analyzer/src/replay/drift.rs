@@ -1,8 +1,8 @@
 //! In what replayed tables and the kernel's own differ, and which of it is drift.
 //!
-//! On a machine that lets only tracepoints be probed, some changes have no record at all. A keyframe
-//! shows them late: such a difference is no mistake of replay's, and is counted apart. Where every
-//! change has its record there is no such excuse.
+//! Where only tracepoints can be probed, some changes have no record at all. A keyframe shows them
+//! late: such a difference is not an error of replay, and is counted apart. Where every change has
+//! its record, each difference is drift.
 
 use events::{Hpa, Level, Spte};
 
@@ -123,7 +123,8 @@ impl LateKind {
     pub const fn why(self) -> &'static str {
         match self {
             Self::LeafGone => {
-                "the host took the page away, moved or merged it, or KVM zapped the frame: no tracepoint shows the entry"
+                "the host took the page away, moved or merged it, or KVM zapped the frame: no \
+                 tracepoint shows the entry"
             }
             Self::LeafReadOnly => "dirty logging took write access: no tracepoint shows it",
             Self::LeafProtected => {

@@ -66,13 +66,18 @@ fn step() -> impl Strategy<Value = Step> {
                 Step::Page { event, page, level, direct, gfn }
             }),
         4 => (1..6_u64, 0..3_u64, 0..6_u64, 0..8_u64, any::<bool>())
-            .prop_map(|(page, index, gfn, flags, by_fault)| Step::Leaf { page, index, gfn, flags, by_fault }),
-        3 => (1..6_u64, 0..3_u64, 1..6_u64).prop_map(|(page, index, child)| Step::Link { page, index, child }),
+            .prop_map(|(page, index, gfn, flags, by_fault)| {
+                Step::Leaf { page, index, gfn, flags, by_fault }
+            }),
+        3 => (1..6_u64, 0..3_u64, 1..6_u64)
+            .prop_map(|(page, index, child)| Step::Link { page, index, child }),
         1 => (1..6_u64, 0..3_u64).prop_map(|(page, index)| Step::Clear { page, index }),
         1 => (0..3_u16, 1..6_u64).prop_map(|(vcpu, page)| Step::Root { vcpu, page }),
         // Few ranges, so that some that were read again are settled.
         2 => (prop::sample::select(HostEvent::ALL.to_vec()), 0..2_u64, 0..2_u64)
-            .prop_map(|(event, gfn, pages)| Step::Host { event, gfn: gfn * 2, pages: 1 + pages * 3 }),
+            .prop_map(|(event, gfn, pages)| {
+                Step::Host { event, gfn: gfn * 2, pages: 1 + pages * 3 }
+            }),
     ]
 }
 
@@ -559,9 +564,16 @@ proptest! {
 
     /// Any numbers in any record: no panic, and every page counted is there.
     #[test]
-    fn any_records_do_not_panic(raw in prop::collection::vec(any::<(u8, u64, u64, u64, u8, bool)>(), 0..200)) {
+    fn any_records_do_not_panic(
+        raw in prop::collection::vec(any::<(u8, u64, u64, u64, u8, bool)>(), 0..200),
+    ) {
         let mut replay = Replay::new(ReplayOptions {
-            role: RoleLayout { level: [255, 255], direct: [31, 31], access: [0, 0], invalid: [8, 1] },
+            role: RoleLayout {
+                level: [255, 255],
+                direct: [31, 31],
+                access: [0, 0],
+                invalid: [8, 1],
+            },
             from_birth: false,
             sees_every_change: false,
             keyframe_roots: true,

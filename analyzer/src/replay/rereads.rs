@@ -1,7 +1,7 @@
 //! Ranges of frames whose leaves are read again, where a change has no record.
 //!
 //! A row `reread` opens a range while the guest is stopped, each leaf that is present follows as a
-//! record, and `settled` closes it: a leaf that was not named is gone.
+//! record, and `settled` closes it: a leaf without a record in between is gone.
 
 use events::{Gfn, Hpa, Level, Spte};
 

@@ -100,7 +100,8 @@ pub struct ShadowTables {
     shadows: ReverseMap<Gfn>,
     /// Leaves of unknown guest frame (from a keyframe), by host frame.
     strays: ReverseMap<Pfn>,
-    /// Zapped pages whose address was not reused yet: what their zap still does is recorded after it.
+    /// Zapped pages whose address was not reused yet: changes that their zap makes are recorded
+    /// after it.
     retired: AddressSet<Hpa>,
     totals: Totals,
     /// See [`super::ReplayOptions::sees_every_change`].

@@ -283,8 +283,8 @@ impl VmReplay {
 
     fn entry_of_no_page(&mut self, row: &EntryRow) {
         let kind = if self.tables.is_retired(row.sptep.table()) {
-            // A root in use is emptied entry by entry after the record of its zap, and what was read
-            // without the lock may be of a page that went meanwhile.
+            // A root in use is emptied entry by entry after the record of its zap, and what was
+            // read without the lock may be of a page that was zapped meanwhile.
             let looked_again = matches!(
                 row.cause,
                 Cause::Link | Cause::GuestWrite | Cause::Sync | Cause::Invlpg | Cause::HostUnmap

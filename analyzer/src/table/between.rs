@@ -56,7 +56,8 @@ impl Between {
                 return "zap_of_child";
             }
         }
-        // Hardware's bits, or the write bits that a new guest table takes, come on top of the recorded value.
+        // Since the record, hardware may have set A and D, and a new guest table of the frame may
+        // have taken the write bits.
         let base = latest.map_or(change.before, |(spte, _)| *spte);
         if base.without_accessed_dirty() == change.after.without_accessed_dirty() {
             return latest.map_or("accessed_dirty", |(_, cause)| cause);

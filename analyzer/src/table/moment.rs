@@ -30,7 +30,8 @@ pub enum Moment {
 pub enum TableError {
     /// Not a time.
     #[error(
-        "`{text}` is no moment: give seconds from the start (1.25s, 30ms, 10us), ns on the trace's clock, `end`, `phase:NAME`, `fault:N` or `seq:N`"
+        "`{text}` is not a moment: give seconds from the start (1.25s, 30ms, 10us), ns on the \
+         trace's clock, `end`, `phase:NAME`, `fault:N` or `seq:N`"
     )]
     NoTime {
         /// What was given.
@@ -38,7 +39,8 @@ pub enum TableError {
     },
     /// Outside the recording.
     #[error(
-        "the trace has no record at that time: it lasts {length:.6} s, on its clock from {start} to {end} ns"
+        "the trace has no record at that time: it lasts {length:.6} s, on its clock from {start} \
+         to {end} ns"
     )]
     Outside {
         /// First record, ns.

@@ -58,7 +58,7 @@ mod tests {
         assert_eq!(
             only_emulated(&counters(5, 10), &counters(5, 10)),
             None,
-            "it stood still"
+            "it did not run"
         );
     }
 }

@@ -220,8 +220,8 @@ impl<'a> TracedVms<'a> {
         Ok(changed)
     }
 
-    /// What went wrong with one process's VMs: an error with `--pid`; with `--all` it is printed, and
-    /// the other VMs are still traced.
+    /// What went wrong with one process's VMs: an error with `--pid`; with `--all` it is printed,
+    /// and the other VMs are still traced.
     fn contain(&self, process: &Holder, result: anyhow::Result<()>) -> anyhow::Result<()> {
         match result {
             Err(error) if self.target == Target::All => {
@@ -232,8 +232,8 @@ impl<'a> TracedVms<'a> {
         }
     }
 
-    /// A process that cannot be stopped or read: an error with `--pid`; with `--all` it is printed once,
-    /// and tried again.
+    /// A process that cannot be stopped or read: an error with `--pid`; with `--all` it is printed
+    /// once, and tried again.
     fn refuse(&mut self, pid: u32, name: &str, error: anyhow::Error) -> anyhow::Result<()> {
         if self.target != Target::All {
             return Err(error);
@@ -265,8 +265,8 @@ const ENDED: &str = "its process ended";
 /// How long the end of a process may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Follows every VM of a stopped process, numbered from `next`. The process is read again, since it
-/// may have changed before it stopped.
+/// Follows every VM of a stopped process, numbered from `next`. The process is read again, since
+/// it may have changed before it stopped.
 fn begin(
     pid: u32,
     next: u16,
@@ -282,7 +282,7 @@ fn begin(
     let numbers = next..after(next, new.len());
     let begun = follow(holders, numbers.clone(), new, probes, names);
     if begun.is_err() {
-        // Why it failed is what is reported; a VM that the probes do not know is forgotten already.
+        // The first error is reported; a VM that the probes do not know is forgotten already.
         numbers.for_each(|number| drop(probes.forget(VmId(number))));
     }
     begun

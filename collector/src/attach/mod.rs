@@ -1,12 +1,12 @@
 //! `collector attach`: VMs that other processes run, recorded until they end or a signal comes.
 //!
 //! ```text
-//! mod      the sequence: host, probes, root given up, trace, VMs, end of the trace
+//! mod      the sequence: host, probes, root dropped, trace, VMs, end of the trace
 //! followed the VMs traced now: added as they appear, removed when they end
 //! traced   one VM: its first and last keyframe and counters
 //! emulated VMs in which nothing can be seen
 //! list     VMs that run now (`collector list`)
-//! outcome  what is said at the end
+//! outcome  what is printed at the end
 //! ```
 
 mod emulated;

@@ -1,4 +1,4 @@
-//! What is said at the end.
+//! What is printed at the end.
 
 use std::{
     io::{self, Write},
@@ -69,7 +69,7 @@ fn text(
         writeln!(out, "no VM ran in {:.1} s", elapsed.as_secs_f64())?;
     }
     for vm in vms {
-        let ended = vm.ended.as_deref().unwrap_or("runs on");
+        let ended = vm.ended.as_deref().unwrap_or("still runs");
         writeln!(
             out,
             "VM {}: {} (process {}), vCPUs: {}; {ended}",

@@ -53,7 +53,7 @@ pub enum RequestError {
         /// How long the collector waited.
         seconds: u64,
     },
-    /// The tables changed while they were copied, so it is no keyframe.
+    /// The tables changed while they were copied, so there is no keyframe.
     #[error("keyframe {number}: {why}")]
     Keyframe {
         /// Its number.

@@ -232,7 +232,7 @@ impl Room {
         }
     }
 
-    /// After a run of the program: waits if it made no progress, but not for ever.
+    /// After a run of the program: waits if it made no progress, with a limit.
     fn wait(&mut self, progress: bool) -> Result<(), RequestError> {
         if progress {
             self.waited = Duration::ZERO;

@@ -1,7 +1,7 @@
 //! What the collector must know of the kernel before the probes can be loaded.
 //!
 //! The program that answers reads any kernel address. It is loaded in a separate instance, which
-//! ends before root is given up.
+//! ends before root is dropped.
 
 use std::{
     io,

@@ -92,8 +92,8 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Starts both threads. `mark_name` names a guest phase by its number; `on_failure` is set when
-    /// nothing more can be kept.
+    /// Starts both threads. `mark_name` names a guest phase by its number; `on_failure` is set
+    /// when nothing more can be kept.
     pub fn start(
         ring: Ring,
         probes: Arc<Probes>,
@@ -136,7 +136,8 @@ impl Recorder {
         &self.progress
     }
 
-    /// Takes what is still in the ring, writes it, and returns the trace so that it can be finished.
+    /// Takes what is still in the ring, writes it, and returns the trace so that it can be
+    /// finished.
     pub fn finish(self) -> Result<TraceWriter, RecordError> {
         self.stop.store(true, Ordering::Release);
         self.drain

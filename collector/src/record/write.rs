@@ -57,7 +57,7 @@ impl Writer {
         }
     }
 
-    /// Until the drain hangs up.
+    /// Runs until the drain ends.
     pub fn run(mut self, chunks: &Receiver<Chunk>) -> Result<TraceWriter, RecordError> {
         let result = self.receive(chunks);
         if result.is_err() {

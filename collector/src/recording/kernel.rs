@@ -36,8 +36,8 @@ impl Kernel {
         Ok((types, resolved))
     }
 
-    /// Loads the probes; `vcpu` is one of this process, from which the start of the kernel's direct
-    /// map is found.
+    /// Loads the probes; `vcpu` is one of this process, from which the start of the kernel's
+    /// direct map is found.
     pub fn load(
         (types, resolved): (KernelTypes, Resolved),
         vcpu: BorrowedFd<'_>,

@@ -73,5 +73,6 @@ fn command() -> Vec<String> {
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     // Neither part of the monotonic clock is negative.
-    u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+    let [s, ns] = [now.tv_sec, now.tv_nsec].map(|part| u64::try_from(part).unwrap_or(0));
+    s * 1_000_000_000 + ns
 }

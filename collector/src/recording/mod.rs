@@ -158,13 +158,17 @@ pub fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
 
 /// The trace's folder could not be made.
 fn cannot_create(error: TraceError) -> Failure {
-    let denied = matches!(&error, TraceError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied);
+    let denied = match &error {
+        TraceError::Io { source, .. } => source.kind() == ErrorKind::PermissionDenied,
+        _ => false,
+    };
     let failure = Failure::failed(error);
     if !denied {
         return failure;
     }
     let user = rustix::process::geteuid();
     failure.hint(format!(
-        "root is given up by now: the trace is made by uid {user} without privileges, so choose a place where that user may write"
+        "root privileges are dropped by now, so uid {user} makes the trace: choose a folder in \
+         which that user may write"
     ))
 }

@@ -2,11 +2,11 @@
 //! until after its last.
 //!
 //! ```text
-//! mod      the sequence: host, VM, probes, root given up, trace, guest, end of the trace
+//! mod      the sequence: host, VM, probes, root dropped, trace, guest, end of the trace
 //! setup    everything that needs root
 //! hooks    marks and keyframes while the guest runs
 //! metadata what meta.json says of the VM and its workload
-//! outcome  what is said at the end
+//! outcome  what is printed at the end
 //! ```
 
 mod hooks;

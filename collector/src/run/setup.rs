@@ -14,7 +14,7 @@ use crate::{
     vmm::{Vmm, VmmError},
 };
 
-/// What is left when root is given up.
+/// What is left when root is dropped.
 pub struct Setup {
     pub vmm: Vmm,
     pub kernel: Kernel,
@@ -40,7 +40,7 @@ pub fn prepare(options: &Options) -> Result<Setup, Failure> {
     }
     let mut kernel = Kernel::load(types, vcpu, options.ring_bytes, options.verbose)?;
     kernel.attach()?;
-    // Its thread must have ended before root is given up.
+    // Its thread must have ended before root is dropped.
     drop(bar);
 
     let before = vmm

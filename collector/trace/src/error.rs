@@ -13,7 +13,11 @@ pub enum TraceError {
         path: PathBuf,
     },
     /// The folder holds no `meta.json`.
-    #[error("{} is not a trace: it has no meta.json (a trace is the folder that `collector run -o` makes)", path.display())]
+    #[error(
+        "{} is not a trace: it has no meta.json (a trace is the folder that `collector run -o` \
+         makes)",
+        path.display()
+    )]
     NotATrace {
         /// The path given.
         path: PathBuf,
@@ -37,7 +41,10 @@ pub enum TraceError {
         source: serde_json::Error,
     },
     /// The trace comes from a later program.
-    #[error("{}: schema version {found}, and this program reads up to {known}; use a newer analyzer", path.display())]
+    #[error(
+        "{}: schema version {found}, and this program reads up to {known}; use a newer analyzer",
+        path.display()
+    )]
     Version {
         /// The file.
         path: PathBuf,
@@ -57,7 +64,10 @@ pub enum TraceError {
         why: String,
     },
     /// The list of segments is not the one that was written.
-    #[error("{}: {found}, written with {expected}: lines are missing or were added", path.display())]
+    #[error(
+        "{}: {found}, written with {expected}: lines are missing or were added",
+        path.display()
+    )]
     Incomplete {
         /// The list.
         path: PathBuf,

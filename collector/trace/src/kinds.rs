@@ -24,7 +24,8 @@ table! {
         vm: VmId,
         /// vCPU id within the VM.
         vcpu: VcpuId,
-        /// What became of it: guest, shadow, write_protected, unsync, mmio, fast, spurious, retried.
+        /// What became of it: guest, shadow, write_protected, unsync, mmio, fast, spurious,
+        /// retried.
         class: Class,
         /// Faulting guest virtual address.
         gva: Gva,
@@ -78,13 +79,15 @@ table! {
         hva_ns: Option<u32>,
         /// Frame known to upper levels linked, ns; null where pfn_ns is.
         tables_ns: Option<u32>,
-        /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be separated.
+        /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be
+        /// separated.
         pfn_tables_ns: Option<u32>,
         /// Upper levels linked to leaf SPTE stored, ns.
         write_ns: Option<u32>,
         /// End of the walk to injection of the guest's own fault, ns.
         inject_ns: Option<u32>,
-        /// Last step before to the end of the instruction's emulation, ns; null where none was emulated or it is not seen.
+        /// Last step before to the end of the instruction's emulation, ns; null where none was
+        /// emulated or it is not seen.
         emulate_ns: Option<u32>,
         /// Last step to re-entry, ns; null where entries are not seen.
         entry_ns: Option<u32>,
@@ -102,8 +105,9 @@ table! {
         vm: VmId,
         /// vCPU on whose thread it happened.
         vcpu: Option<VcpuId>,
-        /// Why: link, prefetch, other, reread (read again after a fault was given up, or after an act of
-        /// the host's: it may not have changed), guest_write, sync, invlpg, host_unmap, dirty_log, write_protect, fault, memslot, mmio.
+        /// Why: link, prefetch, other, reread (read again after KVM gave a fault up, or after the
+        /// VMM changed the VM's memory: it may not have changed), guest_write, sync, invlpg,
+        /// host_unmap, dirty_log, write_protect, fault, memslot, mmio.
         cause: Cause,
         /// Host-physical address of the entry.
         sptep: Hpa,
@@ -139,7 +143,7 @@ table! {
         role: Role,
         /// Level of the table.
         level: Level,
-        /// 1 for a page with no guest table behind it.
+        /// 1 for a direct page, which shadows no guest table.
         direct: u8,
         /// 1 if the page was unsync when the event fired.
         unsync: u8,
@@ -233,7 +237,7 @@ table! {
         role: Role,
         /// Level of the table.
         level: Level,
-        /// 1 for a page with no guest table behind it.
+        /// 1 for a direct page, which shadows no guest table.
         direct: u8,
         /// 1 if the page is unsync.
         unsync: u8,
@@ -246,8 +250,8 @@ table! {
 }
 
 table! {
-    /// A store of the guest's to memory that KVM emulated: all those to shadowed page tables, and
-    /// some to other pages. Stores to unsync tables are not seen by anybody. Where functions cannot be
+    /// A store of the guest to memory that KVM emulated: all those to shadowed page tables, and
+    /// some to other pages. KVM does not see stores to unsync tables. Where functions cannot be
     /// hooked, those to shadowed tables only, each as the eight bytes of the entry afterwards.
     WriteRow in "writes" {
         /// Place in the order of all records.
@@ -279,8 +283,9 @@ table! {
         vm: VmId,
         /// vCPU on whose thread it happened; null for other threads.
         vcpu: Option<VcpuId>,
-        /// What: unmap, dirty_start, dirty_clear, dirty_stop, zap_range, flush_slot; reread (each leaf of
-        /// the range that is present follows in `entries`) and settled (its other leaves are gone).
+        /// What: unmap, dirty_start, dirty_clear, dirty_stop, zap_range, flush_slot; reread (each
+        /// leaf of the range that is present follows in `entries`) and settled (its other leaves
+        /// are gone).
         event: HostEvent,
         /// Memslot; null where the range is in no particular slot.
         slot: Option<Slot>,
@@ -302,7 +307,8 @@ table! {
         vm: VmId,
         /// Always null: counted for all vCPUs together.
         vcpu: Option<VcpuId>,
-        /// Which probe lost them: fault, entry, page, root, mark, keyframe, page_map, read, write, host.
+        /// Which probe lost them: fault, entry, page, root, mark, keyframe, page_map, read, write,
+        /// host.
         probe: String,
         /// How many.
         count: u64,
@@ -347,8 +353,8 @@ impl MarkRow {
     }
 }
 
-/// Calls a macro with every kind of record, in the order in which records with one number are read:
-/// its folder (the field of [`Batch`]), its variant of [`crate::Record`], its row, and what the
+/// Calls a macro with every kind of record, in the order in which records with one number are
+/// read: its folder (the field of [`Batch`]), its variant of [`crate::Record`], its row, and what the
 /// variant holds.
 macro_rules! each_kind {
     ($then:ident) => {

@@ -128,7 +128,8 @@ pub struct Host {
     pub cpus: u32,
     /// `kvm_pvm`, `kvm_intel`, `kvm_amd` or `unknown`.
     pub hypervisor: String,
-    /// Parameters of the kvm modules that decide what is seen (`tdp_mmu`, `ept`, `npt`, `mmio_caching`, ...).
+    /// Parameters of the kvm modules that decide what is seen (`tdp_mmu`, `ept`, `npt`,
+    /// `mmio_caching`, ...).
     pub parameters: BTreeMap<String, String>,
     /// Lockdown mode in force.
     pub lockdown: String,

@@ -45,7 +45,7 @@ impl Segment {
     }
 }
 
-/// Reads the list. A last line without its newline was cut while it was written: it does not count.
+/// Reads the list. A last line without its newline was cut while it was written, and is left out.
 pub(crate) fn read(trace: &Path) -> Result<Vec<Segment>, TraceError> {
     let path = trace.join(SEGMENTS);
     let bytes = read_file(&path, MAX_LIST)?;

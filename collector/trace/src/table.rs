@@ -93,7 +93,9 @@ macro_rules! table {
                 self.time_ns
             }
 
-            fn to_frame(rows: &[Self]) -> polars::prelude::PolarsResult<polars::prelude::DataFrame> {
+            fn to_frame(
+                rows: &[Self],
+            ) -> polars::prelude::PolarsResult<polars::prelude::DataFrame> {
                 polars::prelude::DataFrame::new(rows.len(), vec![
                     $( <$ty as $crate::Cell>::column(
                         stringify!($field),
@@ -106,7 +108,10 @@ macro_rules! table {
                 frame: &polars::prelude::DataFrame,
                 path: &std::path::Path,
             ) -> Result<Vec<Self>, $crate::TraceError> {
-                $( let mut $field = $crate::table::cells::<$ty>(frame, stringify!($field), path)?.into_iter(); )+
+                $(
+                    let $field = $crate::table::cells::<$ty>(frame, stringify!($field), path)?;
+                    let mut $field = $field.into_iter();
+                )+
                 let mut rows = Vec::with_capacity(frame.height());
                 // Every column has the frame's height, so all iterators end together.
                 while let ($( Some($field), )+) = ($( $field.next(), )+) {

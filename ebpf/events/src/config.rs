@@ -181,7 +181,7 @@ pub struct Config {
     /// Where the mark of a direct page is in a role word.
     pub role_direct_shift: u32,
     /// Bits that the walk of every fault has: U where KVM emulates the guest's kernel (PVM), which
-    /// tells faults from the emulator's walks, millions a second; else none.
+    /// separates faults from the emulator's walks, millions a second; else none.
     pub walk_bits: ErrorCode,
     /// `PTE_LIST_EXT`: entries of a `pte_list_desc.sptes`; 0 where that is not known.
     pub desc_entries: u32,

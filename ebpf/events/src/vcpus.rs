@@ -5,7 +5,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::{Fault, Gpa, SHADOWS, Shadows, Spte, VcpuId, VmId};
 
 /// The start of `kvm_vcpu.stat.pf_*`, in the kernel's order. KVM counts `taken` before it walks
-/// the guest's tables and one of the others when the fault is dealt with, so they tell a fault's
+/// the guest's tables and one of the others when the fault is dealt with, so they separate a fault's
 /// walk from the emulator's and name the outcome where no tracepoint does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]

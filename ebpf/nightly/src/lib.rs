@@ -1,7 +1,8 @@
 //! The nightly toolchain that builds the probes and the guests.
 //!
 //! The file `version` names it, for `.ci/setup` and for the build scripts of `collector` and
-//! `workloads`. Where that one is not installed, the build takes the installed `nightly` and warns.
+//! `workloads`. Where that one is not installed, the build takes the installed `nightly` and
+//! warns.
 
 use std::{path::Path, process::Command};
 
@@ -20,7 +21,7 @@ pub fn install() -> String {
 ///
 /// # Errors
 ///
-/// Neither toolchain has the core library's source. The message gives the command that installs it.
+/// Neither toolchain has the core library's source. The message has the command that installs it.
 pub fn find() -> Result<Toolchain, String> {
     choose(has_core_source)
 }

@@ -115,7 +115,7 @@ pub fn keyframe_root(ctx: RawTracePointContext) {
     }
 }
 
-/// Bytes of a table, and of the translations beside it.
+/// Bytes of a table, and of its translations.
 const TABLE: u32 = 8 * ENTRIES_PER_TABLE as u32;
 
 /// What is read of a page before there is room for its copy.
