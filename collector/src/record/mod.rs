@@ -36,6 +36,14 @@ pub enum RecordError {
     /// The ring held what the probes never write.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// The same, and the records before it could not be written either.
+    #[error("{decode}; the records before it were not written: {write}")]
+    DecodeAndWrite {
+        /// What the ring held.
+        decode: DecodeError,
+        /// Why the records before it are not in the trace.
+        write: Box<RecordError>,
+    },
     /// The loss counters could not be read.
     #[error(transparent)]
     Losses(#[from] RequestError),

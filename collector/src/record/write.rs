@@ -71,10 +71,15 @@ impl Writer {
         loop {
             match chunks.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(chunk) => {
-                    if let Err(error) = self.decode(&chunk) {
+                    if let Err(decode) = self.decode(&chunk) {
                         // The rows before it are good.
-                        self.write()?;
-                        return Err(error.into());
+                        return Err(match self.write() {
+                            Ok(()) => decode.into(),
+                            Err(write) => RecordError::DecodeAndWrite {
+                                decode,
+                                write: Box::new(write),
+                            },
+                        });
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -126,7 +131,7 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::{path::Path, sync::mpsc};
 
     use events::{Header, Mark, RecordKind};
     use trace::{MarkRow, Meta, Row as _, SCHEMA_VERSION, Trace};
@@ -146,18 +151,15 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_came_before_an_unknown_record_is_written() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("x.trace");
+    /// A writer into a new trace, which gets two marks, what no probe writes, and a mark.
+    fn run(path: &Path, before: impl FnOnce()) -> (RecordError, bool) {
         let meta = Meta {
             schema: SCHEMA_VERSION,
             ..Meta::default()
         };
-        let trace = TraceWriter::create(&path, &meta).expect("a trace");
         let failed = Arc::new(AtomicBool::new(false));
         let writer = Writer::new(
-            trace,
+            TraceWriter::create(path, &meta).expect("a trace"),
             Box::new(|| Ok((Vec::new(), Seq(9)))),
             RoleLayout::default(),
             |number| format!("phase-{number}"),
@@ -172,11 +174,32 @@ mod tests {
         chunk.push(bytemuck::bytes_of(&mark(3)));
         let (sender, receiver) = mpsc::sync_channel(1);
         sender.send(chunk).expect("room for one");
+        before();
         let error = writer.run(&receiver).expect_err("an unknown record");
+        (error, failed.load(Ordering::Acquire))
+    }
+
+    #[test]
+    fn what_came_before_an_unknown_record_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.trace");
+        let (error, failed) = run(&path, || ());
         assert!(matches!(error, RecordError::Decode(DecodeError::Short(9))));
-        assert!(failed.load(Ordering::Acquire));
+        assert!(failed);
         let trace = Trace::open(&path).expect("a trace");
         assert_eq!(trace.rows(MarkRow::KIND), 2);
         assert!(trace.was_cut());
+    }
+
+    #[test]
+    fn an_unknown_record_is_named_even_if_what_came_before_cannot_be_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("x.trace");
+        let (error, _) = run(&path, || std::fs::remove_dir_all(&path).expect("removed"));
+        let RecordError::DecodeAndWrite { decode, write } = error else {
+            panic!("{error}");
+        };
+        assert!(matches!(decode, DecodeError::Short(9)));
+        assert!(matches!(*write, RecordError::Trace(_)));
     }
 }
