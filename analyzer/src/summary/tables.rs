@@ -199,30 +199,31 @@ pub fn changes(vm: &VmSummary) -> Table {
 
 /// Faults in the workload's range, compared with theory.
 pub fn range(vm: &VmSummary) -> Table {
-    let columns = [
-        Column::code("class"),
-        Column::number("counted"),
-        Column::number("expected"),
-        Column::words("result"),
-    ];
+    let classes: Vec<_> = vm.range.iter().flat_map(RangeSummary::classes).collect();
+    let has_theory = classes.iter().any(|(_, _, expected)| expected.is_some());
+    let mut columns = vec![Column::code("class"), Column::number("counted")];
+    if has_theory {
+        columns.extend([Column::number("expected"), Column::words("result")]);
+    }
     let title = vm.range.as_ref().map_or_else(String::new, |range| {
         let pages = plural(range.pages, "page");
         format!("In the workload's range, {pages} from {}", range.gva)
     });
     let mut table = Table::new("range", title, columns);
-    for (name, counted, expected) in vm.range.iter().flat_map(RangeSummary::classes) {
+    for (name, counted, expected) in classes {
         let result = match (counted, expected) {
             (0, Some(0)) | (_, None) => String::new(),
             (counted, Some(expected)) if counted == expected => "as expected".to_owned(),
             (_, Some(0)) => "not expected".to_owned(),
             (counted, Some(expected)) => format!("{} of it", percent(counted, expected)),
         };
-        table.row([
-            Cell::words(name),
-            Cell::Count(counted),
-            Cell::count(expected),
-            Cell::words(result),
-        ]);
+        let theory = [Cell::count(expected), Cell::words(result)];
+        let theory = theory.into_iter().filter(|_| has_theory);
+        table.row(
+            [Cell::words(name), Cell::Count(counted)]
+                .into_iter()
+                .chain(theory),
+        );
     }
     table
 }
