@@ -20,10 +20,10 @@ use std::{
     },
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use trace::{Meta, MetaFile, TraceError, TraceWriter};
 
-use crate::{failure::Failure, privileges, probes::Probes, record::Recorder};
+use crate::{failure::Failure, privileges, probes::Probes, program, record::Recorder};
 
 pub use bar::{Bar, SERIES};
 pub use kernel::{Kernel, cannot, check_root, two_dimensional};
@@ -143,7 +143,20 @@ pub fn check_output(output: &Path) -> Result<(), Failure> {
             path: output.to_owned(),
         }));
     }
-    Ok(())
+    // A name alone has an empty parent: the current folder.
+    let folder = output
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    match folder.filter(|folder| !folder.is_dir()) {
+        None => Ok(()),
+        Some(folder) => {
+            let error = anyhow!(
+                "cannot create {}: its folder does not exist",
+                output.display()
+            );
+            Err(Failure::usage(error).hint(format!("mkdir -p {}", program::quoted(folder))))
+        }
+    }
 }
 
 /// Ctrl-C and SIGTERM end the recording, not the collector, so that the trace is finished.

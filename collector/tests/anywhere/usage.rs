@@ -59,6 +59,11 @@ const CASES: &[(&[&str], i32, &[&str])] = &[
         2,
         &["nowhere", "mkdir"],
     ),
+    (
+        &["run", "linear", "-o", "nowhere/x.trace"],
+        2,
+        &["nowhere/x.trace", "mkdir -p nowhere"],
+    ),
     (&["series", "linear", "linear"], 2, &["given twice"]),
     (&["fly"], 2, &["fly"]),
     (&["workloads", "liner"], 2, &["did you mean 'linear'"]),
