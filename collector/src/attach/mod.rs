@@ -16,7 +16,6 @@ mod outcome;
 mod traced;
 
 use std::{
-    os::fd::{AsRawFd as _, BorrowedFd},
     path::PathBuf,
     process::ExitCode,
     sync::{
@@ -32,7 +31,7 @@ use crate::{
     host::{self, Paging},
     privileges, program,
     recording::{self, Bar, Kernel, Recording},
-    vmm, vms,
+    vms,
 };
 use followed::TracedVms;
 
@@ -169,11 +168,7 @@ fn check_process(pid: u32) -> Result<(), Failure> {
 /// Everything that needs root.
 fn load(options: &Options) -> Result<Kernel, Failure> {
     let _bar = Bar::of_work("loading the probes", options.json)?;
-    let types = Kernel::types()?;
-    let (_vm, spare) = vmm::spare().map_err(recording::cannot)?;
-    // SAFETY: open until the end of this function.
-    let vcpu = unsafe { BorrowedFd::borrow_raw(spare.as_raw_fd()) };
-    let mut kernel = Kernel::load(types, vcpu, options.ring_bytes, options.verbose)?;
+    let mut kernel = Kernel::load(options.ring_bytes, options.verbose)?;
     kernel.attach()?;
     kernel.attach_running()?;
     Ok(kernel)

@@ -1,6 +1,9 @@
 //! The compiled probes: from the object file to maps and to programs that the kernel accepts.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -79,22 +82,24 @@ pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadEr
     Ok(())
 }
 
-/// Times that the verifier may be interrupted.
-const INTERRUPTIONS: u32 = 20;
+/// How long the verifier may be interrupted again and again. It needs at most a second for a
+/// program on a busy machine.
+const INTERRUPTED: Duration = Duration::from_secs(30);
 
 /// Loads a program. The verifier gives up at any signal, also when a tracer stops the thread
 /// (another collector that traces this VM): that says nothing about the program.
 pub(super) fn verify(
     mut load: impl FnMut() -> Result<(), ProgramError>,
 ) -> Result<(), ProgramError> {
-    for _ in 0..INTERRUPTIONS {
+    let begin = Instant::now();
+    loop {
         match load() {
             Err(ProgramError::LoadError { io_error, .. })
-                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+                if io_error.kind() == io::ErrorKind::WouldBlock
+                    && begin.elapsed() < INTERRUPTED => {}
             loaded => return loaded,
         }
     }
-    load()
 }
 
 /// A map by its name and type.

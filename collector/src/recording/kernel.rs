@@ -1,6 +1,6 @@
 //! The kernel side of a recording. Everything here needs root.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use anyhow::anyhow;
 use events::ErrorCode;
@@ -9,7 +9,7 @@ use crate::{
     failure::Failure,
     host, privileges,
     probes::{self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring},
-    program,
+    program, vmm,
 };
 
 /// Loaded probes, and what was learned on the way.
@@ -36,15 +36,10 @@ impl Kernel {
         Ok((types, resolved))
     }
 
-    /// Loads the probes; `vcpu` is one of this process, from which the start of the kernel's
-    /// direct map is found.
-    pub fn load(
-        (types, resolved): (KernelTypes, Resolved),
-        vcpu: BorrowedFd<'_>,
-        ring_bytes: u32,
-        verbose: bool,
-    ) -> Result<Self, Failure> {
-        let page_offset = probes::page_offset(&resolved, vcpu).map_err(cannot)?;
+    /// Loads the probes.
+    pub fn load(ring_bytes: u32, verbose: bool) -> Result<Self, Failure> {
+        let (types, resolved) = Self::types()?;
+        let page_offset = page_offset(&resolved)?;
         let counters = CounterNames::of(&types);
         let mut config = resolved.config;
         // x86 is little-endian: the low half comes first.
@@ -79,6 +74,15 @@ impl Kernel {
         let attached = self.probes.attach_running(&self.types, platform);
         attached.map_err(cannot)
     }
+}
+
+/// The start of the kernel's direct map. The VM that shows it ends here: another collector stops
+/// processes that have a VM for its keyframes, and the verifier gives up at each stop.
+fn page_offset(resolved: &Resolved) -> Result<u64, Failure> {
+    let (_vm, vcpu) = vmm::spare().map_err(cannot)?;
+    // SAFETY: open until the end of this function.
+    let vcpu = unsafe { BorrowedFd::borrow_raw(vcpu.as_raw_fd()) };
+    probes::page_offset(resolved, vcpu).map_err(cannot)
 }
 
 /// This host cannot do it.

@@ -21,27 +21,27 @@ pub struct Setup {
     pub meta: Meta,
 }
 
-/// Makes the VM, then attaches the probes to it.
+/// Loads the probes, then makes the VM.
 pub fn prepare(options: &Options) -> Result<Setup, Failure> {
     recording::check_root()?;
-    // Without KVM, `Vmm::new` says what is missing.
     if host::paging() == Paging::TwoDimensional {
         return Err(recording::two_dimensional());
     }
     let bar = Bar::of_work("loading the probes", options.json)?;
-    let types = Kernel::types()?;
+    let mut kernel = Kernel::load(options.ring_bytes, options.verbose)?;
+    kernel.attach()?;
+    // Its thread must have ended before root is dropped.
+    drop(bar);
+
+    // Made only now: while probes are loaded, this process has no VM that others may stop.
     let vmm = Vmm::new(&options.plan).map_err(vm_failed)?;
     let vcpu_fds = vmm.vcpu_fds();
     let vcpu = vcpu_fds.first().context("the VM has no vCPU")?;
     // SAFETY: open as long as `vmm` lives, which outlives this.
     let vcpu = unsafe { BorrowedFd::borrow_raw(*vcpu) };
-    if probes::is_two_dimensional(&types.1, vcpu).map_err(recording::cannot)? {
+    if probes::is_two_dimensional(&kernel.resolved, vcpu).map_err(recording::cannot)? {
         return Err(recording::two_dimensional());
     }
-    let mut kernel = Kernel::load(types, vcpu, options.ring_bytes, options.verbose)?;
-    kernel.attach()?;
-    // Its thread must have ended before root is dropped.
-    drop(bar);
 
     let before = vmm
         .stats()

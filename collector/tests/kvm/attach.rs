@@ -134,10 +134,10 @@ fn kvm_a_vmm_that_is_killed_leaves_a_whole_trace() {
     let folder = folder();
     let trace = folder.path().join("k.trace");
     let mut vmm = Vmm::small(&["--pages", "65536", "--pause-ms", "1"]);
-    vmm.go();
     let pid = vmm.pid();
     let mut attached = Attached::start(&trace, &["--pid", &pid.to_string()]);
     attached.until_traced(&[pid]);
+    vmm.go();
     thread::sleep(Duration::from_millis(500));
     vmm.kill();
     let outcome = attached.ended();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
     thread,
@@ -123,9 +123,18 @@ impl Attached {
         while !pids.iter().all(|pid| self.traces(*pid)) {
             assert!(begin.elapsed() < PATIENCE, "nothing is traced");
             let ended = self.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "ended early: {ended:?}");
+            assert!(ended.is_none(), "ended early: {}", self.last_words());
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What the program printed about its end.
+    fn last_words(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(errors) = &mut self.child.stderr {
+            errors.read_to_string(&mut text).expect("text");
+        }
+        text
     }
 
     fn traces(&self, pid: u32) -> bool {
