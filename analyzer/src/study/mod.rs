@@ -2,18 +2,20 @@
 
 mod ahead;
 mod error;
+mod follow;
 mod known;
 mod vm;
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use events::{Seq, TimeNs, VmId};
-use trace::{LossRow, Part, Record, Trace, TraceError};
+use trace::{LossRow, Part, Record, Trace, TraceError, VmMeta};
 
 use crate::replay::{Gaps, Replay, ReplayOptions};
 
 pub(crate) use ahead::read_ahead;
 pub use error::StudyError;
+pub use follow::{Follow, Subject};
 pub use known::{KnownVm, known_vms, list};
 pub use vm::{Exactness, VmStudy};
 
@@ -22,9 +24,9 @@ const KEPT_LOSSES: usize = 1 << 16;
 
 /// What one reading of a trace gives.
 #[derive(Debug)]
-pub struct Study {
-    /// The VMs of the trace that were asked for.
-    pub vms: BTreeMap<VmId, VmStudy>,
+pub struct Study<F = VmStudy> {
+    /// The VMs of the trace that were asked for, each with what followed it.
+    pub vms: BTreeMap<VmId, F>,
     /// The tables at the end.
     pub replay: Replay,
     /// Missing sequence numbers.
@@ -56,12 +58,24 @@ pub fn replay_options(trace: &Trace) -> ReplayOptions {
 }
 
 impl Study {
-    /// Reads the whole trace; `only` leaves the other VMs out, but not their place in the order of
-    /// all records: what is lost is lost to every VM. `progress` gets the number of records read so
-    /// far, now and then.
+    /// Reads the whole trace; see [`Study::with`].
     pub fn of(
         trace: &Trace,
         only: Option<VmId>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self, StudyError> {
+        Self::with(trace, only, VmStudy::new, progress)
+    }
+}
+
+impl<F: Follow> Study<F> {
+    /// Reads the whole trace; `only` leaves the other VMs out, but not their place in the order of
+    /// all records: what is lost is lost to every VM. `make` gives what follows a VM. `progress`
+    /// gets the number of records read so far, now and then.
+    pub fn with(
+        trace: &Trace,
+        only: Option<VmId>,
+        make: impl Fn(&Subject<'_>) -> F,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self, StudyError> {
         let mut study = Self {
@@ -73,17 +87,24 @@ impl Study {
             damage: None,
             span_ns: trace.span_ns().unwrap_or_default(),
         };
-        for vm in &trace.meta().vms {
-            if only.is_none_or(|only| only.0 == vm.vm) {
-                study.vms.insert(
-                    VmId(vm.vm),
-                    VmStudy::new(trace.meta(), Some(vm), study.span_ns),
-                );
+        let span_ns = study.span_ns;
+        let make = |vm: VmId, meta| {
+            make(&Subject {
+                vm,
+                recording: trace.meta(),
+                meta,
+                span_ns,
+            })
+        };
+        for meta in &trace.meta().vms {
+            let vm = VmId(meta.vm);
+            if only.is_none_or(|only| only == vm) {
+                study.vms.insert(vm, make(vm, Some(meta)));
             }
         }
         read_ahead(trace, Part::default(), |record| {
             match record {
-                Ok(record) => study.add(trace, only, &record),
+                Ok(record) => study.add(only, &record, &make),
                 Err(error) => {
                     study.damage = Some(error);
                     return ControlFlow::Break(());
@@ -103,7 +124,12 @@ impl Study {
         Ok(study)
     }
 
-    fn add(&mut self, trace: &Trace, only: Option<VmId>, record: &Record) {
+    fn add<'a>(
+        &mut self,
+        only: Option<VmId>,
+        record: &Record,
+        make: &impl Fn(VmId, Option<&'a VmMeta>) -> F,
+    ) {
         self.records += 1;
         if let Record::Loss(row) = record {
             // A probe counts for all VMs together, so the row names none.
@@ -113,19 +139,18 @@ impl Study {
             return;
         }
         self.gaps.observe(record.seq(), record.time());
-        if only.is_some_and(|only| only != record.vm()) {
+        let vm = record.vm();
+        if only.is_some_and(|only| only != vm) {
             return;
         }
+        let of = self.vms.entry(vm).or_insert_with(|| make(vm, None));
+        of.before(record, self.replay.vm(vm));
         self.replay.apply(record);
-        let vm = record.vm();
-        let span = self.span_ns;
-        let of = self
-            .vms
-            .entry(vm)
-            .or_insert_with(|| VmStudy::new(trace.meta(), None, span));
-        of.add(record, self.replay.vm(vm));
+        of.after(record, self.replay.vm(vm));
     }
+}
 
+impl<F> Study<F> {
     /// Records that are known to be missing: by their numbers, or by the probes' own count where
     /// that is higher.
     pub fn lost_records(&self) -> u64 {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use events::{Class, Gva, VcpuId};
-use trace::{FaultRow, Meta, Record, Sees, VmMeta};
+use trace::{FaultRow, Record, Sees, VmMeta};
 
-use super::error::StudyError;
+use super::{Follow, StudyError, Subject};
 use crate::{
     faults::{
         Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class, by_phase,
@@ -66,36 +66,8 @@ pub enum Exactness {
     Unproved,
 }
 
-impl VmStudy {
-    pub(super) fn new(meta: &Meta, vm: Option<&VmMeta>, span: [u64; 2]) -> Self {
-        let range = meta
-            .workload
-            .as_ref()
-            .filter(|workload| workload.range_pages > 0)
-            .map(|workload| Range {
-                from: workload.range_gva,
-                bytes: workload.range_pages.saturating_mul(4096),
-            });
-        Self {
-            meta: vm.cloned(),
-            vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
-            seen_ns: None,
-            counts: Counts::default(),
-            costs: Vec::new(),
-            phase_costs: Vec::new(),
-            columns: FaultColumns::default(),
-            timeline: Timeline::new(span),
-            heat: HeatMap::new(span),
-            agreement: Agreement::default(),
-            checks: Checks::default(),
-            anomalies: Anomalies::default(),
-            reconciliation: None,
-            range,
-            phase: 0,
-        }
-    }
-
-    pub(super) fn add(&mut self, record: &Record, replay: Option<&VmReplay>) {
+impl Follow for VmStudy {
+    fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.counts.add(record, replay);
         let time = record.time().0;
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
@@ -124,6 +96,53 @@ impl VmStudy {
         }
     }
 
+    fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
+        self.costs = by_class(&self.columns)?;
+        self.phase_costs = by_phase(&self.columns)?;
+        if let Some(replay) = replay {
+            self.checks = replay.checks().clone();
+            self.anomalies = replay.anomalies().clone();
+        }
+        self.reconciliation = self
+            .meta
+            .as_ref()
+            .and_then(|meta| reconcile(&self.counts, meta, sees, replay));
+        Ok(())
+    }
+}
+
+impl VmStudy {
+    /// Nothing was read yet.
+    pub fn new(subject: &Subject<'_>) -> Self {
+        let (vm, span) = (subject.meta, subject.span_ns);
+        let range = subject
+            .recording
+            .workload
+            .as_ref()
+            .filter(|workload| workload.range_pages > 0)
+            .map(|workload| Range {
+                from: workload.range_gva,
+                bytes: workload.range_pages.saturating_mul(4096),
+            });
+        Self {
+            meta: vm.cloned(),
+            vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
+            seen_ns: None,
+            counts: Counts::default(),
+            costs: Vec::new(),
+            phase_costs: Vec::new(),
+            columns: FaultColumns::default(),
+            timeline: Timeline::new(span),
+            heat: HeatMap::new(span),
+            agreement: Agreement::default(),
+            checks: Checks::default(),
+            anomalies: Anomalies::default(),
+            reconciliation: None,
+            range,
+            phase: 0,
+        }
+    }
+
     fn fault(&mut self, row: &FaultRow) {
         self.columns
             .push(row, self.phase, self.is_in_range(row.gva));
@@ -138,24 +157,6 @@ impl VmStudy {
                 .checked_sub(range.from)
                 .is_some_and(|offset| offset < range.bytes)
         })
-    }
-
-    pub(super) fn finish(
-        &mut self,
-        replay: Option<&VmReplay>,
-        sees: Sees,
-    ) -> Result<(), StudyError> {
-        self.costs = by_class(&self.columns)?;
-        self.phase_costs = by_phase(&self.columns)?;
-        if let Some(replay) = replay {
-            self.checks = replay.checks().clone();
-            self.anomalies = replay.anomalies().clone();
-        }
-        self.reconciliation = self
-            .meta
-            .as_ref()
-            .and_then(|meta| reconcile(&self.counts, meta, sees, replay));
-        Ok(())
     }
 
     /// Drift of all keyframes together.
