@@ -7,7 +7,7 @@ use super::wrap::columns;
 /// Between two columns.
 const GAP: u16 = 2;
 /// A column of words is not made narrower than this.
-const NARROWEST: u16 = 16;
+const NARROWEST: usize = 16;
 
 /// How a column is laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,27 @@ impl Grid {
         self.rows.len() < 2
     }
 
-    /// The text, each line indented by `indent` spaces; words are wrapped to fit the terminal.
+    /// The text, each line indented by `indent` spaces. Where the terminal is too narrow, words are
+    /// wrapped, then heads, then the columns move together.
     pub fn text(&self, indent: usize) -> String {
+        self.within(columns(), indent)
+    }
+
+    fn within(&self, columns: usize, indent: usize) -> String {
+        let room = u16::try_from(columns.saturating_sub(indent)).unwrap_or(u16::MAX);
+        let (roomy, tight) = (self.narrowest(false), self.narrowest(true));
+        let needs = |widths: &[u16], gap: u16| {
+            let widths = widths.iter().map(|width| width.saturating_add(gap));
+            // The last column's gap is outside.
+            widths.fold(0, u16::saturating_add).saturating_sub(gap)
+        };
+        let (widths, gap) = if needs(&roomy, GAP) <= room {
+            (roomy, GAP)
+        } else if needs(&tight, GAP) <= room {
+            (tight, GAP)
+        } else {
+            (tight, GAP / 2)
+        };
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
         table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -66,34 +85,42 @@ impl Grid {
             table.set_header(head);
         }
         table.add_rows(rows);
-        let widths = table.column_max_content_widths();
-        let mut least = 0_u16;
+        table.set_width(room.max(needs(&widths, gap)).saturating_add(gap));
         for ((column, kind), width) in table.column_iter_mut().zip(&self.kinds).zip(widths) {
-            column.set_padding((0, GAP));
-            let narrowest = match kind {
-                Kind::Words => width.min(NARROWEST),
-                Kind::Code | Kind::Number => width,
+            column.set_padding((0, gap));
+            let width = Width::Fixed(width.saturating_add(gap));
+            let (alignment, constraint) = match kind {
+                Kind::Words => (CellAlignment::Left, ColumnConstraint::LowerBoundary(width)),
+                Kind::Code => (CellAlignment::Left, ColumnConstraint::Absolute(width)),
+                Kind::Number => (CellAlignment::Right, ColumnConstraint::Absolute(width)),
             };
-            least = least.saturating_add(narrowest).saturating_add(GAP);
-            match kind {
-                Kind::Number => column.set_cell_alignment(CellAlignment::Right),
-                Kind::Words | Kind::Code => column.set_cell_alignment(CellAlignment::Left),
-            };
-            column.set_constraint(match kind {
-                Kind::Words => ColumnConstraint::LowerBoundary(Width::Fixed(narrowest + GAP)),
-                Kind::Code | Kind::Number => ColumnConstraint::ContentWidth,
-            });
+            column.set_cell_alignment(alignment);
+            column.set_constraint(constraint);
         }
-        // The last column's gap is outside.
-        let room = columns()
-            .saturating_sub(indent)
-            .saturating_add(usize::from(GAP));
-        table.set_width(u16::try_from(room).unwrap_or(u16::MAX).max(least));
         let indent = " ".repeat(indent);
         table
             .lines()
             .map(|line| format!("{indent}{}", line.trim_end()).trim_end().to_owned() + "\n")
             .collect()
+    }
+
+    /// The least width of each column; `tight` allows heads to be wrapped, and words to the longest.
+    fn narrowest(&self, tight: bool) -> Vec<u16> {
+        let columns = self.kinds.iter().enumerate().map(|(index, kind)| {
+            let cells = self.rows.iter().filter_map(|row| row.get(index));
+            let widths = cells.enumerate().map(|(row, cell)| {
+                let whole = cell.chars().count();
+                let word = cell.split(' ').map(|word| word.chars().count()).max();
+                match kind {
+                    Kind::Words if tight => word.unwrap_or_default().min(NARROWEST),
+                    Kind::Words => whole.min(NARROWEST),
+                    Kind::Code | Kind::Number if tight && row == 0 => word.unwrap_or_default(),
+                    Kind::Code | Kind::Number => whole,
+                }
+            });
+            u16::try_from(widths.max().unwrap_or_default()).unwrap_or(u16::MAX)
+        });
+        columns.collect()
     }
 }
 
@@ -113,6 +140,25 @@ mod tests {
         assert!(lines[1].starts_with("  a_long_name  1,234,567  word word"));
         assert!(lines[2].starts_with("                          word"));
         assert_eq!(lines[lines.len() - 1], "  b                    8  short");
+    }
+
+    #[test]
+    fn heads_are_wrapped_before_columns_move_together() {
+        let names = ["keyframe", "entries off", "pages off"];
+        let mut grid = Grid::of(names.map(|name| (name.to_owned(), Kind::Number)));
+        grid.row(["1", "0", "12"].map(str::to_owned));
+        assert_eq!(
+            grid.within(40, 2),
+            "  keyframe  entries off  pages off\n         1            0         12\n"
+        );
+        assert_eq!(
+            grid.within(26, 2),
+            "  keyframe  entries  pages\n                off    off\n         1        0     12\n"
+        );
+        assert_eq!(
+            grid.within(24, 2),
+            "  keyframe entries pages\n               off   off\n         1       0    12\n"
+        );
     }
 
     #[test]

@@ -106,9 +106,13 @@ pub fn keyframes(keyframes: &[KeyframeSummary]) -> Table {
         columns.push(Column::number("pages copied"));
     }
     let title = "Keyframes: copies of the kernel's own tables";
-    let mut table = Table::new("keyframes", title, columns).note(
-        "Entries that differ only in A and D are not drift: the processor sets those bits itself.",
-    );
+    let mut note = "Entries that differ only in A and D are not drift: the processor sets those \
+                    bits itself."
+        .to_owned();
+    if keyframes.iter().any(|keyframe| keyframe.used == "set") {
+        note.push_str(" `set`: replay took its tables from this keyframe.");
+    }
+    let mut table = Table::new("keyframes", title, columns).note(note);
     for keyframe in keyframes {
         let verified = keyframe.used == "verified";
         let compared = |number: u64| match verified {

@@ -3,11 +3,14 @@
 use super::Show;
 use crate::{
     figures::{Bin, Timeline},
-    text::{Cell, Column, Table, plain, units::per_second},
+    text::{
+        Cell, Column, Table, plain,
+        units::{count, per_second},
+    },
 };
 
 /// Length of the bar for the most faults, characters.
-const BAR: u64 = 20;
+const BAR: u64 = 16;
 
 /// Bins of a timeline put together into rows.
 pub(super) struct Rows<'a> {
@@ -73,9 +76,10 @@ impl<'a> Rows<'a> {
     fn faults(&self, bars: bool) -> Table {
         let names = ["faults", "faults/s", "pages", "leaves", "unsync", "changes"];
         let mut columns: Vec<_> = names.map(Column::number).into();
-        columns.extend(bars.then(|| Column::code("")));
         let rows = self.bins.chunks(self.together);
         let most = rows.map(faults).max().unwrap_or_default().max(1);
+        let whole = "#".repeat(usize::try_from(BAR).unwrap_or_default());
+        columns.extend(bars.then(|| Column::code(format!("{whole} is {}", count(most)))));
         self.table("faults", "", columns, |bins, last| {
             let number = faults(bins);
             let mut cells = vec![
