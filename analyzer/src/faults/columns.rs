@@ -1,7 +1,6 @@
 //! The faults of one VM as columns, gathered while the trace is read once.
 
-use events::Class;
-use polars::prelude::*;
+use events::{Class, Seq};
 use trace::FaultRow;
 
 /// A step of a fault that the trace gives a time for, in the order in which they come.
@@ -30,8 +29,11 @@ pub enum FaultStep {
 }
 
 impl FaultStep {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+
     /// Every step.
-    pub const ALL: [FaultStep; 10] = [
+    pub const ALL: [FaultStep; Self::COUNT] = [
         Self::Exit,
         Self::Walk,
         Self::Pfn,
@@ -96,23 +98,55 @@ impl FaultStep {
 /// An absent time within a column: no fault lasts 4.3 s in one step.
 const ABSENT: u32 = u32::MAX;
 
+/// Numbers of records, in memory at half their width.
+#[derive(Clone, Debug, Default)]
+struct Seqs {
+    low: Vec<u32>,
+    /// Where the upper half changes, and to what: one entry in most traces.
+    high: Vec<(usize, u32)>,
+}
+
+impl Seqs {
+    fn push(&mut self, seq: Seq) {
+        let [high, low] = halves(seq.0);
+        if self.high.last().is_none_or(|(_, last)| *last != high) {
+            self.high.push((self.low.len(), high));
+        }
+        self.low.push(low);
+    }
+
+    fn get(&self, at: usize) -> Option<Seq> {
+        let low = *self.low.get(at)?;
+        let after = self.high.partition_point(|(from, _)| *from <= at);
+        let (_, high) = self.high.get(after.checked_sub(1)?)?;
+        Some(Seq(u64::from(*high) << 32 | u64::from(low)))
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "each half has 32 bits")]
+const fn halves(number: u64) -> [u32; 2] {
+    [(number >> 32) as u32, number as u32]
+}
+
 /// The faults of one VM, one vector a column.
 #[derive(Clone, Debug, Default)]
 pub struct FaultColumns {
-    class: Vec<u8>,
+    class: Vec<Class>,
     phase: Vec<u16>,
-    in_range: Vec<u8>,
+    in_range: Vec<bool>,
     total: Vec<u32>,
+    seq: Seqs,
     /// Empty for a step that no fault so far has.
-    steps: [Vec<u32>; FaultStep::ALL.len()],
+    steps: [Vec<u32>; FaultStep::COUNT],
 }
 
 impl FaultColumns {
     /// Adds a fault that happened in the `phase`th phase.
     pub fn push(&mut self, row: &FaultRow, phase: u16, in_range: bool) {
-        self.class.push(row.class as u8);
+        self.class.push(row.class);
         self.phase.push(phase);
-        self.in_range.push(u8::from(in_range));
+        self.in_range.push(in_range);
+        self.seq.push(row.seq);
         self.total.push(row.total_ns);
         let before = self.total.len() - 1;
         for (column, step) in self.steps.iter_mut().zip(FaultStep::ALL) {
@@ -138,57 +172,65 @@ impl FaultColumns {
     }
 
     /// Class and time of each, in the order of the trace.
-    pub fn totals(&self) -> impl Iterator<Item = (Option<Class>, u32)> {
-        self.class
-            .iter()
-            .map(|class| Class::from_raw(*class))
-            .zip(self.total.iter().copied())
+    pub fn totals(&self) -> impl Iterator<Item = (Class, u32)> {
+        self.class.iter().copied().zip(self.total.iter().copied())
+    }
+
+    /// Of each, whether its address is in the workload's range.
+    pub(super) fn in_range(&self) -> impl Iterator<Item = bool> {
+        self.in_range.iter().copied()
     }
 
     /// Number of the first fault of a class that took this long, among all faults of the VM.
     pub fn position(&self, class: Class, total_ns: u64) -> Option<u64> {
-        let found = self
-            .totals()
-            .position(|(of, total)| of == Some(class) && u64::from(total) == total_ns)?;
-        u64::try_from(found).ok()
+        u64::try_from(self.first(class, total_ns)?).ok()
     }
 
-    /// Class, phase, range and time of each as a frame.
-    pub(crate) fn frame(&self) -> PolarsResult<DataFrame> {
-        DataFrame::new(
-            self.len(),
-            vec![
-                Column::new("class".into(), self.class.as_slice()),
-                Column::new("phase".into(), self.phase.as_slice()),
-                Column::new("in_range".into(), self.in_range.as_slice()),
-                Column::new("total_ns".into(), self.total.as_slice()),
-            ],
-        )
+    /// Record of that fault.
+    pub fn seq(&self, class: Class, total_ns: u64) -> Option<Seq> {
+        self.seq.get(self.first(class, total_ns)?)
     }
 
-    /// Class and the time of one step of each as a frame; `None` if no fault has the step.
-    pub(crate) fn step_frame(&self, step: FaultStep) -> PolarsResult<Option<DataFrame>> {
-        let Some((_, column)) = FaultStep::ALL
-            .iter()
-            .zip(&self.steps)
-            .find(|(other, _)| **other == step)
-        else {
-            return Ok(None);
-        };
-        if column.is_empty() {
-            return Ok(None);
+    fn first(&self, class: Class, total_ns: u64) -> Option<usize> {
+        let total_ns = u32::try_from(total_ns).ok()?;
+        self.totals().position(|fault| fault == (class, total_ns))
+    }
+
+    /// Class and time of one step, of each fault that has it.
+    pub(super) fn step(&self, step: FaultStep) -> impl Iterator<Item = (Class, u32)> {
+        let columns = FaultStep::ALL.into_iter().zip(&self.steps);
+        let column = columns.filter(move |(of, _)| *of == step);
+        let classes = self.class.iter().copied();
+        column
+            .flat_map(move |(_, column)| classes.clone().zip(column.iter().copied()))
+            .filter(|(_, ns)| *ns != ABSENT)
+    }
+
+    /// The faults of each stretch in one phase: the phase, then class and time of each fault.
+    pub(super) fn phases(&self) -> impl Iterator<Item = (u16, impl Iterator<Item = (Class, u32)>)> {
+        let (mut classes, mut totals) = (self.class.as_slice(), self.total.as_slice());
+        let stretches = self.phase.chunk_by(|one, other| one == other);
+        stretches.filter_map(move |stretch| {
+            let class = classes.split_off(..stretch.len())?.iter().copied();
+            let total = totals.split_off(..stretch.len())?.iter().copied();
+            Some((*stretch.first()?, class.zip(total)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_records_come_back_whole() {
+        let numbers = [0, 7, u64::from(u32::MAX), 1 << 32, 5 << 32 | 9, u64::MAX, 3];
+        let mut seqs = Seqs::default();
+        for number in numbers {
+            seqs.push(Seq(number));
         }
-        let times: UInt32Chunked = column
-            .iter()
-            .map(|ns| (*ns != ABSENT).then_some(*ns))
-            .collect();
-        let frame = DataFrame::new(
-            self.len(),
-            vec![
-                Column::new("class".into(), self.class.as_slice()),
-                times.with_name("ns".into()).into_series().into(),
-            ],
-        )?;
-        Ok(Some(frame))
+        let back = (0..numbers.len()).map(|at| seqs.get(at));
+        assert!(back.eq(numbers.map(|number| Some(Seq(number)))));
+        assert_eq!(seqs.get(numbers.len()), None);
     }
 }

@@ -1,12 +1,16 @@
 //! What each class of fault cost.
 
-use events::Class;
-use polars::prelude::*;
+use std::collections::BTreeMap;
+
+use events::{Class, Seq};
 use serde::Serialize;
 
 use super::{FaultColumns, FaultStep};
+use crate::text::units::whole;
 
 /// The cost of one class.
+///
+/// Times add up: the steps that are part of no other, and `not_attributed_ns`, are `total_ns`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassCost {
     /// Faults.
@@ -15,12 +19,25 @@ pub struct ClassCost {
     pub in_range: u64,
     /// Their time from the first to the last moment seen, ns.
     pub total_ns: u64,
+    /// Share of the VM's run that this is, percent; absent where the run is not known.
+    pub run_percent: Option<f64>,
+    /// 5th percentile, ns.
+    pub p5_ns: u64,
     /// Median, ns.
     pub p50_ns: u64,
     /// 95th percentile, ns.
     pub p95_ns: u64,
     /// 99th percentile, ns.
     pub p99_ns: u64,
+    /// Record of the first fault that took as long as the 99th percentile.
+    pub p99_seq: Option<Seq>,
+    /// The longest, ns.
+    pub max_ns: u64,
+    /// Record of the first fault that took so long.
+    pub max_seq: Option<Seq>,
+    /// Time that no step covers, ns; absent where the steps are longer than the faults, which no
+    /// recorder writes.
+    pub not_attributed_ns: Option<u64>,
     /// Steps that the trace shows, in their order; an absent step is not listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepCost>,
@@ -32,6 +49,9 @@ pub struct StepCost {
     /// Name of the step.
     #[serde(serialize_with = "step_name")]
     pub step: FaultStep,
+    /// The step that it is a part of, if it is: its time is in that step's too.
+    #[serde(serialize_with = "whole_name", skip_serializing_if = "Option::is_none")]
+    pub part_of: Option<FaultStep>,
     /// Faults that have it.
     pub count: u64,
     /// Time in it, ns.
@@ -42,6 +62,13 @@ pub struct StepCost {
 
 fn step_name<S: serde::Serializer>(step: &FaultStep, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(step.name())
+}
+
+fn whole_name<S: serde::Serializer>(
+    step: &Option<FaultStep>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    step.map(FaultStep::name).serialize(serializer)
 }
 
 /// Faults of one class in one phase.
@@ -58,94 +85,141 @@ pub struct PhaseCost {
 }
 
 /// Costs of every class that occurs, in the order of [`Class::ALL`].
-pub fn by_class(columns: &FaultColumns) -> PolarsResult<Vec<(Class, ClassCost)>> {
+pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
+    let mut in_range: BTreeMap<Class, u64> = BTreeMap::new();
+    for ((class, _), _) in columns
+        .totals()
+        .zip(columns.in_range())
+        .filter(|(_, is)| *is)
+    {
+        *in_range.entry(class).or_default() += 1;
+    }
     let mut costs = Vec::new();
-    for part in columns.frame()?.partition_by(["class"], true)? {
-        let Some(class) = class(&part)? else { continue };
-        let times = part.column("total_ns")?;
+    for (class, mut times) in apart(columns.totals()) {
+        let [p5, p50, p95, p99] = [0.05, 0.50, 0.95, 0.99].map(|part| quantile(&mut times, part));
+        let max = times.iter().copied().max().map_or(0, u64::from);
+        let total_ns = sum(&times);
         costs.push((
             class,
             ClassCost {
-                count: part.height() as u64,
-                in_range: sum(part.column("in_range")?)?,
-                total_ns: sum(times)?,
-                p50_ns: quantile(times, 0.50)?,
-                p95_ns: quantile(times, 0.95)?,
-                p99_ns: quantile(times, 0.99)?,
+                count: times.len() as u64,
+                in_range: in_range.get(&class).copied().unwrap_or_default(),
+                total_ns,
+                run_percent: None,
+                p5_ns: p5,
+                p50_ns: p50,
+                p95_ns: p95,
+                p99_ns: p99,
+                p99_seq: columns.seq(class, p99),
+                max_ns: max,
+                max_seq: columns.seq(class, max),
+                not_attributed_ns: Some(total_ns),
                 steps: Vec::new(),
             },
         ));
     }
-    costs.sort_by_key(|(class, _)| *class as u8);
     for step in FaultStep::ALL {
-        for (class, cost) in by_step(columns, step)? {
+        for (class, mut times) in apart(columns.step(step)) {
             if let Some((_, of)) = costs.iter_mut().find(|(other, _)| *other == class) {
-                of.steps.push(cost);
+                of.add(step_cost(step, &mut times));
             }
         }
     }
-    Ok(costs)
+    costs
 }
 
-fn by_step(columns: &FaultColumns, step: FaultStep) -> PolarsResult<Vec<(Class, StepCost)>> {
-    let Some(frame) = columns.step_frame(step)? else {
-        return Ok(Vec::new());
-    };
-    let mut costs = Vec::new();
-    for part in frame.partition_by(["class"], true)? {
-        let Some(class) = class(&part)? else { continue };
-        let times = part.column("ns")?.drop_nulls();
-        if times.is_empty() {
-            continue;
+impl ClassCost {
+    fn add(&mut self, step: StepCost) {
+        if step.part_of.is_none() {
+            let rest = self.not_attributed_ns;
+            self.not_attributed_ns = rest.and_then(|rest| rest.checked_sub(step.total_ns));
         }
-        costs.push((
-            class,
-            StepCost {
-                step,
-                count: times.len() as u64,
-                total_ns: sum(&times)?,
-                p50_ns: quantile(&times, 0.50)?,
-            },
-        ));
+        self.steps.push(step);
     }
-    Ok(costs)
+}
+
+fn step_cost(step: FaultStep, times: &mut [u32]) -> StepCost {
+    StepCost {
+        step,
+        part_of: step.part_of(),
+        count: times.len() as u64,
+        total_ns: sum(times),
+        p50_ns: quantile(times, 0.50),
+    }
+}
+
+/// Times of each class that has any, in the order of [`Class::ALL`].
+fn apart(faults: impl Iterator<Item = (Class, u32)>) -> Vec<(Class, Vec<u32>)> {
+    let mut apart = Class::ALL.map(|class| (class, Vec::new()));
+    let first = Class::ALL[0] as usize;
+    for (class, ns) in faults {
+        // The numbers of the classes have no hole.
+        if let Some((_, times)) = apart.get_mut(class as usize - first) {
+            times.push(ns);
+        }
+    }
+    let some = apart.into_iter().filter(|(_, times)| !times.is_empty());
+    some.collect()
 }
 
 /// Counts and time by phase and class, in the order of both.
-pub fn by_phase(columns: &FaultColumns) -> PolarsResult<Vec<PhaseCost>> {
-    let mut costs = Vec::new();
-    for part in columns.frame()?.partition_by(["phase", "class"], true)? {
-        let (Some(class), Some(phase)) = (class(&part)?, part.column("phase")?.u16()?.first())
-        else {
-            continue;
-        };
-        costs.push(PhaseCost {
-            phase,
-            class,
-            count: part.height() as u64,
-            total_ns: sum(part.column("total_ns")?)?,
-        });
+pub fn by_phase(columns: &FaultColumns) -> Vec<PhaseCost> {
+    let mut costs: BTreeMap<(u16, Class), PhaseCost> = BTreeMap::new();
+    for (phase, faults) in columns.phases() {
+        for (class, times) in apart(faults) {
+            let cost = costs.entry((phase, class)).or_insert(PhaseCost {
+                phase,
+                class,
+                count: 0,
+                total_ns: 0,
+            });
+            cost.count += times.len() as u64;
+            cost.total_ns += sum(&times);
+        }
     }
-    costs.sort_by_key(|cost| (cost.phase, cost.class as u8));
-    Ok(costs)
+    costs.into_values().collect()
 }
 
-/// The class of all rows of a part.
-fn class(part: &DataFrame) -> PolarsResult<Option<Class>> {
-    Ok(part
-        .column("class")?
-        .u8()?
-        .first()
-        .and_then(Class::from_raw))
+/// In 64 bits: 32 would wrap.
+fn sum(times: &[u32]) -> u64 {
+    times.iter().copied().map(u64::from).sum()
 }
 
-/// In 64 bits: a column of 32 would wrap.
-fn sum(column: &Column) -> PolarsResult<u64> {
-    let sum = column.cast(&DataType::UInt64)?.sum_reduce()?;
-    Ok(sum.value().extract::<u64>().unwrap_or_default())
+/// The time that `part` of all do not exceed, by nearest rank: one that a fault has. Orders the
+/// times anew.
+fn quantile(times: &mut [u32], part: f64) -> u64 {
+    let last = times.len().saturating_sub(1);
+    let rank = usize::try_from(whole((last as f64 * part).round())).unwrap_or(last);
+    match times.is_empty() {
+        true => 0,
+        false => u64::from(*times.select_nth_unstable(rank.min(last)).1),
+    }
 }
 
-fn quantile(times: &Column, quantile: f64) -> PolarsResult<u64> {
-    let time = times.quantile_reduce(quantile, QuantileMethod::Nearest)?;
-    Ok(time.value().extract::<u64>().unwrap_or_default())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_a_time_that_occurs() {
+        let of = |times: &[u32], part| quantile(&mut times.to_vec(), part);
+        assert_eq!(of(&[], 0.5), 0);
+        assert_eq!(of(&[7], 0.99), 7);
+        let hundred: Vec<u32> = (1..=101).rev().collect();
+        let parts = [0.0, 0.05, 0.5, 0.95, 0.99, 1.0];
+        assert_eq!(
+            parts.map(|part| of(&hundred, part)),
+            [1, 6, 51, 96, 100, 101]
+        );
+    }
+
+    #[test]
+    fn the_numbers_of_the_classes_have_no_hole() {
+        let first = Class::ALL[0] as usize;
+        assert!(
+            (first..)
+                .zip(Class::ALL)
+                .all(|(at, class)| at == class as usize)
+        );
+    }
 }

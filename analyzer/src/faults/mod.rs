@@ -1,5 +1,6 @@
 //! Faults counted, timed, and compared with what KVM counted itself.
 
+mod account;
 mod agreement;
 mod columns;
 mod costs;
@@ -7,6 +8,7 @@ mod counters;
 mod counts;
 mod reconcile;
 
+pub use account::Account;
 pub use agreement::{Agreement, Check, Tally, memslot};
 pub use columns::{FaultColumns, FaultStep};
 pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase};

@@ -37,7 +37,7 @@ pub fn latency(columns: &FaultColumns, costs: &[(Class, ClassCost)]) -> Vec<Dist
         })
         .collect();
     for (class, ns) in columns.totals() {
-        if let Some(of) = distributions.iter_mut().find(|of| Some(of.class) == class) {
+        if let Some(of) = distributions.iter_mut().find(|of| of.class == class) {
             *of.bins.entry(bin(ns)).or_default() += 1;
         }
     }

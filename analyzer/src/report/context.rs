@@ -160,6 +160,8 @@ fn section(
         },
         costs: vec![
             summary::classes(summary, numbers, Detail::Full),
+            summary::times_of(numbers),
+            summary::steps(summary, numbers, Detail::Full),
             summary::range(numbers),
             summary::phases(summary, numbers),
             summary::changes(numbers),

@@ -6,9 +6,6 @@ use super::known::{KnownVm, list};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StudyError {
-    /// The tables of costs could not be computed.
-    #[error("while computing the cost of each class: {0}")]
-    Costs(#[from] polars::prelude::PolarsError),
     /// The VM asked for is not in the trace.
     #[error("no VM {asked} in this trace; it has {}", list(.known))]
     NoVm {

@@ -8,8 +8,8 @@ use trace::{FaultRow, Record, Sees, VmMeta};
 use super::{Follow, StudyError, Subject};
 use crate::{
     faults::{
-        Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class, by_phase,
-        reconcile,
+        Account, Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class,
+        by_phase, reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
     replay::{Anomalies, Checks, Drift, VmReplay},
@@ -31,6 +31,10 @@ pub struct VmStudy {
     pub vcpus: BTreeSet<u16>,
     /// Time of its first and last record, ns; absent without any.
     pub seen_ns: Option<[u64; 2]>,
+    /// First record to last moment, the end of a fault included; absent without any.
+    ran_ns: Option<[u64; 2]>,
+    /// Where the time of its run went; absent without a record.
+    pub account: Option<Account>,
     /// Records by what they say.
     pub counts: Counts,
     /// Cost of each class.
@@ -72,6 +76,12 @@ impl Follow for VmStudy {
         let time = record.time().0;
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
         self.seen_ns = Some([first.min(time), last.max(time)]);
+        let end = match record {
+            Record::Fault(row) => time.saturating_add(row.total_ns.into()),
+            _ => time,
+        };
+        let [first, last] = self.ran_ns.unwrap_or([time, end]);
+        self.ran_ns = Some([first.min(time), last.max(end)]);
         if let Some(VcpuId(vcpu)) = vcpu(record) {
             self.vcpus.insert(vcpu);
         }
@@ -97,8 +107,9 @@ impl Follow for VmStudy {
     }
 
     fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
-        self.costs = by_class(&self.columns)?;
-        self.phase_costs = by_phase(&self.columns)?;
+        self.costs = by_class(&self.columns);
+        self.phase_costs = by_phase(&self.columns);
+        self.balance();
         if let Some(replay) = replay {
             self.checks = replay.checks().clone();
             self.anomalies = replay.anomalies().clone();
@@ -128,6 +139,8 @@ impl VmStudy {
             meta: vm.cloned(),
             vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
             seen_ns: None,
+            ran_ns: None,
+            account: None,
             counts: Counts::default(),
             costs: Vec::new(),
             phase_costs: Vec::new(),
@@ -149,6 +162,18 @@ impl VmStudy {
         self.timeline.fault(row.time_ns.0, row.class);
         self.heat.fault(row.time_ns.0, row.gva);
         self.agreement.add(row, self.meta.as_ref());
+    }
+
+    /// Sets the classes against the run.
+    fn balance(&mut self) {
+        let faults_ns = self.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+        let vcpus = self.vcpus.len() as u64;
+        let ran = self.ran_ns;
+        self.account = ran.and_then(|ran| Account::of(ran, vcpus, faults_ns));
+        for (_, cost) in &mut self.costs {
+            let account = self.account.as_ref();
+            cost.run_percent = account.map(|account| account.percent(cost.total_ns));
+        }
     }
 
     fn is_in_range(&self, gva: Gva) -> bool {

@@ -9,7 +9,7 @@ use serde::Serialize;
 use trace::{Trace, Tried};
 
 use crate::{
-    faults::{ClassCost, FaultStep, Reconciled},
+    faults::{Account, ClassCost, FaultStep, Reconciled},
     figures,
     replay::{DifferenceKind, Drift, LateKind},
     study::{Exactness, Study, VmStudy},
@@ -20,7 +20,8 @@ use crate::{
 };
 
 pub use tables::{
-    Detail, changes, classes, counters, document, late, phases, range, recorded, title,
+    Detail, changes, classes, counters, document, late, phases, range, recorded, steps, times_of,
+    title,
 };
 
 /// What `summary --json` prints.
@@ -143,6 +144,9 @@ pub struct VmSummary {
     pub seen_ns: Option<[u64; 2]>,
     /// Faults.
     pub faults: u64,
+    /// Where the time of its run went: the classes' `total_ns` and `not_attributed_ns` together are
+    /// its `total_ns`; absent where there is no record, or times that contradict each other.
+    pub run: Option<Account>,
     /// Cost by class.
     pub classes: BTreeMap<&'static str, ClassCost>,
     /// Steps that no fault has a time for.
@@ -382,6 +386,7 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .seen_ns
             .map(|seen| seen.map(|ns| ns.saturating_sub(start))),
         faults: of.counts.faults(),
+        run: of.account,
         classes: of
             .costs
             .iter()

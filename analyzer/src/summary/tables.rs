@@ -4,10 +4,10 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use super::{Absent, LateSummary, RangeSummary, Summary, VmSummary};
 use crate::{
-    faults::{Reconciled, Relation},
+    faults::{Account, ClassCost, Reconciled, Relation},
     text::{
         Cell, Column, Document, Section, Table, plain,
-        units::{count, mean, percent, plural, signed, since},
+        units::{count, mean, ns, percent, plural, signed, since},
     },
 };
 
@@ -64,6 +64,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
         lines,
         tables: vec![
             classes(summary, vm, detail),
+            times_of(vm),
             steps(summary, vm, detail),
             changes(vm),
             range(vm),
@@ -105,6 +106,7 @@ pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         Column::number("faults"),
         Column::time("total"),
         Column::share("share"),
+        Column::share("of run"),
         Column::time("p50"),
         Column::time("p95"),
         Column::time("p99"),
@@ -114,14 +116,14 @@ pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
     }
     let mut table = Table::new("classes", "Cost by class", columns).note(summary.times());
     let whole: u64 = vm.classes.values().map(|cost| cost.total_ns).sum();
-    let mut classes: Vec<_> = vm.classes.iter().collect();
-    classes.sort_by_key(|(name, cost)| (Reverse(cost.total_ns), **name));
-    for (name, cost) in classes {
+    let run = vm.run.map(|run| run.total_ns);
+    for (name, cost) in by_total(vm) {
         let cells = [
             Cell::words(name),
             Cell::Count(cost.count),
             Cell::Time(cost.total_ns),
             Cell::Share(cost.total_ns, whole),
+            run.map_or(Cell::Absent, |run| Cell::Share(cost.total_ns, run)),
             Cell::Time(cost.p50_ns),
             Cell::Time(cost.p95_ns),
             Cell::Time(cost.p99_ns),
@@ -129,7 +131,65 @@ pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         let meaning = (detail == Detail::Full).then(|| Cell::words(meaning(name)));
         table.row(cells.into_iter().chain(meaning));
     }
+    match (table.is_empty(), vm.run) {
+        (false, Some(run)) => table.more(outside(&run, vm.lost.records)),
+        _ => table,
+    }
+}
+
+/// What of the run was in no fault.
+fn outside(run: &Account, lost: u64) -> String {
+    let vcpus = match run.vcpus {
+        1 => String::new(),
+        several => format!(" x {several} vCPUs"),
+    };
+    let rest = match lost {
+        0 => "",
+        _ => ", that of lost records among it",
+    };
+    format!(
+        "the run is {}{vcpus}, first to last record; outside of faults, not attributed: {} \
+         ({}){rest}",
+        ns(run.wall_ns),
+        ns(run.not_attributed_ns),
+        percent(run.not_attributed_ns, run.total_ns),
+    )
+}
+
+/// The fastest and the slowest of each class, and which fault that was.
+pub fn times_of(vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("class"),
+        Column::time("p5"),
+        Column::time("p99"),
+        Column::number("p99 seq"),
+        Column::time("max"),
+        Column::number("max seq"),
+    ];
+    let title = "Fastest and slowest; explain --seq shows the fault";
+    let mut table = Table::new("times", title, columns);
+    for (name, cost) in by_total(vm) {
+        table.row([
+            Cell::words(name),
+            Cell::Time(cost.p5_ns),
+            Cell::Time(cost.p99_ns),
+            Cell::count(cost.p99_seq.map(|seq| seq.0)),
+            Cell::Time(cost.max_ns),
+            Cell::count(cost.max_seq.map(|seq| seq.0)),
+        ]);
+    }
     table
+}
+
+/// The classes, the one with most time first.
+fn by_total(vm: &VmSummary) -> Vec<(&'static str, &ClassCost)> {
+    let mut classes: Vec<_> = vm
+        .classes
+        .iter()
+        .map(|(name, cost)| (*name, cost))
+        .collect();
+    classes.sort_by_key(|(name, cost)| (Reverse(cost.total_ns), *name));
+    classes
 }
 
 fn meaning(class: &str) -> &'static str {
@@ -137,11 +197,13 @@ fn meaning(class: &str) -> &'static str {
 }
 
 /// Where the time of each class goes; in brief, of those with a twentieth of all time or more.
-fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
+pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
     let columns = [
         Column::code("class"),
         Column::code("step"),
         Column::number("faults"),
+        Column::time("total"),
+        Column::share("of class"),
         Column::time("mean"),
         Column::time("p50"),
     ];
@@ -158,10 +220,25 @@ fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
                 Cell::words(name),
                 Cell::words(step.step.label()),
                 Cell::Count(step.count),
+                Cell::Time(step.total_ns),
+                Cell::Share(step.total_ns, cost.total_ns),
                 Cell::Time(mean(step.total_ns, step.count)),
                 Cell::Time(step.p50_ns),
             ]);
         }
+        let rest = cost.not_attributed_ns;
+        if detail == Detail::Brief && rest == Some(0) {
+            continue;
+        }
+        table.row([
+            Cell::words(name),
+            Cell::words("not attributed"),
+            Cell::Count(cost.count),
+            rest.map_or(Cell::Absent, Cell::Time),
+            rest.map_or(Cell::Absent, |rest| Cell::Share(rest, cost.total_ns)),
+            rest.map_or(Cell::Absent, |rest| Cell::Time(mean(rest, cost.count))),
+            Cell::Absent,
+        ]);
     }
     let mut more = Vec::new();
     if left_out > 0 {

@@ -1,0 +1,42 @@
+//! The run of a VM as an account: what its faults took of it, and the rest.
+
+use serde::Serialize;
+
+/// Where the time of a VM's run went.
+///
+/// The run is what the records prove: the VM's first record to its last moment, once for each of
+/// its vCPUs. A vCPU that came later or was idle has its whole time in `not_attributed_ns`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// First record to last moment, ns.
+    pub wall_ns: u64,
+    /// vCPUs.
+    pub vcpus: u64,
+    /// The run: `wall_ns` times `vcpus`, ns.
+    pub total_ns: u64,
+    /// Time in faults, ns: the sum of all classes.
+    pub faults_ns: u64,
+    /// Time outside of faults, ns: the guest ran, waited, or KVM did something else.
+    pub not_attributed_ns: u64,
+}
+
+impl Account {
+    /// Of a VM that was seen from one moment to another. None where the faults take longer than
+    /// the run, which no recorder writes.
+    pub fn of([from, to]: [u64; 2], vcpus: u64, faults_ns: u64) -> Option<Self> {
+        let wall_ns = to.checked_sub(from)?;
+        let total_ns = wall_ns.checked_mul(vcpus)?;
+        Some(Self {
+            wall_ns,
+            vcpus,
+            total_ns,
+            faults_ns,
+            not_attributed_ns: total_ns.checked_sub(faults_ns)?,
+        })
+    }
+
+    /// A part of the run, in percent.
+    pub fn percent(&self, part_ns: u64) -> f64 {
+        part_ns as f64 * 100.0 / self.total_ns.max(1) as f64
+    }
+}
