@@ -1,8 +1,7 @@
 //! `analyzer report`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, io, path::PathBuf, process::ExitCode};
 
-use anyhow::Context as _;
 use clap::Args;
 
 use super::{Failure, output, source};
@@ -50,9 +49,19 @@ impl ReportArgs {
         }
         let html = report::html(&page)?;
         let file = self.output.display();
-        fs::write(&self.output, &html).with_context(|| format!("while writing {file}"))?;
+        fs::write(&self.output, &html).map_err(|error| self.not_written(error))?;
         let size = bytes(html.len() as u64);
         output::print(&format!("{file}: {size}, opens in any browser\n"))?;
         ended
+    }
+
+    fn not_written(&self, error: io::Error) -> Failure {
+        let folder = self.output.parent().filter(|folder| !folder.exists());
+        let what = format!("while writing {}", self.output.display());
+        let failure = Failure::from(anyhow::Error::new(error).context(what));
+        match folder {
+            Some(folder) => failure.hint(format!("there is no folder {}", folder.display())),
+            None => failure,
+        }
     }
 }
