@@ -2,7 +2,7 @@
 //!
 //! [`replay`] rebuilds the shadow tables from records, and [`faults`] counts and times; [`study`]
 //! does both in one pass. [`explain`] explains one fault, one change or the life of one page,
-//! [`table`] shows one moment. [`summary`], [`verify`] and [`verdict`] give the numbers of a trace
+//! [`table`] shows one moment, [`audit`] checks invariants. [`summary`], [`verify`] and [`verdict`] give the numbers of a trace
 //! and whether it can be trusted. [`text`] has the tables that all of them print, [`figures`] the
 //! data of each figure, [`render`] draws them, [`report`] puts everything on one page. [`cli`] is
 //! the command line. Replay knows no files, figures no drawing, the report no computing.
@@ -17,6 +17,7 @@
     )
 )]
 
+pub mod audit;
 pub mod cli;
 pub mod explain;
 pub mod faults;

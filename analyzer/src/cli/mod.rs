@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod explain;
 mod failure;
 mod format;
@@ -32,7 +33,7 @@ use crate::text::plain;
 ///
 /// Begin with `summary TRACE`, then `report TRACE` for the figures.
 ///
-/// Exit codes: 0 done, 1 failed (verify: not exact), 2 usage.
+/// Exit codes: 0 done, 1 failed (verify: not exact; audit: violated), 2 usage.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
 pub struct Analyzer {
@@ -54,6 +55,8 @@ enum Command {
     Timeline(timeline::TimelineArgs),
     /// Compare the replayed tables and counts with the kernel's own; exit code 1 if they differ
     Verify(verify::VerifyArgs),
+    /// Check invariants of the shadow MMU; exit code 1 if one is violated
+    Audit(audit::AuditArgs),
     /// The columns of each kind of record
     Schema(schema::SchemaArgs),
 }
@@ -104,6 +107,7 @@ impl Analyzer {
             Command::Explain(args) => args.execute(),
             Command::Timeline(args) => args.execute(),
             Command::Verify(args) => args.execute(),
+            Command::Audit(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }
     }

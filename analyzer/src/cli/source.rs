@@ -14,7 +14,7 @@ use trace::Trace;
 
 use super::{Failure, collector, progress::Progress};
 use crate::{
-    study::{Study, StudyError, known_vms, vm_numbers},
+    study::{Follow, Study, StudyError, Subject, VmStudy, known_vms, vm_numbers},
     text::plain,
 };
 
@@ -104,14 +104,25 @@ fn check_vm(trace: &Trace, asked: u16) -> Result<VmId, Failure> {
 
 /// Reads a whole trace, with progress; all its VMs, or the one asked for.
 pub fn study(trace: &Trace, vm: Option<u16>) -> Result<Study, Failure> {
+    follow(trace, vm, VmStudy::new)
+}
+
+/// The same with other analyses.
+fn follow<F: Follow>(
+    trace: &Trace,
+    vm: Option<u16>,
+    make: impl Fn(&Subject<'_>) -> F,
+) -> Result<Study<F>, Failure> {
     let vm = vm.map(|vm| check_vm(trace, vm)).transpose()?;
     let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
-    Ok(Study::of(trace, vm, &mut |done| progress.at(done))?)
+    Ok(Study::with(trace, vm, make, &mut |done| {
+        progress.at(done);
+    })?)
 }
 
 /// How a command that read a whole trace ends: what it printed of a damaged one is true only up to
 /// the damage, so it failed.
-pub fn ended(study: &Study) -> Result<ExitCode, Failure> {
+pub fn ended<F>(study: &Study<F>) -> Result<ExitCode, Failure> {
     match &study.damage {
         None => Ok(ExitCode::SUCCESS),
         Some(damage) => Err(anyhow!("{damage}"))?,
@@ -127,6 +138,15 @@ impl Source {
     /// Reads the whole trace.
     pub fn study(&self, trace: &Trace) -> Result<Study, Failure> {
         study(trace, self.vm)
+    }
+
+    /// Reads the whole trace with other analyses than those of [`Self::study`].
+    pub fn follow<F: Follow>(
+        &self,
+        trace: &Trace,
+        make: impl Fn(&Subject<'_>) -> F,
+    ) -> Result<Study<F>, Failure> {
+        follow(trace, self.vm, make)
     }
 
     /// The one VM that a command is about.

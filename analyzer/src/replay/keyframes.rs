@@ -56,7 +56,7 @@ pub struct KeyframeCheck {
 }
 
 /// A record's place in the order of all, and its time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SeqTime {
     /// Its number.
     pub seq: Seq,

@@ -52,6 +52,7 @@ pub use checks::Checks;
 pub use drift::{Difference, DifferenceKind, Drift, Late, LateKind};
 pub use gaps::{Gap, Gaps};
 pub use guest::GuestTable;
+pub(crate) use hash::AddressMap;
 pub use keyframes::{KeyframeCheck, KeyframeUse, SeqTime};
 pub use options::ReplayOptions;
 pub(crate) use pae::LEVEL as PAE_LEVEL;

@@ -155,19 +155,19 @@ impl ShadowTables {
     }
 
     /// The leaves in tables of `level` that are known to map `gfn`, or the large page it lies in.
-    pub(super) fn leaves_of(&self, gfn: Gfn, level: Level) -> &[Hpa] {
+    pub(crate) fn leaves_of(&self, gfn: Gfn, level: Level) -> &[Hpa] {
         self.rmap.get((first_of(gfn, level), level))
     }
 
     /// Every leaf whose guest frame is known, with the frame and the level of its table.
-    pub(super) fn known_leaves(&self) -> impl Iterator<Item = (Gfn, Level, &[Hpa])> {
+    pub(crate) fn known_leaves(&self) -> impl Iterator<Item = (Gfn, Level, &[Hpa])> {
         self.rmap
             .iter()
             .map(|((gfn, level), places)| (gfn, level, places))
     }
 
     /// How many keys [`Self::known_leaves`] has.
-    pub(super) fn known_frames(&self) -> usize {
+    pub(crate) fn known_frames(&self) -> usize {
         self.rmap.len()
     }
 

@@ -7,6 +7,7 @@ use trace::{FaultRow, Record, Sees, VmMeta};
 
 use super::{Follow, StudyError, Subject};
 use crate::{
+    audit::Audit,
     faults::{
         Account, Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class,
         by_phase, reconcile,
@@ -53,6 +54,8 @@ pub struct VmStudy {
     pub checks: Checks,
     /// Transitions that cannot have been.
     pub anomalies: Anomalies,
+    /// Invariants of the shadow MMU.
+    pub audit: Audit,
     /// Set against KVM's counters; `None` in a trace without the counters of the end.
     pub reconciliation: Option<Vec<Reconciled>>,
     range: Option<Range>,
@@ -71,7 +74,12 @@ pub enum Exactness {
 }
 
 impl Follow for VmStudy {
+    fn before(&mut self, record: &Record, replay: Option<&VmReplay>) {
+        self.audit.before(record, replay);
+    }
+
     fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
+        self.audit.after(record, replay);
         self.counts.add(record, replay);
         let time = record.time().0;
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
@@ -114,6 +122,7 @@ impl Follow for VmStudy {
             self.checks = replay.checks().clone();
             self.anomalies = replay.anomalies().clone();
         }
+        self.audit.finish(replay, sees)?;
         self.reconciliation = self
             .meta
             .as_ref()
@@ -150,6 +159,7 @@ impl VmStudy {
             agreement: Agreement::default(),
             checks: Checks::default(),
             anomalies: Anomalies::default(),
+            audit: Audit::new(subject),
             reconciliation: None,
             range,
             phase: 0,

@@ -3,6 +3,7 @@
 use trace::Trace;
 
 use crate::{
+    audit::{Check, Doubt},
     study::{Study, VmStudy},
     text::units::{count, plural},
 };
@@ -33,7 +34,7 @@ pub fn lines(trace: &Trace, study: &Study) -> Vec<Line> {
 }
 
 /// What must be said above everything else: the trace was cut, or is damaged. Empty for most.
-pub fn warnings(trace: &Trace, study: &Study) -> Vec<Line> {
+pub fn warnings<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
     let damage = study.damage.as_ref().map(|damage| {
         let text = format!("DAMAGED: {damage}; what follows is from the records before");
         Line::new(false, text)
@@ -105,13 +106,14 @@ pub fn quality(study: &Study) -> Vec<Line> {
         lines.push(Line::new(false, format!("{repeated} used twice")));
     }
     let several = study.vms.len() > 1;
+    let doubt = Doubt::of(study);
     for (vm, of) in &study.vms {
         let name = if several {
             format!("VM {}: ", vm.0)
         } else {
             String::new()
         };
-        lines.extend(vm_quality(of).into_iter().map(|line| Line {
+        lines.extend(vm_quality(of, &doubt).into_iter().map(|line| Line {
             text: format!("{name}{}", line.text),
             ..line
         }));
@@ -145,7 +147,28 @@ pub fn loss(study: &Study) -> Line {
     )
 }
 
-fn vm_quality(vm: &VmStudy) -> Vec<Line> {
+/// Whether the invariants of the shadow MMU hold.
+fn audit(vm: &VmStudy, doubt: &Doubt<'_>) -> Line {
+    let checked = |check: &Check| vm.audit.tally(*check).checked() > 0;
+    let checked = Check::ALL.iter().filter(|check| checked(check)).count();
+    let violated = doubt.proved(&vm.audit);
+    let all = Check::ALL.len();
+    match violated {
+        0 => Line::new(
+            true,
+            format!("{checked} of {all} invariants of the shadow MMU checked, none violated"),
+        ),
+        violated => Line::new(
+            false,
+            format!(
+                "invariants of the shadow MMU: {}, see audit",
+                plural(violated, "violation")
+            ),
+        ),
+    }
+}
+
+fn vm_quality(vm: &VmStudy, doubt: &Doubt<'_>) -> Vec<Line> {
     let drift = vm.drift();
     let keyframes = plural(vm.verified(), "keyframe");
     let mut lines = Vec::new();
@@ -176,6 +199,7 @@ fn vm_quality(vm: &VmStudy) -> Vec<Line> {
     if anomalies > 0 {
         lines.push(Line::new(false, plural(anomalies, "impossible transition")));
     }
+    lines.push(audit(vm, doubt));
     if vm.agreement.wrong() > 0 {
         lines.push(Line::new(
             false,

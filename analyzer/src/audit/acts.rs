@@ -1,0 +1,250 @@
+//! Acts that must remove leaves or pages, until something shows what they left.
+
+use events::{Gfn, HostEvent, Hpa, Level, PageEvent, Pfn, Seq, Spte, VcpuId};
+use trace::{HostRow, PageRow, Sees};
+
+use super::{
+    check::{Check, Why},
+    roles::Roles,
+    tally::{Tallies, Words},
+};
+use crate::replay::{AddressMap, SeqTime, ShadowTables};
+
+/// Leaves that are remembered at a time. Bounds the memory that a trace takes.
+const MOST_LEAVES: usize = 1 << 20;
+/// Zapped pages that are remembered of one deletion, likewise.
+const MOST_PAGES: usize = 1 << 16;
+/// Highest level of leaves.
+const LARGEST: u8 = 3;
+
+/// A leaf that an act must remove.
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    pfn: Pfn,
+    event: HostEvent,
+    since: SeqTime,
+}
+
+/// A memslot that is deleted or moved, and the pages that its thread zapped since.
+#[derive(Clone, Debug)]
+struct Flush {
+    at: SeqTime,
+    by: Option<VcpuId>,
+    first: u64,
+    end: u64,
+    zapped: Vec<(Hpa, bool, Gfn)>,
+    /// The thread did something else since.
+    is_over: bool,
+}
+
+/// The acts of a VM that nothing has settled yet.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Acts {
+    left: AddressMap<Hpa, Left>,
+    flush: Option<Flush>,
+    /// The latest deletion of a memslot: pages that are older may be obsolete.
+    flushed: Option<Seq>,
+    /// A page of the other address space was made.
+    has_two_spaces: bool,
+}
+
+impl Acts {
+    /// The host does something to a range of frames; the tables are as they were before.
+    pub(super) fn begin(
+        &mut self,
+        row: &HostRow,
+        tables: &ShadowTables,
+        sees: Sees,
+        tallies: &mut Tallies,
+    ) {
+        self.thread_does(row.vcpu);
+        match row.event {
+            HostEvent::Unmap | HostEvent::ZapRange => self.remember(row, tables, tallies),
+            HostEvent::FlushSlot => {
+                self.remember(row, tables, tallies);
+                self.end_flush(tables, tallies);
+                self.flushed = Some(row.seq);
+                self.begin_flush(row, sees, tallies);
+            }
+            HostEvent::DirtyStart
+            | HostEvent::DirtyClear
+            | HostEvent::DirtyStop
+            | HostEvent::Reread
+            | HostEvent::Settled => {}
+        }
+    }
+
+    fn begin_flush(&mut self, row: &HostRow, sees: Sees, tallies: &mut Tallies) {
+        if !sees.every_change {
+            // The record comes after the act.
+            tallies.leave_out(Check::ZapOutsideSlot, Why::SilentChanges);
+            return;
+        }
+        self.flush = Some(Flush {
+            at: SeqTime {
+                seq: row.seq,
+                time: row.time_ns,
+            },
+            by: row.vcpu,
+            first: row.gfn.0,
+            end: row.gfn.0.saturating_add(row.pages),
+            zapped: Vec::new(),
+            is_over: false,
+        });
+    }
+
+    fn remember(&mut self, row: &HostRow, tables: &ShadowTables, tallies: &mut Tallies) {
+        if self.has_two_spaces {
+            // The row does not say whose memslot it was.
+            tallies.leave_out(Check::StaleLeaf, Why::OtherSpace);
+            return;
+        }
+        let since = SeqTime {
+            seq: row.seq,
+            time: row.time_ns,
+        };
+        let event = row.event;
+        let end = row.gfn.0.saturating_add(row.pages);
+        let left = &mut self.left;
+        each_leaf(tables, row.gfn.0, end, |place, spte| {
+            if left.len() >= MOST_LEAVES {
+                tallies.leave_out(Check::StaleLeaf, Why::TooMany);
+                return;
+            }
+            let pfn = spte.pfn();
+            left.insert(place, Left { pfn, event, since });
+        });
+    }
+
+    /// A record gives the value at `place`.
+    pub(super) fn named(&mut self, place: Hpa, spte: Spte, tallies: &mut Tallies) {
+        if !self.left.is_empty() && self.left.remove(&place).is_some() && !spte.is_shadow_present()
+        {
+            tallies.holds(Check::StaleLeaf);
+        }
+    }
+
+    /// An event of a page.
+    pub(super) fn page(&mut self, row: &PageRow, roles: Roles) {
+        self.has_two_spaces |= roles.smm.is_set(row.role);
+        let zapped = row.event == PageEvent::Zapped;
+        let Some(flush) = self.flush.as_mut().filter(|_| zapped) else {
+            return;
+        };
+        if !flush.is_over && flush.by == row.vcpu && flush.zapped.len() < MOST_PAGES {
+            flush.zapped.push((row.spt, row.direct != 0, row.gfn));
+        }
+    }
+
+    /// The thread of a vCPU, or another one, does something that is no part of a deletion.
+    pub(super) fn thread_does(&mut self, by: Option<VcpuId>) {
+        if let Some(flush) = self.flush.as_mut().filter(|flush| flush.by == by) {
+            flush.is_over = true;
+        }
+    }
+
+    /// Whether a page made at `since` is surely not obsolete.
+    pub(super) fn is_current(&self, since: Seq, sees: Sees) -> bool {
+        let after = self.flushed.is_none_or(|flushed| flushed < since);
+        sees.every_change && sees.from_birth && after
+    }
+
+    /// A keyframe has shown what is left.
+    pub(super) fn settle(&mut self, tables: &ShadowTables, tallies: &mut Tallies) {
+        let mut stale = Vec::new();
+        for (place, left) in self.left.drain() {
+            let page = tables.page(place.table());
+            let entry = page.map(|page| (page.entry(place.index()), page.info.level));
+            let is_there =
+                entry.is_some_and(|(spte, level)| spte.is_leaf(level) && spte.pfn() == left.pfn);
+            match is_there {
+                true => stale.push((place, left)),
+                false => tallies.holds(Check::StaleLeaf),
+            }
+        }
+        stale.sort_by_key(|(place, _)| *place);
+        let since = tallies.now.since;
+        for (place, left) in stale {
+            tallies.now.since = left.since;
+            tallies.violated(Check::StaleLeaf, place, || {
+                let (act, seq) = (left.event.name(), left.since.seq.0);
+                let pfn = left.pfn.0;
+                Words::new(
+                    format!("no leaf since the act {act} of seq {seq}"),
+                    format!("the leaf of pfn {pfn:#x} that was there before it"),
+                )
+            });
+        }
+        tallies.now.since = since;
+        self.end_flush(tables, tallies);
+    }
+
+    /// The latest deletion of a memslot is done.
+    fn end_flush(&mut self, tables: &ShadowTables, tallies: &mut Tallies) {
+        let Some(flush) = self.flush.take() else {
+            return;
+        };
+        let check = Check::ZapOutsideSlot;
+        if flush.zapped.is_empty() {
+            tallies.holds(check);
+            return;
+        }
+        // Where all pages go, none that is older is left.
+        if tables.pages().all(|page| page.since > flush.at.seq) {
+            tallies.leave_out(check, Why::ZapsAll);
+            return;
+        }
+        let since = tallies.now.since;
+        tallies.now.since = flush.at;
+        for (spt, direct, gfn) in &flush.zapped {
+            let within = flush.first <= gfn.0 && gfn.0 < flush.end;
+            tallies.check(check, !direct && within, *spt, || {
+                let (first, last) = (flush.first, flush.end.saturating_sub(1));
+                let kind = if *direct { "a direct page" } else { "a page" };
+                let seq = flush.at.seq.0;
+                Words::new(
+                    format!("only pages that shadow tables in gfn {first:#x} to {last:#x} go"),
+                    format!("{kind} of gfn {gfn} zapped by the deletion of seq {seq}"),
+                )
+            });
+        }
+        tallies.now.since = since;
+    }
+
+    /// There are no more records.
+    pub(super) fn finish(&mut self, tables: &ShadowTables, tallies: &mut Tallies) {
+        for _ in self.left.drain() {
+            tallies.leave_out(Check::StaleLeaf, Why::NoKeyframe);
+        }
+        self.end_flush(tables, tallies);
+    }
+}
+
+/// Every leaf that maps a frame from `first` to before `end`, large ones that reach in included.
+fn each_leaf(tables: &ShadowTables, first: u64, end: u64, mut each: impl FnMut(Hpa, Spte)) {
+    let mut places = |places: &[Hpa]| {
+        for place in places {
+            if let Some(spte) = tables.entry(*place) {
+                each(*place, spte);
+            }
+        }
+    };
+    if end.saturating_sub(first) > tables.known_frames() as u64 {
+        for (gfn, level, at) in tables.known_leaves() {
+            if gfn.0 < end && first < gfn.0.saturating_add(level.pages()) {
+                places(at);
+            }
+        }
+        return;
+    }
+    for level in (1..=LARGEST).map(Level) {
+        let mut gfn = first & !(level.pages() - 1);
+        while gfn < end {
+            places(tables.leaves_of(Gfn(gfn), level));
+            let Some(next) = gfn.checked_add(level.pages()) else {
+                break;
+            };
+            gfn = next;
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Checks of all tables at a keyframe, which holds KVM's own.
+
+use events::{Gfn, Hpa, Level, TimeNs};
+use trace::KeyframePage;
+
+use super::{
+    Audit,
+    check::{Check, Why},
+    leaves::protected,
+    spaces::{Space, may_write},
+    tally::Words,
+};
+use crate::replay::{ShadowPage, ShadowTables};
+
+/// Highest level of leaves.
+const LARGEST: u8 = 3;
+
+impl Audit {
+    /// A page of a keyframe: KVM takes a zapped root off the list of its pages.
+    pub(super) fn keyframe_page(&mut self, page: &KeyframePage) {
+        let check = Check::InvalidRoot;
+        let present = |(_, spte): &(u16, events::Spte)| spte.is_shadow_present();
+        let filled = page.entries.iter().any(present);
+        match self.roles.invalid.of(page.role) {
+            None => self.tallies.leave_out(check, Why::NoRoleField),
+            Some(invalid) => {
+                let holds = invalid == 0 || !filled;
+                self.tallies.check(check, holds, page.spt, || {
+                    let found = format!("a page of level {} with entries", page.level);
+                    Words::new("no entry in a page whose role is invalid", found)
+                });
+            }
+        }
+    }
+
+    /// The tables were set against a whole keyframe, and are KVM's own now.
+    pub(super) fn keyframe(&mut self, tables: &ShadowTables, begun: TimeNs) {
+        self.tallies.now.in_keyframe = true;
+        self.acts.settle(tables, &mut self.tallies);
+        let span = [begun, self.tallies.now.at.time];
+        for page in tables.sorted_pages() {
+            for place in tables.parents(page.info.spt) {
+                if let Some(parent) = tables.page(place.table()) {
+                    self.link(&parent.info, *place, &page.info);
+                }
+            }
+            self.protects(page, tables);
+            if page.info.direct {
+                self.direct_leaves(page, tables);
+            }
+        }
+        for (gfn, level, places) in tables.known_leaves() {
+            if let [place, ..] = places {
+                self.slot_of(gfn, level, *place, span);
+            }
+        }
+    }
+
+    /// No leaf lets the guest write the table that a page shadows, unless it is unsync.
+    fn protects(&mut self, table: &ShadowPage, tables: &ShadowTables) {
+        let check = Check::WritableTable;
+        if table.info.direct || table.info.unsync {
+            return;
+        }
+        self.tallies.holds(check);
+        for place in tables.writable_leaves(table.info.gfn) {
+            let Some(page) = tables.page(place.table()) else {
+                continue;
+            };
+            match may_write(self.roles, page, place, table, tables) {
+                Space::Same => self.tallies.violated(check, place, || protected(table)),
+                Space::Other => {}
+                Space::Unknown => self.tallies.leave_out(check, Why::OtherSpace),
+            }
+        }
+    }
+
+    /// The leaves of a direct page map what other leaves of the same guest frame map.
+    fn direct_leaves(&mut self, page: &ShadowPage, tables: &ShadowTables) {
+        for (index, spte) in page.entries() {
+            let Some(gfn) = page
+                .leaf_gfn(index)
+                .filter(|_| spte.is_leaf(page.info.level))
+            else {
+                continue;
+            };
+            let place = page.place(index);
+            let Some((other, demanded)) = self.other_frame(page, gfn, place, tables) else {
+                continue;
+            };
+            let check = Check::DirectLeafFrame;
+            self.tallies
+                .check(check, spte.pfn().0 == demanded, place, || {
+                    Words::new(
+                        format!("pfn {demanded:#x}, which the entry {other} has for gfn {gfn}"),
+                        format!("pfn {:#x}", spte.pfn().0),
+                    )
+                });
+        }
+    }
+
+    /// Another leaf of the frame in the same address space, and the host frame that it gives.
+    fn other_frame(
+        &self,
+        page: &ShadowPage,
+        gfn: Gfn,
+        place: Hpa,
+        tables: &ShadowTables,
+    ) -> Option<(Hpa, u64)> {
+        let space = self.roles.smm.of(page.info.role)?;
+        let leaves = (1..=LARGEST).map(Level);
+        let leaves = leaves.flat_map(|level| tables.leaves_of(gfn, level));
+        leaves.filter(|other| **other != place).find_map(|other| {
+            let of = tables.page(other.table())?;
+            // A direct page proves nothing about another.
+            let fits = !of.info.direct && self.roles.smm.of(of.info.role) == Some(space);
+            let within = gfn.0.checked_sub(of.leaf_gfn(other.index())?.0)?;
+            let pfn = of.entry(other.index()).pfn().0.wrapping_add(within);
+            fits.then_some((*other, pfn))
+        })
+    }
+}

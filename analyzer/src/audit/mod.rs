@@ -1,0 +1,250 @@
+//! Invariants of the shadow MMU, checked at every record and every keyframe.
+//!
+//! ```text
+//! check     the invariants, and the kernel's bug that each guards against
+//! leaves    a leaf when it is stored: frame, memslot, write protection
+//! links     a page against the entry that points to it, and the guest's
+//! acts      what an act of the host must remove, until a keyframe shows what it left
+//! keyframe  all tables when they are KVM's own
+//! report    the result in JSON and tables
+//! ```
+//!
+//! What a trace cannot decide counts as left out, with the reason, and never as right. Records that
+//! are missing leave undecided what a later record seems to violate, up to the next keyframe.
+
+mod acts;
+mod check;
+mod doubt;
+mod keyframe;
+mod leaves;
+mod links;
+mod report;
+mod roles;
+mod slots;
+mod spaces;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+use events::{PageEvent, Spte, TimeNs, VcpuId};
+use trace::{EntryRow, FaultRow, PageRow, Record, Sees};
+
+use acts::Acts;
+pub use check::{Check, Why};
+pub use doubt::Doubt;
+use leaves::Dropped;
+use links::Path;
+pub use report::{AuditReport, CheckReport, VmAudit, document, verdict};
+use roles::Roles;
+use slots::Slots;
+use tally::{NEVER, Now, Tallies, Words};
+pub use tally::{Tally, Violation};
+
+use crate::{
+    replay::{SeqTime, ShadowTables, VmReplay},
+    study::{Follow, StudyError, Subject},
+};
+
+/// The audit of one VM.
+#[derive(Clone, Debug)]
+pub struct Audit {
+    roles: Roles,
+    slots: Slots,
+    sees: Sees,
+    tallies: Tallies,
+    acts: Acts,
+    /// The way to the latest fault's leaf.
+    path: Option<Path>,
+    dropped: Option<Dropped>,
+    vcpu: Option<VcpuId>,
+    has_several_vcpus: bool,
+    /// Mark of the latest keyframe that was used.
+    keyframe: SeqTime,
+    /// First page of the keyframe that arrives.
+    arriving: Option<TimeNs>,
+}
+
+impl Audit {
+    /// Nothing was read yet.
+    pub fn new(subject: &Subject<'_>) -> Self {
+        let meta = subject.recording;
+        Self {
+            roles: Roles::of(&meta.role),
+            slots: Slots::of(subject.meta, meta.workload.is_some()),
+            sees: meta.sees(),
+            tallies: Tallies::default(),
+            acts: Acts::default(),
+            path: None,
+            dropped: None,
+            vcpu: None,
+            has_several_vcpus: false,
+            keyframe: NEVER,
+            arriving: None,
+        }
+    }
+
+    /// What a check found.
+    pub fn tally(&self, check: Check) -> &Tally {
+        self.tallies.of(check)
+    }
+
+    fn at(&mut self, record: &Record) {
+        self.tallies.now = Now {
+            at: SeqTime {
+                seq: record.seq(),
+                time: record.time(),
+            },
+            in_keyframe: false,
+            since: self.keyframe,
+        };
+    }
+
+    /// A marker for MMIO comes into a place.
+    fn mmio(&mut self, place: events::Hpa, new: Spte, old: Option<Spte>, tables: &ShadowTables) {
+        if new.is_shadow_present() || new.is_empty() {
+            return;
+        }
+        let check = Check::MmioOverPresent;
+        let replayed = tables.entry(place).filter(|_| self.sees.every_change);
+        let Some(before) = old.or(replayed) else {
+            self.tallies.leave_out(check, Why::SilentChanges);
+            return;
+        };
+        let holds = !before.is_shadow_present();
+        self.tallies.check(check, holds, place, || {
+            let found = format!("{before} was present");
+            Words::new("no entry below a marker for MMIO", found)
+        });
+    }
+
+    fn entry(&mut self, row: &EntryRow, vm: &VmReplay) {
+        let tables = vm.tables();
+        self.acts.named(row.sptep, row.spte, &mut self.tallies);
+        let Some(page) = tables.page(row.sptep.table()) else {
+            self.entry_of_no_page(row, tables);
+            return;
+        };
+        if !row.spte.is_shadow_present() {
+            self.path = None;
+        } else if row.spte.is_leaf(page.info.level) {
+            self.leaf(row, page, tables);
+        } else {
+            self.path = None;
+            if let Some(child) = tables.page(row.spte.child()) {
+                self.link(&page.info, row.sptep, &child.info);
+            }
+        }
+    }
+
+    /// An entry that is stored under `mmu_lock` in a page that was zapped.
+    fn entry_of_no_page(&mut self, row: &EntryRow, tables: &ShadowTables) {
+        let by_lock = self.sees.every_change && row.cause != events::Cause::Reread;
+        if by_lock && row.spte.is_shadow_present() && tables.is_retired(row.sptep.table()) {
+            let check = Check::InvalidRoot;
+            self.tallies.violated(check, row.sptep, || {
+                let found = format!("{} by {}", row.spte, row.cause.name());
+                Words::new("no entry: the page was zapped", found)
+            });
+        }
+    }
+
+    /// The root that a fault stored its leaf for.
+    fn root_of(&mut self, row: &FaultRow, tables: &ShadowTables) {
+        let root = row.root.table();
+        // Nothing was zapped since the latest fault on it.
+        if self.path.is_some_and(|path| path.is_of(row.root)) {
+            self.tallies.holds(Check::InvalidRoot);
+            return;
+        }
+        let holds = !tables.is_retired(root);
+        self.tallies.check(Check::InvalidRoot, holds, root, || {
+            let made = row.created;
+            Words::new(
+                "a fault given up: its root was zapped",
+                format!("a leaf stored below the root, and {made} pages made"),
+            )
+        });
+    }
+
+    fn page(&mut self, row: &PageRow) {
+        self.path = None;
+        self.acts.page(row, self.roles);
+        if row.event != PageEvent::Born && row.event != PageEvent::Reused {
+            return;
+        }
+        let check = Check::InvalidRoot;
+        match self.roles.invalid.of(row.role) {
+            None => self.tallies.leave_out(check, Why::NoRoleField),
+            Some(invalid) => self.tallies.check(check, invalid == 0, row.spt, || {
+                let found = format!("a page {} with an invalid role", row.event.name());
+                Words::new("no page for a root that was zapped", found)
+            }),
+        }
+    }
+
+    fn vcpu(&mut self, vcpu: VcpuId) {
+        self.has_several_vcpus |= self.vcpu.is_some_and(|before| before != vcpu);
+        self.vcpu = Some(vcpu);
+    }
+}
+
+impl Follow for Audit {
+    fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        let Some(vm) = vm else { return };
+        match record {
+            Record::Fault(row) => {
+                if let (Some(place), Some(spte)) = (row.sptep, row.spte) {
+                    self.at(record);
+                    self.mmio(place, spte, None, vm.tables());
+                }
+            }
+            Record::Entry(row) => {
+                self.at(record);
+                self.mmio(row.sptep, row.spte, row.old, vm.tables());
+                self.drops(row, vm.tables());
+            }
+            Record::Host(row) => {
+                self.at(record);
+                self.acts
+                    .begin(row, vm.tables(), self.sees, &mut self.tallies);
+            }
+            _ => {}
+        }
+    }
+
+    fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        let Some(vm) = vm else { return };
+        self.at(record);
+        match record {
+            Record::Fault(row) => {
+                self.vcpu(row.vcpu);
+                self.acts.thread_does(Some(row.vcpu));
+                self.fault(row, vm);
+            }
+            Record::Entry(row) => self.entry(row, vm),
+            Record::Page(row) => self.page(row),
+            Record::Keyframe(page) => {
+                self.arriving.get_or_insert(page.time_ns);
+                self.keyframe_page(page);
+            }
+            Record::Mark(row) => {
+                self.acts.thread_does(row.vcpu);
+                let begun = self.arriving.take().unwrap_or(row.time_ns);
+                if row.ends_keyframe().is_some() && vm.last_keyframe() == Some(row.seq) {
+                    self.keyframe = self.tallies.now.at;
+                    self.tallies.now.since = self.keyframe;
+                    self.path = None;
+                    self.keyframe(vm.tables(), begun);
+                }
+            }
+            Record::Root(_) | Record::Write(_) | Record::Host(_) | Record::Loss(_) => {}
+        }
+    }
+
+    fn finish(&mut self, vm: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
+        if let Some(vm) = vm {
+            self.acts.finish(vm.tables(), &mut self.tallies);
+        }
+        Ok(())
+    }
+}
