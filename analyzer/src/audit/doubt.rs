@@ -44,10 +44,4 @@ impl<'a> Doubt<'a> {
         let proved = kept.filter(|violation| self.proves(violation)).count() as u64;
         [proved, tally.violated().saturating_sub(proved)]
     }
-
-    /// Proved violations of all checks.
-    pub fn proved(&self, audit: &Audit) -> u64 {
-        let each = Check::ALL.into_iter();
-        each.map(|check| self.split(audit, check)[0]).sum()
-    }
 }

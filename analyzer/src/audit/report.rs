@@ -93,14 +93,32 @@ impl AuditReport {
         let vms: Vec<_> = vms
             .map(|(vm, of)| VmAudit::of(*vm, audit(of), &doubt, start))
             .collect();
-        let clean = vms.iter().flat_map(|vm| &vm.checks);
-        let clean = clean.map(|check| check.violated).sum::<u64>() == 0;
+        let clean = vms.iter().all(VmAudit::is_clean);
         Self { clean, vms }
     }
 }
 
 impl VmAudit {
-    fn of(vm: VmId, audit: &Audit, doubt: &Doubt<'_>, start: u64) -> Self {
+    /// In one line.
+    pub fn line(&self) -> String {
+        let violated: u64 = self.checks.iter().map(|check| check.violated).sum();
+        if violated > 0 {
+            let violations = plural(violated, "violation");
+            return format!("{violations} of the shadow MMU's invariants: audit lists them");
+        }
+        let all = self.checks.len();
+        let checked = self.checks.iter();
+        let checked = checked.filter(|check| check.result == "holds").count();
+        format!("{checked} of {all} invariants of the shadow MMU checked, none violated")
+    }
+
+    /// No check is violated.
+    pub fn is_clean(&self) -> bool {
+        self.checks.iter().all(|check| check.violated == 0)
+    }
+
+    /// The result of an audit.
+    pub fn of(vm: VmId, audit: &Audit, doubt: &Doubt<'_>, start: u64) -> Self {
         let checks = Check::ALL.into_iter();
         let checks = checks.map(|check| CheckReport::of(vm, audit, check, doubt, start));
         Self {
@@ -186,6 +204,19 @@ pub fn verdict(report: &AuditReport) -> String {
         ),
         some => format!("violated: {}{undecided}", plural(some, "invariant")),
     }
+}
+
+/// The checks and what they guard against, for `--help`.
+pub fn help() -> String {
+    let mut text =
+        "The checks, each with the bug of the kernel that it would have shown:".to_owned();
+    for check in Check::ALL {
+        text += &format!("\n  {}: {}", check.name(), check.rule());
+        if !check.guards().is_empty() {
+            text += &format!(" ({})", check.guards().join(", "));
+        }
+    }
+    text + "\n\nWhat a trace does not decide is not checked, and named with the reason."
 }
 
 /// The audit, without the verdict that goes above it.

@@ -12,6 +12,7 @@ use crate::{
 
 /// Options of `audit`.
 #[derive(Debug, Args)]
+#[command(after_help = audit::help())]
 pub struct AuditArgs {
     #[command(flatten)]
     source: Source,

@@ -40,7 +40,7 @@ mod settling;
 #[cfg(test)]
 mod story;
 #[cfg(test)]
-pub(crate) use records::blank_fault;
+pub(crate) use records::{any_record, blank_fault};
 
 use std::collections::BTreeMap;
 

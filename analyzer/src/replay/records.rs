@@ -51,7 +51,7 @@ pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
 }
 
 /// A record with any numbers in it.
-pub(super) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record {
+pub(crate) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool) -> Record {
     // Half of the places are near each other, so that strange records meet.
     let near = |word: u64| if flag { word & 0x3ff8 } else { word };
     let (seq, vm) = (Seq(c), VmId(0));

@@ -3,7 +3,7 @@
 use trace::Trace;
 
 use crate::{
-    audit::{Check, Doubt},
+    audit::{Doubt, VmAudit},
     study::{Study, VmStudy},
     text::units::{count, plural},
 };
@@ -113,7 +113,8 @@ pub fn quality(study: &Study) -> Vec<Line> {
         } else {
             String::new()
         };
-        lines.extend(vm_quality(of, &doubt).into_iter().map(|line| Line {
+        let audit = VmAudit::of(*vm, &of.audit, &doubt, study.span_ns[0]);
+        lines.extend(vm_quality(of, &audit).into_iter().map(|line| Line {
             text: format!("{name}{}", line.text),
             ..line
         }));
@@ -147,28 +148,7 @@ pub fn loss(study: &Study) -> Line {
     )
 }
 
-/// Whether the invariants of the shadow MMU hold.
-fn audit(vm: &VmStudy, doubt: &Doubt<'_>) -> Line {
-    let checked = |check: &Check| vm.audit.tally(*check).checked() > 0;
-    let checked = Check::ALL.iter().filter(|check| checked(check)).count();
-    let violated = doubt.proved(&vm.audit);
-    let all = Check::ALL.len();
-    match violated {
-        0 => Line::new(
-            true,
-            format!("{checked} of {all} invariants of the shadow MMU checked, none violated"),
-        ),
-        violated => Line::new(
-            false,
-            format!(
-                "invariants of the shadow MMU: {}, see audit",
-                plural(violated, "violation")
-            ),
-        ),
-    }
-}
-
-fn vm_quality(vm: &VmStudy, doubt: &Doubt<'_>) -> Vec<Line> {
+fn vm_quality(vm: &VmStudy, audit: &VmAudit) -> Vec<Line> {
     let drift = vm.drift();
     let keyframes = plural(vm.verified(), "keyframe");
     let mut lines = Vec::new();
@@ -199,7 +179,7 @@ fn vm_quality(vm: &VmStudy, doubt: &Doubt<'_>) -> Vec<Line> {
     if anomalies > 0 {
         lines.push(Line::new(false, plural(anomalies, "impossible transition")));
     }
-    lines.push(audit(vm, doubt));
+    lines.push(Line::new(audit.is_clean(), audit.line()));
     if vm.agreement.wrong() > 0 {
         lines.push(Line::new(
             false,

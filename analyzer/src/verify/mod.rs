@@ -10,6 +10,7 @@ use serde::Serialize;
 use trace::{Trace, TraceError};
 
 use crate::{
+    audit::{Doubt, VmAudit},
     faults::Reconciled,
     replay::{Difference, KeyframeCheck, KeyframeUse},
     study::{Study, VmStudy},
@@ -76,6 +77,8 @@ pub struct VmVerification {
     pub anomalies: Vec<AnomalySummary>,
     /// Impossible transitions by kind.
     pub anomaly_counts: BTreeMap<&'static str, u64>,
+    /// Invariants of the shadow MMU.
+    pub audit: VmAudit,
     /// Whether the numbers of each fault agree.
     pub faults: Vec<CheckSummary>,
     /// Against KVM's counters.
@@ -243,6 +246,7 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses)
             .iter()
             .map(|(kind, count)| (kind.name(), *count))
             .collect(),
+        audit: VmAudit::of(vm, &of.audit, &Doubt::of(study), start),
         faults: of
             .agreement
             .tallies()

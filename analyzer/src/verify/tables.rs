@@ -60,6 +60,7 @@ fn section(vm: &VmVerification) -> Section {
     if vm.reconciliation.is_none() {
         lines.push("KVM's counters at the end are not in this trace: none is compared".to_owned());
     }
+    lines.push(vm.audit.line());
     let left_out = vm.keyframes_taken.saturating_sub(vm.keyframes.len() as u64);
     let keyframes = match left_out {
         0 => keyframes(&vm.keyframes),

@@ -1,0 +1,529 @@
+//! Each invariant broken in a copy of a recording that the collector really made.
+//!
+//! The rows of `recordings/*` are read, some are changed, added or taken out, and the trace writer
+//! writes them again. The audit of the recordings themselves finds nothing.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use events::{Cause, Class, Gfn, Gpa, HostEvent, Hpa, Level, PageEvent, Role, Seq, Spte};
+use serde_json::Value;
+use trace::{Batch, EntryRow, FaultRow, PageRow, Row, Trace, TraceWriter};
+
+/// Applies something to the rows of every kind.
+macro_rules! each_kind {
+    ($batch:expr, $rows:ident => $what:expr) => {{
+        let batch: &mut Batch = $batch;
+        each_kind!(@ batch, $rows, $what;
+            faults entries pages roots marks keyframes writes host losses);
+    }};
+    (@ $batch:ident, $rows:ident, $what:expr; $($kind:ident)+) => {
+        $({ let $rows = &mut $batch.$kind; $what; })+
+    };
+}
+
+fn recording(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/recordings")
+        .join(name)
+}
+
+fn rows<R: Row>(trace: &Trace) -> Vec<R> {
+    let segments = trace.of_kind(R::KIND);
+    let rows = segments.map(|segment| trace.segment_rows::<R>(segment).unwrap());
+    rows.flatten().collect()
+}
+
+/// A recording whose rows can be changed.
+struct Copy {
+    meta: trace::Meta,
+    rows: Batch,
+}
+
+impl Copy {
+    fn of(name: &str) -> Self {
+        let trace = Trace::open(&recording(name)).unwrap();
+        let rows = Batch {
+            faults: rows(&trace),
+            entries: rows(&trace),
+            pages: rows(&trace),
+            roots: rows(&trace),
+            marks: rows(&trace),
+            keyframes: rows(&trace),
+            writes: rows(&trace),
+            host: rows(&trace),
+            losses: rows(&trace),
+        };
+        let meta = trace.meta().clone();
+        Self { meta, rows }
+    }
+
+    /// Makes room for a record just before the one of this number.
+    fn make_room(&mut self, at: Seq) {
+        each_kind!(&mut self.rows, rows => for row in rows.iter_mut() {
+            if row.seq >= at {
+                row.seq.0 += 1;
+            }
+        });
+        if let Some(end) = &mut self.meta.end {
+            end.records += 1;
+        }
+    }
+
+    /// Takes a record out, so that no number is missing.
+    fn take_out(&mut self, at: Seq) {
+        each_kind!(&mut self.rows, rows => {
+            rows.retain(|row| row.seq != at);
+            for row in rows.iter_mut() {
+                if row.seq > at {
+                    row.seq.0 -= 1;
+                }
+            }
+        });
+        if let Some(end) = &mut self.meta.end {
+            end.records -= 1;
+        }
+    }
+
+    /// Audits it: the exit code and the JSON.
+    fn audit(&self) -> (i32, Value) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("copy.trace");
+        let mut writer = TraceWriter::create(&path, &self.meta).unwrap();
+        writer.write(&self.rows).unwrap();
+        let mut meta = self.meta.clone();
+        if let Some(end) = &mut meta.end {
+            end.segments = writer.segments();
+            end.rows = writer.rows();
+        }
+        writer.meta_file().write(&meta).unwrap();
+        audit(&path)
+    }
+
+    /// Expects a violation of a check at a record; gives it.
+    #[track_caller]
+    fn violates(&self, check: &str, seq: Seq) -> Value {
+        let (code, json) = self.audit();
+        assert_eq!(code, 1, "{json:#}");
+        let found = of(&json, check)["violations"].as_array().unwrap().clone();
+        let at = found.iter().find(|found| found["seq"] == seq.0);
+        at.unwrap_or_else(|| panic!("{check} at {}: {found:#?}", seq.0))
+            .clone()
+    }
+
+    /// A shadow fault with a leaf in a page that `fits`; its index in the rows.
+    fn fault(&self, nth: usize, fits: impl Fn(&PageRow) -> bool) -> usize {
+        let born = |spt: Hpa, before: Seq| {
+            let of = |page: &&PageRow| page.spt == spt && page.seq < before;
+            let pages = self.rows.pages.iter().filter(of);
+            pages.max_by_key(|page| page.seq)
+        };
+        let is_one = |row: &FaultRow| {
+            let Some(place) = row.sptep.filter(|_| row.class == Class::Shadow) else {
+                return false;
+            };
+            let page = born(place.table(), row.seq);
+            row.gpa.is_some() && page.is_some_and(&fits)
+        };
+        let faults = self.rows.faults.iter().enumerate();
+        let mut found = faults.filter(|(_, row)| is_one(row));
+        found.nth(nth).expect("such a fault").0
+    }
+
+    /// The page that shadows a guest table of this level.
+    fn table(&self, level: u8) -> PageRow {
+        let fits = |page: &&PageRow| {
+            page.level == Level(level) && page.direct == 0 && page.event == PageEvent::Born
+        };
+        self.rows.pages.iter().find(fits).expect("a page").clone()
+    }
+
+    fn field(&self, name: &str) -> u8 {
+        self.meta.role[name][0]
+    }
+
+    /// Sets a field of the role of some pages, in every row.
+    fn set_role(&mut self, bit: u32, fits: impl Fn(Hpa) -> bool) {
+        let set = |role: &mut Role| role.0 |= bit;
+        let pages = self.rows.pages.iter_mut();
+        pages
+            .filter(|row| fits(row.spt))
+            .for_each(|row| set(&mut row.role));
+        let copies = self.rows.keyframes.iter_mut();
+        copies
+            .filter(|row| fits(row.spt))
+            .for_each(|row| set(&mut row.role));
+    }
+}
+
+fn audit(path: &Path) -> (i32, Value) {
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .args(["audit", "--json"])
+        .arg(path)
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let json = serde_json::from_slice(&output.stdout);
+    let json = json.unwrap_or_else(|_| panic!("no JSON: {error}"));
+    (output.status.code().unwrap(), json)
+}
+
+fn of<'a>(json: &'a Value, check: &str) -> &'a Value {
+    let checks = json["vms"][0]["checks"].as_array().unwrap();
+    checks.iter().find(|of| of["check"] == check).unwrap()
+}
+
+fn is_leaf_table(page: &PageRow) -> bool {
+    page.level == Level(1) && page.direct == 0
+}
+
+/// An entry stored outside of a fault, with a fault's VM, vCPU and time.
+fn entry(by: &FaultRow, seq: Seq, cause: Cause, spte: Spte) -> EntryRow {
+    EntryRow {
+        seq,
+        time_ns: by.time_ns,
+        vm: by.vm,
+        vcpu: Some(by.vcpu),
+        cause,
+        sptep: by.sptep.unwrap(),
+        spte,
+        old: None,
+        level: Level(1),
+        gfn: None,
+    }
+}
+
+#[test]
+fn the_recordings_are_clean() {
+    let names = [
+        "alias-lab",
+        "boot-lab",
+        "demand",
+        "dirty-lab",
+        "flood-lab",
+        "keyframes",
+        "lab",
+        "loads",
+        "loads-lab",
+        "roots",
+        "unsync",
+    ];
+    for name in names {
+        let (code, json) = audit(&recording(name));
+        assert_eq!(
+            (code, &json["clean"]),
+            (0, &true.into()),
+            "{name}: {json:#}"
+        );
+        for check in json["vms"][0]["checks"].as_array().unwrap() {
+            let silent = check["checked"] == 0 && check["result"] != "not_checked";
+            assert!(!silent, "{name}: {check}");
+        }
+    }
+}
+
+#[test]
+fn an_unchanged_copy_is_clean() {
+    let mut copy = Copy::of("lab");
+    let seq = copy.rows.faults[40].seq;
+    copy.make_room(seq);
+    copy.take_out(seq);
+    let (code, json) = copy.audit();
+    assert_eq!(code, 0, "{json:#}");
+}
+
+#[test]
+fn a_leaf_of_a_direct_page_for_another_frame_is_found() {
+    let mut copy = Copy::of("boot-lab");
+    let at = copy.fault(5, |page| page.direct == 1);
+    let fault = &mut copy.rows.faults[at];
+    fault.gpa = fault.gpa.map(|gpa| Gpa(gpa.0 + 0x1000));
+    let seq = fault.seq;
+    let found = copy.violates("direct_leaf_frame", seq);
+    let show = format!("explain --seq {} --vm 0", seq.0);
+    assert_eq!(found["show"], show, "the command that shows it");
+}
+
+#[test]
+fn a_direct_child_below_a_table_of_the_guest_is_found() {
+    let mut copy = Copy::of("lab");
+    let at = copy.fault(300, is_leaf_table);
+    let spt = copy.rows.faults[at].sptep.unwrap().table();
+    let first = copy.fault(0, |page| page.spt == spt);
+    for page in copy.rows.pages.iter_mut().filter(|page| page.spt == spt) {
+        page.direct = 1;
+        page.gfn = Gfn(page.gfn.0 & !511);
+    }
+    let found = copy.violates("child_role", copy.rows.faults[first].seq);
+    let expected = found["expected"].as_str().unwrap();
+    assert!(expected.contains("shadows the table in gfn"), "{found}");
+}
+
+#[test]
+fn a_child_that_shadows_another_table_is_found() {
+    let mut copy = Copy::of("lab");
+    let at = copy.fault(0, is_leaf_table);
+    let spt = copy.rows.faults[at].sptep.unwrap().table();
+    for page in copy.rows.pages.iter_mut().filter(|page| page.spt == spt) {
+        page.gfn.0 += 1;
+    }
+    copy.violates("child_role", copy.rows.faults[at].seq);
+}
+
+#[test]
+fn a_child_of_another_level_is_found() {
+    let mut copy = Copy::of("lab");
+    let spt = copy.table(1).spt;
+    let of_it = |page: &&mut PageRow| page.spt == spt;
+    let pages = copy.rows.pages.iter_mut();
+    pages.filter(of_it).for_each(|page| page.level = Level(2));
+    let links = copy.rows.entries.iter();
+    let mut links = links.filter(|row| row.cause == Cause::Link && row.spte.child() == spt);
+    let link = links.next().expect("a link").seq;
+    let found = copy.violates("child_role", link);
+    assert_eq!(found["found"], "level 2");
+}
+
+#[test]
+fn a_wrong_quadrant_is_found() {
+    let mut copy = Copy::of("lab");
+    let links = copy.rows.entries.iter();
+    let odd = |row: &&EntryRow| row.cause == Cause::Link && row.sptep.index() % 2 == 1;
+    let link = links.clone().find(odd).expect("a link at an odd place");
+    let seq = link.seq;
+    let bit = 1 << copy.field("has_4_byte_gpte");
+    copy.set_role(bit, |_| true);
+    let found = copy.violates("child_role", seq);
+    assert_eq!(found["expected"], "quadrant 1");
+}
+
+#[test]
+fn a_leaf_below_a_zapped_root_is_found() {
+    let mut copy = Copy::of("lab");
+    let fault = copy.rows.faults[copy.fault(100, is_leaf_table)].clone();
+    copy.make_room(fault.seq);
+    let root = copy
+        .rows
+        .pages
+        .iter()
+        .find(|page| page.spt == fault.root.table());
+    let zapped = PageRow {
+        seq: fault.seq,
+        event: PageEvent::Zapped,
+        ..root.expect("the root").clone()
+    };
+    copy.rows.pages.push(zapped);
+    copy.rows.pages.sort_by_key(|page| page.seq);
+    copy.violates("invalid_root", Seq(fault.seq.0 + 1));
+}
+
+#[test]
+fn a_marker_over_a_present_entry_is_found() {
+    let mut copy = Copy::of("boot-lab");
+    let entries = copy.rows.entries.iter();
+    let at = entries.clone().position(|row| row.cause == Cause::Mmio);
+    let at = at.expect("a marker");
+    let seq = copy.rows.entries[at].seq;
+    let is_there = |row: &&FaultRow| row.seq < seq && row.class == Class::Shadow;
+    let before = copy.rows.faults.iter().rev().find(is_there).unwrap();
+    copy.rows.entries[at].sptep = before.sptep.unwrap();
+    copy.violates("mmio_over_present", seq);
+}
+
+#[test]
+fn a_writable_leaf_of_an_upper_table_is_found() {
+    let mut copy = Copy::of("lab");
+    let table = copy.table(2);
+    let at = copy.fault(100, is_leaf_table);
+    let fault = &mut copy.rows.faults[at];
+    assert!(fault.spte.unwrap().is_writable());
+    fault.gpa = Some(table.gfn.gpa(0));
+    copy.violates("writable_table", copy.rows.faults[at].seq);
+}
+
+#[test]
+fn a_writable_leaf_of_a_synced_leaf_table_is_found() {
+    let mut copy = Copy::of("alias-lab");
+    let at = copy.fault(100, is_leaf_table);
+    let fault = &mut copy.rows.faults[at];
+    let spt = fault.sptep.unwrap().table();
+    let table = copy.rows.pages.iter().find(|page| page.spt == spt);
+    fault.gpa = Some(table.expect("the leaf table").gfn.gpa(0));
+    copy.violates("writable_table", copy.rows.faults[at].seq);
+}
+
+/// A table of the other address space: the same memory if a leaf of that space maps it, otherwise
+/// nothing is known.
+#[test]
+fn a_writable_leaf_in_another_address_space_is_found_where_it_is_the_same_memory() {
+    let mut copy = Copy::of("lab");
+    let table = copy.table(2);
+    let at = copy.fault(100, is_leaf_table);
+    copy.rows.faults[at].gpa = Some(table.gfn.gpa(0));
+    let (seq, pfn) = (copy.rows.faults[at].seq, copy.rows.faults[at].spte.unwrap());
+    let smm = 1 << copy.field("smm");
+    copy.set_role(smm, |spt| spt == table.spt);
+    let (_, json) = copy.audit();
+    let of_check = of(&json, "writable_table");
+    assert_eq!(of_check["violated"], 0, "{of_check:#}");
+    let why = of_check["not_checked"].to_string();
+    assert!(why.contains("another address space"), "{why}");
+
+    // A leaf of the table's own space, without W, maps the same host frame.
+    let own = copy.rows.faults[at].sptep.unwrap().table();
+    let other = copy.fault(0, |page| is_leaf_table(page) && page.spt != own);
+    let other = copy.rows.faults[other].clone();
+    assert!(other.seq < seq, "before the leaf that can write");
+    let other_spt = other.sptep.unwrap().table();
+    copy.set_role(smm, |spt| spt == other_spt);
+    copy.make_room(seq);
+    let spte = pfn.without_write();
+    let gfn = Some(table.gfn);
+    copy.rows.entries.push(EntryRow {
+        gfn,
+        ..entry(&other, seq, Cause::Other, spte)
+    });
+    copy.rows.entries.sort_by_key(|row| row.seq);
+    copy.violates("writable_table", Seq(seq.0 + 1));
+}
+
+#[test]
+fn a_leaf_outside_of_every_memslot_is_found() {
+    let mut copy = Copy::of("lab");
+    let at = copy.fault(100, is_leaf_table);
+    copy.rows.faults[at].gpa = Some(Gpa(0x7_0000_0000));
+    copy.violates("outside_slot", copy.rows.faults[at].seq);
+}
+
+/// The host takes a page away, the leaf stays, and a keyframe shows it.
+#[test]
+fn a_leaf_that_outlives_the_hosts_unmap_is_found() {
+    let mut copy = Copy::of("loads-lab");
+    let entries = copy.rows.entries.iter();
+    let removed = |row: &&EntryRow| row.cause == Cause::HostUnmap && row.old.is_some();
+    let removed = entries.clone().find(removed).expect("an unmap").clone();
+    let place = removed.sptep;
+    let faults = copy.rows.faults.iter().map(|row| (row.sptep, row.seq));
+    let entries = copy.rows.entries.iter();
+    let named = faults.chain(entries.map(|row| (Some(row.sptep), row.seq)));
+    let later = named.filter(|(at, seq)| *at == Some(place) && *seq > removed.seq);
+    let mut later: Vec<_> = later.map(|(_, seq)| seq).collect();
+    later.sort_unstable();
+    let mark = copy
+        .rows
+        .marks
+        .iter()
+        .rev()
+        .find(|row| row.keyframe.is_some());
+    let mark = mark.expect("a keyframe").clone();
+    let copies = copy.rows.keyframes.iter_mut();
+    let of_it =
+        copies.filter(|row| row.spt == place.table() && Some(row.keyframe) == mark.keyframe);
+    let mut of_it = of_it.filter(|row| row.index == Some(place.index()));
+    of_it.next().expect("its entry").spte = removed.old;
+    for seq in later.iter().rev().chain([&removed.seq]) {
+        copy.take_out(*seq);
+    }
+    let seq = Seq(mark.seq.0 - later.len() as u64 - 1);
+    let found = copy.violates("stale_leaf", seq);
+    assert_eq!(found["in_keyframe"], true);
+    let show = found["show"].as_str().unwrap();
+    assert!(show.starts_with("table --seq"), "{show}");
+}
+
+/// The guest's table is synced, so a store to it had to remove the leaf.
+#[test]
+fn a_stale_leaf_that_a_fault_replaces_is_found() {
+    let mut copy = Copy::of("alias-lab");
+    let fault = copy.rows.faults[copy.fault(100, is_leaf_table)].clone();
+    copy.make_room(fault.seq);
+    copy.make_room(fault.seq);
+    let stale = Spte(fault.spte.unwrap().0 + 0x1000);
+    let gfn = fault.gpa.map(|gpa| Gfn(gpa.gfn().0 + 1));
+    copy.rows.entries.push(EntryRow {
+        gfn,
+        ..entry(&fault, fault.seq, Cause::Other, stale)
+    });
+    let drop = Seq(fault.seq.0 + 1);
+    copy.rows
+        .entries
+        .push(entry(&fault, drop, Cause::Fault, Spte(0)));
+    copy.rows.entries.sort_by_key(|row| row.seq);
+    copy.violates("stale_leaf", Seq(fault.seq.0 + 2));
+}
+
+/// Linux 6.1 zaps all pages. If one stays, the others were not meant to go.
+#[test]
+fn pages_outside_of_the_deleted_memslot_that_are_zapped_are_found() {
+    let mut copy = Copy::of("boot-lab");
+    let zapped = |flush: &trace::HostRow| -> Vec<PageRow> {
+        let end = copy.rows.host.iter().map(|row| row.seq);
+        let end = end.filter(|seq| *seq > flush.seq).min();
+        let pages = copy.rows.pages.iter().filter(|page| {
+            page.event == PageEvent::Zapped
+                && page.vcpu == flush.vcpu
+                && page.seq > flush.seq
+                && end.is_none_or(|end| page.seq < end)
+        });
+        pages.cloned().collect()
+    };
+    let flushes = copy.rows.host.iter();
+    let flushes = flushes.filter(|row| row.event == HostEvent::FlushSlot);
+    let pages = flushes.map(zapped).find(|pages| pages.len() > 2);
+    let pages = pages.expect("a deletion that zaps pages");
+    copy.take_out(pages.last().unwrap().seq);
+    let (code, json) = copy.audit();
+    let found = of(&json, "zap_outside_slot");
+    assert_eq!(
+        (code, &found["result"]),
+        (1, &"violated".into()),
+        "{found:#}"
+    );
+    let first = &found["violations"][0];
+    assert_eq!(first["place"], pages[0].spt.to_string(), "{first:#}");
+}
+
+/// A violation after a missing record is not proved, until a keyframe has set the tables right.
+#[test]
+fn a_violation_after_a_missing_record_is_undecided() {
+    let mut copy = Copy::of("lab");
+    let table = copy.table(2);
+    let at = copy.fault(20, is_leaf_table);
+    copy.rows.faults[at].gpa = Some(table.gfn.gpa(0));
+    let lost = copy.rows.faults[at - 3].seq;
+    copy.rows.faults.retain(|row| row.seq != lost);
+    let (code, json) = copy.audit();
+    let found = of(&json, "writable_table");
+    assert_eq!((code, &found["violated"]), (0, &0.into()), "{found:#}");
+    assert_eq!(found["undecided"], 1, "{found:#}");
+}
+
+/// Without the layout of role words, what needs it is left out and named.
+#[test]
+fn what_a_trace_cannot_decide_is_not_checked() {
+    let mut copy = Copy::of("lab");
+    copy.meta.role.clear();
+    let (code, json) = copy.audit();
+    assert_eq!(code, 0);
+    let why = of(&json, "invalid_root")["not_checked"].to_string();
+    assert!(why.contains("layout of role words"), "{why}");
+    let slots = copy.meta.vms.iter_mut();
+    slots.for_each(|vm| vm.memslots.clear());
+    let (_, json) = copy.audit();
+    let found = of(&json, "outside_slot");
+    assert_eq!(found["result"], "not_checked");
+    let why = found["not_checked"].to_string();
+    assert!(why.contains("no memslots"), "{why}");
+}
