@@ -41,7 +41,7 @@ pub fn report(
             })
             .collect();
         let outcome = json!({
-            "trace": options.output,
+            "trace": options.output.to_string_lossy(),
             "reason": reason.name(),
             "elapsed_ns": u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
             "vms": vms,

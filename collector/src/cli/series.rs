@@ -95,7 +95,7 @@ impl SeriesArgs {
             }
             outcomes.push(json!({
                 "workload": item.text,
-                "trace": self.output.join(item.trace()),
+                "trace": self.output.join(item.trace()).to_string_lossy(),
                 "exit_code": ran.status.code(),
                 "outcome": ran.outcome,
             }));

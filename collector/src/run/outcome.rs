@@ -88,7 +88,7 @@ fn json(
 ) -> String {
     let recorded = recorded.map(|recorded| {
         json!({
-            "trace": options.output,
+            "trace": options.output.to_string_lossy(),
             "faults": recorded.faults,
             "records": recorded.records,
             "lost": recorded.lost,

@@ -2,7 +2,7 @@
 
 use std::os::unix::process::CommandExt as _;
 
-use crate::support::{collector, expect_code, folder, run, stderr};
+use crate::support::{analyzer, collector, expect_code, folder, json, run, stderr};
 
 #[test]
 #[ignore = "needs root (to become somebody else)"]
@@ -81,4 +81,22 @@ fn kvm_the_trace_belongs_to_whoever_called_sudo() {
         let others = metadata.mode() & 0o077;
         assert_eq!(others, 0, "{file} is for its owner alone");
     }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_trace_whose_name_is_not_utf8_is_written_and_reported() {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let folder = folder();
+    let trace = folder
+        .path()
+        .join(std::ffi::OsStr::from_bytes(b"\xff.trace"));
+    let of = |command: &mut std::process::Command| json(&run(command.arg(&trace)));
+    let args = ["run", "demand", "-p", "pages=16", "--json", "-o"];
+    let outcome = of(collector().args(args));
+    let name = outcome["recorded"]["trace"].as_str().expect("a name");
+    assert!(name.ends_with("/\u{fffd}.trace"), "{name}");
+    let summary = of(analyzer().args(["summary", "--json"]));
+    assert_eq!(summary["trace"], name);
 }

@@ -1,6 +1,7 @@
 //! Writing a trace so that a cut at any moment leaves a readable one.
 
 use std::{
+    ffi::OsString,
     fs::{self, File, OpenOptions},
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
@@ -173,9 +174,18 @@ macro_rules! write_kinds {
 }
 each_kind!(write_kinds);
 
+/// The name of a file that is being written. Readers of Parquet folders (Spark, pyarrow, globs) pass
+/// over names that begin with a dot, so what a crash leaves is not read twice.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".tmp");
+    path.with_file_name(name)
+}
+
 /// Temporary name, sync, rename, sync of the folder. A failure leaves no file.
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), TraceError> {
-    let temporary = path.with_extension("tmp");
+    let temporary = temporary(path);
     let written = write_new(&temporary, bytes)
         .and_then(|()| fs::rename(&temporary, path).map_err(TraceError::io("naming", path)));
     if written.is_err() {
@@ -227,4 +237,16 @@ fn encode<R: Row>(rows: &[R]) -> PolarsResult<Vec<u8>> {
         .set_parallel(false)
         .finish(&mut frame)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    #[test]
+    fn a_file_that_is_being_written_has_a_name_that_readers_pass_over() {
+        let path = Path::new("d.trace/faults/000001.parquet");
+        let hidden = Path::new("d.trace/faults/.000001.parquet.tmp");
+        assert_eq!(super::temporary(path), hidden);
+    }
 }
