@@ -19,6 +19,7 @@
 
 pub mod audit;
 pub mod cli;
+pub mod diff;
 pub mod explain;
 pub mod faults;
 pub mod figures;

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod diff;
 mod explain;
 mod failure;
 mod format;
@@ -57,6 +58,8 @@ enum Command {
     Verify(verify::VerifyArgs),
     /// Check invariants of the shadow MMU; exit code 1 if one is violated
     Audit(audit::AuditArgs),
+    /// Compare two traces, or several runs with several: what changed by more than noise
+    Diff(diff::DiffArgs),
     /// The columns of each kind of record
     Schema(schema::SchemaArgs),
 }
@@ -108,6 +111,7 @@ impl Analyzer {
             Command::Timeline(args) => args.execute(),
             Command::Verify(args) => args.execute(),
             Command::Audit(args) => args.execute(),
+            Command::Diff(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }
     }

@@ -26,6 +26,8 @@ pub enum Cell {
     At(u64),
     /// A part of a whole.
     Share(u64, u64),
+    /// A change, in millionths of what it was.
+    Change(i64),
     /// An address.
     Address(u64),
     /// A page-table entry.
@@ -43,6 +45,17 @@ impl Cell {
         number.map_or(Self::Absent, Self::Count)
     }
 
+    /// A change in percent, if there is one.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "what does not fit becomes the nearest that does"
+    )]
+    pub fn change(percent: Option<f64>) -> Self {
+        percent.map_or(Self::Absent, |percent| {
+            Self::Change((percent * 1e4).round() as i64)
+        })
+    }
+
     /// For people.
     pub fn text(&self) -> String {
         match self {
@@ -53,6 +66,7 @@ impl Cell {
             Self::Time(time) => ns(*time),
             Self::At(time) => since(*time, 0),
             Self::Share(part, whole) => percent(*part, *whole),
+            Self::Change(millionths) => format!("{:+.1}%", *millionths as f64 / 1e4),
             Self::Address(address) => format!("{address:#x}"),
             Self::Entry(entry) => format!("{entry:#018x}"),
         }
@@ -64,6 +78,7 @@ impl Cell {
             Self::Count(number) | Self::Time(number) | Self::At(number) => number.to_string(),
             Self::Signed(number) => number.to_string(),
             Self::Share(part, whole) => format!("{:.4}", share(*part, *whole)),
+            Self::Change(millionths) => format!("{:.4}", *millionths as f64 / 1e4),
             Self::Absent | Self::Words(_) | Self::Address(_) | Self::Entry(_) => self.text(),
         }
     }
@@ -86,6 +101,7 @@ impl Serialize for Cell {
             }
             Self::Signed(number) => to.serialize_i64(*number),
             Self::Share(part, whole) => to.serialize_f64(share(*part, *whole)),
+            Self::Change(millionths) => to.serialize_f64(*millionths as f64 / 1e4),
         }
     }
 }

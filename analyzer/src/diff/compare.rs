@@ -1,0 +1,198 @@
+//! The rows of a comparison.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use events::Class;
+
+use super::{
+    blocks::Blocks,
+    change::{Change, Drift, Measure, Pair, Rule},
+    run::{By, Culprit, Run},
+    sample::Sample,
+};
+
+/// Culprits of each kind that are compared: those whose time differs most.
+const COMPARED: usize = 50;
+
+/// The faults of one class, in all phases or in one.
+#[derive(Clone, Debug)]
+pub struct ClassRow {
+    /// Only in this phase.
+    pub phase: Option<String>,
+    /// Only of this class.
+    pub class: Class,
+    /// Its numbers.
+    pub changes: Vec<Change>,
+}
+
+/// The faults of one culprit, of all classes and phases.
+#[derive(Clone, Debug)]
+pub struct CulpritRow {
+    /// Who.
+    pub culprit: Culprit,
+    /// Its numbers.
+    pub changes: Vec<Change>,
+}
+
+impl CulpritRow {
+    /// The number of its address space, or an address.
+    pub fn key(&self, by: By) -> String {
+        match by {
+            By::Cr3 => format!("#{}", self.culprit.key),
+            By::Rip | By::GvaRange => format!("{:#x}", self.culprit.key),
+        }
+    }
+
+    /// Its key, with its VM where that is not the first.
+    pub fn name(&self, by: By) -> String {
+        match self.culprit.vm {
+            0 => self.key(by),
+            vm => format!("VM {vm} {}", self.key(by)),
+        }
+    }
+}
+
+/// Two sides.
+#[derive(Clone, Copy, Debug)]
+pub struct Sides<'a> {
+    /// What is compared with.
+    pub base: &'a [Run],
+    /// What is compared.
+    pub new: &'a [Run],
+    /// Times mean something: no run was on an emulated machine.
+    pub times: bool,
+    /// A change by less is noise, percent.
+    pub least_percent: f64,
+}
+
+impl Sides<'_> {
+    fn runs(&self) -> impl Iterator<Item = &Run> {
+        self.base.iter().chain(self.new)
+    }
+
+    fn measures(&self) -> &'static [Measure] {
+        match self.times {
+            true => &[Measure::Count, Measure::Median, Measure::Total],
+            false => &[Measure::Count],
+        }
+    }
+
+    /// Classes, and classes within phases. Their intervals hold together.
+    pub fn classes(&self) -> [Vec<ClassRow>; 2] {
+        let cells: BTreeSet<_> = self.runs().flat_map(|run| run.cells.keys()).collect();
+        let classes: BTreeSet<_> = cells.iter().map(|(_, class)| *class).collect();
+        let rows = cells.len() + classes.len();
+        let pair = |phase: Option<&str>, class: Class| {
+            let keep =
+                |name: &str, of: Class| of == class && phase.is_none_or(|phase| phase == name);
+            self.pair(|run| of_cells(run, &keep))
+        };
+        let pairs: BTreeMap<_, _> = classes
+            .iter()
+            .map(|class| (*class, pair(None, *class)))
+            .collect();
+        let row = |phase: Option<&str>, class: Class, pair: &Pair| ClassRow {
+            phase: phase.map(str::to_owned),
+            class,
+            changes: self.changes(pair, rows, self.drift(&pairs, class)),
+        };
+        let all = pairs.iter().map(|(class, pair)| row(None, *class, pair));
+        let in_phases = self.phases().into_iter().flat_map(|phase| {
+            let here = cells.iter().filter(move |(name, _)| name == phase);
+            here.map(move |(_, class)| (phase, *class))
+        });
+        let in_phases =
+            in_phases.map(|(phase, class)| row(Some(phase), class, &pair(Some(phase), class)));
+        [all.collect(), in_phases.collect()]
+    }
+
+    /// What runs differ by, for a class: see the module.
+    fn drift(&self, pairs: &BTreeMap<Class, Pair>, class: Class) -> Drift {
+        if self.base.len() > 1 && self.new.len() > 1 {
+            return Drift::Included;
+        }
+        let others = pairs.iter().filter(|(other, _)| **other != class);
+        others
+            .filter_map(|(_, pair)| pair.changed_by())
+            .reduce(|most, other| [0, 1, 2].map(|at: usize| most[at].max(other[at])))
+            .map_or(Drift::Unknown, |[count, median, total]| Drift::Others {
+                count,
+                median,
+                total,
+            })
+    }
+
+    /// Names of the phases, in the order of their marks.
+    fn phases(&self) -> Vec<&str> {
+        let mut phases: Vec<&str> = Vec::new();
+        for phase in self.runs().flat_map(|run| &run.phases) {
+            if !phases.contains(&phase.as_str()) {
+                phases.push(phase);
+            }
+        }
+        phases
+    }
+
+    /// Culprits of one kind, those first whose time differs most. Their intervals hold together.
+    pub fn culprits(&self, by: By) -> Vec<CulpritRow> {
+        let mut differ: BTreeMap<Culprit, f64> = BTreeMap::new();
+        let sides = [(self.base, -1.0), (self.new, 1.0)];
+        for (runs, sign) in sides {
+            for run in runs {
+                for ((_, culprit), blocks) in run.culprits.iter().filter(|((of, _), _)| *of == by) {
+                    let weight = match self.times {
+                        true => blocks.total_ns() as f64,
+                        false => blocks.count() as f64,
+                    };
+                    *differ.entry(*culprit).or_default() += sign * weight / runs.len() as f64;
+                }
+            }
+        }
+        let mut order: Vec<_> = differ.into_iter().collect();
+        order.sort_by(|(one, time), (other, than)| {
+            than.abs().total_cmp(&time.abs()).then(one.cmp(other))
+        });
+        order.truncate(COMPARED);
+        let rows = order.len();
+        // What one run a side shows of a culprit's time says nothing.
+        let drift = match self.base.len() > 1 && self.new.len() > 1 {
+            true => Drift::Included,
+            false => Drift::Unknown,
+        };
+        let row = |(culprit, _)| {
+            let pair = self.pair(|run| run.culprits.get(&(by, culprit)).into_iter().collect());
+            CulpritRow {
+                culprit,
+                changes: self.changes(&pair, rows, drift),
+            }
+        };
+        order.into_iter().map(row).collect()
+    }
+
+    fn pair<'a>(&'a self, of: impl Fn(&'a Run) -> Vec<&'a Blocks>) -> Pair {
+        let sample = |runs: &'a [Run]| Sample::of(runs.iter().map(&of));
+        Pair::new(sample(self.base), sample(self.new))
+    }
+
+    fn changes(&self, pair: &Pair, rows: usize, drift: Drift) -> Vec<Change> {
+        let rule = Rule {
+            comparisons: rows * self.measures().len(),
+            least_percent: self.least_percent,
+            drift,
+        };
+        let measures = self.measures().iter();
+        // Of a culprit no times are kept, so it has no median.
+        measures
+            .filter_map(|measure| pair.change(*measure, rule))
+            .collect()
+    }
+}
+
+/// The blocks of the cells that are kept.
+fn of_cells<'a>(run: &'a Run, keep: &dyn Fn(&str, Class) -> bool) -> Vec<&'a Blocks> {
+    let cells = run
+        .cells
+        .iter()
+        .filter(|((phase, class), _)| keep(phase, *class));
+    cells.flat_map(|(_, blocks)| blocks).collect()
+}

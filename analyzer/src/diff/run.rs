@@ -1,0 +1,236 @@
+//! What is kept of one run: its faults by phase and class, and by culprit.
+
+use std::collections::{BTreeMap, HashMap};
+
+use events::Class;
+use trace::{FaultRow, Record};
+
+use super::blocks::Blocks;
+use crate::{
+    replay::VmReplay,
+    study::{Follow, Study},
+};
+
+/// Names of phases kept apart. A workload has six.
+const PHASES: usize = 64;
+/// Culprits of each kind kept apart in a run; the faults of others count together.
+pub const CULPRITS: usize = 4096;
+/// Bits of an address within a range of GVAs: 2 MiB, what one leaf table maps.
+const RANGE_BITS: u32 = 21;
+
+/// The phase before the first mark.
+const BEFORE: &str = "(before the first mark)";
+/// The phases for which there is no room.
+const OTHERS: &str = "(other phases)";
+
+/// Who caused a fault, by what two runs have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum By {
+    /// The guest's address space: the how-manieth CR3 that faulted.
+    Cr3,
+    /// The guest's instruction pointer.
+    Rip,
+    /// 2 MiB of guest-virtual addresses.
+    GvaRange,
+}
+
+impl By {
+    /// Every kind.
+    pub const ALL: [By; 3] = [Self::Cr3, Self::Rip, Self::GvaRange];
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cr3 => "cr3",
+            Self::Rip => "rip",
+            Self::GvaRange => "gva-range",
+        }
+    }
+
+    /// Name of its table.
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Cr3 => "by-cr3",
+            Self::Rip => "by-rip",
+            Self::GvaRange => "by-gva-range",
+        }
+    }
+
+    /// Heading of its table.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Cr3 => "By address space, in the order of their first faults",
+            Self::Rip => "By guest instruction",
+            Self::GvaRange => "By 2 MiB of guest addresses",
+        }
+    }
+}
+
+/// One culprit: its VM, and the number of its CR3, its RIP, or the first GVA of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Culprit {
+    /// Number of the VM.
+    pub vm: u16,
+    /// What the kind says.
+    pub key: u64,
+}
+
+/// Faults of one phase and class, by the place of the phase's name.
+type Cells = BTreeMap<(usize, Class), Blocks>;
+
+/// The culprits of one kind in one VM.
+#[derive(Clone, Debug, Default)]
+struct Culprits {
+    places: HashMap<u64, usize>,
+    found: Vec<(u64, Blocks)>,
+    /// Faults of the culprits for which there was no room.
+    others: u64,
+    /// The last one: most faults have the culprit of the one before.
+    last: Option<(u64, usize)>,
+}
+
+impl Culprits {
+    fn push(&mut self, key: u64, row: &FaultRow) {
+        let place = match self.last {
+            Some((last, place)) if last == key => Some(place),
+            _ => self.place(key),
+        };
+        let Some(place) = place else {
+            self.others += 1;
+            return;
+        };
+        self.last = Some((key, place));
+        if let Some((_, blocks)) = self.found.get_mut(place) {
+            blocks.push(row.time_ns.0, row.total_ns);
+        }
+    }
+
+    fn place(&mut self, key: u64) -> Option<usize> {
+        if let Some(place) = self.places.get(&key) {
+            return Some(*place);
+        }
+        if self.found.len() >= CULPRITS {
+            return None;
+        }
+        self.places.insert(key, self.found.len());
+        self.found.push((key, Blocks::totals()));
+        Some(self.found.len() - 1)
+    }
+}
+
+/// Follows one VM of a run.
+#[derive(Clone, Debug)]
+pub struct VmFaults {
+    phases: Vec<String>,
+    phase: usize,
+    cells: Cells,
+    culprits: [Culprits; By::ALL.len()],
+    /// Faults without a readable RIP.
+    without_rip: u64,
+}
+
+impl VmFaults {
+    fn new() -> Self {
+        Self {
+            phases: vec![BEFORE.to_owned()],
+            phase: 0,
+            cells: Cells::new(),
+            culprits: Default::default(),
+            without_rip: 0,
+        }
+    }
+
+    fn begin(&mut self, name: &str) {
+        let known = self.phases.iter().position(|phase| phase == name);
+        self.phase = known.unwrap_or_else(|| {
+            match self.phases.len() {
+                ..PHASES => self.phases.push(name.to_owned()),
+                PHASES => self.phases.push(OTHERS.to_owned()),
+                _ => {}
+            }
+            self.phases.len() - 1
+        });
+    }
+
+    fn fault(&mut self, row: &FaultRow) {
+        let cell = self.cells.entry((self.phase, row.class));
+        let cell = cell.or_insert_with(Blocks::with_times);
+        cell.push(row.time_ns.0, row.total_ns);
+        let [cr3, rip, range] = &mut self.culprits;
+        cr3.push(row.cr3.0, row);
+        range.push(row.gva.0 >> RANGE_BITS << RANGE_BITS, row);
+        match row.rip {
+            Some(address) => rip.push(address.0, row),
+            None => self.without_rip += 1,
+        }
+    }
+}
+
+impl Follow for VmFaults {
+    fn after(&mut self, record: &Record, _: Option<&VmReplay>) {
+        match record {
+            Record::Fault(row) => self.fault(row),
+            Record::Mark(row) if row.ends_keyframe().is_none() => self.begin(&row.name),
+            _ => {}
+        }
+    }
+}
+
+/// One run: what is kept of a trace.
+#[derive(Clone, Debug, Default)]
+pub struct Run {
+    /// Its faults by name of the phase and class, those of each VM apart.
+    pub cells: BTreeMap<(String, Class), Vec<Blocks>>,
+    /// Names of the phases, in the order of their first marks.
+    pub phases: Vec<String>,
+    /// Its faults by culprit.
+    pub culprits: BTreeMap<(By, Culprit), Blocks>,
+    /// Faults of culprits for which there was no room.
+    pub others: u64,
+    /// Faults.
+    pub faults: u64,
+    /// Records known to be lost.
+    pub lost: u64,
+    /// Why reading ended early, if it did.
+    pub damage: Option<String>,
+}
+
+impl Run {
+    /// What follows each VM of a run.
+    pub fn follow() -> VmFaults {
+        VmFaults::new()
+    }
+
+    /// What was read. The VMs are counted together; a phase is known by its name.
+    pub fn of(study: Study<VmFaults>) -> Self {
+        let mut run = Self {
+            lost: study.lost_records(),
+            damage: study.damage.as_ref().map(ToString::to_string),
+            ..Self::default()
+        };
+        for (vm, of) in study.vms {
+            run.add(vm.0, of);
+        }
+        run
+    }
+
+    fn add(&mut self, vm: u16, of: VmFaults) {
+        for phase in &of.phases {
+            if !self.phases.contains(phase) {
+                self.phases.push(phase.clone());
+            }
+        }
+        for ((phase, class), blocks) in of.cells {
+            self.faults += blocks.count();
+            let name = of.phases.get(phase).cloned().unwrap_or_default();
+            self.cells.entry((name, class)).or_default().push(blocks);
+        }
+        for (by, culprits) in By::ALL.into_iter().zip(of.culprits) {
+            self.others += culprits.others;
+            for (number, (key, blocks)) in (0_u64..).zip(culprits.found) {
+                let key = if by == By::Cr3 { number } else { key };
+                self.culprits.insert((by, Culprit { vm, key }), blocks);
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! A comparison as a document and as JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure};
+use crate::{
+    text::{
+        Cell, Column, Document, Section, Table,
+        units::{plural, whole},
+    },
+    verdict::Line,
+};
+
+/// Changes named in the first line.
+const NAMED: usize = 4;
+/// Culprits of each kind that people are shown.
+const SHOWN: usize = 10;
+
+/// The lines above everything else: what is wrong with the data, then the verdict.
+pub fn lines(comparison: &Comparison) -> Vec<Line> {
+    let mut lines = comparison.warnings.clone();
+    let changes: Vec<_> = comparison.changed().collect();
+    let (good, text) = if changes.is_empty() {
+        (true, unchanged(comparison))
+    } else {
+        let named = changes
+            .iter()
+            .take(NAMED)
+            .map(|(row, change)| named(row, change));
+        let mut text = format!("changed: {}", named.collect::<Vec<_>>().join("; "));
+        if let more @ 1.. = changes.len().saturating_sub(NAMED) {
+            text += &format!("; and {more} more");
+        }
+        (false, text)
+    };
+    lines.push(Line { good, text });
+    lines
+}
+
+fn unchanged(comparison: &Comparison) -> String {
+    let what = match comparison.times {
+        true => "no count, median time or total time",
+        false => "no count",
+    };
+    let classes = comparison.classes.len() as u64;
+    let classes = match classes {
+        1 => "1 class".to_owned(),
+        classes => format!("{classes} classes"),
+    };
+    let unknown = comparison.rows().any(|(_, change)| change.is_unjudged());
+    let unknown = match unknown {
+        true => "; times of one run are not judged without another class: record several runs",
+        false => "",
+    };
+    format!("within noise: {what} of {classes} changed{unknown}")
+}
+
+/// `shadow p50 +10.3% in touch`.
+fn named(row: &ClassRow, change: &Change) -> String {
+    let by = match change.change_percent {
+        Some(_) => Cell::change(change.change_percent).text(),
+        None => change.verdict.words().to_owned(),
+    };
+    let phase = row.phase.as_ref().map(|phase| format!(" in {phase}"));
+    let (class, measure) = (row.class.name(), change.measure.name());
+    format!("{class} {measure} {by}{}", phase.unwrap_or_default())
+}
+
+/// The tables. People are shown the phases and culprits that changed, programs get all rows.
+pub fn document(comparison: &Comparison, programs: bool) -> Document {
+    let mut head = vec![
+        format!("Base: {}", comparison.base.join(", ")),
+        format!("New:  {}", comparison.new.join(", ")),
+    ];
+    head.extend(comparison.differences.iter().map(super::Difference::words));
+    head.push(comparison.rule());
+    let mut tables = vec![
+        classes(&comparison.classes),
+        phases(&comparison.phases, programs),
+    ];
+    let culprits = comparison.culprits.iter();
+    tables.extend(culprits.map(|(by, rows)| self::culprits(*by, rows, programs)));
+    Document {
+        head,
+        sections: vec![Section {
+            title: "Changes from base to new, of the mean run".to_owned(),
+            tables,
+            ..Section::default()
+        }],
+        tail: Vec::new(),
+    }
+}
+
+fn classes(rows: &[ClassRow]) -> Table {
+    let columns = [
+        Column::code("class"),
+        Column::code("what"),
+        Column::number("base"),
+        Column::number("new"),
+        Column::share("change"),
+        Column::share("low"),
+        Column::share("high"),
+        Column::words("verdict"),
+    ];
+    let mut table = Table::new("classes", "By class, in all phases", columns);
+    for row in rows {
+        for change in &row.changes {
+            let [base, new] = [change.base, change.new].map(|value| cell(change.measure, value));
+            let keys = [
+                Cell::words(row.class.name()),
+                Cell::words(change.measure.name()),
+            ];
+            table.row(keys.into_iter().chain([base, new]).chain(results(change)));
+        }
+    }
+    table
+}
+
+fn phases(rows: &[ClassRow], programs: bool) -> Table {
+    let columns = [
+        Column::words("phase"),
+        Column::code("class"),
+        Column::code("what"),
+    ];
+    let mut table = Table::new(
+        "phases",
+        "By phase and class",
+        columns.into_iter().chain(result_columns()),
+    );
+    let mut quiet = 0;
+    for row in rows {
+        for change in &row.changes {
+            if !programs && !change.verdict.is_change() {
+                quiet += 1;
+                continue;
+            }
+            let keys = [
+                Cell::words(row.phase.as_deref().unwrap_or_default()),
+                Cell::words(row.class.name()),
+                Cell::words(change.measure.name()),
+            ];
+            table.row(keys.into_iter().chain(results(change)));
+        }
+    }
+    table.more(others(quiet))
+}
+
+fn culprits(by: By, rows: &[CulpritRow], programs: bool) -> Table {
+    let columns = [Column::code(by.name()), Column::code("what")];
+    let mut table = Table::new(
+        by.table(),
+        by.title(),
+        columns.into_iter().chain(result_columns()),
+    );
+    let mut quiet = 0;
+    for row in rows {
+        for change in &row.changes {
+            if !programs && !change.verdict.is_change() {
+                quiet += 1;
+                continue;
+            }
+            let keys = [
+                Cell::words(row.name(by)),
+                Cell::words(change.measure.name()),
+            ];
+            table.row(keys.into_iter().chain(results(change)));
+        }
+    }
+    let table = table.more(others(quiet));
+    if programs { table } else { table.first(SHOWN) }
+}
+
+fn others(quiet: u64) -> String {
+    match quiet {
+        0 => String::new(),
+        quiet => format!("{} within noise", plural(quiet, "number")),
+    }
+}
+
+fn result_columns() -> [Column; 4] {
+    [
+        Column::share("change"),
+        Column::share("low"),
+        Column::share("high"),
+        Column::words("verdict"),
+    ]
+}
+
+fn results(change: &Change) -> [Cell; 4] {
+    [
+        Cell::change(change.change_percent),
+        Cell::change(change.low_percent),
+        Cell::change(change.high_percent),
+        Cell::words(change.verdict.words()),
+    ]
+}
+
+fn cell(measure: Measure, value: f64) -> Cell {
+    match measure {
+        Measure::Count => Cell::Count(whole(value.round())),
+        Measure::Median | Measure::Total => Cell::Time(whole(value.round())),
+    }
+}
+
+/// What `diff --json` prints.
+pub fn json(comparison: &Comparison) -> Value {
+    let class = |row: &ClassRow| {
+        let mut object = changes(&row.changes);
+        object.insert("class".to_owned(), row.class.name().into());
+        if let Some(phase) = &row.phase {
+            object.insert("phase".to_owned(), phase.as_str().into());
+        }
+        Value::from(object)
+    };
+    let culprits = comparison.culprits.iter().flat_map(|(by, rows)| {
+        rows.iter().map(|row| {
+            let mut object = changes(&row.changes);
+            object.insert("by".to_owned(), by.name().into());
+            object.insert("vm".to_owned(), row.culprit.vm.into());
+            object.insert("key".to_owned(), row.key(*by).into());
+            Value::from(object)
+        })
+    });
+    let warnings: Vec<_> = comparison.warnings.iter().map(|line| &line.text).collect();
+    json!({
+        "verdict": if comparison.changed().next().is_some() { "changed" } else { "within noise" },
+        "base": comparison.base, "new": comparison.new,
+        "warnings": warnings, "differences": comparison.differences,
+        "times_compared": comparison.times, "rule": comparison.rule(),
+        "classes": comparison.classes.iter().map(class).collect::<Vec<_>>(),
+        "phases": comparison.phases.iter().map(class).collect::<Vec<_>>(),
+        "culprits": culprits.collect::<Vec<_>>(),
+    })
+}
+
+fn changes(changes: &[Change]) -> Map<String, Value> {
+    let change = |change: &Change| {
+        let key = match change.measure {
+            Measure::Count => "count",
+            Measure::Median => "p50_ns",
+            Measure::Total => "total_ns",
+        };
+        (key.to_owned(), json!(change))
+    };
+    changes.iter().map(change).collect()
+}

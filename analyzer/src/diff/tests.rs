@@ -1,0 +1,230 @@
+//! Made-up runs, whose noise is as that of real ones: neighbours are alike, and the machine drifts.
+
+use events::Class;
+
+use super::{
+    blocks::Blocks,
+    change::{Change, Measure, Verdict},
+    compare::{ClassRow, Sides},
+    random::Random,
+    run::Run,
+};
+
+/// Faults of each class in each phase.
+const FAULTS: u64 = 2000;
+const CLASSES: [Class; 3] = [Class::Guest, Class::Shadow, Class::WriteProtected];
+const PHASES: [&str; 2] = ["map", "touch"];
+
+/// How runs differ.
+#[derive(Clone, Copy)]
+struct Noise {
+    /// Standard deviation of the whole run, of all classes together.
+    run: f64,
+    /// Of the slow moments within a run.
+    slow: f64,
+    /// Of each fault.
+    fault: f64,
+}
+
+const NOISE: Noise = Noise {
+    run: 0.0,
+    slow: 0.01,
+    fault: 0.2,
+};
+
+/// A run in which shadow faults take `factor` times as long.
+fn run(seed: u64, noise: Noise, factor: f64) -> Run {
+    let mut random = Random::new(seed);
+    let mut run = Run::default();
+    let whole = random.normal() * noise.run;
+    // Each fault is nearly as slow as the one before: the moment lasts for some 50.
+    let (mut slow, mut time) = (0.0, 0);
+    for phase in PHASES {
+        run.phases.push(phase.to_owned());
+        for _ in 0..FAULTS {
+            for class in CLASSES {
+                slow = slow * 0.98 + random.normal() * noise.slow * 0.2;
+                let factor = if class == Class::Shadow { factor } else { 1.0 };
+                let ns = 5_000.0 * (class as u8 + 1) as f64;
+                let ns = ns * factor * (whole + slow + random.normal() * noise.fault).exp();
+                time += ns as u64 + 1_000;
+                let cell = run.cells.entry((phase.to_owned(), class)).or_default();
+                if cell.is_empty() {
+                    cell.push(Blocks::with_times());
+                }
+                cell[0].push(time, ns as u32);
+            }
+        }
+    }
+    run
+}
+
+fn rows(base: &[Run], new: &[Run]) -> Vec<ClassRow> {
+    let sides = Sides {
+        base,
+        new,
+        times: true,
+        least_percent: super::LEAST_PERCENT,
+    };
+    sides.classes().concat()
+}
+
+fn changed(rows: &[ClassRow]) -> Vec<(Class, Change)> {
+    let changes = rows
+        .iter()
+        .flat_map(|row| row.changes.iter().map(|change| (row.class, *change)));
+    changes
+        .filter(|(_, change)| change.verdict.is_change())
+        .collect()
+}
+
+fn runs(seeds: std::ops::Range<u64>, noise: Noise, factor: f64) -> Vec<Run> {
+    seeds.map(|seed| run(seed, noise, factor)).collect()
+}
+
+#[test]
+fn equal_runs_are_within_noise_and_ten_percent_in_one_class_are_found() {
+    let (mut alarms, mut found) = (0, 0);
+    for pair in 0..20 {
+        let base = runs(2 * pair..2 * pair + 1, NOISE, 1.0);
+        let equal = runs(2 * pair + 1..2 * pair + 2, NOISE, 1.0);
+        let slower = runs(2 * pair + 1..2 * pair + 2, NOISE, 1.1);
+        alarms += u32::from(!changed(&rows(&base, &equal)).is_empty());
+        let changes = changed(&rows(&base, &slower));
+        assert!(
+            changes.iter().all(|(class, _)| *class == Class::Shadow),
+            "{changes:?}"
+        );
+        let is_median = |(_, change): &(Class, Change)| {
+            change.measure == Measure::Median && change.verdict == Verdict::Higher
+        };
+        found += u32::from(changes.iter().any(is_median));
+    }
+    assert!(alarms <= 1, "{alarms} of 20 pairs of equal runs");
+    assert!(found >= 19, "{found} of 20 changes");
+}
+
+/// All classes of a run are 5 % slower or faster than those of another.
+const DRIFTING: Noise = Noise { run: 0.05, ..NOISE };
+
+#[test]
+fn a_drift_of_the_machine_is_noise_with_one_run_and_with_several() {
+    let (mut one, mut four) = (0, 0);
+    for pair in 0..20 {
+        let seed = 1_000 + 8 * pair;
+        let base = runs(seed..seed + 4, DRIFTING, 1.0);
+        let new = runs(seed + 4..seed + 8, DRIFTING, 1.0);
+        one += u32::from(!changed(&rows(&base[..1], &new[..1])).is_empty());
+        four += u32::from(!changed(&rows(&base, &new)).is_empty());
+    }
+    assert!(one <= 1 && four <= 1, "{one} and {four} of 20");
+}
+
+#[test]
+fn several_runs_find_a_change_of_all_that_they_are_many_enough_for() {
+    let little = Noise { run: 0.01, ..NOISE };
+    for pair in 0..5 {
+        let seed = 5_000 + 16 * pair;
+        let base = runs(seed..seed + 5, little, 1.0);
+        let slower = runs(seed + 8..seed + 13, little, 1.1);
+        let changes = changed(&rows(&base, &slower));
+        for measure in [Measure::Median, Measure::Total] {
+            let is = |(class, change): &(Class, Change)| {
+                (*class, change.measure) == (Class::Shadow, measure)
+            };
+            assert!(changes.iter().any(is), "{measure:?}: {changes:?}");
+        }
+        assert!(
+            changes.iter().all(|(class, _)| *class == Class::Shadow),
+            "{changes:?}"
+        );
+    }
+}
+
+#[test]
+fn a_class_that_comes_goes_or_has_few_faults_is_said_so() {
+    let verdict = |rows: &[ClassRow], class, measure| {
+        let row = rows
+            .iter()
+            .find(|row| row.class == class && row.phase.is_none())
+            .unwrap();
+        let change = row.changes.iter().find(|change| change.measure == measure);
+        change.map(|change| change.verdict)
+    };
+    let base = runs(1..2, NOISE, 1.0);
+    let mut new = runs(2..3, NOISE, 1.0);
+    let mut blocks = Blocks::with_times();
+    (0..100).for_each(|fault| blocks.push(fault * 10_000, 700));
+    new[0]
+        .cells
+        .insert(("touch".to_owned(), Class::Fast), vec![blocks]);
+    let mut few = Blocks::with_times();
+    (0..3).for_each(|fault| few.push(fault * 10_000, 700));
+    new[0]
+        .cells
+        .insert(("touch".to_owned(), Class::Mmio), vec![few]);
+    let there = rows(&base, &new);
+    assert_eq!(
+        verdict(&there, Class::Fast, Measure::Count),
+        Some(Verdict::New)
+    );
+    assert_eq!(verdict(&there, Class::Fast, Measure::Median), None);
+    assert_eq!(
+        verdict(&there, Class::Mmio, Measure::Count),
+        Some(Verdict::WithinNoise)
+    );
+    let back = rows(&new, &base);
+    assert_eq!(
+        verdict(&back, Class::Fast, Measure::Count),
+        Some(Verdict::Gone)
+    );
+    let same = rows(&new, &new.clone());
+    assert_eq!(
+        verdict(&same, Class::Mmio, Measure::Median),
+        Some(Verdict::TooFew)
+    );
+    assert!(changed(&same).is_empty());
+}
+
+#[test]
+fn the_only_class_of_one_run_is_not_judged() {
+    let only = |seed| {
+        let mut run = run(seed, NOISE, 1.0);
+        run.cells.retain(|(_, class), _| *class == Class::Shadow);
+        vec![run]
+    };
+    let rows = rows(&only(1), &only(2));
+    let times = rows.iter().flat_map(|row| &row.changes);
+    let times: Vec<_> = times
+        .filter(|change| change.measure != Measure::Count)
+        .collect();
+    assert_eq!(times.len(), 6);
+    assert!(
+        times.iter().all(|change| change.verdict == Verdict::OneRun),
+        "{times:?}"
+    );
+}
+
+#[test]
+fn on_an_emulated_machine_only_counts_are_compared() {
+    let (base, new) = (runs(1..2, NOISE, 1.0), runs(2..3, NOISE, 2.0));
+    let sides = Sides {
+        base: &base,
+        new: &new,
+        times: false,
+        least_percent: 0.0,
+    };
+    let [classes, phases] = sides.classes();
+    let rows = [classes, phases].concat();
+    assert!(rows.iter().all(|row| row.changes.len() == 1));
+    assert!(changed(&rows).is_empty());
+}
+
+#[test]
+fn the_same_runs_give_the_same_result() {
+    let (base, new) = (runs(1..4, DRIFTING, 1.0), runs(4..7, DRIFTING, 1.2));
+    let changes = |rows: Vec<ClassRow>| -> Vec<Change> {
+        rows.into_iter().flat_map(|row| row.changes).collect()
+    };
+    assert_eq!(changes(rows(&base, &new)), changes(rows(&base, &new)));
+}
