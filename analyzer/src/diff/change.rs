@@ -203,11 +203,11 @@ impl Pair {
         self.base.count().min(self.new.count()) < FEW
     }
 
-    /// One number; absent where it has none to compare: times of a side without faults.
+    /// One number; `None` for the times of a side without faults.
     pub fn change(&self, measure: Measure, rule: Rule) -> Option<Change> {
         let [base, new] = [&self.base, &self.new].map(Sample::numbers);
         let missing = self.is_missing();
-        if missing && measure == Measure::Median {
+        if missing && measure != Measure::Count {
             return None;
         }
         let values = [measure.of(&base)?, measure.of(&new)?];
@@ -224,7 +224,7 @@ impl Pair {
             let verdict = self.came_or_went(rule);
             return Some(Change { verdict, ..blank });
         }
-        let change_percent = Some((values[1] / values[0].max(1.0) - 1.0) * 100.0);
+        let change_percent = Some(rounded((values[1] / values[0].max(1.0) - 1.0) * 100.0));
         if self.is_few() && measure != Measure::Count {
             return Some(Change {
                 change_percent,
@@ -273,9 +273,14 @@ impl Pair {
     }
 }
 
-/// The change by a difference of logarithms.
+/// The change by a difference of logarithms, percent.
 fn percent(log: f64) -> f64 {
-    log.exp_m1() * 100.0
+    rounded(log.exp_m1() * 100.0)
+}
+
+/// To a millionth: what is beyond is an error of the arithmetic.
+fn rounded(percent: f64) -> f64 {
+    (percent * 1e6).round() / 1e6
 }
 
 fn verdict(interval: Interval, rule: Rule) -> Verdict {

@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Times of one side of one row looked at for its median.
-const MOST_TIMES: usize = 1 << 14;
+const MOST_TIMES: usize = 1 << 13;
 
 /// Parts of a run whose times are compared to see it move.
 const QUARTERS: usize = 4;

@@ -19,7 +19,13 @@ const SHOWN: usize = 10;
 /// The lines above everything else: what is wrong with the data, then the verdict.
 pub fn lines(comparison: &Comparison) -> Vec<Line> {
     let mut lines = comparison.warnings.clone();
-    let changes: Vec<_> = comparison.changed().collect();
+    let all: Vec<_> = comparison.changed().collect();
+    // A class says it for its phases.
+    let of_classes = all.iter().filter(|(row, _)| row.phase.is_none());
+    let changes: Vec<_> = match of_classes.clone().next() {
+        Some(_) => of_classes.collect(),
+        None => all.iter().collect(),
+    };
     let (good, text) = if changes.is_empty() {
         (true, unchanged(comparison))
     } else {

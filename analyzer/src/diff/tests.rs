@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Faults of each class in each phase.
-const FAULTS: u64 = 2000;
+const FAULTS: u64 = 1000;
 const CLASSES: [Class; 3] = [Class::Guest, Class::Shadow, Class::WriteProtected];
 const PHASES: [&str; 2] = ["map", "touch"];
 

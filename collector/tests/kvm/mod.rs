@@ -2,6 +2,7 @@
 
 mod attach;
 mod cut;
+mod diff;
 mod exact;
 mod host;
 mod losses;
