@@ -8,6 +8,7 @@ use super::{collector, program};
 use crate::{
     explain::ExplainError,
     study::StudyError,
+    symbols::SymbolsError,
     table::TableError,
     text::{plain, wrap},
 };
@@ -73,7 +74,9 @@ fn code(error: &anyhow::Error) -> Code {
     if let Some(StudyError::NoVm { .. } | StudyError::SeveralVms { .. }) = error.downcast_ref() {
         return Code::Usage;
     }
-    if error.is::<TableError>() || matches!(error.downcast_ref(), Some(ExplainError::NoSuch { .. }))
+    if error.is::<SymbolsError>()
+        || error.is::<TableError>()
+        || matches!(error.downcast_ref(), Some(ExplainError::NoSuch { .. }))
     {
         return Code::Usage;
     }
@@ -81,6 +84,9 @@ fn code(error: &anyhow::Error) -> Code {
 }
 
 fn hint(error: &anyhow::Error) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<SymbolsError>() {
+        return error.hint();
+    }
     let hint = match (error.downcast_ref(), error.downcast_ref()) {
         (Some(StudyError::SeveralVms { .. }), _) => "choose one with --vm N",
         (Some(StudyError::NoVm { .. }), _) => "leave --vm out to see all of them",

@@ -4,6 +4,7 @@ mod audit;
 mod diff;
 mod explain;
 mod failure;
+mod filter;
 mod format;
 mod number;
 mod output;
@@ -12,8 +13,10 @@ mod report;
 mod schema;
 mod source;
 mod summary;
+mod symbols;
 mod table;
 mod timeline;
+mod top;
 mod verify;
 
 use std::{
@@ -54,6 +57,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Faults and shadow tables over time, a line for each span
     Timeline(timeline::TimelineArgs),
+    /// Who pays: faults by process, function, address range, guest table, vCPU and more
+    Top(top::TopArgs),
     /// Compare the replayed tables and counts with the kernel's own; exit code 1 if they differ
     Verify(verify::VerifyArgs),
     /// Check invariants of the shadow MMU; exit code 1 if one is violated
@@ -109,6 +114,7 @@ impl Analyzer {
             Command::Table(args) => args.execute(),
             Command::Explain(args) => args.execute(),
             Command::Timeline(args) => args.execute(),
+            Command::Top(args) => args.execute(),
             Command::Verify(args) => args.execute(),
             Command::Audit(args) => args.execute(),
             Command::Diff(args) => args.execute(),

@@ -1,6 +1,6 @@
 //! Numbers on the command line.
 
-use events::{Gva, Hpa};
+use events::{Gpa, Gva, Hpa};
 
 /// A hexadecimal number with `0x`, `_` allowed between digits. A number without `0x` is refused:
 /// `8000001000` could be read in two ways, and addresses are written in hexadecimal everywhere.
@@ -20,6 +20,30 @@ pub(super) fn gva(text: &str) -> Result<Gva, String> {
     hexadecimal(text).map(Gva)
 }
 
+/// Addresses from one to another, the last included: `0x1000..0x3000` ends before `0x3000`, and an
+/// address alone means its 4 KiB page.
+pub(super) fn gvas(text: &str) -> Result<[Gva; 2], String> {
+    let Some((from, to)) = text.split_once("..") else {
+        let page = gva(text)?.0 & !0xfff;
+        return Ok([Gva(page), Gva(page | 0xfff)]);
+    };
+    let (from, to) = (gva(from)?, gva(to)?);
+    match to.0.checked_sub(1).filter(|last| *last >= from.0) {
+        Some(last) => Ok([from, Gva(last)]),
+        None => Err("the range ends before it begins".to_owned()),
+    }
+}
+
+/// A guest-physical address.
+pub(super) fn gpa(text: &str) -> Result<Gpa, String> {
+    hexadecimal(text).map(Gpa)
+}
+
+/// A number of bytes: a distance.
+pub(super) fn offset(text: &str) -> Result<u64, String> {
+    hexadecimal(text)
+}
+
 /// A host-physical address.
 pub(super) fn hpa(text: &str) -> Result<Hpa, String> {
     hexadecimal(text).map(Hpa)
@@ -33,6 +57,9 @@ mod tests {
     fn an_address_needs_0x_and_the_message_shows_it() {
         assert_eq!(gva("0x80_0000_1000"), Ok(Gva(0x80_0000_1000)));
         assert_eq!(hpa("0XfF"), Ok(Hpa(0xff)));
+        assert_eq!(gvas("0x1234"), Ok([Gva(0x1000), Gva(0x1fff)]));
+        assert_eq!(gvas("0x1000..0x3000"), Ok([Gva(0x1000), Gva(0x2fff)]));
+        assert!(gvas("0x3000..0x3000").is_err() && gvas("0x3000..0x1000").is_err());
         let refused = |text| gva(text).unwrap_err();
         assert_eq!(
             refused("8000001000"),

@@ -107,17 +107,15 @@ pub fn study(trace: &Trace, vm: Option<u16>) -> Result<Study, Failure> {
     follow(trace, vm, VmStudy::new)
 }
 
-/// The same with other analyses.
-fn follow<F: Follow>(
+/// The same, for any analysis.
+pub fn follow<F: Follow>(
     trace: &Trace,
     vm: Option<u16>,
     make: impl Fn(&Subject<'_>) -> F,
 ) -> Result<Study<F>, Failure> {
     let vm = vm.map(|vm| check_vm(trace, vm)).transpose()?;
     let mut progress = Progress::new(trace.segments().iter().map(|segment| segment.rows).sum());
-    Ok(Study::with(trace, vm, make, &mut |done| {
-        progress.at(done);
-    })?)
+    Ok(Study::with(trace, vm, make, &mut |done| progress.at(done))?)
 }
 
 /// How a command that read a whole trace ends: what it printed of a damaged one is true only up to

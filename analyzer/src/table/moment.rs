@@ -149,7 +149,7 @@ impl FromStr for Moment {
 
 impl Moment {
     /// Fails if the trace ends before the moment, as far as its list of segments says.
-    pub(super) fn check(&self, trace: &Trace) -> Result<(), TableError> {
+    pub(crate) fn check(&self, trace: &Trace) -> Result<(), TableError> {
         let last = trace.segments().iter().map(|segment| segment.seq[1]).max();
         match (self, last) {
             (Moment::Seq(seq), Some(last)) if *seq > last => {
@@ -160,7 +160,7 @@ impl Moment {
     }
 
     /// The time on the trace's clock, for a moment given by time, ns.
-    pub(super) fn clock(&self, trace: &Trace) -> Result<Option<u64>, TableError> {
+    pub(crate) fn clock(&self, trace: &Trace) -> Result<Option<u64>, TableError> {
         let [start, end] = trace.span_ns().unwrap_or_default();
         let time = match self {
             Moment::Clock(time) => *time,

@@ -123,7 +123,7 @@ pub fn quality(study: &Study) -> Vec<Line> {
 }
 
 /// What is lost. It counts for every VM: which one a missing record was of is not known.
-pub fn loss(study: &Study) -> Line {
+pub fn loss<F>(study: &Study<F>) -> Line {
     let lost = study.lost_records();
     if lost == 0 {
         return Line::new(true, "0 records lost");

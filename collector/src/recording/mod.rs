@@ -97,6 +97,11 @@ impl Recording {
         })
     }
 
+    /// Adds the names of the guest's functions to the trace; see [`trace::SYMBOLS`].
+    pub fn symbols(&self, text: &str) -> anyhow::Result<()> {
+        Ok(self.meta_file.write_symbols(text)?)
+    }
+
     /// Writes what is still in the ring, and finishes the trace.
     pub fn finish(self, mut meta: Meta, reason: String) -> (Recorded, anyhow::Result<()>) {
         let Self {

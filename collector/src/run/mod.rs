@@ -7,12 +7,14 @@
 //! hooks    marks and keyframes while the guest runs
 //! metadata what meta.json says of the VM and its workload
 //! outcome  what is printed at the end
+//! symbols  names of the guest's functions
 //! ```
 
 mod hooks;
 mod metadata;
 mod outcome;
 mod setup;
+mod symbols;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
@@ -73,6 +75,7 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
         &cancel,
         options.json,
     )?;
+    recording.symbols(&symbols::of_image(workloads::GUEST_IMAGE)?)?;
     let keyframes = Keyframes::new(Arc::clone(&recording.probes), VM);
     let mut vmm = vmm.confined();
     let marks = Marks {

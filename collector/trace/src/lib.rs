@@ -51,4 +51,4 @@ pub use records::{KeyframePage, Record, Records};
 pub use segments::Segment;
 pub use stretches::{Part, Stretch, Stretches};
 pub use table::{ColumnInfo, KindInfo, Row};
-pub use writer::{MetaFile, TraceWriter};
+pub use writer::{MetaFile, SYMBOLS, TraceWriter};

@@ -80,6 +80,13 @@ impl Trace {
         &self.meta
     }
 
+    /// The names of the guest's functions, if the recorder knew them; see
+    /// [`crate::SYMBOLS`].
+    pub fn symbols_file(&self) -> Option<PathBuf> {
+        let path = self.path.join(crate::SYMBOLS);
+        path.is_file().then_some(path)
+    }
+
     /// The recorder did not finish: what follows the last segment is lost.
     pub fn was_cut(&self) -> bool {
         !self.meta.complete

@@ -19,6 +19,11 @@ pub struct MetaFile {
 }
 
 impl MetaFile {
+    /// Adds [`SYMBOLS`] beside it.
+    pub fn write_symbols(&self, text: &str) -> Result<(), TraceError> {
+        write_file(&self.folder.join(SYMBOLS), text.as_bytes())
+    }
+
     /// Replaces it.
     pub fn write(&self, meta: &Meta) -> Result<(), TraceError> {
         let path = self.folder.join("meta.json");
@@ -29,6 +34,10 @@ impl MetaFile {
         write_file(&path, &text)
     }
 }
+
+/// File with the names of the guest's functions, as `nm -S` prints them: a line
+/// `ADDRESS SIZE TYPE NAME` for each, the numbers in hexadecimal without `0x`, the type `t`.
+pub const SYMBOLS: &str = "symbols.txt";
 
 /// An open trace that grows by segments.
 #[derive(Debug)]

@@ -1,0 +1,73 @@
+//! Which faults a command is about.
+
+use clap::Args;
+use events::{Class, Gpa, Gva, VcpuId};
+use trace::Trace;
+
+use super::{Failure, number};
+use crate::{
+    listing::{FaultFilter, Window},
+    table::Moment,
+};
+
+/// Which faults. What is not given leaves nothing out.
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Only faults of this class; several with commas: guest, shadow, write_protected, unsync,
+    /// mmio, fast, spurious, retried
+    #[arg(long, value_name = "CLASS", value_parser = class, value_delimiter = ',')]
+    pub(super) class: Vec<Class>,
+    /// Only faults on the page of this address, or on a range: 0x1000..0x9000
+    #[arg(long, value_name = "ADDR", value_parser = number::gvas)]
+    pub(super) gva: Option<[Gva; 2]>,
+    /// Only faults of the guest's process with this root table
+    #[arg(long, value_name = "CR3", value_parser = number::gpa)]
+    pub(super) cr3: Option<Gpa>,
+    /// Only this vCPU
+    #[arg(long, value_name = "N")]
+    pub(super) vcpu: Option<u16>,
+    #[command(flatten)]
+    pub(super) window: WindowArgs,
+}
+
+/// A stretch of the trace.
+#[derive(Debug, Args)]
+pub(super) struct WindowArgs {
+    /// From this moment on: seconds from the start (1.25s, 30ms), ns on the trace's clock,
+    /// `phase:NAME`, `fault:N` or `seq:N`
+    #[arg(long, value_name = "T")]
+    pub(super) from: Option<Moment>,
+    /// Up to this moment
+    #[arg(long, value_name = "T")]
+    pub(super) to: Option<Moment>,
+}
+
+/// A class by its name.
+pub(super) fn class(text: &str) -> Result<Class, String> {
+    let names: Vec<_> = Class::ALL.into_iter().map(Class::name).collect();
+    Class::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
+}
+
+impl WindowArgs {
+    pub(super) fn of(&self, trace: &Trace) -> Result<Window, Failure> {
+        Ok(Window::new(self.from.as_ref(), self.to.as_ref(), trace)?)
+    }
+}
+
+impl FilterArgs {
+    /// Of these faults.
+    pub(super) fn of(&self, trace: &Trace) -> Result<FaultFilter, Failure> {
+        Ok(FaultFilter {
+            classes: self.class.clone(),
+            gva: self.gva,
+            cr3: self.cr3,
+            vcpu: self.vcpu.map(VcpuId),
+            window: self.window.of(trace)?,
+        })
+    }
+
+    /// Whether it asks for some faults by more than their time.
+    pub(super) fn is_about_faults(&self) -> bool {
+        !self.class.is_empty() || self.gva.is_some() || self.cr3.is_some() || self.vcpu.is_some()
+    }
+}

@@ -1,0 +1,163 @@
+//! `analyzer top`.
+
+use std::process::ExitCode;
+
+use anyhow::anyhow;
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, FormatArgs, Source, filter::FilterArgs, source, symbols::SymbolsArgs};
+use crate::{
+    study::Study,
+    summary,
+    text::{Document, Section, units::page_size},
+    top::{self, By, Granule, Question, Rank, Top},
+    verdict,
+};
+
+/// Options of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    #[command(flatten)]
+    source: Source,
+    /// By what faults are added up
+    #[arg(long, value_name = "KEY")]
+    by: By,
+    /// How many are shown
+    #[arg(long, value_name = "N", default_value = "20")]
+    top: u32,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// With --by gva-range: pieces of this size (4K to 512G), each for itself [default: pieces of
+    /// 2M, neighbours together]
+    #[arg(long, value_name = "SIZE", value_parser = granule)]
+    granule: Option<Granule>,
+    #[command(flatten)]
+    symbols: SymbolsArgs,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// A power of two of pages: `4K`, `64K`, `2M`, `1G`.
+fn granule(text: &str) -> Result<Granule, String> {
+    let refused = || "a power of two from 4K to 512G, like 64K, 2M or 1G".to_owned();
+    let unit = text.chars().next_back().ok_or_else(refused)?;
+    let shift = match unit.to_ascii_uppercase() {
+        'K' => 10,
+        'M' => 20,
+        'G' => 30,
+        _ => return Err(refused()),
+    };
+    let number: u64 = text
+        .strip_suffix(unit)
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(refused)?;
+    let bytes = number.checked_mul(1 << shift).ok_or_else(refused)?;
+    match bytes.is_power_of_two() && (1 << 12..=1 << 39).contains(&bytes) {
+        true => Ok(Granule {
+            shift: bytes.trailing_zeros(),
+            joined: false,
+        }),
+        false => Err(refused()),
+    }
+}
+
+impl TopArgs {
+    fn check(&self) -> Result<(), Failure> {
+        if self.granule.is_some() && self.by != By::GvaRange {
+            return Err(Failure::usage(anyhow!("--granule is for --by gva-range")));
+        }
+        if self.by == By::Cause && self.filter.is_about_faults() {
+            let error = anyhow!("--by cause adds up changes of entries, not faults");
+            let hint = "only --vm, --from and --to choose among them";
+            return Err(Failure::usage(error).hint(hint));
+        }
+        Ok(())
+    }
+
+    pub(super) fn execute(self) -> Result<ExitCode, Failure> {
+        self.check()?;
+        let trace = self.source.open()?;
+        let question = Question {
+            by: self.by,
+            filter: self.filter.of(&trace)?,
+            granule: self.granule.unwrap_or_default(),
+            symbols: self.symbols.read(&trace)?,
+        };
+        let study = source::follow(&trace, self.source.vm, |_| Top::new(&question))?;
+        missing(&study)?;
+        let ranks: Vec<_> = study
+            .vms
+            .iter()
+            .map(|(vm, of)| (vm.0, of.rank(trace.meta())))
+            .collect();
+        let start = study.span_ns[0];
+        let times = summary::times(&trace).unwrap_or_default();
+        let top = usize::try_from(self.top).unwrap_or(usize::MAX);
+        let sections = ranks.iter().map(|(vm, rank)| {
+            let mut tables = vec![top::table(rank, top, start, "")];
+            if self.by == By::GuestTable {
+                tables.push(top::ping_pong(rank, top));
+            }
+            Section {
+                vm: Some(*vm),
+                title: title(*vm, rank, &question),
+                tables,
+                ..Section::default()
+            }
+        });
+        let document = Document {
+            head: Some(times)
+                .filter(|times| !times.is_empty())
+                .into_iter()
+                .collect(),
+            sections: sections.collect(),
+            tail: Vec::new(),
+        };
+        let mut lines = verdict::warnings(&trace, &study);
+        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        let vms = ranks.iter().map(|(vm, rank)| {
+            let mut of = top::json(rank, top, start);
+            of["vm"] = json!(vm);
+            of
+        });
+        let vms: Vec<_> = vms.collect();
+        let json = json!({"lost": {"records": study.lost_records()}, "vms": vms});
+        self.format.print(&lines, document, &json)?;
+        source::ended(&study)
+    }
+}
+
+/// A moment of the filter that did not come in any VM.
+fn missing(study: &Study<Top>) -> Result<(), Failure> {
+    let mut missing = study.vms.values().map(Top::missing);
+    match missing.next().flatten() {
+        Some(error) if missing.all(|of| of.is_some()) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn title(vm: u16, rank: &Rank, question: &Question) -> String {
+    use crate::text::units::{ns, plural};
+    let what = match rank.by {
+        By::Cause => plural(rank.all.count, "change"),
+        _ => format!(
+            "{}, {}",
+            plural(rank.all.count, "fault"),
+            ns(rank.all.total_ns)
+        ),
+    };
+    let filter = match question.filter.words() {
+        none if none.is_empty() => none,
+        words => format!(" ({words})"),
+    };
+    let granule = match (rank.by, question.granule) {
+        (By::GvaRange, Granule { shift, joined }) => {
+            let size = page_size(1 << (shift.max(12) - 12));
+            let joined = if joined { ", neighbours together" } else { "" };
+            format!("; pieces of {size}{joined}")
+        }
+        _ => String::new(),
+    };
+    format!("VM {vm}: {what}{filter}{granule}")
+}

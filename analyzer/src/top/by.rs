@@ -1,0 +1,62 @@
+//! By what faults and changes are added up.
+
+use clap::ValueEnum;
+
+/// By what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum By {
+    /// The guest's root table: one for each of its processes
+    Cr3,
+    /// The guest's instruction
+    Rip,
+    /// The guest's function (with symbols)
+    Symbol,
+    /// Ranges of addresses
+    GvaRange,
+    /// Memslots
+    Slot,
+    /// The guest's own page tables: what keeping each of them shadowed costs
+    GuestTable,
+    /// The shadow page that holds the leaf, one life of it each
+    ShadowPage,
+    /// vCPUs
+    Vcpu,
+    /// Why entries changed, other than the leaves of faults
+    Cause,
+}
+
+impl By {
+    /// As it is typed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cr3 => "cr3",
+            Self::Rip => "rip",
+            Self::Symbol => "symbol",
+            Self::GvaRange => "gva-range",
+            Self::Slot => "slot",
+            Self::GuestTable => "guest-table",
+            Self::ShadowPage => "shadow-page",
+            Self::Vcpu => "vcpu",
+            Self::Cause => "cause",
+        }
+    }
+
+    /// What is counted.
+    pub fn counted(self) -> &'static str {
+        match self {
+            Self::Cause => "changes",
+            _ => "faults",
+        }
+    }
+
+    /// What the faults without such a key are.
+    pub fn keyless(self) -> &'static str {
+        match self {
+            Self::Rip | Self::Symbol => "(rip not recorded)",
+            Self::Slot => "(in no memslot)",
+            Self::ShadowPage => "(no leaf stored)",
+            Self::GuestTable => "(not a store to a table)",
+            _ => "(not known)",
+        }
+    }
+}

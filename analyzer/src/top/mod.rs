@@ -1,0 +1,32 @@
+//! Who pays: faults and changes added up by the guest's processes, instructions, addresses and
+//! tables, by memslot, shadow page, vCPU and cause.
+//!
+//! ```text
+//! by            by what
+//! sum           what the faults of one key add up to
+//! sums          by key, in bounded memory
+//! guest_tables  protected, stored to, unsync, synced, protected again
+//! follow        the records of a VM to sums
+//! rank          the sums in order, with their names
+//! ranges        granules of addresses to ranges
+//! text, json    what is printed
+//! ```
+
+mod by;
+mod follow;
+mod guest_tables;
+mod json;
+mod ranges;
+mod rank;
+mod sum;
+mod sums;
+mod text;
+
+pub use by::By;
+pub use follow::{Granule, Question, Top};
+pub use guest_tables::{GuestTables, PingPong};
+pub use json::json;
+pub use rank::{Payer, Rank};
+pub use sum::{Seen, Sum, Worst};
+pub use sums::KEYS;
+pub use text::{ping_pong, table};

@@ -1,0 +1,140 @@
+//! What the faults of one key add up to.
+
+use std::collections::BTreeMap;
+
+use events::{Class, Seq, TimeNs};
+use serde::Serialize;
+use trace::Slot;
+
+/// A record, by the number that `explain --seq` takes, and its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Seen {
+    /// Its number.
+    pub seq: Seq,
+    /// When, on the trace's clock.
+    pub time_ns: TimeNs,
+}
+
+/// The fault that took longest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Worst {
+    /// How long, ns.
+    pub ns: u64,
+    /// Its number; the first of equal ones.
+    pub seq: Seq,
+}
+
+/// What the faults or changes of one key add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    /// How many.
+    pub count: u64,
+    /// How long they took together, ns; 0 for changes, which have no length.
+    pub total_ns: u64,
+    /// The one that took longest; absent for changes.
+    pub worst: Option<Worst>,
+    /// First and last of them, by number.
+    pub seen: Option<[Seen; 2]>,
+    /// Faults by class, in the order of [`Class::ALL`].
+    pub(super) by_class: [u64; Class::ALL.len()],
+    /// Lowest and highest memslot of their frames.
+    pub slots: Option<[Slot; 2]>,
+}
+
+impl Sum {
+    /// One change.
+    pub(super) fn of_change(seen: Seen) -> Self {
+        Self {
+            count: 1,
+            seen: Some([seen; 2]),
+            ..Self::default()
+        }
+    }
+
+    /// One fault.
+    pub(super) fn of_fault(row: &trace::FaultRow) -> Self {
+        let ns = u64::from(row.total_ns);
+        let seen = Seen {
+            seq: row.seq,
+            time_ns: row.time_ns,
+        };
+        let mut by_class = [0; Class::ALL.len()];
+        if let Some(class) = by_class.get_mut(place(row.class)) {
+            *class = 1;
+        }
+        Self {
+            count: 1,
+            total_ns: ns,
+            worst: Some(Worst { ns, seq: row.seq }),
+            seen: Some([seen; 2]),
+            by_class,
+            slots: row.slot.map(|slot| [slot; 2]),
+        }
+    }
+
+    /// Adds others.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.worst = match (self.worst, other.worst) {
+            (Some(a), Some(b)) => Some(if (b.ns, a.seq) > (a.ns, b.seq) { b } else { a }),
+            (a, b) => a.or(b),
+        };
+        self.seen = match (self.seen, other.seen) {
+            (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
+            (a, b) => a.or(b),
+        };
+        for (mine, theirs) in self.by_class.iter_mut().zip(other.by_class) {
+            *mine = mine.saturating_add(theirs);
+        }
+        self.slots = match (self.slots, other.slots) {
+            (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
+            (a, b) => a.or(b),
+        };
+    }
+
+    /// Faults by class, without the classes that have none.
+    pub fn classes(&self) -> BTreeMap<&'static str, u64> {
+        let names = Class::ALL.iter().map(|class| class.name());
+        let classes = names.zip(self.by_class);
+        classes.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// Index of a class.
+fn place(class: Class) -> usize {
+    // Numbers begin with 1, and none is left out.
+    (class as usize).saturating_sub(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_its_place() {
+        for (index, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(place(class), index);
+        }
+    }
+
+    #[test]
+    fn the_first_of_equally_slow_faults_is_the_worst() {
+        let fault = |seq, ns| Sum {
+            count: 1,
+            total_ns: ns,
+            worst: Some(Worst { ns, seq: Seq(seq) }),
+            ..Sum::default()
+        };
+        let mut sum = fault(3, 10);
+        for (seq, ns) in [(1, 10), (2, 9), (7, 10)] {
+            sum.add(&fault(seq, ns));
+        }
+        assert_eq!((sum.count, sum.total_ns), (4, 39));
+        let worst = Worst {
+            ns: 10,
+            seq: Seq(1),
+        };
+        assert_eq!(sum.worst, Some(worst));
+    }
+}

@@ -1,0 +1,157 @@
+//! Who pays, as tables.
+
+use super::{By, Payer, PingPong, Rank, Seen, Sum};
+use crate::text::{
+    Cell, Column, Table, plain,
+    units::{count, plural},
+};
+
+/// The table of those who pay, of which people are shown `first`.
+pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
+    let changes = rank.by == By::Cause;
+    let has_about = rank.payers.iter().any(|payer| !payer.about.is_empty());
+    let mut columns = vec![match rank.by {
+        By::Symbol => Column::words(rank.by.name()),
+        _ => Column::code(rank.by.name()),
+    }];
+    columns.extend(has_about.then(|| Column::words("what")));
+    columns.push(Column::number(rank.by.counted()));
+    if changes {
+        columns.push(Column::share("share"));
+    } else {
+        columns.extend([
+            Column::time("total"),
+            Column::share("share"),
+            Column::time("worst"),
+            Column::code("its seq"),
+        ]);
+    }
+    columns.extend([Column::time("first seen"), Column::time("last seen")]);
+    let title = format!("Who pays, by {}", rank.by.name());
+    let mut table = Table::new("top", title, columns).first(first).note(times);
+    for (name, about, sum) in rows(rank) {
+        let about = has_about.then(|| Cell::words(about));
+        let cells = [Cell::words(name)].into_iter().chain(about);
+        table.row(cells.chain(numbers(sum, &rank.all, changes, start_ns)));
+    }
+    table.more(more(rank))
+}
+
+/// Name, what is known and sum of each row, those without a key in their place.
+fn rows(rank: &Rank) -> Vec<(&str, &str, &Sum)> {
+    let payers = rank.payers.iter();
+    let mut rows: Vec<_> = payers
+        .map(|payer| (payer.name.as_str(), payer.about.as_str(), &payer.sum))
+        .collect();
+    for (name, sum) in [
+        (rank.by.keyless(), &rank.keyless),
+        ("(others)", &rank.others),
+    ] {
+        let order = |of: &Sum| (of.total_ns, of.count);
+        let at = rows.partition_point(|(.., other)| order(other) >= order(sum));
+        if sum.count > 0 {
+            rows.insert(at, (name, "", sum));
+        }
+    }
+    rows
+}
+
+fn numbers(sum: &Sum, all: &Sum, changes: bool, start_ns: u64) -> Vec<Cell> {
+    let [first, last] = match sum.seen {
+        Some(seen) => seen.map(|Seen { time_ns, .. }| Cell::At(time_ns.0.saturating_sub(start_ns))),
+        None => [Cell::Absent, Cell::Absent],
+    };
+    let mut cells = vec![Cell::Count(sum.count)];
+    if changes {
+        cells.push(Cell::Share(sum.count, all.count));
+    } else {
+        cells.extend([
+            Cell::Time(sum.total_ns),
+            Cell::Share(sum.total_ns, all.total_ns),
+            sum.worst.map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
+            sum.worst
+                .map_or(Cell::Absent, |worst| Cell::words(worst.seq.0.to_string())),
+        ]);
+    }
+    cells.extend([first, last]);
+    cells
+}
+
+fn more(rank: &Rank) -> String {
+    let mut more = Vec::new();
+    if rank.others.count > 0 {
+        more.push(format!(
+            "(others) are {} {} of every {} after the first {}",
+            count(rank.others.count),
+            rank.by.counted(),
+            rank.by.name(),
+            count(super::KEYS as u64)
+        ));
+    }
+    if rank.by == By::Cause {
+        more.push("a change has no length of its own: no times".to_owned());
+    }
+    if rank.by == By::Symbol && !rank.has_symbols {
+        more.push("this trace brings no symbols: give --symbols FILE".to_owned());
+    }
+    more.join("; ")
+}
+
+/// The ping-pong of the guest's tables.
+pub fn ping_pong(rank: &Rank, first: usize) -> Table {
+    let columns = [
+        Column::code("guest table"),
+        Column::number("level"),
+        Column::number("protected"),
+        Column::number("stores emulated"),
+        Column::number("unsync"),
+        Column::number("synced"),
+        Column::number("zapped"),
+        Column::number("protected again"),
+        Column::number("entries lost"),
+        Column::time("fault time"),
+    ];
+    let title = "What became of each guest table";
+    let mut table = Table::new("ping-pong", title, columns).first(first);
+    let row = |name: &str, of: &PingPong, sum: Option<&Sum>| {
+        [
+            Cell::words(name),
+            match of.level {
+                0 => Cell::Absent,
+                level => Cell::Count(level.into()),
+            },
+            Cell::Count(of.protected),
+            Cell::Count(of.stores),
+            Cell::Count(of.unsync),
+            Cell::Count(of.synced),
+            Cell::Count(of.zapped),
+            Cell::Count(of.again),
+            Cell::Count(of.entries_lost),
+            sum.map_or(Cell::Absent, |sum| Cell::Time(sum.total_ns)),
+        ]
+    };
+    for payer in &rank.payers {
+        if let Payer {
+            name,
+            sum,
+            table: Some(of),
+            ..
+        } = payer
+        {
+            table.row(row(&plain(name), of, Some(sum)));
+        }
+    }
+    if let Some(of) = &rank.other_tables {
+        table.row(row("(others)", of, None));
+    }
+    let rounds: u64 = rank
+        .payers
+        .iter()
+        .filter_map(|payer| Some(payer.table?.again))
+        .sum();
+    table.more(format!(
+        "{} in all: a table that the guest could write (unsync, or not shadowed any more) was \
+         protected again",
+        plural(rounds, "round")
+    ))
+}
