@@ -5,14 +5,11 @@ use std::fs::File;
 use events::Gva;
 use object::{
     Endianness, ReadCache,
-    elf::{FileHeader64, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE},
+    elf::{FileHeader64, SHF_EXECINSTR, STB_LOCAL, STT_FUNC, STT_GNU_IFUNC, STT_NOTYPE},
     read::elf::{FileHeader as _, SectionHeader as _, Sym as _},
 };
 
 use super::table::Symbol;
-
-/// Flag of a section that holds code.
-const SHF_EXECINSTR: u64 = 4;
 
 /// Functions of a 64-bit ELF file. Only its tables are read: a kernel with its debug information
 /// may be larger than memory.
@@ -31,7 +28,7 @@ pub(super) fn read(file: File) -> Result<Vec<Symbol>, object::Error> {
                 let section =
                     sections.section(object::SectionIndex(symbol.st_shndx(endian).into()));
                 section
-                    .is_ok_and(|section| u64::from(section.sh_flags(endian)) & SHF_EXECINSTR != 0)
+                    .is_ok_and(|section| section.sh_flags(endian) & u64::from(SHF_EXECINSTR) != 0)
             }
             _ => continue,
         };

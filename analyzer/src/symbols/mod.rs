@@ -18,4 +18,4 @@ mod table;
 pub use error::SymbolsError;
 pub use file::read;
 pub use offset::{Image, Offset, find_offset};
-pub use table::{Found, Symbols};
+pub use table::{Found, Symbols, short};

@@ -164,14 +164,27 @@ impl Symbols {
         Some((at, format!("{:#}", rustc_demangle::demangle(name))))
     }
 
-    /// `name+0x1c` of an address.
+    /// `name+0x1c` of an address, for people: see [`short`].
     pub fn place(&self, gva: Gva) -> Option<String> {
         let Found::Function(function) = self.find(gva) else {
             return None;
         };
         let (at, name) = self.name(function)?;
-        Some(format!("{name}+{:#x}", gva.0.wrapping_sub(at.0)))
+        let offset = gva.0.wrapping_sub(at.0);
+        Some(format!("{}+{offset:#x}", short(&name)))
     }
+}
+
+/// Longest name that people are shown.
+const SHORT: usize = 44;
+
+/// A name for people: that of a generic function of Rust may be hundreds of characters long.
+pub fn short(name: &str) -> String {
+    if name.chars().count() <= SHORT {
+        return name.to_owned();
+    }
+    let head: String = name.chars().take(SHORT - 3).collect();
+    format!("{head}...")
 }
 
 #[cfg(test)]

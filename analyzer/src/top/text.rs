@@ -1,19 +1,21 @@
 //! Who pays, as tables.
 
+use std::borrow::Cow;
+
 use super::{By, Payer, PingPong, Rank, Seen, Sum};
-use crate::text::{
-    Cell, Column, Table, plain,
-    units::{count, plural},
+use crate::{
+    symbols::short,
+    text::{
+        Cell, Column, Table, plain,
+        units::{count, plural},
+    },
 };
 
 /// The table of those who pay, of which people are shown `first`.
 pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
     let changes = rank.by == By::Cause;
     let has_about = rank.payers.iter().any(|payer| !payer.about.is_empty());
-    let mut columns = vec![match rank.by {
-        By::Symbol => Column::words(rank.by.name()),
-        _ => Column::code(rank.by.name()),
-    }];
+    let mut columns = vec![Column::code(rank.by.name())];
     columns.extend(has_about.then(|| Column::words("what")));
     columns.push(Column::number(rank.by.counted()));
     if changes {
@@ -38,10 +40,16 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
 }
 
 /// Name, what is known and sum of each row, those without a key in their place.
-fn rows(rank: &Rank) -> Vec<(&str, &str, &Sum)> {
+fn rows(rank: &Rank) -> Vec<(Cow<'_, str>, &str, &Sum)> {
     let payers = rank.payers.iter();
     let mut rows: Vec<_> = payers
-        .map(|payer| (payer.name.as_str(), payer.about.as_str(), &payer.sum))
+        .map(|payer| {
+            let name = match rank.by {
+                By::Symbol => Cow::Owned(short(&payer.name)),
+                _ => Cow::Borrowed(payer.name.as_str()),
+            };
+            (name, payer.about.as_str(), &payer.sum)
+        })
         .collect();
     for (name, sum) in [
         (rank.by.keyless(), &rank.keyless),
@@ -50,7 +58,7 @@ fn rows(rank: &Rank) -> Vec<(&str, &str, &Sum)> {
         let order = |of: &Sum| (of.total_ns, of.count);
         let at = rows.partition_point(|(.., other)| order(other) >= order(sum));
         if sum.count > 0 {
-            rows.insert(at, (name, "", sum));
+            rows.insert(at, (Cow::Borrowed(name), "", sum));
         }
     }
     rows

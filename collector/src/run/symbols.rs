@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use object::{
-    Endianness,
-    elf::{FileHeader64, SHT_SYMTAB, STT_FUNC},
-    read::elf::{FileHeader as _, Sym as _},
+    Endianness, SectionIndex,
+    elf::{FileHeader64, SHF_EXECINSTR, SHT_SYMTAB, STT_FUNC, STT_NOTYPE},
+    read::elf::{FileHeader as _, SectionHeader as _, Sym as _},
 };
 
 /// The functions of an ELF image, as [`trace::SYMBOLS`] has them.
@@ -19,9 +19,16 @@ fn lines(elf: &[u8]) -> anyhow::Result<String> {
     let endian = header.endian()?;
     let sections = header.sections(endian, elf)?;
     let table = sections.symbols(endian, elf, SHT_SYMTAB)?;
-    let functions = table
-        .iter()
-        .filter(|symbol| symbol.st_type() == STT_FUNC && !symbol.is_undefined(endian));
+    // Functions of assembly have no type; only their section shows that they are code.
+    let is_code = |section: u16| {
+        let section = sections.section(SectionIndex(section.into()));
+        section.is_ok_and(|section| section.sh_flags(endian) & u64::from(SHF_EXECINSTR) != 0)
+    };
+    let functions = table.iter().filter(|symbol| match symbol.st_type() {
+        STT_FUNC => !symbol.is_undefined(endian),
+        STT_NOTYPE => is_code(symbol.st_shndx(endian)),
+        _ => false,
+    });
     let mut symbols = Vec::new();
     for symbol in functions {
         let name = std::str::from_utf8(symbol.name(endian, table.strings())?)?;
@@ -43,6 +50,7 @@ mod tests {
     fn the_image_of_the_build_has_its_functions() {
         let text = super::of_image(workloads::GUEST_IMAGE).unwrap();
         assert!(text.lines().count() > 20, "{text}");
+        assert!(text.contains(" t guarded_store\n"), "of assembly: {text}");
         for line in text.lines() {
             let at = line.split(' ').next().unwrap();
             let at = u64::from_str_radix(at, 16).unwrap();
