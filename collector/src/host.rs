@@ -33,10 +33,9 @@ pub enum Paging {
 
 /// All facts of the trace's `meta.json`.
 pub fn facts() -> Host {
-    let uname = rustix::system::uname();
     Host {
         kernel: kernel_release(),
-        kernel_version: uname.version().to_string_lossy().into_owned(),
+        kernel_version: kernel_version(),
         cpu: cpu_model(),
         cpus: thread::available_parallelism()
             .map_or(0, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
@@ -88,6 +87,14 @@ pub fn shadow_paging_command(module: &str, is_root: bool) -> String {
 pub fn kernel_release() -> String {
     rustix::system::uname()
         .release()
+        .to_string_lossy()
+        .into_owned()
+}
+
+/// `uname -v`.
+pub fn kernel_version() -> String {
+    rustix::system::uname()
+        .version()
         .to_string_lossy()
         .into_owned()
 }

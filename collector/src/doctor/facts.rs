@@ -65,6 +65,9 @@ pub enum Trial {
 pub struct Facts {
     /// `uname -r`.
     pub kernel: String,
+    /// `uname -v`.
+    #[serde(default)]
+    pub version: String,
     /// `/dev/kvm`.
     pub kvm: Access,
     /// The vendor module in use.
@@ -97,6 +100,7 @@ impl Facts {
         };
         Self {
             kernel: host::kernel_release(),
+            version: host::kernel_version(),
             kvm: kvm(),
             hypervisor: host::vendor_module().map(str::to_owned),
             paging: host::paging(),

@@ -4,6 +4,7 @@ use trace::ProbeState;
 
 use super::{
     Finding, Report, Section, State,
+    bugs::bugs,
     facts::{Access, Facts, Trial, Types},
 };
 use crate::{
@@ -30,6 +31,7 @@ pub fn judge(facts: &Facts, program: &str) -> Report {
         .collect();
     findings.extend(steps);
     findings.extend(columns);
+    findings.extend(bugs(&facts.kernel, &facts.version));
 
     let missing: Vec<&str> = findings
         .iter()
@@ -60,7 +62,7 @@ pub fn judge(facts: &Facts, program: &str) -> Report {
     }
 }
 
-fn finding(
+pub(super) fn finding(
     section: Section,
     what: impl Into<String>,
     state: State,

@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! facts   collects facts of the host, tries the probes, changes nothing
+//! bugs    known bugs of the shadow MMU, by the kernel's version
 //! judge   from facts to findings: a pure function
 //! text    the table for people
 //! ```
 
+mod bugs;
 mod facts;
 mod judge;
 #[cfg(test)]
@@ -29,6 +31,10 @@ pub enum State {
     Absent,
     /// Not tried.
     Untried,
+    /// Worth a look: a recording does not depend on it.
+    Advice,
+    /// It cannot be known here.
+    Unknown,
     /// Without it nothing can be recorded.
     Missing,
 }
@@ -48,6 +54,9 @@ pub enum Section {
     /// Columns of `faults` that will be empty.
     #[serde(rename = "columns")]
     Columns,
+    /// Known bugs of the kernel's shadow MMU.
+    #[serde(rename = "bugs")]
+    Bugs,
 }
 
 /// One check.

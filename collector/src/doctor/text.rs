@@ -14,6 +14,8 @@ impl State {
             State::Ok => "ok",
             State::Absent => "absent",
             State::Untried => "untried",
+            State::Advice => "advice",
+            State::Unknown => "unknown",
             State::Missing => "MISSING",
         }
     }
@@ -26,6 +28,7 @@ impl Section {
             Section::Types => "Kernel types",
             Section::Probes => "Probes: steps of a fault, changes of the shadow tables",
             Section::Columns => "Columns of `faults` that will be empty",
+            Section::Bugs => "Known bugs of the shadow MMU, by the kernel's version; advice only",
         }
     }
 }
