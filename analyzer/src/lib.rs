@@ -24,6 +24,7 @@ pub mod explain;
 pub mod faults;
 pub mod figures;
 pub mod listing;
+pub mod memory;
 pub mod render;
 pub mod replay;
 pub mod report;

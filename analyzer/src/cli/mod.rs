@@ -6,6 +6,7 @@ mod explain;
 mod failure;
 mod filter;
 mod format;
+mod memory;
 mod number;
 mod output;
 mod progress;
@@ -65,6 +66,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Compare two traces, or several runs with several: what changed by more than noise
     Diff(diff::DiffArgs),
+    /// What the shadow tables cost in memory: over time, by root, and duplicates
+    Memory(memory::MemoryArgs),
     /// The columns of each kind of record
     Schema(schema::SchemaArgs),
 }
@@ -118,6 +121,7 @@ impl Analyzer {
             Command::Verify(args) => args.execute(),
             Command::Audit(args) => args.execute(),
             Command::Diff(args) => args.execute(),
+            Command::Memory(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }
     }

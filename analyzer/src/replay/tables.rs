@@ -154,6 +154,11 @@ impl ShadowTables {
         self.shadows.get(gfn)
     }
 
+    /// How many distinct guest tables are shadowed.
+    pub fn guest_tables(&self) -> u64 {
+        self.shadows.len() as u64
+    }
+
     /// The leaves in tables of `level` that are known to map `gfn`, or the large page it lies in.
     pub(crate) fn leaves_of(&self, gfn: Gfn, level: Level) -> &[Hpa] {
         self.rmap.get((first_of(gfn, level), level))

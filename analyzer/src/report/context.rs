@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     explain::{self, Selector},
+    memory,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
     table::ranges,
@@ -170,6 +171,7 @@ fn section(
         example_title,
         example,
         proof: vec![
+            memory::table(&of.memory),
             ranges_at_the_end(study, vm),
             match numbers.reconciliation {
                 Some(_) => summary::counters(counters, Detail::Full),

@@ -13,6 +13,7 @@ use crate::{
         by_phase, reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
+    memory::Growth,
     replay::{Anomalies, Checks, Drift, VmReplay},
 };
 
@@ -56,6 +57,8 @@ pub struct VmStudy {
     pub anomalies: Anomalies,
     /// Invariants of the shadow MMU.
     pub audit: Audit,
+    /// Shadow pages over time; of their events only.
+    pub memory: Growth,
     /// Set against KVM's counters; `None` in a trace without the counters of the end.
     pub reconciliation: Option<Vec<Reconciled>>,
     range: Option<Range>,
@@ -76,10 +79,14 @@ pub enum Exactness {
 impl Follow for VmStudy {
     fn before(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.audit.before(record, replay);
+        self.memory.before(record, replay);
     }
 
     fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.audit.after(record, replay);
+        if matches!(record, Record::Page(_) | Record::Mark(_)) {
+            self.memory.after(record, replay);
+        }
         self.counts.add(record, replay);
         let time = record.time().0;
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
@@ -160,6 +167,7 @@ impl VmStudy {
             checks: Checks::default(),
             anomalies: Anomalies::default(),
             audit: Audit::new(subject),
+            memory: Growth::new(subject),
             reconciliation: None,
             range,
             phase: 0,

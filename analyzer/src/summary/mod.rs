@@ -11,6 +11,7 @@ use trace::{Trace, Tried};
 use crate::{
     faults::{Account, ClassCost, FaultStep, Reconciled},
     figures,
+    memory::PeakReport,
     replay::{DifferenceKind, Drift, LateKind},
     study::{Exactness, Study, VmStudy},
     text::{
@@ -161,6 +162,8 @@ pub struct VmSummary {
     pub range: Option<RangeSummary>,
     /// Faults by phase.
     pub phases: Vec<PhaseSummary>,
+    /// The moment with the most shadow pages; absent without any.
+    pub memory: Option<PeakReport>,
     /// Records known to be missing in the whole trace; which VM they were of is not known.
     pub lost: Lost,
     /// Drift of its keyframes.
@@ -411,6 +414,7 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .collect(),
         range: range_summary(of, trace),
         phases: phase_summaries(of, study.span_ns),
+        memory: PeakReport::of(&of.memory),
         lost: lost(study),
         drift: drift_summary(of.drift(), of.verified()),
         replay: match of.exactness() {

@@ -58,6 +58,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
     if vm.reconciliation.is_none() {
         lines.push("KVM's counters at the end are not in this trace: none is compared".to_owned());
     }
+    lines.extend(vm.memory.map(|peak| peak.line()));
     Section {
         vm: Some(vm.vm),
         title: title(vm),

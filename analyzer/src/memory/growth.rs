@@ -1,0 +1,211 @@
+//! Shadow pages over time.
+
+use events::{Hpa, Level, PageEvent, Seq, TimeNs};
+use trace::{PageRow, Record};
+
+use crate::{
+    replay::{MAX_LEVEL, ShadowTables, VmReplay},
+    study::{Follow, Subject},
+};
+
+/// Bins of a recording.
+const BINS: usize = 240;
+
+/// Pages by level, `[level - 1]`: those that shadow a guest table, and direct ones.
+pub type Pages = [[u64; 2]; MAX_LEVEL];
+
+/// The tables at the end of a span of time, and what happened in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bin {
+    /// Pages at its end.
+    pub pages: Pages,
+    /// Distinct guest tables that are shadowed at its end.
+    pub guest_tables: u64,
+    /// Memory that the leaves map at its end, bytes; a frame that is mapped twice counts twice.
+    pub mapped_bytes: u64,
+    /// Pages made in it.
+    pub made: u64,
+    /// Pages found again in it.
+    pub reused: u64,
+    /// Pages zapped in it.
+    pub zapped: u64,
+}
+
+/// The moment with the most shadow pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Peak {
+    /// The first record after which there were so many.
+    pub seq: Seq,
+    /// When.
+    pub time: TimeNs,
+    /// Pages.
+    pub pages: u64,
+    /// The same by level.
+    pub by_level: Pages,
+}
+
+/// Events of pages of one level.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Made.
+    pub made: u64,
+    /// Found again by frame and role.
+    pub reused: u64,
+    /// Zapped.
+    pub zapped: u64,
+}
+
+/// The growth of one VM's shadow tables.
+#[derive(Clone, Debug)]
+pub struct Growth {
+    start_ns: u64,
+    bin_ns: u64,
+    bins: Vec<Option<Bin>>,
+    pages: Pages,
+    events: [Events; MAX_LEVEL],
+    peak: Peak,
+}
+
+impl Growth {
+    /// Nothing was read yet.
+    pub fn new(subject: &Subject<'_>) -> Self {
+        let [start_ns, end] = subject.span_ns;
+        Self {
+            start_ns,
+            bin_ns: (end.saturating_sub(start_ns) / BINS as u64).saturating_add(1),
+            bins: vec![None; BINS],
+            pages: Pages::default(),
+            events: [Events::default(); MAX_LEVEL],
+            peak: Peak::default(),
+        }
+    }
+
+    /// The moment with the most pages.
+    pub fn peak(&self) -> Peak {
+        self.peak
+    }
+
+    /// Events of pages by level, `[level - 1]`.
+    pub fn events(&self) -> &[Events; MAX_LEVEL] {
+        &self.events
+    }
+
+    /// Bins with a change, each with its beginning in ns from the start.
+    pub fn bins(&self) -> impl Iterator<Item = (u64, &Bin)> {
+        let starts = (0..).map(|index: u64| index.saturating_mul(self.bin_ns));
+        let bins = starts.zip(&self.bins);
+        bins.filter_map(|(start, bin)| Some((start, bin.as_ref()?)))
+    }
+
+    fn bin(&mut self, time: TimeNs) -> Option<&mut Bin> {
+        let index = time.0.saturating_sub(self.start_ns) / self.bin_ns;
+        let index = usize::try_from(index).ok()?.min(BINS - 1);
+        Some(self.bins.get_mut(index)?.get_or_insert_default())
+    }
+
+    /// A page is no longer, or newly, what it was.
+    fn count(&mut self, tables: &ShadowTables, spt: Hpa, add: bool) {
+        let Some(page) = tables.page(spt) else { return };
+        let of = at(&mut self.pages, page.info.level);
+        let of = &mut of[usize::from(page.info.direct)];
+        *of = match add {
+            true => *of + 1,
+            false => of.saturating_sub(1),
+        };
+    }
+
+    fn event(&mut self, row: &PageRow) {
+        let of = at(&mut self.events, row.level);
+        match row.event {
+            PageEvent::Born => of.made += 1,
+            PageEvent::Reused => of.reused += 1,
+            PageEvent::Zapped => of.zapped += 1,
+            PageEvent::Unsync | PageEvent::Sync => return,
+        }
+        if let Some(bin) = self.bin(row.time_ns) {
+            match row.event {
+                PageEvent::Born => bin.made += 1,
+                PageEvent::Reused => bin.reused += 1,
+                _ => bin.zapped += 1,
+            }
+        }
+    }
+
+    /// A keyframe may add pages and take some away.
+    fn count_again(&mut self, tables: &ShadowTables) {
+        self.pages = Pages::default();
+        for page in tables.pages() {
+            at(&mut self.pages, page.info.level)[usize::from(page.info.direct)] += 1;
+        }
+    }
+
+    fn note(&mut self, seq: Seq, time: TimeNs, tables: &ShadowTables) {
+        let totals = tables.totals();
+        let pages = totals.all_pages();
+        if pages > self.peak.pages {
+            self.peak = Peak {
+                seq,
+                time,
+                pages,
+                by_level: self.pages,
+            };
+        }
+        let levels = (1_u8..).zip(totals.leaves_at);
+        let mapped = levels.map(|(level, leaves)| {
+            let span = Level(level).pages().saturating_mul(super::PAGE_BYTES);
+            leaves.saturating_mul(span)
+        });
+        let (now, guest_tables) = (self.pages, tables.guest_tables());
+        let mapped_bytes = mapped.fold(0, u64::saturating_add);
+        if let Some(bin) = self.bin(time) {
+            bin.pages = now;
+            bin.guest_tables = guest_tables;
+            bin.mapped_bytes = mapped_bytes;
+        }
+    }
+}
+
+/// The element of a level; strange levels count as the highest.
+fn at<T>(of: &mut [T; MAX_LEVEL], level: Level) -> &mut T {
+    let [one, two, three, four, five] = of;
+    match level.0 {
+        0 | 1 => one,
+        2 => two,
+        3 => three,
+        4 => four,
+        _ => five,
+    }
+}
+
+impl Follow for Growth {
+    fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        let (Record::Page(row), Some(vm)) = (record, vm) else {
+            return;
+        };
+        if matches!(row.event, PageEvent::Born | PageEvent::Zapped) {
+            self.count(vm.tables(), row.spt, false);
+        }
+    }
+
+    fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        let Some(vm) = vm else { return };
+        let tables = vm.tables();
+        match record {
+            Record::Page(row) => {
+                if row.event == PageEvent::Born {
+                    self.count(tables, row.spt, true);
+                }
+                self.event(row);
+                self.note(row.seq, row.time_ns, tables);
+            }
+            Record::Mark(row) if row.ends_keyframe().is_some() => {
+                self.count_again(tables);
+                self.note(row.seq, row.time_ns, tables);
+            }
+            Record::Fault(row) if row.sptep.is_some() => {
+                self.note(row.seq, row.time_ns, tables);
+            }
+            _ => {}
+        }
+    }
+}

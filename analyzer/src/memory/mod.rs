@@ -1,0 +1,22 @@
+//! What the shadow tables cost in memory: pages over time, and who has them at the peak.
+//!
+//! ```text
+//! growth    pages by level and kind over time; made, found again, zapped
+//! snapshot  one moment: guest tables, duplicates, what each root has alone
+//! report    the result in JSON and tables
+//! ```
+//!
+//! A shadow page has 512 entries of 8 bytes. What KVM keeps beside them is not counted: a
+//! `struct kvm_mmu_page` for each, and for most pages that shadow a guest table as much again
+//! (`shadowed_translation`).
+
+mod growth;
+mod report;
+mod snapshot;
+
+pub use growth::{Growth, Peak};
+pub use report::{MemoryReport, PeakReport, VmMemory, document, table};
+pub use snapshot::{At, Duplicate, RootShare, Snapshot};
+
+/// Bytes of the entries of one shadow page, and of one guest table.
+pub const PAGE_BYTES: u64 = 4096;

@@ -1,0 +1,460 @@
+//! The memory of shadow tables: what `memory --json` prints, and the tables that people read.
+
+use std::collections::BTreeMap;
+
+use events::{Gfn, Gpa, Hpa, VmId};
+use serde::Serialize;
+
+use super::{
+    Growth, PAGE_BYTES, Snapshot,
+    growth::{Bin, Pages},
+    snapshot::RootShare,
+};
+use crate::text::{
+    Cell, Column, Document, Section, Table,
+    units::{bytes, count, plural},
+};
+
+/// Roots, duplicates and bins that people are shown.
+const SHOWN: usize = 12;
+
+/// What `memory --json` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct MemoryReport {
+    /// Records known to be missing: what follows them may be wrong.
+    pub lost: u64,
+    /// Each VM.
+    pub vms: Vec<VmMemory>,
+}
+
+/// One VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct VmMemory {
+    /// Its number.
+    pub vm: u16,
+    /// Events of pages by level.
+    pub events: BTreeMap<u8, LevelEvents>,
+    /// The moment with the most pages, or the one asked for.
+    pub moment: MomentReport,
+    /// Over time: each span with a change.
+    pub bins: Vec<BinReport>,
+}
+
+/// Events of pages of one level.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LevelEvents {
+    /// Pages made.
+    pub made: u64,
+    /// Pages found again by frame and role.
+    pub reused: u64,
+    /// Pages zapped.
+    pub zapped: u64,
+}
+
+/// Pages of one level.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LevelPages {
+    /// Those that shadow a guest table.
+    pub indirect: u64,
+    /// Direct ones: parts of a large page, or of a guest without paging.
+    pub direct: u64,
+}
+
+/// One moment.
+#[derive(Clone, Debug, Serialize)]
+pub struct MomentReport {
+    /// The record after which it is.
+    pub seq: u64,
+    /// Shadow pages.
+    pub pages: u64,
+    /// Their entries, bytes.
+    pub bytes: u64,
+    /// By level.
+    pub by_level: BTreeMap<u8, LevelPages>,
+    /// Distinct guest tables that they shadow, and their bytes.
+    pub guest_tables: u64,
+    /// See `guest_tables`.
+    pub guest_table_bytes: u64,
+    /// Distinct guest memory that leaves map, bytes.
+    pub mapped_bytes: u64,
+    /// Guest tables that several pages shadow.
+    pub duplicated_tables: u64,
+    /// Pages beyond the first of each such table.
+    pub duplicate_pages: u64,
+    /// The most duplicated tables.
+    pub duplicates: Vec<DuplicateReport>,
+    /// Roots of address spaces.
+    pub roots: u64,
+    /// Pages that one root leads to.
+    pub own_pages: u64,
+    /// Pages that several roots lead to.
+    pub shared_pages: u64,
+    /// Pages that no root leads to.
+    pub unreached_pages: u64,
+    /// Own pages of the root in the middle: what one more address space costs.
+    pub median_own_pages: Option<u64>,
+    /// The roots with the most pages of their own.
+    pub each_root: Vec<RootReport>,
+}
+
+/// A guest table that several pages shadow.
+#[derive(Clone, Debug, Serialize)]
+pub struct DuplicateReport {
+    /// Its frame.
+    pub gfn: Gfn,
+    /// The pages.
+    pub pages: Vec<DuplicatePage>,
+}
+
+/// One of them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct DuplicatePage {
+    /// Its address.
+    pub spt: Hpa,
+    /// Its level.
+    pub level: u8,
+    /// Its raw role word.
+    pub role: u32,
+}
+
+/// One root.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct RootReport {
+    /// Its address.
+    pub root: Hpa,
+    /// The guest's CR3; absent of a PAE root and of a guest without paging.
+    pub cr3: Option<Gpa>,
+    /// Pages that only it leads to, itself included.
+    pub own_pages: u64,
+    /// Their bytes.
+    pub own_bytes: u64,
+    /// Pages that it shares with other roots.
+    pub shared_pages: u64,
+}
+
+/// A span of time.
+#[derive(Clone, Debug, Serialize)]
+pub struct BinReport {
+    /// Its beginning, ns from the start of the trace.
+    pub from_ns: u64,
+    /// Pages at its end, by level.
+    pub by_level: BTreeMap<u8, LevelPages>,
+    /// Distinct guest tables at its end.
+    pub guest_tables: u64,
+    /// What leaves map at its end, bytes; a frame that is mapped twice counts twice.
+    pub mapped_bytes: u64,
+    /// Pages made in it.
+    pub made: u64,
+    /// Pages found again in it.
+    pub reused: u64,
+    /// Pages zapped in it.
+    pub zapped: u64,
+}
+
+fn levels(pages: &Pages) -> BTreeMap<u8, LevelPages> {
+    let levels = (1_u8..).zip(pages);
+    let levels = levels.map(|(level, [indirect, direct])| {
+        let (indirect, direct) = (*indirect, *direct);
+        (level, LevelPages { indirect, direct })
+    });
+    levels
+        .filter(|(_, of)| of.indirect + of.direct > 0)
+        .collect()
+}
+
+fn events(growth: &Growth) -> BTreeMap<u8, LevelEvents> {
+    let events = (1_u8..).zip(growth.events());
+    let events = events.map(|(level, of)| {
+        let (made, reused, zapped) = (of.made, of.reused, of.zapped);
+        let of = LevelEvents {
+            made,
+            reused,
+            zapped,
+        };
+        (level, of)
+    });
+    events
+        .filter(|(_, of)| of.made + of.reused + of.zapped > 0)
+        .collect()
+}
+
+impl VmMemory {
+    /// Of one VM.
+    pub fn of(vm: VmId, growth: &Growth, snapshot: &Snapshot) -> Self {
+        Self {
+            vm: vm.0,
+            events: events(growth),
+            moment: MomentReport::of(snapshot),
+            bins: growth
+                .bins()
+                .map(|(at, bin)| BinReport::of(at, bin))
+                .collect(),
+        }
+    }
+}
+
+impl BinReport {
+    fn of(from_ns: u64, bin: &Bin) -> Self {
+        Self {
+            from_ns,
+            by_level: levels(&bin.pages),
+            guest_tables: bin.guest_tables,
+            mapped_bytes: bin.mapped_bytes,
+            made: bin.made,
+            reused: bin.reused,
+            zapped: bin.zapped,
+        }
+    }
+}
+
+impl MomentReport {
+    fn of(of: &Snapshot) -> Self {
+        let pages: u64 = of.pages.iter().flatten().sum();
+        let duplicates = of.listed.iter().map(|table| DuplicateReport {
+            gfn: table.gfn,
+            pages: table
+                .pages
+                .iter()
+                .map(|(spt, role, level)| DuplicatePage {
+                    spt: *spt,
+                    level: level.0,
+                    role: role.0,
+                })
+                .collect(),
+        });
+        let mut own: Vec<_> = of.roots.iter().map(|root| root.own).collect();
+        own.sort_unstable();
+        Self {
+            seq: of.seq.0,
+            pages,
+            bytes: pages.saturating_mul(PAGE_BYTES),
+            by_level: levels(&of.pages),
+            guest_tables: of.guest_tables,
+            guest_table_bytes: of.guest_tables.saturating_mul(PAGE_BYTES),
+            mapped_bytes: of.mapped_frames.saturating_mul(PAGE_BYTES),
+            duplicated_tables: of.duplicated,
+            duplicate_pages: of.duplicates,
+            duplicates: duplicates.collect(),
+            roots: of.all_roots,
+            own_pages: of.own,
+            shared_pages: of.shared,
+            unreached_pages: of.unreached,
+            median_own_pages: own.get(own.len() / 2).copied(),
+            each_root: of.roots.iter().map(RootReport::of).collect(),
+        }
+    }
+}
+
+impl RootReport {
+    fn of(root: &RootShare) -> Self {
+        Self {
+            root: root.root,
+            cr3: root.cr3(),
+            own_pages: root.own,
+            own_bytes: root.own.saturating_mul(PAGE_BYTES),
+            shared_pages: root.shared,
+        }
+    }
+}
+
+/// The moment with the most pages, for `summary`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PeakReport {
+    /// The record after which it is.
+    pub seq: u64,
+    /// Shadow pages.
+    pub pages: u64,
+    /// Their entries, bytes.
+    pub bytes: u64,
+    /// Pages made in the whole recording.
+    pub made: u64,
+    /// Pages found again by frame and role.
+    pub reused: u64,
+    /// Pages zapped.
+    pub zapped: u64,
+}
+
+impl PeakReport {
+    /// None without a shadow page.
+    pub fn of(growth: &Growth) -> Option<Self> {
+        let (peak, events) = (growth.peak(), growth.events());
+        (peak.pages > 0).then(|| Self {
+            seq: peak.seq.0,
+            pages: peak.pages,
+            bytes: peak.pages.saturating_mul(PAGE_BYTES),
+            made: events.iter().map(|of| of.made).sum(),
+            reused: events.iter().map(|of| of.reused).sum(),
+            zapped: events.iter().map(|of| of.zapped).sum(),
+        })
+    }
+
+    /// In one line.
+    pub fn line(&self) -> String {
+        let pages = plural(self.pages, "shadow page");
+        let [made, reused, zapped] = [self.made, self.reused, self.zapped].map(count);
+        let (bytes, seq) = (bytes(self.bytes), count(self.seq));
+        format!(
+            "at most {pages} ({bytes}), after seq {seq}; {made} made, {reused} found again, \
+             {zapped} zapped"
+        )
+    }
+}
+
+/// Pages by level at the peak, and their events.
+pub fn table(growth: &Growth) -> Table {
+    let title = "Memory: shadow pages at the moment with the most";
+    level_table(title, &levels(&growth.peak().by_level), &events(growth))
+}
+
+/// What people read.
+pub fn document(report: &MemoryReport) -> Document {
+    Document {
+        sections: report.vms.iter().map(section).collect(),
+        ..Document::default()
+    }
+}
+
+fn section(vm: &VmMemory) -> Section {
+    let of = &vm.moment;
+    let title = format!(
+        "VM {}: {} after seq {}, {}",
+        vm.vm,
+        plural(of.pages, "shadow page"),
+        count(of.seq),
+        bytes(of.bytes),
+    );
+    let mut lines = vec![format!(
+        "{} in {} are shadowed, {} of the guest's memory are mapped",
+        plural(of.guest_tables, "guest table"),
+        bytes(of.guest_table_bytes),
+        bytes(of.mapped_bytes),
+    )];
+    lines.push(format!(
+        "{} shadowed by several pages: {} beyond the first",
+        plural(of.duplicated_tables, "guest table"),
+        plural(of.duplicate_pages, "page"),
+    ));
+    if let Some(median) = of.median_own_pages {
+        lines.push(format!(
+            "one more address space costs {} ({}): what the root in the middle of {} has alone",
+            plural(median, "page"),
+            bytes(median.saturating_mul(PAGE_BYTES)),
+            count(of.roots),
+        ));
+    }
+    lines.push(format!(
+        "{} of one root, {} of several, {} of none",
+        plural(of.own_pages, "page"),
+        count(of.shared_pages),
+        count(of.unreached_pages),
+    ));
+    Section {
+        vm: Some(vm.vm),
+        title,
+        lines,
+        tables: vec![by_level(vm), roots(of), duplicates(of), over_time(vm)],
+    }
+}
+
+fn by_level(vm: &VmMemory) -> Table {
+    let title = "Pages at that moment, and events of the whole recording";
+    level_table(title, &vm.moment.by_level, &vm.events)
+}
+
+fn level_table(
+    title: &str,
+    pages: &BTreeMap<u8, LevelPages>,
+    events: &BTreeMap<u8, LevelEvents>,
+) -> Table {
+    let columns = [
+        Column::number("level"),
+        Column::number("indirect"),
+        Column::number("direct"),
+        Column::number("made"),
+        Column::number("found again"),
+        Column::number("zapped"),
+    ];
+    let mut table = Table::new("memory", title, columns);
+    for level in 1_u8..=5 {
+        let (now, events) = (pages.get(&level), events.get(&level));
+        if now.is_none() && events.is_none() {
+            continue;
+        }
+        table.row([
+            Cell::Count(level.into()),
+            Cell::Count(now.map_or(0, |of| of.indirect)),
+            Cell::Count(now.map_or(0, |of| of.direct)),
+            Cell::Count(events.map_or(0, |of| of.made)),
+            Cell::Count(events.map_or(0, |of| of.reused)),
+            Cell::Count(events.map_or(0, |of| of.zapped)),
+        ]);
+    }
+    table
+}
+
+fn roots(of: &MomentReport) -> Table {
+    let columns = [
+        Column::code("root"),
+        Column::code("cr3"),
+        Column::number("own pages"),
+        Column::number("shared pages"),
+    ];
+    let title = "Address spaces, those with the most pages of their own first";
+    let mut table = Table::new("roots", title, columns).first(SHOWN);
+    for root in &of.each_root {
+        table.row([
+            Cell::Address(root.root.0),
+            root.cr3.map_or(Cell::Absent, |cr3| Cell::Address(cr3.0)),
+            Cell::Count(root.own_pages),
+            Cell::Count(root.shared_pages),
+        ]);
+    }
+    table
+}
+
+fn duplicates(of: &MomentReport) -> Table {
+    let columns = [
+        Column::code("gfn"),
+        Column::number("pages"),
+        Column::words("level and role of each"),
+    ];
+    let title = "Guest tables that several pages shadow";
+    let mut table = Table::new("duplicates", title, columns).first(SHOWN);
+    for duplicate in &of.duplicates {
+        let pages = duplicate.pages.iter();
+        let pages = pages.map(|page| format!("{} {:#x}", page.level, page.role));
+        table.row([
+            Cell::Address(duplicate.gfn.0),
+            Cell::Count(duplicate.pages.len() as u64),
+            Cell::words(pages.collect::<Vec<_>>().join(", ")),
+        ]);
+    }
+    table
+}
+
+fn over_time(vm: &VmMemory) -> Table {
+    let columns = [
+        Column::time("from"),
+        Column::number("pages"),
+        Column::number("guest tables"),
+        Column::number("mapped bytes"),
+        Column::number("made"),
+        Column::number("found again"),
+        Column::number("zapped"),
+    ];
+    let mut table = Table::new("over_time", "Over time", columns).first(SHOWN);
+    for bin in &vm.bins {
+        let pages = bin.by_level.values();
+        let pages = pages.map(|of| of.indirect + of.direct).sum();
+        table.row([
+            Cell::At(bin.from_ns),
+            Cell::Count(pages),
+            Cell::Count(bin.guest_tables),
+            Cell::Count(bin.mapped_bytes),
+            Cell::Count(bin.made),
+            Cell::Count(bin.reused),
+            Cell::Count(bin.zapped),
+        ]);
+    }
+    table
+}
