@@ -6,6 +6,7 @@ mod diff;
 mod exact;
 mod host;
 mod losses;
+mod memory;
 mod provoked;
 mod theory;
 mod tracefs;

@@ -1,0 +1,194 @@
+//! The memory of shadow tables, against a naive count of the rows of a keyframe.
+
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_sign_loss,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "tests fail by panicking, and use small numbers"
+)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use events::{Gfn, Hpa, Level, Spte};
+use serde_json::Value;
+use trace::{KeyframeRow, MarkRow, Row, Trace};
+
+fn recording(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/recordings")
+        .join(name)
+}
+
+fn memory(args: &[&str], name: &str) -> Value {
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .args(["memory", "--json"])
+        .args(args)
+        .arg(recording(name))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name}: {error}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn rows<R: Row>(trace: &Trace) -> Vec<R> {
+    let segments = trace.of_kind(R::KIND);
+    let rows = segments.map(|segment| trace.segment_rows::<R>(segment).unwrap());
+    rows.flatten().collect()
+}
+
+/// KVM's own pages at a keyframe.
+struct Naive {
+    pages: BTreeMap<Hpa, (Level, bool, Gfn)>,
+    links: BTreeMap<Hpa, BTreeSet<Hpa>>,
+}
+
+impl Naive {
+    fn of(rows: &[KeyframeRow], number: u32) -> Self {
+        let rows = rows.iter().filter(|row| row.keyframe == number);
+        let mut naive = Self {
+            pages: BTreeMap::new(),
+            links: BTreeMap::new(),
+        };
+        for row in rows {
+            let page = (row.level, row.direct != 0, row.gfn);
+            naive.pages.insert(row.spt, page);
+            if let Some(spte) = row.spte
+                && spte.is_shadow_present()
+                && !spte.is_leaf(row.level)
+            {
+                let links = naive.links.entry(row.spt).or_default();
+                links.insert(Spte(spte.0).child());
+            }
+        }
+        naive
+    }
+
+    fn reached(&self, from: Hpa) -> BTreeSet<Hpa> {
+        let mut reached = BTreeSet::new();
+        let mut next = vec![from];
+        while let Some(spt) = next.pop() {
+            if self.pages.contains_key(&spt) && reached.insert(spt) {
+                next.extend(self.links.get(&spt).into_iter().flatten());
+            }
+        }
+        reached
+    }
+
+    fn check(&self, of: &Value, name: &str) {
+        assert_eq!(of["pages"], self.pages.len(), "{name}");
+        let mut tables: BTreeMap<Gfn, u64> = BTreeMap::new();
+        let mut levels: BTreeMap<(u8, bool), u64> = BTreeMap::new();
+        for (level, direct, gfn) in self.pages.values() {
+            *levels.entry((level.0, *direct)).or_default() += 1;
+            if !direct {
+                *tables.entry(*gfn).or_default() += 1;
+            }
+        }
+        for ((level, direct), pages) in levels {
+            let kind = if direct { "direct" } else { "indirect" };
+            assert_eq!(of["by_level"][level.to_string()][kind], pages, "{name}");
+        }
+        assert_eq!(of["guest_tables"], tables.len(), "{name}");
+        let several = tables.values().filter(|pages| **pages > 1);
+        assert_eq!(of["duplicated_tables"], several.clone().count(), "{name}");
+        let beyond: u64 = several.map(|pages| pages - 1).sum();
+        assert_eq!(of["duplicate_pages"], beyond, "{name}");
+        self.check_roots(of, name);
+    }
+
+    fn check_roots(&self, of: &Value, name: &str) {
+        let children: BTreeSet<_> = self.links.values().flatten().copied().collect();
+        let top = self.pages.values().map(|(level, ..)| *level).max();
+        let pages = self.pages.iter();
+        let roots =
+            pages.filter(|(spt, (level, ..))| !children.contains(spt) && Some(*level) == top);
+        let reached: BTreeMap<_, _> = roots.map(|(spt, _)| (*spt, self.reached(*spt))).collect();
+        let leading = |page: &Hpa| {
+            reached
+                .values()
+                .filter(|pages| pages.contains(page))
+                .count()
+        };
+        assert_eq!(of["roots"], reached.len(), "{name}");
+        for root in of["each_root"].as_array().unwrap() {
+            let spt = root["root"].as_str().unwrap().trim_start_matches("0x");
+            let spt = Hpa(u64::from_str_radix(spt, 16).unwrap());
+            let pages = &reached[&spt];
+            let own = pages.iter().filter(|page| leading(page) == 1).count();
+            assert_eq!(root["own_pages"], own, "{name} {root}");
+            assert_eq!(root["shared_pages"], pages.len() - own, "{name} {root}");
+        }
+        let unreached = self.pages.keys().filter(|page| leading(page) == 0).count();
+        assert_eq!(of["unreached_pages"], unreached, "{name}");
+    }
+}
+
+#[test]
+fn the_memory_at_each_keyframe_is_that_of_its_rows() {
+    let mut compared = 0;
+    for name in [
+        "roots",
+        "keyframes",
+        "lab",
+        "flood-lab",
+        "alias-lab",
+        "unsync",
+    ] {
+        let trace = Trace::open(&recording(name)).unwrap();
+        let copies: Vec<KeyframeRow> = rows(&trace);
+        for mark in rows::<MarkRow>(&trace) {
+            let Some(ended) = mark.ends_keyframe() else {
+                continue;
+            };
+            let naive = Naive::of(&copies, ended.number);
+            if naive.pages.is_empty() {
+                continue;
+            }
+            let json = memory(&["--seq", &mark.seq.0.to_string()], name);
+            naive.check(&json["vms"][0]["moment"], name);
+            compared += 1;
+        }
+    }
+    assert!(compared > 10, "{compared} keyframes");
+}
+
+/// The peak is the highest number that any bin shows, and events add up to what is left.
+#[test]
+fn the_peak_is_the_highest_and_events_add_up() {
+    for name in ["roots", "lab", "flood-lab", "boot-lab", "demand"] {
+        let json = memory(&[], name);
+        let vm = &json["vms"][0];
+        let sum = |of: &Value| -> u64 {
+            let levels = of["by_level"].as_object().unwrap().values();
+            levels
+                .map(|level| {
+                    level["direct"].as_u64().unwrap() + level["indirect"].as_u64().unwrap()
+                })
+                .sum()
+        };
+        let bins = vm["bins"].as_array().unwrap();
+        let highest = bins.iter().map(sum).max().unwrap();
+        let peak = vm["moment"]["pages"].as_u64().unwrap();
+        assert!(peak >= highest, "{name}: {peak} {highest}");
+        let events = |kind: &str| -> u64 {
+            let levels = vm["events"].as_object().unwrap().values();
+            levels.map(|level| level[kind].as_u64().unwrap()).sum()
+        };
+        assert!(events("made") >= peak, "{name}");
+        let in_bins = |kind: &str| -> u64 {
+            let bins = bins.iter();
+            bins.map(|bin| bin[kind].as_u64().unwrap()).sum()
+        };
+        for kind in ["made", "reused", "zapped"] {
+            assert_eq!(events(kind), in_bins(kind), "{name} {kind}");
+        }
+    }
+}
