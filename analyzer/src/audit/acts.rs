@@ -1,6 +1,6 @@
 //! Acts that must remove leaves or pages, until something shows what they left.
 
-use events::{Gfn, HostEvent, Hpa, Level, PageEvent, Pfn, Seq, Spte, VcpuId};
+use events::{Gfn, HostEvent, Hpa, Level, PageEvent, Pfn, Role, Seq, Spte, VcpuId};
 use trace::{HostRow, PageRow, Sees};
 
 use super::{
@@ -124,9 +124,14 @@ impl Acts {
         }
     }
 
+    /// A page with this role was made, or is in a keyframe.
+    pub(super) fn sees_role(&mut self, role: Role, roles: Roles) {
+        self.has_two_spaces |= roles.smm.is_set(role);
+    }
+
     /// An event of a page.
     pub(super) fn page(&mut self, row: &PageRow, roles: Roles) {
-        self.has_two_spaces |= roles.smm.is_set(row.role);
+        self.sees_role(row.role, roles);
         let zapped = row.event == PageEvent::Zapped;
         let Some(flush) = self.flush.as_mut().filter(|_| zapped) else {
             return;

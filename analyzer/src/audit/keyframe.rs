@@ -18,6 +18,7 @@ const LARGEST: u8 = 3;
 impl Audit {
     /// A page of a keyframe: KVM takes a zapped root off the list of its pages.
     pub(super) fn keyframe_page(&mut self, page: &KeyframePage) {
+        self.acts.sees_role(page.role, self.roles);
         let check = Check::InvalidRoot;
         let present = |(_, spte): &(u16, events::Spte)| spte.is_shadow_present();
         let filled = page.entries.iter().any(present);

@@ -43,7 +43,7 @@ impl Audit {
         let gfn = row.gpa.map(Gpa::gfn);
         let by_lock = matches!(row.class, Class::Shadow | Class::Unsync);
         if by_lock {
-            self.root_of(row, tables);
+            self.root_of(row, vm);
             self.path(row, page, vm);
         }
         self.direct_leaf(page, place, gfn);

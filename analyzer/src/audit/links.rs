@@ -43,7 +43,7 @@ impl GuestWalk {
     }
 }
 
-/// A way through the tables that was checked. It is the same for neighbours, so is not walked again.
+/// A way through the tables that was checked: the same for neighbours, so not walked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Path {
     root: Hpa,

@@ -149,14 +149,15 @@ impl Audit {
     }
 
     /// The root that a fault stored its leaf for.
-    fn root_of(&mut self, row: &FaultRow, tables: &ShadowTables) {
+    fn root_of(&mut self, row: &FaultRow, vm: &VmReplay) {
         let root = row.root.table();
         // Nothing was zapped since the latest fault on it.
         if self.path.is_some_and(|path| path.is_of(row.root)) {
             self.tallies.holds(Check::InvalidRoot);
             return;
         }
-        let holds = !tables.is_retired(root);
+        // A PAE root is no shadow page, but may be where one was.
+        let holds = vm.pdptes(root).is_some() || !vm.tables().is_retired(root);
         self.tallies.check(Check::InvalidRoot, holds, root, || {
             let made = row.created;
             Words::new(

@@ -3,6 +3,8 @@
 use events::{Gfn, TimeNs};
 use trace::VmMeta;
 
+/// Memslots that are searched at a time. Bounds the work that a trace takes.
+const MOST: usize = 4096;
 /// A leaf may be recorded this much later than it was stored.
 const LATEST_NS: u64 = 2_000_000_000;
 
@@ -34,8 +36,8 @@ pub(super) enum Held {
 
 /// The memslots of a VM over time.
 ///
-/// The built-in VMM notes each change from just before to just after it. Those of an attached VM are
-/// looked at from time to time: any of them may have been there earlier and later.
+/// The built-in VMM notes each change from just before to just after it. Those of an attached VM
+/// are looked at from time to time: any of them may have been there earlier and later.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Slots {
     /// By their beginning.
@@ -89,6 +91,9 @@ impl Slots {
             return Held::Yes;
         }
         self.advance(to.0);
+        if self.live.len() > MOST {
+            return Held::Unknown;
+        }
         let found = self
             .live
             .iter()

@@ -13,6 +13,8 @@
 mod growth;
 mod report;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use growth::{Growth, Peak};
 pub use report::{MemoryReport, PeakReport, VmMemory, document, table};
