@@ -10,9 +10,12 @@ fn main() -> anyhow::Result<()> {
     if let Some(warning) = &toolchain.warning {
         println!("cargo::warning={warning}");
     }
-    // aya-build turns each line of the inner cargo into a warning.
-    // SAFETY: this program has one thread.
-    unsafe { std::env::set_var("CARGO_TERM_QUIET", "true") };
+    // aya-build turns each line of the inner cargo into a warning. An incremental build would split
+    // the probes into parts that the kernel's verifier refuses.
+    for (name, value) in [("CARGO_TERM_QUIET", "true"), ("CARGO_INCREMENTAL", "0")] {
+        // SAFETY: this program has one thread.
+        unsafe { std::env::set_var(name, value) };
+    }
     let probes = Package {
         name: "probes",
         root_dir: "../ebpf/probes",

@@ -99,6 +99,11 @@ impl Copy {
 
     /// Audits it: the exit code and the JSON.
     fn audit(&self) -> (i32, Value) {
+        self.with(audit)
+    }
+
+    /// Writes it for a moment.
+    fn with<T>(&self, what: impl FnOnce(&Path) -> T) -> T {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("copy.trace");
         let mut writer = TraceWriter::create(&path, &self.meta).unwrap();
@@ -109,7 +114,7 @@ impl Copy {
             end.rows = writer.rows();
         }
         writer.meta_file().write(&meta).unwrap();
-        audit(&path)
+        what(&path)
     }
 
     /// Expects a violation of a check at a record; gives it.
@@ -180,6 +185,16 @@ fn audit(path: &Path) -> (i32, Value) {
     (output.status.code().unwrap(), json)
 }
 
+/// What a command prints for people.
+fn text(command: &str, path: &Path) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .arg(command)
+        .arg(path)
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 fn of<'a>(json: &'a Value, check: &str) -> &'a Value {
     let checks = json["vms"][0]["checks"].as_array().unwrap();
     checks.iter().find(|of| of["check"] == check).unwrap()
@@ -232,6 +247,26 @@ fn the_recordings_are_clean() {
             assert!(!silent, "{name}: {check}");
         }
     }
+}
+
+#[test]
+fn the_checks_and_what_they_found_are_listed() {
+    insta::assert_snapshot!(text("audit", &recording("boot-lab")));
+    let mut copy = Copy::of("lab");
+    let at = copy.fault(100, is_leaf_table);
+    copy.rows.faults[at].gpa = Some(Gpa(0x7_0000_0000));
+    insta::assert_snapshot!(copy.with(|path| text("audit", path)));
+}
+
+#[test]
+fn verify_fails_and_names_the_audit() {
+    let mut copy = Copy::of("lab");
+    let at = copy.fault(100, is_leaf_table);
+    copy.rows.faults[at].gpa = Some(Gpa(0x7_0000_0000));
+    let verified = copy.with(|path| text("verify", path));
+    let line = "1 violation of the shadow MMU's invariants";
+    assert!(verified.contains(line), "{verified}");
+    assert!(verified.starts_with("not exact"), "{verified}");
 }
 
 #[test]

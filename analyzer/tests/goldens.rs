@@ -152,6 +152,8 @@ fn nothing_is_wider_than_the_terminal() {
     for args in [
         ["summary", "demo.trace", "-v"].as_slice(),
         &["verify", "demo.trace"],
+        &["audit", "demo.trace"],
+        &["memory", "demo.trace"],
         &["timeline", "demo.trace", "--show", "levels"],
         &["timeline", "demo.trace", "--show", "causes"],
         &["schema"],
@@ -544,7 +546,9 @@ fn a_damaged_segment_is_named_and_what_is_before_it_shown() {
     let summary = demo.text(&["summary", "demo.trace"], 1);
     assert!(summary.starts_with("DAMAGED: "), "{summary}");
     assert!(summary.contains("shadow"), "{summary}");
-    demo.text(&["verify", "demo.trace"], 1);
+    for command in ["verify", "audit", "memory"] {
+        demo.text(&[command, "demo.trace"], 1);
+    }
     assert!(
         demo.error(&["explain", "demo.trace", "--fault", "79"], 1)
             .contains("checksum")
@@ -679,6 +683,8 @@ fn addresses_and_entries_are_strings_in_every_json() {
         (&["verify"], 1),
         (&["report"], 0),
         (&["timeline"], 0),
+        (&["audit"], 0),
+        (&["memory"], 0),
         (&["explain", "--class", "shadow"], 0),
         (&["explain", "--cause", "link"], 0),
         (&["table"], 0),

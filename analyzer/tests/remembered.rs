@@ -132,6 +132,16 @@ impl Naive {
 }
 
 #[test]
+fn who_has_the_pages_at_the_peak_is_shown() {
+    let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+        .current_dir(recording(""))
+        .args(["memory", "roots"])
+        .output()
+        .unwrap();
+    insta::assert_snapshot!(String::from_utf8(output.stdout).unwrap());
+}
+
+#[test]
 fn the_memory_at_each_keyframe_is_that_of_its_rows() {
     let mut compared = 0;
     for name in [
