@@ -31,6 +31,7 @@ pub mod report;
 pub mod study;
 pub mod summary;
 pub mod symbols;
+pub mod sweep;
 pub mod table;
 pub mod text;
 pub mod top;

@@ -26,6 +26,7 @@ mod program;
 mod record;
 mod recording;
 mod run;
+mod sweep;
 mod terminal;
 mod vmm;
 mod vms;

@@ -51,6 +51,20 @@ pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     rustix::thread::set_no_new_privs(true).map_err(failed("no_new_privs"))
 }
 
+/// Gives a new file or folder to the user who called `sudo`, if there is one.
+pub fn give(file: &std::fs::File) -> Result<(), PrivilegeError> {
+    match invoking_user(|name| env::var(name).ok())? {
+        None => Ok(()),
+        Some((uid, gid)) => {
+            let failed = |source| PrivilegeError {
+                doing: "fchown",
+                source,
+            };
+            std::os::unix::fs::fchown(file, Some(uid), Some(gid)).map_err(failed)
+        }
+    }
+}
+
 /// Runs `work` on a thread without capabilities; threads that it starts have none either.
 pub fn without<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, PrivilegeError> {
     thread::scope(|scope| {

@@ -15,6 +15,7 @@ mod schema;
 mod source;
 mod summary;
 mod symbols;
+mod sweep;
 mod table;
 mod timeline;
 mod top;
@@ -68,6 +69,8 @@ enum Command {
     Diff(diff::DiffArgs),
     /// What the shadow tables cost in memory: over time, by root, and duplicates
     Memory(memory::MemoryArgs),
+    /// What `collector sweep` recorded: each class against the swept parameters, with curves
+    Sweep(sweep::SweepArgs),
     /// The columns of each kind of record
     Schema(schema::SchemaArgs),
 }
@@ -122,6 +125,7 @@ impl Analyzer {
             Command::Audit(args) => args.execute(),
             Command::Diff(args) => args.execute(),
             Command::Memory(args) => args.execute(),
+            Command::Sweep(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }
     }

@@ -31,7 +31,8 @@ impl Measure {
         }
     }
 
-    fn of(self, numbers: &Numbers) -> Option<f64> {
+    /// This number of a side.
+    pub fn of(self, numbers: &Numbers) -> Option<f64> {
         match self {
             Self::Count => Some(numbers.count),
             Self::Median => numbers.median_ns,

@@ -196,3 +196,16 @@ fn of_cells<'a>(run: &'a Run, keep: &dyn Fn(&str, Class) -> bool) -> Vec<&'a Blo
         .filter(|((phase, class), _)| keep(phase, *class));
     cells.flat_map(|(_, blocks)| blocks).collect()
 }
+
+/// The numbers of each class of a run, in all phases.
+pub fn numbers(run: &Run) -> BTreeMap<(Class, Measure), f64> {
+    let classes: BTreeSet<_> = run.cells.keys().map(|(_, class)| *class).collect();
+    let of = |class: Class| {
+        let blocks = of_cells(run, &|_, of| of == class);
+        let numbers = Sample::of([blocks]).numbers();
+        let measures = [Measure::Count, Measure::Median, Measure::Total];
+        let value = move |measure: Measure| Some(((class, measure), measure.of(&numbers)?));
+        measures.into_iter().filter_map(value)
+    };
+    classes.into_iter().flat_map(of).collect()
+}

@@ -58,7 +58,7 @@ use std::collections::BTreeMap;
 use trace::Trace;
 
 pub use change::{Change, Measure, Verdict};
-pub use compare::{ClassRow, CulpritRow};
+pub use compare::{ClassRow, CulpritRow, numbers};
 pub use run::{By, Culprit, Run, VmFaults};
 pub use sides::Difference;
 pub use tables::{document, json, lines};

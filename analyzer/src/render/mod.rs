@@ -1,6 +1,7 @@
 //! Figures as SVG, one file each. Only here is plotters known.
 
 mod canvas;
+mod curves;
 mod heat;
 mod latency;
 mod pages;
@@ -10,6 +11,7 @@ mod share;
 mod steps;
 mod time;
 
+pub use curves::curves;
 pub use heat::heat;
 pub use latency::latency;
 pub use pages::pages;

@@ -6,6 +6,7 @@ mod lab;
 mod list;
 mod run;
 mod series;
+mod sweep;
 mod workloads;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Command {
     Run(run::RunArgs),
     /// Run several workloads one after another, each with its own trace (needs root)
     Series(series::SeriesArgs),
+    /// Run a workload at several points, several times each, in turns (needs root)
+    Sweep(sweep::SweepArgs),
     /// Run a workload in an emulated machine with a stock kernel (needs neither root nor KVM)
     Lab(Box<lab::LabArgs>),
     /// The lab's init
@@ -63,6 +66,7 @@ impl Collector {
             Command::List(args) => args.execute(),
             Command::Run(args) => args.execute(),
             Command::Series(args) => args.execute(),
+            Command::Sweep(args) => args.execute(),
             Command::Lab(args) => args.execute(),
             Command::LabGuest => crate::lab::guest::run(),
             Command::Workloads(args) => args.execute(),

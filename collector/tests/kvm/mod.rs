@@ -8,6 +8,7 @@ mod host;
 mod losses;
 mod memory;
 mod provoked;
+mod sweep;
 mod theory;
 mod tracefs;
 mod workloads;

@@ -1,0 +1,120 @@
+//! A number of each class against a swept parameter.
+
+use events::Class;
+
+use super::{
+    RenderError,
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    palette,
+};
+use crate::{
+    diff::Measure,
+    sweep::Curve,
+    text::{
+        plain,
+        units::{count, duration, whole},
+    },
+};
+
+const HEIGHT: f64 = 320.0;
+const LEFT: f64 = 110.0;
+const RIGHT: f64 = 170.0;
+
+/// A line for each class, with the runs from the lowest to the highest around it.
+pub fn curves(
+    curve: &Curve<'_>,
+    classes: &[Class],
+    measure: Measure,
+) -> Result<String, RenderError> {
+    svg(HEIGHT, |canvas| draw(canvas, curve, classes, measure))
+}
+
+/// Values that are all numbers have their place by size; words are placed one after another.
+fn places(curve: &Curve<'_>) -> Vec<f64> {
+    let numbers: Vec<f64> = curve
+        .points
+        .iter()
+        .filter_map(|(value, _)| value.parse().ok())
+        .collect();
+    let finite = numbers.iter().all(|number| number.is_finite());
+    if numbers.len() == curve.points.len() && finite {
+        return numbers;
+    }
+    (0..curve.points.len()).map(|place| place as f64).collect()
+}
+
+fn draw(
+    canvas: &Canvas<'_>,
+    curve: &Curve<'_>,
+    classes: &[Class],
+    measure: Measure,
+) -> Result<(), RenderError> {
+    let places = places(curve);
+    let from = places.iter().copied().fold(f64::MAX, f64::min);
+    let to = places.iter().copied().fold(f64::MIN, f64::max);
+    let spreads = curve.points.iter().flat_map(|(_, point)| {
+        classes
+            .iter()
+            .filter_map(move |class| point.spread(*class, measure))
+    });
+    let most = spreads.map(|spread| spread.high).fold(1.0, f64::max);
+    let plot = Plot {
+        place: [LEFT, 20.0, WIDTH - RIGHT, HEIGHT - 50.0],
+        x: [from, to.max(from + 1.0)],
+        y: [0.0, most * 1.05],
+    };
+    let [left, top, right, bottom] = plot.place;
+    plot.y_scale(canvas, |value| match measure {
+        Measure::Count => count(whole(value)),
+        Measure::Median | Measure::Total => duration(value),
+    })?;
+    for ((value, _), place) in curve.points.iter().zip(&places) {
+        let x = plot.at_x(*place);
+        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1)?;
+        canvas.word(&plain(value), (x, bottom + 16.0), Anchor::Middle)?;
+    }
+    canvas.word(
+        &plain(curve.over),
+        ((left + right) / 2.0, bottom + 36.0),
+        Anchor::Middle,
+    )?;
+    for (number, class) in classes.iter().enumerate() {
+        class_line(canvas, &plot, (curve, &places), *class, measure)?;
+        let y = top + 12.0 + 20.0 * number as f64;
+        let colour = palette::class(*class);
+        canvas.rect([right + 16.0, y - 5.0, right + 26.0, y + 5.0], colour)?;
+        canvas.word(class.name(), (right + 34.0, y), Anchor::Start)?;
+    }
+    plot.ground(canvas)
+}
+
+fn class_line(
+    canvas: &Canvas<'_>,
+    plot: &Plot,
+    (curve, places): (&Curve<'_>, &[f64]),
+    class: Class,
+    measure: Measure,
+) -> Result<(), RenderError> {
+    let colour = palette::class(class);
+    let mut line = Vec::new();
+    for ((_, point), place) in curve.points.iter().zip(places) {
+        let Some(spread) = point.spread(class, measure) else {
+            continue;
+        };
+        let x = plot.at_x(*place);
+        let [low, high] = [spread.low, spread.high].map(|value| plot.at_y(value));
+        canvas.line(&[(x, low), (x, high)], colour, 1)?;
+        for end in [low, high] {
+            canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1)?;
+        }
+        line.push((x, plot.at_y(spread.median)));
+    }
+    for (x, y) in &line {
+        canvas.rect([x - 3.0, y - 3.0, x + 3.0, y + 3.0], colour)?;
+    }
+    line.sort_by(|one, other| one.0.total_cmp(&other.0));
+    match line.len() {
+        0 | 1 => Ok(()),
+        _ => canvas.line(&line, colour, 2),
+    }
+}

@@ -1,0 +1,65 @@
+//! A sweep as one HTML page.
+
+use askama::Template as _;
+
+use super::{Curves, document};
+use crate::{
+    diff::Measure,
+    render,
+    report::ReportError,
+    text::{Section, plain},
+};
+
+/// The page.
+#[derive(askama::Template)]
+#[template(path = "sweep.html")]
+struct Page {
+    title: String,
+    head: Vec<String>,
+    sections: Vec<Section>,
+    figures: Vec<Figure>,
+    made_by: &'static str,
+}
+
+/// A figure with its words.
+struct Figure {
+    title: String,
+    svg: String,
+    caption: &'static str,
+}
+
+const CAPTION: &str = "The median of the runs of each point; the bars are from the lowest run to \
+                       the highest.";
+
+/// Curves and the table, on a page that needs no network.
+pub fn html(curves: &Curves) -> Result<String, ReportError> {
+    let classes = curves.classes();
+    let mut figures = Vec::new();
+    for curve in curves.curves() {
+        for measure in curves.measures() {
+            let what = match measure {
+                Measure::Count => "Faults of a run",
+                Measure::Median => "Median time of a fault",
+                Measure::Total => "Time of all faults of a run",
+            };
+            let others = match curve.others.as_str() {
+                "" => String::new(),
+                others => format!(", {others}"),
+            };
+            figures.push(Figure {
+                title: plain(&format!("{what} by {}{others}", curve.over)),
+                svg: render::curves(&curve, &classes, *measure)?,
+                caption: CAPTION,
+            });
+        }
+    }
+    let document = document(curves);
+    let page = Page {
+        title: curves.folder.clone(),
+        head: document.head,
+        sections: document.sections,
+        figures,
+        made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")),
+    };
+    Ok(page.render()?)
+}

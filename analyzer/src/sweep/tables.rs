@@ -1,0 +1,129 @@
+//! A sweep as a document and as JSON.
+
+use serde_json::{Value, json};
+
+use super::{Curves, Point};
+use crate::{
+    diff::Measure,
+    text::{
+        Cell, Column, Document, Section, Table, plain,
+        units::{plural, whole},
+    },
+};
+
+/// Sentences and one table.
+pub fn document(curves: &Curves) -> Document {
+    let index = &curves.index;
+    let params = index
+        .params
+        .iter()
+        .map(|(name, value)| format!(" {name}={value}"));
+    let over = index
+        .over
+        .iter()
+        .map(|over| format!("{}={}", over.name, over.values.join(",")));
+    let mut head = vec![format!(
+        "Workload {}{} over {}; {} of each point.",
+        index.workload,
+        params.collect::<String>(),
+        over.collect::<Vec<_>>().join(" "),
+        plural(index.repeat.into(), "run"),
+    )];
+    head.extend(notes(curves));
+    let head = head.iter().map(|line| plain(line)).collect();
+    Document {
+        head,
+        sections: vec![Section {
+            title: "Each class at each point: the median of its runs, the lowest, the highest"
+                .to_owned(),
+            tables: vec![table(curves)],
+            ..Section::default()
+        }],
+        tail: Vec::new(),
+    }
+}
+
+/// What to know before reading a number.
+fn notes(curves: &Curves) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !curves.times {
+        notes.push("Only counts are given: times of an emulated machine mean nothing.".to_owned());
+    }
+    if curves.index.end.as_deref() != Some("done") {
+        notes.push("The sweep did not run to its end: points have fewer runs.".to_owned());
+    }
+    for point in &curves.points {
+        if point.left_out > 0 {
+            let runs = plural(point.left_out as u64, "run");
+            notes.push(format!(
+                "{}: {runs} left out (failed or interrupted).",
+                point.folder
+            ));
+        }
+        if point.lost > 0 {
+            let lost = plural(point.lost, "record");
+            notes.push(format!(
+                "{}: {lost} lost, its counts may be too low.",
+                point.folder
+            ));
+        }
+    }
+    notes
+}
+
+fn table(curves: &Curves) -> Table {
+    let columns = [
+        Column::words("point"),
+        Column::code("class"),
+        Column::number("runs"),
+        Column::number("count"),
+        Column::time("p50"),
+        Column::time("lowest"),
+        Column::time("highest"),
+        Column::time("total"),
+    ];
+    let mut table = Table::new("points", "", columns);
+    for point in &curves.points {
+        for class in point.classes() {
+            let of = |measure| point.spread(class, measure);
+            let time =
+                |value: Option<f64>| value.map_or(Cell::Absent, |ns| Cell::Time(whole(ns.round())));
+            let (median, total) = (of(Measure::Median), of(Measure::Total));
+            table.row([
+                Cell::words(&point.folder),
+                Cell::words(class.name()),
+                Cell::Count(point.runs as u64),
+                Cell::count(of(Measure::Count).map(|count| whole(count.median.round()))),
+                time(median.map(|of| of.median)),
+                time(median.map(|of| of.low)),
+                time(median.map(|of| of.high)),
+                time(total.map(|of| of.median)),
+            ]);
+        }
+    }
+    table
+}
+
+/// What `sweep --json` prints.
+pub fn json(curves: &Curves) -> Value {
+    let point = |point: &Point| {
+        let classes = point.classes().map(|class| {
+            json!({
+                "class": class.name(),
+                "count": point.spread(class, Measure::Count),
+                "p50_ns": point.spread(class, Measure::Median),
+                "total_ns": point.spread(class, Measure::Total),
+            })
+        });
+        json!({
+            "folder": point.folder, "params": point.params, "runs": point.runs,
+            "left_out": point.left_out, "lost_records": point.lost,
+            "classes": classes.collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "workload": curves.index.workload, "params": curves.index.params,
+        "over": curves.index.over, "end": curves.index.end, "times": curves.times,
+        "points": curves.points.iter().map(point).collect::<Vec<_>>(),
+    })
+}
