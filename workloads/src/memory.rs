@@ -1,7 +1,7 @@
 //! How much guest memory a workload needs, and its layout.
 
 use abi::layout::{BOOT_TABLE_FRAMES, TABLE_POOL, WORK, WORK_POOL_ALIGN};
-use abi::{FrameRange, Gpa, Shares, WorkloadId};
+use abi::{FrameRange, Gpa, PIECE_PAGES, Shares, WorkloadId};
 
 use crate::given::Given;
 
@@ -50,6 +50,14 @@ impl Needs {
                 let (joint, cpus) = (given.count("pages"), given.count("vcpus"));
                 let spaces = cpus * (1 + table_frames(joint));
                 pages(joint, 2 * joint).with_tables(spaces + table_frames(2 * joint))
+            }
+            WorkloadId::Alloc => {
+                let processes = given.count("processes");
+                Self {
+                    pages: PIECE_PAGES,
+                    tables: processes * (1 + table_frames(PIECE_PAGES)),
+                    frames: processes * PIECE_PAGES,
+                }
             }
             WorkloadId::Mixed => Self::of_mixed(given.count("vcpus")),
         };

@@ -66,6 +66,7 @@ fn mmu_pages(workload: WorkloadId, given: Given<'_>) -> Option<u64> {
     match workload {
         WorkloadId::Recycle => Some(given.count("mmu_pages")),
         WorkloadId::Switch => Some(LEVELS * given.count("spaces") + MORE),
+        WorkloadId::Alloc => Some(LEVELS * given.count("processes") + MORE),
         _ => None,
     }
 }

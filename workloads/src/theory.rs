@@ -1,6 +1,6 @@
 //! The counts that theory predicts for a workload's trace.
 
-use abi::{WorkloadId, to_usize};
+use abi::{PIECE_PAGES, WorkloadId, to_usize};
 
 use crate::given::Given;
 use crate::memory::table_frames;
@@ -30,6 +30,7 @@ pub(crate) fn counts(workload: WorkloadId, given: Given<'_>) -> Option<Counts> {
             ..touched(given)
         }),
         WorkloadId::Switch => Some(switch(given)),
+        WorkloadId::Alloc => Some(alloc(given)),
         WorkloadId::Alias => Some(alias(given.count("aliases"))),
         _ => None,
     }
@@ -67,6 +68,19 @@ fn switch(given: Given<'_>) -> Counts {
         shadow_faults: separate * pages,
         shadow_pages: separate * table_frames(pages),
         entries: separate * pages,
+        ..Counts::default()
+    }
+}
+
+/// Each page of each piece is mapped anew, so it faults again: in the guest too, unless all pages
+/// were mapped before. What is released leaves no entry, and the tables stay.
+fn alloc(given: Given<'_>) -> Counts {
+    let processes = given.count("processes");
+    let touched = processes * given.count("mib") * PIECE_PAGES;
+    Counts {
+        guest_faults: if given.flag("populate") { 0 } else { touched },
+        shadow_faults: touched,
+        shadow_pages: processes * table_frames(PIECE_PAGES),
         ..Counts::default()
     }
 }

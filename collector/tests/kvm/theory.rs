@@ -133,6 +133,24 @@ fn kvm_roots_that_come_back_cost_nothing() {
 
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_memory_that_is_released_faults_again() {
+    for (vcpus, processes, mib) in [(1, 1, 3), (1, 32, 1), (2, 5, 2)] {
+        let touched = processes * mib * 256;
+        for populate in [false, true] {
+            let params = [
+                ("vcpus", vcpus.to_string()),
+                ("processes", processes.to_string()),
+                ("mib", mib.to_string()),
+                ("populate", populate.to_string()),
+            ];
+            let guest = if populate { 0 } else { touched };
+            check("alloc", &params, [guest, touched, 0], (3 * processes, 0));
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_aliases_past_the_limit_are_dropped_and_come_back() {
     for (aliases, faults, entries) in [
         (8, 8, 8),

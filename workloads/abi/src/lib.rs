@@ -37,7 +37,7 @@ pub use host_page::HostPage;
 pub use mailbox::{Mailbox, ResultCode, TEXT_BYTES};
 pub use number::{UnknownNumber, to_usize};
 pub use order::{Order, value};
-pub use params::{MAX_PAGES, Pattern, WorkloadId};
+pub use params::{MAX_PAGES, MAX_PROCESSES, PIECE_PAGES, Pattern, WorkloadId};
 pub use shares::Shares;
 
 /// First field of [`BootInfo`] and of [`Mailbox`]: the bytes `SHADOWSC`.

@@ -6,6 +6,11 @@ use crate::number::numbered;
 /// from the addresses below 4 GiB that KVM on Intel reserves.
 pub const MAX_PAGES: u64 = 1 << 19;
 
+/// Maximum number of processes of `alloc`.
+pub const MAX_PROCESSES: u64 = 32;
+/// Pages of one piece of memory of `alloc`: 1 MiB.
+pub const PIECE_PAGES: u64 = 256;
+
 numbered! {
     /// The workload that the guest image runs.
     pub enum WorkloadId {
@@ -41,6 +46,8 @@ numbered! {
         Smp = 15 => "smp",
         /// All of these.
         Mixed = 16 => "mixed",
+        /// Processes that map, touch and release memory.
+        Alloc = 17 => "alloc",
         /// Fault injection for tests: see [`crate::CrashKind`].
         Crash = 255 => "crash",
     }

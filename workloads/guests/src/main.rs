@@ -20,6 +20,7 @@
 #![no_main]
 
 mod access;
+mod alloc;
 mod arena;
 mod call;
 mod check;
@@ -67,6 +68,8 @@ extern "C" fn user_main(info: &'static BootInfo) -> ! {
             several::lead(workload, info)
         }
         Ok(workload @ (WorkloadId::Smp | WorkloadId::Mixed)) => several::join(workload, info),
+        Ok(WorkloadId::Alloc) if cpu::number() == 0 => alloc::lead(info),
+        Ok(WorkloadId::Alloc) => alloc::join(info),
         Ok(WorkloadId::Linear | WorkloadId::Demand) => work::run(info),
         Ok(WorkloadId::Crash) => crash::run(info),
         Ok(workload) => single::run(workload, info),

@@ -1,6 +1,6 @@
 //! Workloads with several CPUs.
 
-use abi::{MAX_VCPUS, WorkloadId};
+use abi::{MAX_PROCESSES, MAX_VCPUS, WorkloadId};
 
 use super::{SEED, Workload, count};
 use crate::{Kind, Param};
@@ -32,6 +32,38 @@ pub(super) const WORKLOADS: &[Workload] = &[
                    separate roots each CPU has a root and three shadow pages or more.",
         hidden: false,
         id: WorkloadId::Smp,
+    },
+    Workload {
+        name: "alloc",
+        stresses: "processes, each with its own CR3, map, touch and release 1 MiB again and again",
+        params: &[
+            count("vcpus", "number of CPUs", [1, MAX_VCPUS as u64]).or("1"),
+            count(
+                "processes",
+                "processes; each CPU runs its part of them in turn, a piece each",
+                [1, MAX_PROCESSES],
+            )
+            .or("1"),
+            count(
+                "mib",
+                "pieces of 1 MiB of each process, one after another",
+                [1, 4096],
+            )
+            .or("8"),
+            Param {
+                name: "populate",
+                doc: "map a piece before it is touched, not each page when it faults",
+                kind: Kind::Flag,
+                default: "false",
+            },
+            SEED,
+        ],
+        expected: "Phase `work`: for each page of each piece a guest page fault (none with \
+                   populate=true) and one shadow fault; then all entries of the piece are cleared, \
+                   and a CR3 load flushes them. A root and three shadow pages for each process, \
+                   and no entry at the end.",
+        hidden: false,
+        id: WorkloadId::Alloc,
     },
     Workload {
         name: "mixed",
