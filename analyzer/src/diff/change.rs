@@ -279,9 +279,9 @@ fn percent(log: f64) -> f64 {
     rounded(log.exp_m1() * 100.0)
 }
 
-/// To a millionth: what is beyond is an error of the arithmetic.
+/// To a millionth: what is beyond is an error of the arithmetic. At most a million percent.
 fn rounded(percent: f64) -> f64 {
-    (percent * 1e6).round() / 1e6
+    (percent.min(1e6) * 1e6).round() / 1e6
 }
 
 fn verdict(interval: Interval, rule: Rule) -> Verdict {

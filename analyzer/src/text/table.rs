@@ -66,6 +66,8 @@ impl Cell {
             Self::Time(time) => ns(*time),
             Self::At(time) => since(*time, 0),
             Self::Share(part, whole) => percent(*part, *whole),
+            // What is more than ten times as much has no digits that mean anything.
+            Self::Change(9_995_000..) => ">+999%".to_owned(),
             Self::Change(millionths) => format!("{:+.1}%", *millionths as f64 / 1e4),
             Self::Address(address) => format!("{address:#x}"),
             Self::Entry(entry) => format!("{entry:#018x}"),
