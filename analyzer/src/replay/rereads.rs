@@ -58,6 +58,13 @@ impl Rereads {
         }
     }
 
+    /// The leaves of an open range that no record has named: what goes if it is settled now.
+    pub(super) fn unnamed(&self, frames: Frames) -> impl Iterator<Item = Hpa> {
+        let open = self.0.iter().find(move |open| open.frames == frames);
+        open.into_iter()
+            .flat_map(|open| open.unnamed.iter().copied())
+    }
+
     /// Every leaf of the range that is still there was named: the others go. False if the range was
     /// not open.
     pub(super) fn settle(&mut self, frames: Frames, tables: &mut ShadowTables) -> bool {

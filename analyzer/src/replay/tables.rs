@@ -104,6 +104,8 @@ pub struct ShadowTables {
     /// after it.
     retired: AddressSet<Hpa>,
     totals: Totals,
+    /// Leaves that were dropped when a frame last had more than KVM keeps track of.
+    recycled: Vec<Hpa>,
     /// See [`super::ReplayOptions::sees_every_change`].
     sees_every_change: bool,
 }
@@ -162,6 +164,12 @@ impl ShadowTables {
     /// The leaves in tables of `level` that are known to map `gfn`, or the large page it lies in.
     pub(crate) fn leaves_of(&self, gfn: Gfn, level: Level) -> &[Hpa] {
         self.rmap.get((first_of(gfn, level), level))
+    }
+
+    /// The leaves that went with the latest store that gave a frame more of them than KVM keeps
+    /// track of, that of the store included (`kvm_zap_all_rmap_sptes`).
+    pub(crate) fn last_recycled(&self) -> &[Hpa] {
+        &self.recycled
     }
 
     /// Every leaf whose guest frame is known, with the frame and the level of its table.
@@ -416,9 +424,11 @@ impl ShadowTables {
             };
             let before = self.rmap.add((gfn, level), place);
             if before > RMAP_RECYCLE_THRESHOLD && !self.sees_every_change {
-                for place in self.rmap.take((gfn, level)) {
-                    self.clear(place);
+                let dropped = self.rmap.take((gfn, level));
+                for place in &dropped {
+                    self.clear(*place);
                 }
+                self.recycled = dropped;
             }
             return None;
         }

@@ -99,6 +99,14 @@ impl VmReplay {
         &self.anomalies
     }
 
+    /// The leaves that a row `settled` takes away: those of its range that no record has named.
+    pub(crate) fn unnamed(&self, settled: &HostRow) -> impl Iterator<Item = Hpa> {
+        self.rereads.unnamed(Frames {
+            first: settled.gfn,
+            pages: settled.pages,
+        })
+    }
+
     /// What each keyframe showed.
     pub fn checks(&self) -> &Checks {
         &self.checks
