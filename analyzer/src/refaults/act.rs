@@ -1,0 +1,341 @@
+//! Acts: what removed or weakened entries, and what that led to.
+
+use std::{cmp::Reverse, collections::BinaryHeap};
+
+use events::{Gfn, Gpa, HostEvent, Hpa, Level, PageEvent, Seq, TimeNs};
+use trace::{FaultRow, HostRow, PageRow, Slot};
+
+use super::RefaultCause;
+
+/// Names an act while entries that it removed are still missing.
+pub(super) type ActId = u32;
+/// The first of them; lower numbers are other states of a place.
+pub(super) const FIRST_ACT: ActId = 3;
+/// Acts kept apart at a time, 100 bytes each. What more acts remove is of no act that is seen.
+const MAX_OPEN: usize = 1 << 20;
+
+/// Pages that one act zaps to be a storm: two thirds of what one recycling frees at most
+/// (`KVM_REFILL_PAGES`, 25), so that a recycling which finds some pages free counts, too.
+pub const STORM_PAGES: u32 = 16;
+/// Fewer are a storm if they are half of all pages, but not below this: one path from a root to a
+/// leaf.
+pub const STORM_LEAST: u32 = 4;
+/// Refaults on what one act of the host took away: 64 KiB, a batch of a balloon or of reclaim.
+pub const DISCARD_REFAULTS: u32 = 16;
+
+/// What was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// A store of the guest's.
+    Store(Gpa),
+    /// A change of entries of the shadow page of a guest table.
+    Table { gfn: Gfn, level: Level },
+    /// An event of a shadow page.
+    Page {
+        event: PageEvent,
+        gfn: Gfn,
+        level: Level,
+    },
+    /// An act of the host.
+    Host {
+        event: HostEvent,
+        slot: Option<Slot>,
+        gfn: Gfn,
+        pages: u64,
+    },
+    /// A change of one entry.
+    Entry(Hpa),
+    /// A fault on a frame.
+    Frame(Gfn),
+}
+
+impl What {
+    pub(super) fn of_page(row: &PageRow) -> Self {
+        Self::Page {
+            event: row.event,
+            gfn: row.gfn,
+            level: row.level,
+        }
+    }
+
+    pub(super) fn of_host(row: &HostRow) -> Self {
+        Self::Host {
+            event: row.event,
+            slot: row.slot,
+            gfn: row.gfn,
+            pages: row.pages,
+        }
+    }
+}
+
+/// The costliest fault of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Worst {
+    /// Its number.
+    pub seq: Seq,
+    /// Its time, ns.
+    pub ns: u32,
+}
+
+impl Worst {
+    pub(super) fn add(worst: &mut Option<Self>, fault: &FaultRow) {
+        if worst.is_none_or(|worst| worst.ns < fault.total_ns) {
+            *worst = Some(Self {
+                seq: fault.seq,
+                ns: fault.total_ns,
+            });
+        }
+    }
+}
+
+/// One act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Act {
+    /// Its record.
+    pub seq: Seq,
+    /// When.
+    pub time: TimeNs,
+    /// What it is to the entries that it removed.
+    pub cause: RefaultCause,
+    /// What was done.
+    pub what: What,
+    /// Shadow pages that it zapped.
+    pub pages: u32,
+    /// Entries that it removed.
+    pub removed: u32,
+    /// Entries that lost rights by it.
+    pub weakened: u32,
+    /// Faults that came of it, within the window.
+    pub refaults: u32,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// The costliest of them.
+    pub worst: Option<Worst>,
+    /// The latest of them.
+    pub last: Seq,
+    /// The bill that it goes to: that of its cause, or one of its own until that is known.
+    pub(super) bill: usize,
+    /// Shadow pages that there were when it zapped the first.
+    pub(super) of_pages: u64,
+    /// Places that still miss what it removed, and trackers that may add to it.
+    users: u32,
+}
+
+impl Act {
+    /// It has removed nothing yet.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pages == 0 && self.removed == 0 && self.weakened == 0
+    }
+
+    /// It zapped many pages, or most of those there were.
+    fn is_storm(&self) -> bool {
+        let most = self.pages >= STORM_LEAST && u64::from(self.pages) * 2 >= self.of_pages;
+        self.pages >= STORM_PAGES || most
+    }
+
+    /// The host took memory away that the guest uses.
+    fn is_discard(&self) -> bool {
+        let host = matches!(self.what, What::Host { .. });
+        host && self.cause == RefaultCause::HostUnmap && self.refaults >= DISCARD_REFAULTS
+    }
+}
+
+/// Acts of one kind that are worth a warning.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Heavy {
+    pub(super) acts: u64,
+    pub(super) pages: u64,
+    pub(super) refaults: u64,
+    pub(super) total_ns: u64,
+    /// The largest.
+    pub(super) most: Option<Act>,
+}
+
+impl Heavy {
+    fn add(&mut self, act: &Act, size: fn(&Act) -> u64) {
+        self.acts += 1;
+        self.pages += u64::from(act.pages);
+        self.refaults += u64::from(act.refaults);
+        self.total_ns += act.total_ns;
+        if self.most.is_none_or(|most| size(&most) < size(act)) {
+            self.most = Some(*act);
+        }
+    }
+}
+
+/// In the order of their costs, those that removed more first where they are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ranked([u64; 2], Reverse<Seq>, Act);
+
+impl Ranked {
+    fn key(&self) -> ([u64; 2], Reverse<Seq>) {
+        (self.0, self.1)
+    }
+}
+
+impl PartialOrd for Ranked {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Ranked {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// The acts that cost most.
+#[derive(Clone, Debug)]
+pub(super) struct Top {
+    most: usize,
+    heap: BinaryHeap<Reverse<Ranked>>,
+}
+
+impl Top {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            most,
+            heap: BinaryHeap::new(),
+        }
+    }
+
+    fn add(&mut self, key: [u64; 2], act: Act) {
+        let ranked = Reverse(Ranked(key, Reverse(act.seq), act));
+        if self.heap.len() < self.most {
+            self.heap.push(ranked);
+        } else if let Some(mut least) = self.heap.peek_mut()
+            && least.0 < ranked.0
+        {
+            *least = ranked;
+        }
+    }
+
+    /// The costliest first.
+    pub(super) fn sorted(self) -> Vec<Act> {
+        let sorted = self.heap.into_sorted_vec();
+        sorted.into_iter().map(|ranked| ranked.0.2).collect()
+    }
+}
+
+/// The acts that something still misses entries of.
+#[derive(Clone, Debug)]
+pub(super) struct Acts {
+    slab: Vec<Act>,
+    free: Vec<u32>,
+    /// By the time of their refaults.
+    pub(super) costly: Top,
+    /// By the pages that they zapped.
+    pub(super) storms: Top,
+    /// All acts that zapped many pages.
+    pub(super) zap_storms: Heavy,
+    /// All acts by which the host took memory away that came back.
+    pub(super) discards: Heavy,
+    /// Acts that were not kept apart.
+    pub(super) unkept: u64,
+}
+
+impl Acts {
+    pub(super) fn new(top: usize) -> Self {
+        Self {
+            slab: Vec::new(),
+            free: Vec::new(),
+            costly: Top::new(top),
+            storms: Top::new(top),
+            zap_storms: Heavy::default(),
+            discards: Heavy::default(),
+            unkept: 0,
+        }
+    }
+
+    /// A new act, which has one user: whoever may add to it. `None` beyond the bound.
+    pub(super) fn open(
+        &mut self,
+        (seq, time): (Seq, TimeNs),
+        cause: RefaultCause,
+        what: What,
+    ) -> Option<ActId> {
+        let act = Act {
+            seq,
+            time,
+            cause,
+            what,
+            pages: 0,
+            removed: 0,
+            weakened: 0,
+            refaults: 0,
+            total_ns: 0,
+            worst: None,
+            last: seq,
+            bill: cause.index(),
+            of_pages: 0,
+            users: 1,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.slab.get_mut(at as usize) {
+                    *place = act;
+                }
+                at
+            }
+            None if self.slab.len() < MAX_OPEN => {
+                self.slab.push(act);
+                u32::try_from(self.slab.len() - 1).ok()?
+            }
+            None => {
+                self.unkept += 1;
+                return None;
+            }
+        };
+        Some(at + FIRST_ACT)
+    }
+
+    pub(super) fn get(&self, id: ActId) -> Option<&Act> {
+        self.slab.get(id.checked_sub(FIRST_ACT)? as usize)
+    }
+
+    pub(super) fn get_mut(&mut self, id: ActId) -> Option<&mut Act> {
+        self.slab.get_mut(id.checked_sub(FIRST_ACT)? as usize)
+    }
+
+    pub(super) fn hold(&mut self, id: ActId) {
+        if let Some(act) = self.get_mut(id) {
+            act.users += 1;
+        }
+    }
+
+    /// One user less. Without any, the act is over.
+    pub(super) fn release(&mut self, id: ActId) {
+        let Some(act) = self.get_mut(id) else { return };
+        act.users = act.users.saturating_sub(1);
+        if act.users == 0 {
+            let act = *act;
+            self.rank(act);
+            self.free.push(id - FIRST_ACT);
+        }
+    }
+
+    fn rank(&mut self, act: Act) {
+        if act.is_storm() {
+            self.zap_storms.add(&act, |act| act.pages.into());
+        }
+        if act.is_discard() {
+            self.discards.add(&act, |act| act.total_ns);
+        }
+        if act.refaults > 0 {
+            self.costly.add([act.total_ns, act.removed.into()], act);
+        }
+        if act.pages > 0 {
+            self.storms.add([act.pages.into(), act.total_ns], act);
+        }
+    }
+
+    /// There are no more records: all acts are over.
+    pub(super) fn finish(&mut self) {
+        let over = std::mem::take(&mut self.slab);
+        for act in over.into_iter().filter(|act| act.users > 0) {
+            self.rank(act);
+        }
+        self.free.clear();
+    }
+}

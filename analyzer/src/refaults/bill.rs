@@ -1,0 +1,273 @@
+//! What the refaults of each cause cost.
+
+use events::{Hpa, Seq};
+use serde::Serialize;
+use trace::FaultRow;
+
+use super::{
+    RefaultCause,
+    act::{Act, Heavy, What, Worst},
+};
+use crate::replay::Gaps;
+
+/// Refaults that may lie over a gap, kept for each cause until all gaps are known: 16 bytes each.
+const MAX_DOUBTFUL: usize = 1 << 18;
+
+/// The refaults of one cause, while records are read.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Bill {
+    pub(super) acts: u64,
+    pub(super) pages: u64,
+    pub(super) removed: u64,
+    pub(super) weakened: u64,
+    times: Vec<u32>,
+    total_ns: u64,
+    worst: Option<Worst>,
+    pub(super) later: u64,
+    /// Act and refault, where a number between them had not come yet.
+    doubtful: Vec<[Seq; 2]>,
+    unkept: u64,
+}
+
+impl Bill {
+    pub(super) fn add(&mut self, fault: &FaultRow) {
+        self.times.push(fault.total_ns);
+        self.total_ns += u64::from(fault.total_ns);
+        Worst::add(&mut self.worst, fault);
+    }
+
+    /// A refault and its act may lie on either side of a gap.
+    pub(super) fn doubt(&mut self, act: Seq, fault: Seq) {
+        match self.doubtful.len() < MAX_DOUBTFUL {
+            true => self.doubtful.push([act, fault]),
+            false => self.unkept += 1,
+        }
+    }
+
+    /// Takes over what another had.
+    pub(super) fn take(&mut self, other: Self) {
+        self.acts += other.acts;
+        self.pages += other.pages;
+        self.removed += other.removed;
+        self.weakened += other.weakened;
+        self.times.extend(other.times);
+        self.total_ns += other.total_ns;
+        if let Some(worst) = other.worst
+            && self.worst.is_none_or(|own| own.ns < worst.ns)
+        {
+            self.worst = Some(worst);
+        }
+        self.later += other.later;
+        for [act, fault] in other.doubtful {
+            self.doubt(act, fault);
+        }
+        self.unkept += other.unkept;
+    }
+
+    fn close(&self, cause: RefaultCause, gaps: &Gaps) -> CauseBill {
+        let mut times = self.times.clone();
+        let middle = times.len() / 2;
+        let p50_ns = match times.is_empty() {
+            true => None,
+            false => Some(*times.select_nth_unstable(middle).1),
+        };
+        let over = self.doubtful.iter().filter(|pair| is_over(gaps, **pair));
+        let unkept = if gaps.missing() > 0 { self.unkept } else { 0 };
+        CauseBill {
+            cause,
+            meaning: cause.meaning(),
+            acts: self.acts,
+            pages_zapped: self.pages,
+            entries_removed: self.removed,
+            entries_weakened: self.weakened,
+            refaults: self.times.len() as u64,
+            total_ns: self.total_ns,
+            p50_ns,
+            worst: self.worst,
+            refaults_after_window: self.later,
+            refaults_over_gap: over.count() as u64 + unkept,
+        }
+    }
+}
+
+/// Whether a number is missing between two.
+pub(super) fn is_over(gaps: &Gaps, [act, fault]: [Seq; 2]) -> bool {
+    let gaps = gaps.gaps();
+    let after = gaps.partition_point(|gap| gap.to <= act);
+    gaps.get(after).is_some_and(|gap| gap.from < fault)
+}
+
+/// The bill of one cause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CauseBill {
+    /// What removed or weakened the entries.
+    pub cause: RefaultCause,
+    /// In words.
+    pub meaning: &'static str,
+    /// How often it happened and removed or weakened an entry.
+    pub acts: u64,
+    /// Shadow pages zapped by it.
+    pub pages_zapped: u64,
+    /// Entries removed: leaves, and links to tables.
+    pub entries_removed: u64,
+    /// Leaves that lost a right.
+    pub entries_weakened: u64,
+    /// Faults on addresses that were mapped until then, within the window.
+    pub refaults: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// Their median time, ns; null without any.
+    pub p50_ns: Option<u32>,
+    /// The costliest of them.
+    pub worst: Option<Worst>,
+    /// Refaults that came after the window.
+    pub refaults_after_window: u64,
+    /// Of `refaults`, those with missing records between the act and the fault: something else may
+    /// have caused them.
+    pub refaults_over_gap: u64,
+}
+
+/// An act, and what it led to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActBill {
+    /// Its record, which `explain --seq` explains.
+    pub seq: Seq,
+    /// When, ns after the start of the trace.
+    pub at_ns: u64,
+    /// What it is to the entries that it removed.
+    pub cause: RefaultCause,
+    /// What was done.
+    pub what: String,
+    /// Shadow pages zapped.
+    pub pages_zapped: u32,
+    /// Entries removed.
+    pub entries_removed: u32,
+    /// Leaves that lost a right.
+    pub entries_weakened: u32,
+    /// Faults that came of it, within the window.
+    pub refaults: u32,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// The costliest of them.
+    pub worst: Option<Worst>,
+    /// Records are missing between it and its last refault.
+    pub over_gap: bool,
+}
+
+impl ActBill {
+    pub(super) fn of(act: &Act, start_ns: u64, gaps: &Gaps) -> Self {
+        Self {
+            seq: act.seq,
+            at_ns: act.time.0.saturating_sub(start_ns),
+            cause: act.cause,
+            what: what(&act.what),
+            pages_zapped: act.pages,
+            entries_removed: act.removed,
+            entries_weakened: act.weakened,
+            refaults: act.refaults,
+            total_ns: act.total_ns,
+            worst: act.worst,
+            over_gap: is_over(gaps, [act.seq, act.last]),
+        }
+    }
+}
+
+/// What was done, in words.
+fn what(what: &What) -> String {
+    match what {
+        What::Store(gpa) => format!("store to gpa {gpa}"),
+        What::Table { gfn, level } => format!("level {level} table of gfn {gfn}"),
+        What::Page { event, gfn, level } => {
+            format!("level {level} page of gfn {gfn} {}", event.name())
+        }
+        What::Host {
+            event,
+            slot,
+            gfn,
+            pages,
+        } => {
+            let slot = slot.map_or_else(String::new, |slot| format!(" slot {}", slot.0));
+            format!("{}{slot} gfn {gfn}, {pages} pages", event.name())
+        }
+        What::Entry(place) => format!("entry at {}", Hpa(place.0)),
+        What::Frame(gfn) => format!("fault on gfn {gfn}"),
+    }
+}
+
+/// All acts of one kind that are worth a warning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct HeavyActs {
+    /// How many.
+    pub acts: u64,
+    /// Shadow pages that they zapped.
+    pub pages_zapped: u64,
+    /// Faults that came of them.
+    pub refaults: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// The largest act.
+    pub most: Option<ActBill>,
+}
+
+impl HeavyActs {
+    pub(super) fn of(heavy: &Heavy, start_ns: u64, gaps: &Gaps) -> Self {
+        Self {
+            acts: heavy.acts,
+            pages_zapped: heavy.pages,
+            refaults: heavy.refaults,
+            total_ns: heavy.total_ns,
+            most: heavy.most.map(|act| ActBill::of(&act, start_ns, gaps)),
+        }
+    }
+}
+
+/// The faults of a VM that needed a shadow entry, by why it was missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Faults of all classes but `guest` and `mmio`.
+    pub faults: u64,
+    /// The address was mapped before: it is in a bill.
+    pub refaults: u64,
+    /// The address had not been mapped before, in this guest table and role.
+    pub first: u64,
+    /// The entry was there, with fewer rights than the access needed, and nothing had taken them.
+    pub strengthened: u64,
+    /// Nothing was missing: another vCPU was faster, or KVM emulated the access.
+    pub nothing_missing: u64,
+    /// Faults on guest tables beyond the number that is followed.
+    pub not_followed: u64,
+}
+
+/// What `refaults --json` prints of a VM.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refaulted {
+    /// Faults by why the entry was missing.
+    pub totals: Totals,
+    /// Longest time from the act to the refault that is counted, ns; null for the whole trace.
+    pub window_ns: Option<u64>,
+    /// Causes that removed something, those that cost most first.
+    pub causes: Vec<CauseBill>,
+    /// The acts that cost most, the costliest first.
+    pub acts: Vec<ActBill>,
+    /// The acts that zapped most pages, the largest first.
+    pub storms: Vec<ActBill>,
+    /// Acts that were not kept apart; what they removed is `not_seen`.
+    pub acts_not_kept: u64,
+}
+
+impl Refaulted {
+    /// Of `cause`, if it removed something or has a refault.
+    pub fn cause(&self, cause: RefaultCause) -> Option<&CauseBill> {
+        self.causes.iter().find(|bill| bill.cause == cause)
+    }
+
+    pub(super) fn bills(bills: &[Bill], gaps: &Gaps) -> Vec<CauseBill> {
+        let bills = RefaultCause::ALL.into_iter().zip(bills);
+        let closed = bills.map(|(cause, bill)| bill.close(cause, gaps));
+        let mut causes: Vec<_> = closed
+            .filter(|bill| bill.acts + bill.refaults + bill.refaults_after_window > 0)
+            .collect();
+        causes.sort_by_key(|bill| (std::cmp::Reverse(bill.total_ns), bill.cause));
+        causes
+    }
+}

@@ -1,0 +1,278 @@
+//! Why addresses fault again.
+//!
+//! Each fault on an address that was mapped before is joined with the act that removed or weakened
+//! its entry. An address is an entry of a guest's table in one role, at the addresses that the table
+//! maps: so a shadow page that is zapped and made again is the same. Where an upper entry was
+//! missing, its removal is the cause; where both were, the one that was first.
+//!
+//! ```text
+//! cause     the causes
+//! act       acts: what removed entries, what that cost
+//! places    the entries of guest tables, and which act removed each
+//! threads   what each thread is doing: a store, a sync, an act of the host, zaps
+//! removals  what a record removes
+//! faults    why a fault's entry was missing
+//! bill      the sums, when all gaps are known
+//! tables    the same as text
+//! ```
+
+mod act;
+mod bill;
+mod cause;
+mod faults;
+mod places;
+mod removals;
+mod tables;
+mod threads;
+
+#[cfg(test)]
+mod reference;
+
+use std::collections::BTreeMap;
+
+use events::{Seq, TimeNs, VcpuId};
+use trace::{FaultRow, Record, Sees, VmMeta};
+
+pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES, Worst};
+pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
+pub use cause::RefaultCause;
+pub use tables::{brief, section};
+
+use act::{ActId, Acts, What};
+use bill::Bill;
+use places::{At, Loss, Places, State};
+use threads::Thread;
+
+use crate::{
+    replay::{Gaps, VmReplay},
+    study::{Follow, StudyError, Subject},
+};
+
+/// What to count, and how much to list.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Longest time from the act to the refault, ns; `None` for the whole trace.
+    pub window_ns: Option<u64>,
+    /// Acts listed.
+    pub top: usize,
+}
+
+/// Acts listed where nobody asks for another number.
+pub const DEFAULT_TOP: usize = 10;
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            window_ns: None,
+            top: DEFAULT_TOP,
+        }
+    }
+}
+
+/// Joins the faults of a VM with what made them necessary.
+#[derive(Clone, Debug)]
+pub struct Refaults {
+    options: Options,
+    meta: Option<VmMeta>,
+    start_ns: u64,
+    from_birth: bool,
+    invalid: events::RoleLayout,
+    acts: Acts,
+    places: Places,
+    threads: BTreeMap<Option<VcpuId>, Thread>,
+    /// One for each cause, then those of zaps whose cause is not known yet.
+    bills: Vec<Bill>,
+    /// Of the latter, those that are not in use.
+    free_bills: Vec<usize>,
+    totals: Totals,
+    /// The next number, if none is missing.
+    next: Seq,
+    /// The record after the latest number that was missing when it should have come.
+    hole: Seq,
+    /// Leaves before the record that is applied.
+    leaves: u64,
+}
+
+impl Follow for Refaults {
+    fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        self.number(record.seq());
+        let Some(vm) = vm else { return };
+        self.leaves = vm.tables().totals().leaves;
+        match record {
+            Record::Fault(row) => self.fault(row, vm),
+            Record::Entry(row) => self.entry(row, vm),
+            Record::Page(row) => self.page(row, vm),
+            Record::Host(row) => self.host(row, vm),
+            Record::Write(row) => self.write(row),
+            Record::Root(_) | Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
+        }
+    }
+
+    fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        // A leaf was stored, and there are fewer: its frame had more than KVM keeps track of.
+        if let Some(vm) = vm
+            && vm.tables().totals().leaves < self.leaves
+        {
+            self.recycled(record, vm);
+        }
+    }
+
+    fn finish(&mut self, _: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
+        let threads: Vec<_> = self.threads.keys().copied().collect();
+        for thread in threads {
+            self.give_up_zaps(thread);
+        }
+        self.acts.finish();
+        Ok(())
+    }
+}
+
+impl Refaults {
+    /// Nothing was read yet.
+    pub fn new(subject: &Subject<'_>, options: Options) -> Self {
+        Self {
+            options,
+            meta: subject.meta.cloned(),
+            start_ns: subject.span_ns[0],
+            from_birth: subject.recording.sees().from_birth,
+            invalid: subject.recording.role_layout(),
+            acts: Acts::new(options.top),
+            places: Places::default(),
+            threads: BTreeMap::new(),
+            bills: vec![Bill::default(); RefaultCause::ALL.len()],
+            free_bills: Vec::new(),
+            totals: Totals::default(),
+            next: Seq(0),
+            hole: Seq(0),
+            leaves: 0,
+        }
+    }
+
+    /// The VM's metadata; absent for one that only records name.
+    pub fn meta(&self) -> Option<&VmMeta> {
+        self.meta.as_ref()
+    }
+
+    /// The sums, once all is read.
+    pub fn bill(&self, gaps: &Gaps) -> Refaulted {
+        let list = |top: act::Top| {
+            let acts = top.sorted().into_iter();
+            acts.map(|act| ActBill::of(&act, self.start_ns, gaps))
+                .collect()
+        };
+        Refaulted {
+            totals: self.totals,
+            window_ns: self.options.window_ns,
+            causes: Refaulted::bills(&self.bills, gaps),
+            acts: list(self.acts.costly.clone()),
+            storms: list(self.acts.storms.clone()),
+            acts_not_kept: self.acts.unkept,
+        }
+    }
+
+    /// Acts that zapped many pages.
+    pub fn zap_storms(&self, gaps: &Gaps) -> HeavyActs {
+        HeavyActs::of(&self.acts.zap_storms, self.start_ns, gaps)
+    }
+
+    /// Acts by which the host took memory away that the guest then used.
+    pub fn discards(&self, gaps: &Gaps) -> HeavyActs {
+        HeavyActs::of(&self.acts.discards, self.start_ns, gaps)
+    }
+
+    /// Takes note of numbers that are missing so far. Those of other VMs' records are, too: which
+    /// gaps there are is known at the end.
+    fn number(&mut self, seq: Seq) {
+        if seq > self.next {
+            self.hole = seq;
+        }
+        self.next = self.next.max(Seq(seq.0.saturating_add(1)));
+    }
+
+    fn thread(&mut self, vcpu: Option<VcpuId>) -> &mut Thread {
+        self.threads.entry(vcpu).or_default()
+    }
+
+    fn bill_mut(&mut self, act: ActId) -> Option<(&mut act::Act, &mut Bill)> {
+        let act = self.acts.get_mut(act)?;
+        let bill = self.bills.get_mut(act.bill)?;
+        Some((act, bill))
+    }
+
+    /// Opens an act.
+    fn open(&mut self, at: (Seq, TimeNs), cause: RefaultCause, what: What) -> Option<ActId> {
+        self.acts.open(at, cause, what)
+    }
+
+    /// An act removed an entry, or took rights from it.
+    fn lose(&mut self, at: At, act: Option<ActId>, lost: Lost) {
+        let large = matches!(lost, Lost::Removed { large: true });
+        let Some(id) = act else {
+            // No act is kept for it: a fault finds the entry missing, and nobody seen.
+            return;
+        };
+        let before = self.places.state(at);
+        if let State::Lost(loss) = before {
+            if lost == Lost::Weakened || loss.act == id {
+                return;
+            }
+            self.acts.release(loss.act);
+        }
+        self.acts.hold(id);
+        self.places.set(at, State::Lost(Loss { act: id, large }));
+        if let Some((act, bill)) = self.bill_mut(id) {
+            bill.acts += u64::from(act.is_idle());
+            match lost {
+                Lost::Removed { .. } => {
+                    act.removed = act.removed.saturating_add(1);
+                    bill.removed += 1;
+                }
+                Lost::Weakened => {
+                    act.weakened = act.weakened.saturating_add(1);
+                    bill.weakened += 1;
+                }
+            }
+        }
+    }
+
+    /// A fault came of an act, or of what is not seen.
+    fn refault(&mut self, act: Option<ActId>, fault: &FaultRow) {
+        self.totals.refaults += 1;
+        let (window, hole) = (self.options.window_ns, self.hole);
+        let Some((act, bill)) = act.and_then(|act| self.bill_mut(act)) else {
+            if let Some(bill) = self.bills.get_mut(RefaultCause::NotSeen.index()) {
+                bill.add(fault);
+                if hole > Seq(0) {
+                    bill.doubt(Seq(0), fault.seq);
+                }
+            }
+            return;
+        };
+        let after = fault.time_ns.0.saturating_sub(act.time.0);
+        if window.is_some_and(|window| after > window) {
+            bill.later += 1;
+            return;
+        }
+        bill.add(fault);
+        act.refaults = act.refaults.saturating_add(1);
+        act.total_ns += u64::from(fault.total_ns);
+        act.last = act.last.max(fault.seq);
+        Worst::add(&mut act.worst, fault);
+        if act.seq < hole {
+            let seq = act.seq;
+            bill.doubt(seq, fault.seq);
+        }
+    }
+}
+
+/// What an entry lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lost {
+    /// It is gone.
+    Removed {
+        /// It was a leaf above level 1.
+        large: bool,
+    },
+    /// It is there, with fewer rights.
+    Weakened,
+}

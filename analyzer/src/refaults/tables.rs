@@ -1,0 +1,165 @@
+//! Refaults as text.
+
+use super::{ActBill, CauseBill, Refaulted};
+use crate::text::{
+    Cell, Column, Section, Table,
+    units::{count, ns, plural},
+};
+
+/// What the numbers say, and do not say.
+const NOTE: &str = "An address is an entry of a guest's table, in one role. Times are those of the \
+                    refaults, not of the acts.";
+
+/// The bill of each cause, for the summary and the report; blank without a refault.
+pub fn brief(refaulted: &Refaulted) -> Table {
+    let totals = refaulted.totals;
+    let columns = [
+        Column::code("cause"),
+        Column::number("acts"),
+        Column::number("removed"),
+        Column::number("weakened"),
+        Column::number("refaults"),
+        Column::time("total"),
+        Column::time("p50"),
+        Column::time("worst"),
+    ];
+    let title = format!(
+        "Causes of refaults: {} of {} on an address that was mapped before",
+        count(totals.refaults),
+        plural(totals.faults, "fault"),
+    );
+    let mut table = Table::new("refaults", title, columns);
+    let causes = refaulted.causes.iter();
+    for bill in causes.filter(|bill| bill.refaults + bill.refaults_after_window > 0) {
+        table.row([
+            Cell::words(bill.cause.name()),
+            Cell::Count(bill.acts),
+            Cell::Count(bill.entries_removed),
+            Cell::Count(bill.entries_weakened),
+            Cell::Count(bill.refaults),
+            Cell::Time(bill.total_ns),
+            bill.p50_ns
+                .map_or(Cell::Absent, |p50| Cell::Time(p50.into())),
+            bill.worst
+                .map_or(Cell::Absent, |worst| Cell::Time(worst.ns.into())),
+        ]);
+    }
+    table.more(marked(refaulted))
+}
+
+/// What lies over a gap, or is not known; empty if nothing is.
+fn marked(refaulted: &Refaulted) -> String {
+    let sum = |of: fn(&CauseBill) -> u64| refaulted.causes.iter().map(of).sum::<u64>();
+    let over = sum(|bill| bill.refaults_over_gap);
+    let later = sum(|bill| bill.refaults_after_window);
+    let mut words = Vec::new();
+    if over > 0 {
+        let refaults = plural(over, "refault");
+        words.push(format!(
+            "RECORDS MISSING between act and fault of {refaults}: the cause may be another"
+        ));
+    }
+    if let Some(window) = refaulted.window_ns {
+        let later = plural(later, "refault");
+        words.push(format!(
+            "{later} came more than {} after the act",
+            ns(window)
+        ));
+    }
+    if refaulted.totals.not_followed > 0 {
+        let faults = plural(refaulted.totals.not_followed, "fault");
+        words.push(format!(
+            "{faults} on a table that was not known yet, or beyond the bound"
+        ));
+    }
+    words.join("; ")
+}
+
+/// Everything that `refaults` prints of a VM.
+pub fn section(vm: u16, about: &str, refaulted: &Refaulted) -> Section {
+    Section {
+        vm: Some(vm),
+        title: format!("VM {vm} ({about})"),
+        lines: vec![totals(refaulted), NOTE.to_owned()],
+        tables: vec![brief(refaulted), removals(refaulted), acts(refaulted)],
+    }
+}
+
+fn totals(refaulted: &Refaulted) -> String {
+    let totals = refaulted.totals;
+    format!(
+        "{}: {} on an address that was mapped before, {} on one that was not, {} on an entry that \
+         was there without the right and that nothing had weakened, {} with nothing missing",
+        plural(totals.faults, "fault"),
+        count(totals.refaults),
+        count(totals.first),
+        count(totals.strengthened),
+        count(totals.nothing_missing),
+    )
+}
+
+/// What each cause removed, with or without refaults.
+fn removals(refaulted: &Refaulted) -> Table {
+    let columns = [
+        Column::code("cause"),
+        Column::number("acts"),
+        Column::number("pages zapped"),
+        Column::number("removed"),
+        Column::number("weakened"),
+        Column::words("what happened"),
+    ];
+    let mut table = Table::new("removals", "What was removed", columns);
+    for bill in &refaulted.causes {
+        table.row([
+            Cell::words(bill.cause.name()),
+            Cell::Count(bill.acts),
+            Cell::Count(bill.pages_zapped),
+            Cell::Count(bill.entries_removed),
+            Cell::Count(bill.entries_weakened),
+            Cell::words(bill.meaning),
+        ]);
+    }
+    table
+}
+
+fn acts(refaulted: &Refaulted) -> Table {
+    let columns = [
+        Column::number("seq"),
+        Column::time("at"),
+        Column::code("cause"),
+        Column::words("what"),
+        Column::number("removed"),
+        Column::number("refaults"),
+        Column::time("total"),
+        Column::number("worst seq"),
+    ];
+    let title = "The acts that cost most";
+    let mut table = Table::new("acts", title, columns);
+    for act in &refaulted.acts {
+        table.row(row(act));
+    }
+    let hint = "`analyzer explain TRACE --seq SEQ` explains an act, or its worst refault";
+    match table.is_empty() {
+        true => table,
+        false => table.more(hint),
+    }
+}
+
+fn row(act: &ActBill) -> [Cell; 8] {
+    let marked = if act.over_gap {
+        ", RECORDS MISSING"
+    } else {
+        ""
+    };
+    [
+        Cell::Count(act.seq.0),
+        Cell::At(act.at_ns),
+        Cell::words(act.cause.name()),
+        Cell::words(format!("{}{marked}", act.what)),
+        Cell::Count(u64::from(act.entries_removed) + u64::from(act.entries_weakened)),
+        Cell::Count(act.refaults.into()),
+        Cell::Time(act.total_ns),
+        act.worst
+            .map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0)),
+    ]
+}
