@@ -1,0 +1,194 @@
+//! What was found.
+
+use events::{Gfn, Gpa, Gva, Seq, VcpuId};
+use serde::{Serialize, Serializer};
+use trace::Slot;
+
+use super::{huge, livelock, ping_pong, prefetch, roots};
+use crate::{
+    refaults::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES},
+    text::units::count,
+};
+
+/// What can be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pathology {
+    /// A vCPU takes the same fault again and again, and no entry changes.
+    LiveLock,
+    /// One act zaps many shadow pages.
+    ZapStorm,
+    /// A guest table is protected, stored to, synced and protected again.
+    PingPong,
+    /// One switch or flush syncs many pages.
+    UnsyncStorm,
+    /// The host takes memory away that the guest uses.
+    HostDiscard,
+    /// Entries that were mapped ahead are not used.
+    UnusedPrefetch,
+    /// A root is built anew at each switch to it.
+    RootsRebuilt,
+    /// Memory that could be mapped by a huge page is mapped by small ones.
+    NoHugePage,
+}
+
+impl Pathology {
+    /// Every one.
+    pub const ALL: [Self; 8] = [
+        Self::LiveLock,
+        Self::ZapStorm,
+        Self::PingPong,
+        Self::UnsyncStorm,
+        Self::HostDiscard,
+        Self::UnusedPrefetch,
+        Self::RootsRebuilt,
+        Self::NoHugePage,
+    ];
+
+    /// Its name in tables and JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LiveLock => "live_lock",
+            Self::ZapStorm => "zap_storm",
+            Self::PingPong => "ping_pong",
+            Self::UnsyncStorm => "unsync_storm",
+            Self::HostDiscard => "host_discard",
+            Self::UnusedPrefetch => "unused_prefetch",
+            Self::RootsRebuilt => "roots_rebuilt",
+            Self::NoHugePage => "no_huge_page",
+        }
+    }
+
+    /// What `count` counts, and what `size` does.
+    pub const fn counted(self) -> [&'static str; 2] {
+        match self {
+            Self::LiveLock => ["run", "fault"],
+            Self::ZapStorm => ["act", "page"],
+            Self::PingPong => ["table", "cycle"],
+            Self::UnsyncStorm => ["pass", "page"],
+            Self::HostDiscard => ["act", "refault"],
+            Self::UnusedPrefetch => ["unused entry", "prefetched entry"],
+            Self::RootsRebuilt => ["root", "rebuild"],
+            Self::NoHugePage => ["region", "fault"],
+        }
+    }
+
+    /// From when on it is found, and why from there.
+    pub fn threshold(self) -> String {
+        match self {
+            Self::LiveLock => format!(
+                "{} equal faults of a vCPU in a row (RIP, address, error code) that change no \
+                 entry: a retry for the host's act ends with it, and takes a few",
+                livelock::REPEATS
+            ),
+            Self::ZapStorm => format!(
+                "{STORM_PAGES} pages by one act (one recycling frees 25 at most, less those that \
+                 are free), or half of all, if that is {STORM_LEAST}, one path from root to leaf"
+            ),
+            Self::PingPong => format!(
+                "{} times unsync of one table: once or twice is how a table is filled",
+                ping_pong::CYCLES
+            ),
+            Self::UnsyncStorm => format!(
+                "{} pages synced without a fault between: {} entries are compared",
+                ping_pong::SYNCED,
+                count(ping_pong::SYNCED * 512)
+            ),
+            Self::HostDiscard => format!(
+                "{DISCARD_REFAULTS} refaults on what one act of the host took away: 64 KiB, a \
+                 batch of a balloon or of reclaim"
+            ),
+            Self::UnusedPrefetch => format!(
+                "{} prefetched entries with A clear at a keyframe, and half of those there: KVM \
+                 prefetches 8 at a time, and A stays clear until the first access",
+                prefetch::UNUSED
+            ),
+            Self::RootsRebuilt => format!(
+                "{} switches to one CR3 that find a new root, and half of those to it: KVM keeps \
+                 the roots that it can",
+                roots::REBUILT
+            ),
+            Self::NoHugePage => format!(
+                "{} region of 2 MiB: each takes 512 faults in place of one",
+                huge::REGIONS
+            ),
+        }
+    }
+}
+
+impl Serialize for Pathology {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
+/// Who, or what; what is not known is null.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Culprit {
+    /// The vCPU.
+    pub vcpu: Option<VcpuId>,
+    /// The guest's CR3.
+    pub cr3: Option<Gpa>,
+    /// The guest's instruction pointer.
+    pub rip: Option<Gva>,
+    /// The address.
+    pub gva: Option<Gva>,
+    /// The guest's frame.
+    pub gfn: Option<Gfn>,
+    /// The memslot.
+    pub slot: Option<Slot>,
+    /// An act, or a reason, in words.
+    pub what: Option<String>,
+}
+
+impl Culprit {
+    /// In words.
+    pub fn text(&self) -> String {
+        let parts = [
+            self.what.clone(),
+            self.vcpu.map(|vcpu| format!("vCPU {}", vcpu.0)),
+            self.cr3.map(|cr3| format!("cr3 {cr3}")),
+            self.rip.map(|rip| format!("rip {rip}")),
+            self.gva.map(|gva| format!("gva {gva}")),
+            self.gfn.map(|gfn| format!("gfn {gfn}")),
+            self.slot.map(|slot| format!("slot {}", slot.0)),
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        parts.join(", ")
+    }
+}
+
+/// A pathology that was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which.
+    pub pathology: Pathology,
+    /// How often, see [`Pathology::counted`].
+    pub count: u64,
+    /// How much in all, see [`Pathology::counted`].
+    pub size: u64,
+    /// Time of the faults that came of it, ns; null where the records do not show it.
+    pub cost_ns: Option<u64>,
+    /// The worst culprit.
+    pub culprit: Culprit,
+    /// The record that shows the worst, for `explain --seq`.
+    pub seq: Seq,
+    /// Records are missing in the trace: there may be more, or less.
+    pub over_gap: bool,
+    /// From when on it is found, and why.
+    pub threshold: String,
+}
+
+impl Finding {
+    pub(super) fn new(pathology: Pathology, count: u64, seq: Seq) -> Self {
+        Self {
+            pathology,
+            count,
+            size: 0,
+            cost_ns: None,
+            culprit: Culprit::default(),
+            seq,
+            over_gap: false,
+            threshold: pathology.threshold(),
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! Memory that could be mapped by huge pages, and is not.
+
+use std::collections::BTreeSet;
+
+use events::{Gfn, Gva, HostEvent, Level, Seq};
+use trace::{FaultRow, HostRow, Memslot, Slot, VmMeta};
+
+use super::{Culprit, Finding, Pathology};
+use crate::replay::{AddressMap, ShadowPage, VmReplay};
+
+/// Regions, see [`Pathology::threshold`].
+pub(super) const REGIONS: u64 = 1;
+/// Regions of 2 MiB followed, 64 bytes each. Bounds a hostile trace.
+const MAX_REGIONS: usize = 1 << 16;
+/// Frames of a region.
+const FRAMES: u64 = 512;
+/// Bytes of a region.
+const BYTES: u64 = FRAMES << 12;
+
+/// Why a region has small pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Why {
+    /// The guest maps it by entries of 4 KiB, though frames and host frames adjoin.
+    GuestEntries,
+    /// GPA and HVA of the slot lie differently within 2 MiB, or the region crosses its end.
+    SlotAlignment,
+    /// A guest table is in the region, so KVM tracks writes to it.
+    WriteTracked,
+    /// Dirty logging needs entries of 4 KiB.
+    DirtyLog,
+    /// None of these: the host maps the memory by small pages.
+    HostPages,
+}
+
+impl Why {
+    const ALL: [Self; 5] = [
+        Self::GuestEntries,
+        Self::SlotAlignment,
+        Self::WriteTracked,
+        Self::DirtyLog,
+        Self::HostPages,
+    ];
+
+    const fn text(self) -> &'static str {
+        match self {
+            Self::GuestEntries => "the guest uses 4 KiB entries for adjoining frames",
+            Self::SlotAlignment => "GPA and HVA of the slot differ within 2 MiB",
+            Self::WriteTracked => "a guest table lies in the region",
+            Self::DirtyLog => "dirty logging",
+            Self::HostPages => "the host uses small pages",
+        }
+    }
+}
+
+/// A region with small pages.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    why: Why,
+    faults: u64,
+    total_ns: u64,
+    first: Seq,
+    gva: Option<Gva>,
+    slot: Option<Slot>,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Huge {
+    memslots: Vec<Memslot>,
+    logged: BTreeSet<Option<u16>>,
+    /// By their first frame.
+    regions: AddressMap<Gfn, Region>,
+}
+
+impl Huge {
+    pub(super) fn new(meta: Option<&VmMeta>) -> Self {
+        Self {
+            memslots: meta.map_or_else(Vec::new, |meta| meta.memslots.clone()),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn host(&mut self, row: &HostRow) {
+        let slot = row.slot.map(|slot| slot.0);
+        match row.event {
+            HostEvent::DirtyStart => {
+                self.logged.insert(slot);
+            }
+            HostEvent::DirtyStop => {
+                self.logged.remove(&slot);
+            }
+            _ => {}
+        }
+    }
+
+    /// A fault on a huge page of the guest's that is mapped by a small one.
+    pub(super) fn fault(&mut self, row: &FaultRow, vm: &VmReplay) {
+        let large = row
+            .gpte2
+            .filter(|gpte| gpte.is_present() && gpte.is_large());
+        let (Some(_), Some(Level(1)), Some(gpa)) = (large, row.level, row.gpa) else {
+            return;
+        };
+        let first = Gfn(gpa.gfn().0 & !(FRAMES - 1));
+        if !self.regions.contains_key(&first) {
+            if self.regions.len() >= MAX_REGIONS {
+                return;
+            }
+            let region = Region {
+                why: self.why(first, row, vm),
+                faults: 0,
+                total_ns: 0,
+                first: row.seq,
+                gva: Some(row.gva),
+                slot: row.slot,
+            };
+            self.regions.insert(first, region);
+        }
+        if let Some(region) = self.regions.get_mut(&first) {
+            region.faults += 1;
+            region.total_ns += u64::from(row.total_ns);
+        }
+    }
+
+    fn why(&self, first: Gfn, row: &FaultRow, vm: &VmReplay) -> Why {
+        let begin = first.0 << 12;
+        let fits = |slot: &Memslot| {
+            let inside = begin >= slot.gpa && begin - slot.gpa <= slot.bytes.saturating_sub(BYTES);
+            inside && slot.bytes >= BYTES && (slot.gpa ^ slot.hva).is_multiple_of(BYTES)
+        };
+        let own = |slot: &&Memslot| {
+            let lasts = slot.until_ns.is_none_or(|until| until >= row.time_ns.0);
+            Some(slot.slot) == row.slot.map(|slot| slot.0) && slot.from_ns <= row.time_ns.0 && lasts
+        };
+        let mut own = self.memslots.iter().filter(own).peekable();
+        let known = own.peek().is_some();
+        let frames = first.0..first.0.saturating_add(FRAMES);
+        if known && !own.any(fits) {
+            Why::SlotAlignment
+        } else if self.logged.contains(&row.slot.map(|slot| slot.0)) {
+            Why::DirtyLog
+        } else if frames.map(Gfn).any(|gfn| vm.tables().is_upper_table(gfn)) {
+            Why::WriteTracked
+        } else {
+            Why::HostPages
+        }
+    }
+
+    pub(super) fn finish(&mut self, vm: &VmReplay) {
+        for page in vm.tables().pages() {
+            let Some(first) = adjoining(page).filter(|_| self.regions.len() < MAX_REGIONS) else {
+                continue;
+            };
+            self.regions.entry(first).or_insert(Region {
+                why: Why::GuestEntries,
+                faults: 0,
+                total_ns: 0,
+                first: page.since,
+                gva: None,
+                slot: None,
+            });
+        }
+    }
+
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        Why::ALL
+            .iter()
+            .filter_map(|why| self.finding(*why))
+            .collect()
+    }
+
+    fn finding(&self, why: Why) -> Option<Finding> {
+        let regions = || self.regions.iter().filter(|(_, of)| of.why == why);
+        let count = regions().count() as u64;
+        let key = |(gfn, of): &(&Gfn, &Region)| (of.total_ns, std::cmp::Reverse(gfn.0));
+        let (gfn, worst) = regions().max_by_key(key).filter(|_| count >= REGIONS)?;
+        let cost: u64 = regions().map(|(_, of)| of.total_ns).sum();
+        Some(Finding {
+            size: regions().map(|(_, of)| of.faults).sum(),
+            // Which faults filled a table of small entries is not kept.
+            cost_ns: (why != Why::GuestEntries).then_some(cost),
+            culprit: Culprit {
+                gva: worst.gva,
+                gfn: Some(*gfn),
+                slot: worst.slot,
+                what: Some(why.text().to_owned()),
+                ..Culprit::default()
+            },
+            ..Finding::new(Pathology::NoHugePage, count, worst.first)
+        })
+    }
+}
+
+/// The first frame of a guest's leaf table that is full, where frames and host frames adjoin and
+/// begin at 2 MiB, with the same rights.
+fn adjoining(page: &ShadowPage) -> Option<Gfn> {
+    const RIGHTS: u64 = 1 << 1 | 1 << 2 | 1 << 63;
+    let info = page.info;
+    if info.direct || info.level != Level(1) || u64::from(page.present()) != FRAMES {
+        return None;
+    }
+    let (gfn, spte) = (page.leaf_gfn(0)?, page.entry(0));
+    let aligned = gfn.0.is_multiple_of(FRAMES) && spte.pfn().0.is_multiple_of(FRAMES);
+    let adjoins = |(index, of): (u16, events::Spte)| {
+        let at = u64::from(index);
+        page.leaf_gfn(index) == Some(Gfn(gfn.0 + at))
+            && of.pfn().0 == spte.pfn().0 + at
+            && of.0 & RIGHTS == spte.0 & RIGHTS
+    };
+    (aligned && page.entries().all(adjoins)).then_some(gfn)
+}

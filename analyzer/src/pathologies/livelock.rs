@@ -1,0 +1,137 @@
+//! The same fault of a vCPU again and again, while no entry changes.
+
+use std::collections::BTreeMap;
+
+use events::{Class, ErrorCode, Gpa, Gva, Seq, VcpuId};
+use trace::{EntryRow, FaultRow, PageRow};
+
+use super::{Culprit, Finding, Pathology};
+use crate::replay::VmReplay;
+
+/// Faults in a row, see [`Pathology::threshold`].
+pub(super) const REPEATS: u64 = 16;
+
+/// Equal faults of one vCPU.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    rip: Option<Gva>,
+    gva: Gva,
+    error: ErrorCode,
+    cr3: Gpa,
+    first: Seq,
+    faults: u64,
+    total_ns: u64,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Livelocks {
+    now: BTreeMap<VcpuId, Run>,
+    runs: u64,
+    faults: u64,
+    total_ns: u64,
+    longest: Option<(VcpuId, Run)>,
+}
+
+impl Livelocks {
+    pub(super) fn fault(&mut self, row: &FaultRow, vm: &VmReplay) {
+        // Those change what the guest sees: a #PF, a store, or a device access.
+        let acts = matches!(
+            row.class,
+            Class::Guest | Class::WriteProtected | Class::Mmio
+        );
+        if acts {
+            self.end(row.vcpu);
+            return;
+        }
+        let fault = Run {
+            rip: row.rip,
+            gva: row.gva,
+            error: row.error_code,
+            cr3: row.cr3,
+            first: row.seq,
+            faults: 1,
+            total_ns: row.total_ns.into(),
+        };
+        let same = |run: &&mut Run| {
+            (run.rip, run.gva, run.error, run.cr3) == (fault.rip, fault.gva, fault.error, fault.cr3)
+        };
+        let known = self.now.get_mut(&row.vcpu).filter(same);
+        match known {
+            Some(run) if !changes(row, vm) => {
+                run.faults += 1;
+                run.total_ns += fault.total_ns;
+            }
+            _ => {
+                self.end(row.vcpu);
+                self.now.insert(row.vcpu, fault);
+            }
+        }
+    }
+
+    /// An entry changed on the vCPU's own thread: it made progress.
+    pub(super) fn entry(&mut self, row: &EntryRow, vm: &VmReplay) {
+        if let Some(vcpu) = row.vcpu.filter(|vcpu| self.now.contains_key(vcpu)) {
+            let before = vm.tables().entry(row.sptep).unwrap_or_default();
+            if before.without_accessed_dirty() != row.spte.without_accessed_dirty() {
+                self.end(vcpu);
+            }
+        }
+    }
+
+    pub(super) fn page(&mut self, row: &PageRow) {
+        if let Some(vcpu) = row.vcpu {
+            self.end(vcpu);
+        }
+    }
+
+    fn end(&mut self, vcpu: VcpuId) {
+        let Some(run) = self.now.remove(&vcpu) else {
+            return;
+        };
+        if run.faults < REPEATS {
+            return;
+        }
+        self.runs += 1;
+        self.faults += run.faults;
+        self.total_ns += run.total_ns;
+        if self
+            .longest
+            .is_none_or(|(_, longest)| longest.faults < run.faults)
+        {
+            self.longest = Some((vcpu, run));
+        }
+    }
+
+    pub(super) fn finish(&mut self) {
+        let vcpus: Vec<_> = self.now.keys().copied().collect();
+        for vcpu in vcpus {
+            self.end(vcpu);
+        }
+    }
+
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let (vcpu, run) = self.longest?;
+        Some(Finding {
+            size: self.faults,
+            cost_ns: Some(self.total_ns),
+            culprit: Culprit {
+                vcpu: Some(vcpu),
+                cr3: Some(run.cr3),
+                rip: run.rip,
+                gva: Some(run.gva),
+                ..Culprit::default()
+            },
+            ..Finding::new(Pathology::LiveLock, self.runs, run.first)
+        })
+    }
+}
+
+/// Whether the fault stored a leaf that was not there.
+fn changes(row: &FaultRow, vm: &VmReplay) -> bool {
+    let Some((place, spte)) = row.sptep.zip(row.spte) else {
+        return false;
+    };
+    let before = vm.tables().entry(place).unwrap_or_default();
+    before.without_accessed_dirty() != spte.without_accessed_dirty()
+}

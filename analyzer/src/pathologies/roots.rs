@@ -1,0 +1,80 @@
+//! Roots that are built anew at each switch.
+
+use events::{Gpa, Seq};
+use trace::RootRow;
+
+use super::{Culprit, Finding, Pathology};
+use crate::replay::{AddressMap, VmReplay};
+
+/// Switches that find a new root, see [`Pathology::threshold`].
+pub(super) const REBUILT: u64 = 8;
+/// Address spaces followed, 40 bytes each. Bounds a hostile trace.
+const MAX_SPACES: usize = 1 << 16;
+
+/// The switches to one CR3.
+#[derive(Clone, Copy, Debug)]
+struct Space {
+    /// Switches after the first.
+    switches: u64,
+    rebuilt: u64,
+    /// The latest switch.
+    seen: Seq,
+    /// The latest that found a new root.
+    last: Seq,
+}
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Roots {
+    spaces: AddressMap<Gpa, Space>,
+}
+
+impl Roots {
+    pub(super) fn root(&mut self, row: &RootRow, vm: &VmReplay) {
+        if row.keyframe.is_some() {
+            return;
+        }
+        // A PAE root is no shadow page: it is not known when it was made.
+        let Some(page) = vm.tables().page(row.root.table()) else {
+            return;
+        };
+        let is_full = self.spaces.len() >= MAX_SPACES;
+        match self.spaces.get_mut(&row.cr3) {
+            Some(space) => {
+                space.switches += 1;
+                if page.since > space.seen {
+                    space.rebuilt += 1;
+                    space.last = row.seq;
+                }
+                space.seen = row.seq;
+            }
+            None if !is_full => {
+                let space = Space {
+                    switches: 0,
+                    rebuilt: 0,
+                    seen: row.seq,
+                    last: row.seq,
+                };
+                self.spaces.insert(row.cr3, space);
+            }
+            None => {}
+        }
+    }
+
+    pub(super) fn finding(&self) -> Option<Finding> {
+        let spaces = || {
+            let spaces = self.spaces.iter();
+            spaces.filter(|(_, of)| of.rebuilt >= REBUILT && of.rebuilt * 2 >= of.switches)
+        };
+        let key = |(cr3, space): &(&Gpa, &Space)| (space.rebuilt, std::cmp::Reverse(cr3.0));
+        let (cr3, worst) = spaces().max_by_key(key)?;
+        Some(Finding {
+            size: spaces().map(|(_, space)| space.rebuilt).sum(),
+            culprit: Culprit {
+                cr3: Some(*cr3),
+                ..Culprit::default()
+            },
+            ..Finding::new(Pathology::RootsRebuilt, spaces().count() as u64, worst.last)
+        })
+    }
+}

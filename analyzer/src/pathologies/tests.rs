@@ -1,0 +1,215 @@
+//! Short made-up stories that have a pathology, and ones that lack a step of it.
+
+use events::{
+    Cause, Class, ErrorCode, Gfn, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte,
+    TimeNs, VcpuId, VmId,
+};
+use trace::{EntryRow, FaultRow, KeyframePage, Meta, PageRow, Record};
+
+use super::{Finding, Pathologies, Pathology, livelock::REPEATS, prefetch::UNUSED};
+use crate::{
+    refaults::{Options, Refaults},
+    replay::{Gaps, Replay, ReplayOptions, blank_fault},
+    study::{Follow as _, Subject},
+};
+
+const PLACE: Hpa = Hpa(0x5000);
+const LEAF: u64 = 1 << 11 | 0x9005;
+
+/// Records in the order in which they are added.
+#[derive(Default)]
+struct Story(Vec<Record>);
+
+impl Story {
+    fn at(&self) -> (Seq, TimeNs) {
+        let seq = self.0.len() as u64;
+        (Seq(seq), TimeNs(seq * 100))
+    }
+
+    fn table() -> Self {
+        let mut story = Self::default();
+        let (seq, time_ns) = story.at();
+        story.0.push(Record::Page(PageRow {
+            seq,
+            time_ns,
+            vm: VmId(0),
+            vcpu: None,
+            event: PageEvent::Born,
+            spt: PLACE,
+            gfn: Gfn(0x80),
+            role: Role(1),
+            level: Level(1),
+            direct: 0,
+            unsync: 0,
+        }));
+        story
+    }
+
+    fn fault(&mut self, class: Class, rip: u64, leaf: Option<u64>) {
+        let (seq, time_ns) = self.at();
+        self.0.push(Record::Fault(FaultRow {
+            time_ns,
+            class,
+            gva: Gva(0x7000),
+            error_code: ErrorCode(6),
+            rip: Some(Gva(rip)),
+            sptep: leaf.map(|_| PLACE),
+            spte: leaf.map(Spte),
+            level: leaf.map(|_| Level(1)),
+            total_ns: 10,
+            ..blank_fault(seq)
+        }));
+    }
+
+    fn entry(&mut self, cause: Cause, index: u64, spte: u64) {
+        let (seq, time_ns) = self.at();
+        self.0.push(Record::Entry(EntryRow {
+            seq,
+            time_ns,
+            vm: VmId(0),
+            vcpu: Some(VcpuId(0)),
+            cause,
+            sptep: Hpa(PLACE.0 + index * 8),
+            spte: Spte(spte),
+            old: None,
+            level: Level(1),
+            gfn: None,
+        }));
+    }
+
+    fn keyframe(&mut self, entries: Vec<(u16, Spte)>) {
+        let (seq, time_ns) = self.at();
+        self.0.push(Record::Keyframe(KeyframePage {
+            seq,
+            time_ns,
+            vm: VmId(0),
+            keyframe: 1,
+            spt: PLACE,
+            gfn: Gfn(0x80),
+            role: Role(1),
+            level: Level(1),
+            direct: false,
+            unsync: false,
+            root_count: 0,
+            entries,
+            gfns: Vec::new(),
+        }));
+    }
+
+    fn found(&self) -> Vec<Finding> {
+        let meta = Meta::default();
+        let subject = Subject {
+            vm: VmId(0),
+            recording: &meta,
+            meta: None,
+            span_ns: [0, 0],
+        };
+        let mut both = (
+            Refaults::new(&subject, Options::default()),
+            Pathologies::new(&subject),
+        );
+        let mut replay = Replay::new(ReplayOptions {
+            role: RoleLayout::default(),
+            from_birth: true,
+            ..ReplayOptions::default()
+        });
+        for record in &self.0 {
+            both.before(record, replay.vm(VmId(0)));
+            replay.apply(record);
+            both.after(record, replay.vm(VmId(0)));
+        }
+        both.finish(replay.vm(VmId(0)), meta.sees()).unwrap();
+        both.1.findings(&both.0, &Gaps::default())
+    }
+
+    fn one(&self) -> Finding {
+        let [one] = <[Finding; 1]>::try_from(self.found()).unwrap();
+        one
+    }
+}
+
+fn retried(times: u64) -> Story {
+    let mut story = Story::table();
+    for _ in 0..times {
+        story.fault(Class::Retried, 0x100, None);
+    }
+    story
+}
+
+#[test]
+fn equal_retried_faults_are_a_live_lock_from_the_threshold_on() {
+    assert_eq!(retried(REPEATS - 1).found(), []);
+    let found = retried(REPEATS + 3).one();
+    assert_eq!(found.pathology, Pathology::LiveLock);
+    assert_eq!((found.count, found.size), (1, REPEATS + 3));
+    assert_eq!(found.cost_ns, Some(10 * (REPEATS + 3)));
+    assert_eq!(found.seq, Seq(1), "the first of them");
+    assert_eq!(found.culprit.rip, Some(Gva(0x100)));
+    assert_eq!(found.culprit.gva, Some(Gva(0x7000)));
+}
+
+/// Shadow faults that store what is there already are the same.
+#[test]
+fn faults_that_store_the_same_leaf_again_are_a_live_lock() {
+    let mut story = Story::table();
+    for _ in 0..=REPEATS {
+        story.fault(Class::Shadow, 0x100, Some(LEAF));
+    }
+    let found = story.one();
+    assert_eq!(found.pathology, Pathology::LiveLock);
+    // The first stored the leaf.
+    assert!(found.size >= REPEATS, "{}", found.size);
+}
+
+#[test]
+fn progress_ends_a_run() {
+    for step in 0..4 {
+        let mut story = retried(REPEATS - 1);
+        match step {
+            0 => story.fault(Class::Shadow, 0x100, Some(LEAF)),
+            1 => story.entry(Cause::Other, 0, LEAF),
+            2 => story.fault(Class::Guest, 0x100, None),
+            _ => story.fault(Class::Retried, 0x108, None),
+        }
+        for _ in 0..REPEATS - 2 {
+            story.fault(Class::Retried, 0x100, None);
+        }
+        assert_eq!(story.found(), [], "step {step}");
+    }
+}
+
+/// Hardware sets A at the first access.
+#[test]
+fn prefetched_entries_without_a_at_a_keyframe_are_unused() {
+    let story = |used: u64| {
+        let mut story = Story::table();
+        let leaf = |index: u64| 1 << 11 | 5 | (0x900 + index) << 12;
+        for index in 0..2 * UNUSED {
+            story.entry(Cause::Prefetch, index, leaf(index));
+        }
+        let entries = (0..2 * UNUSED).map(|index| {
+            let accessed = if index < used { 1 << 5 } else { 0 };
+            (index as u16, Spte(leaf(index) | accessed))
+        });
+        story.keyframe(entries.collect());
+        story
+    };
+    assert_eq!(story(UNUSED + 1).found(), []);
+    let found = story(UNUSED).one();
+    assert_eq!(found.pathology, Pathology::UnusedPrefetch);
+    assert_eq!((found.count, found.size), (UNUSED, 2 * UNUSED));
+    assert_eq!(found.cost_ns, None, "no record has the time of a prefetch");
+    assert_eq!(found.seq, Seq(1 + UNUSED), "the first unused one");
+}
+
+/// A fault on the place makes it no longer one that was mapped ahead.
+#[test]
+fn an_entry_that_a_fault_stored_is_not_prefetched() {
+    let mut story = Story::table();
+    for index in 0..2 * UNUSED {
+        story.entry(Cause::Prefetch, index, LEAF);
+        story.entry(Cause::HostUnmap, index, 0);
+    }
+    story.keyframe((0..2 * UNUSED).map(|at| (at as u16, Spte(LEAF))).collect());
+    assert_eq!(story.found(), []);
+}

@@ -1,0 +1,65 @@
+//! Pathologies as text.
+
+use super::{Finding, Pathology};
+use crate::text::{Cell, Column, Section, Table, units::plural};
+
+/// One line for each pathology that was found; blank without any.
+pub fn brief(findings: &[Finding]) -> Table {
+    let columns = [
+        Column::code("pathology"),
+        Column::words("found"),
+        Column::time("cost"),
+        Column::words("worst culprit"),
+        Column::number("seq"),
+    ];
+    let title = format!("Pathologies: {} found", findings.len());
+    let mut table = Table::new("pathologies", title, columns);
+    for finding in findings {
+        let [one, part] = finding.pathology.counted();
+        let found = format!(
+            "{}, {}",
+            plural(finding.count, one),
+            plural(finding.size, part)
+        );
+        table.row([
+            Cell::words(finding.pathology.name()),
+            Cell::words(found),
+            finding.cost_ns.map_or(Cell::Absent, Cell::Time),
+            Cell::words(finding.culprit.text()),
+            Cell::Count(finding.seq.0),
+        ]);
+    }
+    if findings.is_empty() {
+        return table;
+    }
+    let missing = match findings.iter().any(|finding| finding.over_gap) {
+        true => "; RECORDS MISSING: there may be more, or less",
+        false => "",
+    };
+    table.more(format!(
+        "`analyzer explain TRACE --seq SEQ` shows the worst; cost: the faults that came of it{missing}"
+    ))
+}
+
+/// Everything that `pathologies` prints of a VM.
+pub fn section(vm: u16, about: &str, findings: &[Finding]) -> Section {
+    let none = findings.is_empty().then(|| "none was found".to_owned());
+    Section {
+        vm: Some(vm),
+        title: format!("VM {vm} ({about})"),
+        lines: none.into_iter().collect(),
+        tables: vec![brief(findings), thresholds()],
+    }
+}
+
+fn thresholds() -> Table {
+    let columns = [Column::code("pathology"), Column::words("is found from")];
+    let mut table = Table::new("thresholds", "Thresholds", columns);
+    for pathology in Pathology::ALL {
+        table.row([
+            Cell::words(pathology.name()),
+            Cell::words(pathology.threshold()),
+        ]);
+    }
+    table
+}
