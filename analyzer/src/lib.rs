@@ -2,10 +2,11 @@
 //!
 //! [`replay`] rebuilds the shadow tables from records, and [`faults`] counts and times; [`study`]
 //! does both in one pass. [`explain`] explains one fault, one change or the life of one page,
-//! [`table`] shows one moment, [`audit`] checks invariants. [`summary`], [`verify`] and [`verdict`] give the numbers of a trace
-//! and whether it can be trusted. [`text`] has the tables that all of them print, [`figures`] the
-//! data of each figure, [`render`] draws them, [`report`] puts everything on one page. [`cli`] is
-//! the command line. Replay knows no files, figures no drawing, the report no computing.
+//! [`table`] shows one moment, [`audit`] checks invariants, [`refaults`] joins faults with what
+//! made them necessary, [`pathologies`] finds what is wrong. [`summary`], [`verify`] and [`verdict`]
+//! give the numbers of a trace and whether it can be trusted. [`text`] has the tables that all of
+//! them print, [`figures`] the data of each figure, [`render`] draws them, [`report`] puts
+//! everything on one page. [`cli`] is the command line. Replay knows no files, figures no drawing, the report no computing.
 
 #![cfg_attr(
     test,
@@ -25,6 +26,8 @@ pub mod faults;
 pub mod figures;
 pub mod listing;
 pub mod memory;
+pub mod pathologies;
+pub mod refaults;
 pub mod render;
 pub mod replay;
 pub mod report;

@@ -346,6 +346,25 @@ fn a_fault_after_a_store_and_one_after_the_hosts_unmap_say_so() {
     insta::assert_snapshot!(text);
 }
 
+/// Every page faults again in the second pass, since KVM zapped the leaf tables in between.
+#[test]
+fn refaults_name_what_removed_the_entries() {
+    let shape = Shape {
+        passes: 2,
+        ..Shape::default()
+    };
+    let demo = Demo::new(shape);
+    let mut text = demo.text(&["refaults", "demo.trace", "--top", "2"], 0);
+    text += &demo.text(&["refaults", "demo.trace", "--window", "0"], 0);
+    // The record of a page in the first pass.
+    let lost = Demo::new(Shape {
+        lose: Some(3),
+        ..shape
+    });
+    text += &lost.text(&["refaults", "demo.trace"], 0);
+    insta::assert_snapshot!(text);
+}
+
 #[test]
 fn a_vm_alone_is_as_it_is_among_others() {
     let demo = Demo::new(Shape {
@@ -353,7 +372,12 @@ fn a_vm_alone_is_as_it_is_among_others() {
         lose: Some(12),
         ..Shape::default()
     });
-    for (command, code) in [("summary", 0), ("verify", 1), ("timeline", 0)] {
+    for (command, code) in [
+        ("summary", 0),
+        ("verify", 1),
+        ("timeline", 0),
+        ("refaults", 0),
+    ] {
         let all = demo.json(&[command, "demo.trace", "--json"], code);
         assert_eq!(all["vms"].as_array().unwrap().len(), 2);
         for vm in ["0", "1"] {
@@ -685,6 +709,8 @@ fn addresses_and_entries_are_strings_in_every_json() {
         (&["timeline"], 0),
         (&["audit"], 0),
         (&["memory"], 0),
+        (&["refaults"], 0),
+        (&["pathologies"], 0),
         (&["explain", "--class", "shadow"], 0),
         (&["explain", "--cause", "link"], 0),
         (&["table"], 0),

@@ -9,7 +9,9 @@ mod format;
 mod memory;
 mod number;
 mod output;
+mod pathologies;
 mod progress;
+mod refaults;
 mod report;
 mod schema;
 mod source;
@@ -61,6 +63,10 @@ enum Command {
     Timeline(timeline::TimelineArgs),
     /// Who pays: faults by process, function, address range, guest table, vCPU and more
     Top(top::TopArgs),
+    /// What is wrong: live-locks, storms, ping-pong, unused work, each with its culprit
+    Pathologies(pathologies::PathologiesArgs),
+    /// Why addresses fault again: what removed their entries, and what that cost
+    Refaults(refaults::RefaultsArgs),
     /// Compare the replayed tables and counts with the kernel's own; exit code 1 if they differ
     Verify(verify::VerifyArgs),
     /// Check invariants of the shadow MMU; exit code 1 if one is violated
@@ -121,6 +127,8 @@ impl Analyzer {
             Command::Explain(args) => args.execute(),
             Command::Timeline(args) => args.execute(),
             Command::Top(args) => args.execute(),
+            Command::Pathologies(args) => args.execute(),
+            Command::Refaults(args) => args.execute(),
             Command::Verify(args) => args.execute(),
             Command::Audit(args) => args.execute(),
             Command::Diff(args) => args.execute(),

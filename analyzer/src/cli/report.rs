@@ -7,6 +7,7 @@ use clap::Args;
 use super::{Failure, output, source};
 use crate::{
     report::{self, Page},
+    study::VmStudy,
     text::units::bytes,
 };
 
@@ -33,7 +34,7 @@ impl ReportArgs {
         let mut ended = Ok(ExitCode::SUCCESS);
         for path in &self.traces {
             let trace = source::open(path)?;
-            let study = source::study(&trace, self.vm)?;
+            let study = source::follow(&trace, self.vm, VmStudy::whole)?;
             traces.push(report::section(&trace, &study)?);
             ended = ended.and(source::ended(&study));
         }

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Failure, FormatArgs, Source, source};
 use crate::{
+    study::VmStudy,
     summary::{self, Detail, Summary},
     verdict,
 };
@@ -25,7 +26,7 @@ pub struct SummaryArgs {
 impl SummaryArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
-        let study = self.source.study(&trace)?;
+        let study = self.source.follow(&trace, VmStudy::whole)?;
         let summary = Summary::of(&trace, &study);
         let detail = match self.verbose || self.format.is_for_programs() {
             true => Detail::Full,

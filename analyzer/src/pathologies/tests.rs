@@ -1,8 +1,8 @@
 //! Short made-up stories that have a pathology, and ones that lack a step of it.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte,
-    TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs,
+    VcpuId, VmId,
 };
 use trace::{EntryRow, FaultRow, KeyframePage, Meta, PageRow, Record};
 

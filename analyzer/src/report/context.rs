@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     explain::{self, Selector},
-    memory,
+    memory, pathologies,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
     table::ranges,
@@ -160,12 +160,14 @@ fn section(
             false => String::new(),
         },
         costs: vec![
+            pathologies::brief(&numbers.pathologies),
             summary::classes(summary, numbers, Detail::Full),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
             summary::range(numbers),
             summary::phases(summary, numbers),
             summary::changes(numbers),
+            summary::refaults(numbers),
         ],
         figures: figures(study, of, &summary.times())?,
         example_title,

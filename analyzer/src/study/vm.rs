@@ -14,6 +14,8 @@ use crate::{
     },
     figures::{HeatMap, Phase, Timeline},
     memory::Growth,
+    pathologies::Pathologies,
+    refaults::{Options, Refaults},
     replay::{Anomalies, Checks, Drift, VmReplay},
 };
 
@@ -61,6 +63,10 @@ pub struct VmStudy {
     pub memory: Growth,
     /// Set against KVM's counters; `None` in a trace without the counters of the end.
     pub reconciliation: Option<Vec<Reconciled>>,
+    /// Why addresses faulted again; only in what [`VmStudy::whole`] made.
+    pub refaults: Option<Refaults>,
+    /// What is wrong; likewise.
+    pub pathologies: Option<Pathologies>,
     range: Option<Range>,
     phase: u16,
 }
@@ -80,12 +86,21 @@ impl Follow for VmStudy {
     fn before(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.audit.before(record, replay);
         self.memory.before(record, replay);
+        if let Some(refaults) = &mut self.refaults {
+            refaults.before(record, replay);
+        }
+        if let Some(pathologies) = &mut self.pathologies {
+            pathologies.before(record, replay);
+        }
     }
 
     fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.audit.after(record, replay);
         if matches!(record, Record::Page(_) | Record::Mark(_)) {
             self.memory.after(record, replay);
+        }
+        if let Some(refaults) = &mut self.refaults {
+            refaults.after(record, replay);
         }
         self.counts.add(record, replay);
         let time = record.time().0;
@@ -125,6 +140,12 @@ impl Follow for VmStudy {
         self.costs = by_class(&self.columns);
         self.phase_costs = by_phase(&self.columns);
         self.balance();
+        if let Some(refaults) = &mut self.refaults {
+            refaults.finish(replay, sees)?;
+        }
+        if let Some(pathologies) = &mut self.pathologies {
+            pathologies.finish(replay, sees)?;
+        }
         if let Some(replay) = replay {
             self.checks = replay.checks().clone();
             self.anomalies = replay.anomalies().clone();
@@ -139,6 +160,15 @@ impl Follow for VmStudy {
 }
 
 impl VmStudy {
+    /// As [`VmStudy::new`], with everything that a summary and a report show.
+    pub fn whole(subject: &Subject<'_>) -> Self {
+        Self {
+            refaults: Some(Refaults::new(subject, Options::default())),
+            pathologies: Some(Pathologies::new(subject)),
+            ..Self::new(subject)
+        }
+    }
+
     /// Nothing was read yet.
     pub fn new(subject: &Subject<'_>) -> Self {
         let (vm, span) = (subject.meta, subject.span_ns);
@@ -169,6 +199,8 @@ impl VmStudy {
             audit: Audit::new(subject),
             memory: Growth::new(subject),
             reconciliation: None,
+            refaults: None,
+            pathologies: None,
             range,
             phase: 0,
         }

@@ -12,6 +12,8 @@ use crate::{
     faults::{Account, ClassCost, FaultStep, Reconciled},
     figures,
     memory::PeakReport,
+    pathologies::Finding,
+    refaults::Refaulted,
     replay::{DifferenceKind, Drift, LateKind},
     study::{Exactness, Study, VmStudy},
     text::{
@@ -21,8 +23,8 @@ use crate::{
 };
 
 pub use tables::{
-    Detail, changes, classes, counters, document, late, phases, range, recorded, steps, times_of,
-    title,
+    Detail, changes, classes, counters, document, late, phases, range, recorded, refaults, steps,
+    times_of, title,
 };
 
 /// What `summary --json` prints.
@@ -176,6 +178,10 @@ pub struct VmSummary {
     pub disagreeing_faults: u64,
     /// Against KVM's counters; absent in a trace without those of the end.
     pub reconciliation: Option<Vec<Reconciled>>,
+    /// Why addresses faulted again.
+    pub refaults: Option<Refaulted>,
+    /// What is wrong.
+    pub pathologies: Vec<Finding>,
 }
 
 /// Faults in the workload's range.
@@ -430,6 +436,11 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .collect(),
         disagreeing_faults: of.agreement.wrong(),
         reconciliation: of.reconciliation.clone(),
+        refaults: of.refaults.as_ref().map(|of| of.bill(&study.gaps)),
+        pathologies: match (&of.pathologies, &of.refaults) {
+            (Some(pathologies), Some(refaults)) => pathologies.findings(refaults, &study.gaps),
+            _ => Vec::new(),
+        },
     }
 }
 

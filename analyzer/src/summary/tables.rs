@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use super::{Absent, LateSummary, RangeSummary, Summary, VmSummary};
 use crate::{
     faults::{Account, ClassCost, Reconciled, Relation},
+    pathologies, refaults,
     text::{
         Cell, Column, Document, Section, Table, plain,
         units::{count, mean, ns, percent, plural, signed, since},
@@ -64,16 +65,24 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
         title: title(vm),
         lines,
         tables: vec![
+            pathologies::brief(&vm.pathologies),
             classes(summary, vm, detail),
             times_of(vm),
             steps(summary, vm, detail),
             changes(vm),
+            refaults(vm),
             range(vm),
             phases(summary, vm),
             late(&vm.drift.late),
             counters(vm.reconciliation.as_deref().unwrap_or_default(), detail),
         ],
     }
+}
+
+/// The bill of each cause of refaults; blank where none was made.
+pub fn refaults(vm: &VmSummary) -> Table {
+    let bill = vm.refaults.as_ref().map(refaults::brief);
+    bill.unwrap_or_else(|| Table::new("refaults", "", []))
 }
 
 /// Which VM it is.
