@@ -64,7 +64,7 @@ impl Pathology {
             Self::LiveLock => ["run", "fault"],
             Self::ZapStorm => ["act", "page"],
             Self::PingPong => ["table", "cycle"],
-            Self::UnsyncStorm => ["pass", "page"],
+            Self::UnsyncStorm => ["round", "page"],
             Self::HostDiscard => ["act", "refault"],
             Self::UnusedPrefetch => ["unused entry", "prefetched entry"],
             Self::RootsRebuilt => ["root", "rebuild"],
