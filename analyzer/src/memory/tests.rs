@@ -1,6 +1,8 @@
 //! Records that contradict each other are counted; nothing panics.
 
-use events::{Seq, VmId};
+use std::collections::BTreeMap;
+
+use events::{Gfn, Seq, VmId};
 use proptest::prelude::*;
 use trace::Meta;
 
@@ -36,6 +38,14 @@ proptest! {
         let pages: u64 = snapshot.pages.iter().flatten().sum();
         prop_assert_eq!(pages, vm.tables().totals().all_pages());
         prop_assert_eq!(pages, snapshot.own + snapshot.shared + snapshot.unreached);
+        let mut tables: BTreeMap<Gfn, u64> = BTreeMap::new();
+        for page in vm.tables().pages().filter(|page| !page.info.direct) {
+            *tables.entry(page.info.gfn).or_default() += 1;
+        }
+        prop_assert_eq!(snapshot.guest_tables, tables.len() as u64);
+        let several = tables.values().filter(|pages| **pages > 1);
+        prop_assert_eq!(snapshot.duplicated, several.clone().count() as u64);
+        prop_assert_eq!(snapshot.duplicates, several.map(|pages| pages - 1).sum::<u64>());
         let _ = VmMemory::of(VmId(0), &growth, &snapshot);
         let _ = PeakReport::of(&growth);
     }
