@@ -24,6 +24,7 @@ pub mod diff;
 pub mod explain;
 pub mod faults;
 pub mod figures;
+pub mod find;
 pub mod listing;
 pub mod memory;
 pub mod pathologies;

@@ -1,12 +1,16 @@
 //! The command line.
 
 mod audit;
+mod changes;
 mod diff;
 mod explain;
 mod failure;
+mod faults;
 mod filter;
+mod find;
 mod format;
 mod memory;
+mod listed;
 mod number;
 mod output;
 mod pathologies;
@@ -67,6 +71,12 @@ enum Command {
     Pathologies(pathologies::PathologiesArgs),
     /// Why addresses fault again: what removed their entries, and what that cost
     Refaults(refaults::RefaultsArgs),
+    /// The faults that took longest, or as they came, with the numbers that `explain` takes
+    Faults(faults::FaultsArgs),
+    /// Changes of entries, with the numbers that `explain` takes
+    Changes(changes::ChangesArgs),
+    /// Every mapping of an address over time: by whom, from when to when, through which page
+    Find(find::FindArgs),
     /// Compare the replayed tables and counts with the kernel's own; exit code 1 if they differ
     Verify(verify::VerifyArgs),
     /// Check invariants of the shadow MMU; exit code 1 if one is violated
@@ -129,6 +139,9 @@ impl Analyzer {
             Command::Top(args) => args.execute(),
             Command::Pathologies(args) => args.execute(),
             Command::Refaults(args) => args.execute(),
+            Command::Faults(args) => args.execute(),
+            Command::Changes(args) => args.execute(),
+            Command::Find(args) => args.execute(),
             Command::Verify(args) => args.execute(),
             Command::Audit(args) => args.execute(),
             Command::Diff(args) => args.execute(),

@@ -1,6 +1,6 @@
 //! Numbers on the command line.
 
-use events::{Gpa, Gva, Hpa};
+use events::{Gfn, Gpa, Gva, Hpa};
 
 /// A hexadecimal number with `0x`, `_` allowed between digits. A number without `0x` is refused:
 /// `8000001000` could be read in two ways, and addresses are written in hexadecimal everywhere.
@@ -37,6 +37,11 @@ pub(super) fn gvas(text: &str) -> Result<[Gva; 2], String> {
 /// A guest-physical address.
 pub(super) fn gpa(text: &str) -> Result<Gpa, String> {
     hexadecimal(text).map(Gpa)
+}
+
+/// A guest frame.
+pub(super) fn gfn(text: &str) -> Result<Gfn, String> {
+    hexadecimal(text).map(Gfn)
 }
 
 /// A number of bytes: a distance.

@@ -6,9 +6,10 @@ use anyhow::anyhow;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, FormatArgs, Source, filter::FilterArgs, source, symbols::SymbolsArgs};
+use super::{
+    Failure, FormatArgs, Source, filter::FilterArgs, listed, source, symbols::SymbolsArgs,
+};
 use crate::{
-    study::Study,
     summary,
     text::{Document, Section, units::page_size},
     top::{self, By, Granule, Question, Rank, Top},
@@ -85,7 +86,7 @@ impl TopArgs {
             symbols: self.symbols.read(&trace)?,
         };
         let study = source::follow(&trace, self.source.vm, |_| Top::new(&question))?;
-        missing(&study)?;
+        listed::came(&study, Top::missing)?;
         let ranks: Vec<_> = study
             .vms
             .iter()
@@ -125,15 +126,6 @@ impl TopArgs {
         let json = json!({"lost": {"records": study.lost_records()}, "vms": vms});
         self.format.print(&lines, document, &json)?;
         source::ended(&study)
-    }
-}
-
-/// A moment of the filter that did not come in any VM.
-fn missing(study: &Study<Top>) -> Result<(), Failure> {
-    let mut missing = study.vms.values().map(Top::missing);
-    match missing.next().flatten() {
-        Some(error) if missing.all(|of| of.is_some()) => Err(error.into()),
-        _ => Ok(()),
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 /// A map keyed by an address.
 pub(crate) type AddressMap<K, V> = HashMap<K, V, AddressState>;
 /// A set of addresses.
-pub(crate) type AddressSet<K> = HashSet<K, AddressState>;
+pub type AddressSet<K> = HashSet<K, AddressState>;
 
 /// Builds [`AddressHasher`]s with the process's key.
 #[derive(Clone, Copy, Debug)]

@@ -53,6 +53,7 @@ pub use drift::{Difference, DifferenceKind, Drift, Late, LateKind};
 pub use gaps::{Gap, Gaps};
 pub use guest::GuestTable;
 pub(crate) use hash::AddressMap;
+pub use hash::AddressSet;
 pub use keyframes::{KeyframeCheck, KeyframeUse, SeqTime};
 pub use options::ReplayOptions;
 pub(crate) use pae::LEVEL as PAE_LEVEL;

@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{
     command::{self, Running},
+    kallsyms,
     port::Port,
     qmp::Qmp,
 };
@@ -47,8 +48,21 @@ pub fn run(job: &Job, linux: &Linux, output: Option<&Path>, port: &Port) -> anyh
         None => 0,
     };
     ran?;
-    vmm.finish()?;
+    let console = vmm.finish()?;
+    if let (Some(output), Some(_)) = (output, &linux.attach) {
+        name_functions(output, console)?;
+    }
     Ok(code)
+}
+
+/// Adds the names of the guest's functions to its trace.
+fn name_functions(trace: &Path, console: Console) -> anyhow::Result<()> {
+    let text = console.text;
+    let text = text.context("the Linux guest did not print where its kernel is")?;
+    let list = fs::read_to_string("/proc/kallsyms").context("while reading the lab's kallsyms")?;
+    let path = trace.join(trace::SYMBOLS);
+    fs::write(&path, kallsyms::moved(&list, text)?)
+        .with_context(|| format!("while writing {}", path.display()))
 }
 
 enum Attached {
@@ -96,7 +110,16 @@ fn names_a_vm(meta: &Path) -> bool {
 struct Vmm {
     qemu: Child,
     qmp: Qmp,
-    console: JoinHandle<bool>,
+    console: JoinHandle<Console>,
+}
+
+/// What the guest printed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Console {
+    /// All its work is done.
+    done: bool,
+    /// Address of its kernel's `_text`.
+    text: Option<u64>,
 }
 
 impl Vmm {
@@ -145,21 +168,24 @@ impl Vmm {
     }
 
     /// Ends QEMU; an error if the guest did not do all its work.
-    fn finish(mut self) -> anyhow::Result<()> {
+    fn finish(mut self) -> anyhow::Result<Console> {
         self.qmp.execute("quit")?;
         self.qemu.wait()?;
-        let done = self
+        let console = self
             .console
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        ensure!(done, "the Linux guest powered off before its work was done");
-        Ok(())
+        ensure!(
+            console.done,
+            "the Linux guest powered off before its work was done"
+        );
+        Ok(console)
     }
 }
 
-/// Copies the guest's console to the lab's; whether the guest reported that it was done.
-fn forward(console: impl Read) -> bool {
-    let mut done = false;
+/// Copies the guest's console to the lab's.
+fn forward(console: impl Read) -> Console {
+    let mut seen = Console::default();
     let mut console = BufReader::new(console);
     let mut line = Vec::new();
     while console
@@ -168,9 +194,10 @@ fn forward(console: impl Read) -> bool {
     {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
-        done |= text == GUEST_DONE;
+        seen.done |= text == GUEST_DONE;
+        seen.text = seen.text.or_else(|| kallsyms::text(text));
         println!("guest: {text}");
         line.clear();
     }
-    done
+    seen
 }

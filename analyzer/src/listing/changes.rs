@@ -1,0 +1,205 @@
+//! A list of changes of entries, other than the leaves of faults.
+
+use events::{Cause, Gfn, Gva, Level, Seq, Spte};
+use serde_json::{Value, json};
+use trace::{EntryRow, Record};
+
+use super::{Window, first::First};
+use crate::{
+    find::{self, Path},
+    replay::{AddressSet, VmReplay},
+    study::Follow,
+    table::TableError,
+    text::{Cell, Column, Table, flags, units::count},
+};
+
+/// Which changes. What is absent leaves nothing out.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeFilter {
+    /// Of one of these causes; empty for all.
+    pub causes: Vec<Cause>,
+    /// Of an entry that translates this address.
+    pub gva: Option<Gva>,
+    /// Of a leaf that maps this frame, before or after.
+    pub gfn: Option<Gfn>,
+    /// In this stretch.
+    pub window: Window,
+}
+
+/// A change with what the tables had.
+#[derive(Clone, Debug)]
+struct Listed {
+    number: u64,
+    row: EntryRow,
+    /// The entry before: as the record has it, or as replay does.
+    old: Option<Spte>,
+    gfn: Option<Gfn>,
+    /// One of the addresses that the entry translates; absent if there is none.
+    path: Option<Path>,
+    /// It translates others too.
+    more: bool,
+}
+
+/// The entry before a change.
+#[derive(Clone, Copy, Debug, Default)]
+struct Was {
+    entry: Option<Spte>,
+    gfn: Option<Gfn>,
+}
+
+/// The first changes of one VM.
+#[derive(Clone, Debug)]
+pub struct Changes {
+    filter: ChangeFilter,
+    number: u64,
+    matching: u64,
+    was: Was,
+    first: First<Seq, Listed>,
+}
+
+impl Changes {
+    /// Nothing was read yet; `most` are kept.
+    pub fn new(filter: ChangeFilter, most: usize) -> Self {
+        Self {
+            filter,
+            number: 0,
+            matching: 0,
+            was: Was::default(),
+            first: First::new(most),
+        }
+    }
+
+    /// A moment of the filter that did not come.
+    pub fn missing(&self) -> Option<TableError> {
+        self.filter.window.missing()
+    }
+
+    fn change(&mut self, number: u64, row: &EntryRow, vm: &VmReplay) {
+        let gfn = row.gfn.or(self.was.gfn);
+        let is_of_cause = self.filter.causes.is_empty() || self.filter.causes.contains(&row.cause);
+        let is_of_gfn = self.filter.gfn.is_none_or(|wanted| {
+            let pages = row.level.pages();
+            gfn.is_some_and(|gfn| gfn.0 & !(pages - 1) == wanted.0 & !(pages - 1))
+        });
+        if !is_of_cause || !is_of_gfn || !self.may_translate(row) {
+            return;
+        }
+        let paths = find::paths(vm, row.sptep, &mut AddressSet::default());
+        let mut found = paths
+            .found
+            .iter()
+            .filter(|path| self.is_in(path.gva, row.level));
+        let path = found.next().copied();
+        if self.filter.gva.is_some() && path.is_none() {
+            return;
+        }
+        let more = found.next().is_some();
+        self.matching += 1;
+        let old = row.old.or(self.was.entry);
+        self.first.add(row.seq, || Listed {
+            number,
+            row: row.clone(),
+            old,
+            gfn,
+            path,
+            more,
+        });
+    }
+
+    /// Whether the entry's place agrees with the address: cheap, and true of one entry in 512.
+    fn may_translate(&self, row: &EntryRow) -> bool {
+        let index = |gva| row.level.index(gva);
+        self.filter
+            .gva
+            .is_none_or(|gva| index(gva) == Some(row.sptep.index()))
+    }
+
+    fn is_in(&self, first: Gva, level: Level) -> bool {
+        let span = level.pages() << 12;
+        self.filter
+            .gva
+            .is_none_or(|gva| (gva.0 ^ first.0) & !(span - 1) == 0)
+    }
+
+    /// As a table.
+    pub fn table(&self, start_ns: u64) -> Table {
+        let columns = [
+            Column::code("seq"),
+            Column::number("change"),
+            Column::time("at"),
+            Column::code("cause"),
+            Column::number("level"),
+            Column::code("gva"),
+            Column::code("gfn"),
+            Column::code("before"),
+            Column::code("after"),
+        ];
+        let title = "Changes of entries, other than the leaves of faults";
+        let mut table = Table::new("changes", title, columns);
+        let listed = self.first.in_order();
+        for of in &listed {
+            let gva = of.path.map(|path| match of.more {
+                true => format!("{} and more", path.gva),
+                false => path.gva.to_string(),
+            });
+            table.row([
+                Cell::words(of.row.seq.0.to_string()),
+                Cell::Count(of.number),
+                Cell::At(of.row.time_ns.0.saturating_sub(start_ns)),
+                Cell::words(of.row.cause.name()),
+                Cell::Count(of.row.level.0.into()),
+                gva.map_or(Cell::Absent, Cell::words),
+                of.gfn.map_or(Cell::Absent, |gfn| Cell::Address(gfn.0)),
+                of.old
+                    .map_or(Cell::Absent, |old| Cell::words(flags::spte(old))),
+                Cell::words(flags::spte(of.row.spte)),
+            ]);
+        }
+        table.more(format!(
+            "{} of {} that match",
+            count(listed.len() as u64),
+            count(self.matching)
+        ))
+    }
+
+    /// For programs.
+    pub fn json(&self, start_ns: u64) -> Value {
+        let changes = self.first.in_order().into_iter().map(|of| {
+            json!({
+                "seq": of.row.seq, "change": of.number,
+                "at_ns": of.row.time_ns.0.saturating_sub(start_ns), "vcpu": of.row.vcpu,
+                "cause": of.row.cause, "level": of.row.level, "sptep": of.row.sptep,
+                "old": of.old, "new": of.row.spte, "gfn": of.gfn,
+                "gva": of.path.map(|path| path.gva), "root": of.path.map(|path| path.root),
+                "more_addresses": of.more,
+            })
+        });
+        json!({"matching": self.matching, "changes": changes.collect::<Vec<_>>()})
+    }
+}
+
+impl Follow for Changes {
+    fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        self.was = Was::default();
+        if let (Record::Entry(row), Some(vm)) = (record, vm)
+            && let Some(page) = vm.tables().page(row.sptep.table())
+        {
+            let (spte, index) = (page.entry(row.sptep.index()), row.sptep.index());
+            self.was = Was {
+                entry: Some(spte),
+                gfn: page
+                    .leaf_gfn(index)
+                    .filter(|_| spte.is_leaf(page.info.level)),
+            };
+        }
+    }
+
+    fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        let number = self.number;
+        self.number += u64::from(matches!(record, Record::Entry(_)));
+        let inside = self.filter.window.admits(record);
+        if let (true, Record::Entry(row), Some(vm)) = (inside, record, vm) {
+            self.change(number, row, vm);
+        }
+    }
+}
