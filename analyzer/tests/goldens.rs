@@ -524,6 +524,59 @@ fn top_counts_each_fault_that_the_filter_admits_once() {
 }
 
 #[test]
+fn faults_and_changes_are_listed_with_their_numbers() {
+    let demo = two();
+    let mut text = String::new();
+    for args in [
+        &["faults", "--top", "3"][..],
+        &["faults", "--sort", "seq", "--top", "2", "--class", "shadow"],
+        &["faults", "--gva", "0x400000000000", "--to", "phase:touch"],
+        &["changes", "--top", "3"],
+        &["changes", "--cause", "host_unmap,guest_write"],
+        &["changes", "--gva", "0x400000003000"],
+        &["find", "--gva", "0x400000000000"],
+        &["find", "--gfn", "0x1003"],
+        &["find", "--hpa", "0x123000"],
+    ] {
+        let args = [&args[..1], &["demo.trace", "--vm", "0"], &args[1..]].concat();
+        text += &format!("$ {}\n{}\n", args.join(" "), demo.text(&args, 0));
+    }
+    for args in [
+        &["faults", "--from", "phase:lunch"][..],
+        &["faults", "--gva", "0x2000..0x1000"],
+        &["changes", "--to", "fault:99"],
+        &["find"],
+        &["top", "--by", "cause", "--class", "guest"],
+        &["top", "--by", "cr3", "--granule", "2M"],
+    ] {
+        let args = [&args[..1], &["demo.trace", "--vm", "0"], &args[1..]].concat();
+        text += &format!("$ {}\n{}\n", args.join(" "), demo.error(&args, 2));
+    }
+    insta::assert_snapshot!(text);
+}
+
+/// The number that a list gives is the one that `explain` takes.
+#[test]
+fn explain_takes_the_numbers_of_the_lists() {
+    let demo = two();
+    let list = |command: &str| {
+        let args = [command, "demo.trace", "--vm", "0", "--json"];
+        demo.json(&args, 0)["vms"][0][command].clone()
+    };
+    let explain = |args: [&str; 2]| {
+        let args = [&["explain", "demo.trace", "--vm", "0"], &args[..]].concat();
+        demo.text(&args, 0)
+    };
+    for (command, number) in [("faults", "fault"), ("changes", "change")] {
+        for listed in list(command).as_array().unwrap() {
+            let (seq, nth) = (listed["seq"].to_string(), listed[number].to_string());
+            let by_number = explain([&format!("--{number}"), &nth]);
+            assert_eq!(explain(["--seq", &seq]), by_number, "{listed}");
+        }
+    }
+}
+
+#[test]
 fn symbols_name_functions_or_the_error_says_why_not() {
     let demo = Demo::new(Shape::default());
     let write = |name: &str, text: &str| std::fs::write(demo.0.path().join(name), text).unwrap();
@@ -718,6 +771,9 @@ fn addresses_and_entries_are_strings_in_every_json() {
         (&["table", "--diff", "30us", "end"], 0),
         (&["top", "--by", "gva-range"], 0),
         (&["top", "--by", "shadow-page"], 0),
+        (&["faults"], 0),
+        (&["changes"], 0),
+        (&["find", "--gva", "0x400000003abc"], 0),
     ] {
         let args = [&args[..1], &["demo.trace", "--json"], &args[1..]].concat();
         no_address_is_a_number(&demo.json(&args, code), &args);

@@ -48,8 +48,9 @@ impl ChangesArgs {
             window: self.window.of(&trace)?,
         };
         let most = usize::try_from(self.top).unwrap_or(usize::MAX);
-        let make = |_: &_| Changes::new(filter.clone(), most);
-        let study = source::follow(&trace, self.source.vm, make)?;
+        let study = source::follow(&trace, self.source.vm, |_| {
+            Changes::new(filter.clone(), most)
+        })?;
         Listed {
             missing: Changes::missing,
             table: Changes::table,

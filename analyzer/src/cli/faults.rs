@@ -37,8 +37,9 @@ impl FaultsArgs {
         let symbols = self.symbols.read(&trace)?;
         let filter = self.filter.of(&trace)?;
         let most = usize::try_from(self.top).unwrap_or(usize::MAX);
-        let make = |_: &_| Faults::new(filter.clone(), self.sort, most);
-        let study = source::follow(&trace, self.source.vm, make)?;
+        let study = source::follow(&trace, self.source.vm, |_| {
+            Faults::new(filter.clone(), self.sort, most)
+        })?;
         let times = summary::times(&trace).unwrap_or_default();
         Listed {
             missing: Faults::missing,

@@ -15,7 +15,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    analyze, collector, expect_code, expect_only, folder, json, run, stderr, tracefs::Counted,
+    analyze, analyzer, collector, expect_code, expect_only, folder, json, run, stderr,
+    tracefs::Counted,
 };
 
 /// `collector lab` with the kernel under test.
