@@ -162,15 +162,22 @@ fn number(record: &mut Record, seq: u64, time: u64) {
     }
 }
 
-proptest! {
-    #[test]
-    fn records_that_contradict_each_other_are_explained(
-        mut records in proptest::collection::vec((record(), any::<u64>()), 1..60),
-    ) {
+/// Up to 60 records of all kinds but keyframes, numbered from 0.
+pub(crate) fn records() -> impl Strategy<Value = Vec<Record>> {
+    let records = proptest::collection::vec((record(), any::<u64>()), 1..60);
+    records.prop_map(|mut records| {
         for (seq, (record, time)) in (0_u64..).zip(&mut records) {
             number(record, seq, *time);
         }
-        let records: Vec<Record> = records.into_iter().map(|(record, _)| record).collect();
+        records.into_iter().map(|(record, _)| record).collect()
+    })
+}
+
+proptest! {
+    #[test]
+    fn records_that_contradict_each_other_are_explained(
+        records in records(),
+    ) {
         let options = ReplayOptions::default();
         let mut replay = Replay::new(options);
         let mut history = History::default();

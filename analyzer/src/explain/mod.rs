@@ -21,5 +21,7 @@ mod words;
 
 pub use explanation::{ExplainError, Explanation};
 pub use find::find;
+#[cfg(test)]
+pub(crate) use hostile::records;
 pub use select::{Census, Selector};
 pub use words::meaning;

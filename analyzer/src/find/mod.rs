@@ -9,6 +9,8 @@
 //! ```
 
 mod follow;
+#[cfg(test)]
+mod hostile;
 mod mapping;
 mod paths;
 mod target;

@@ -133,7 +133,7 @@ impl LinuxGuest {
     }
 }
 
-/// The guest's init: it prints where its kernel is (KASLR). On every CPU it starts processes and maps, writes, copies and frees memory;
+/// The guest's init: on every CPU it starts processes and maps, writes, copies and frees memory;
 /// then it powers off.
 fn init(cpus: u16) -> String {
     format!(
@@ -143,7 +143,6 @@ export PATH=/bin
 mount -t proc none /proc
 mount -t devtmpfs none /dev
 mount -t tmpfs none /tmp
-grep ' _text$' /proc/kallsyms
 work() {{
     i=0
     while [ $i -lt {ROUNDS} ]; do

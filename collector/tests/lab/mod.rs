@@ -15,8 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    analyze, analyzer, collector, expect_code, expect_only, folder, json, run, stderr,
-    tracefs::Counted,
+    analyze, collector, expect_code, expect_only, folder, json, run, stderr, tracefs::Counted,
 };
 
 /// `collector lab` with the kernel under test.
@@ -172,46 +171,6 @@ fn linux_is_counted_the_same(cpus: &str) {
         vm["classes"]
     );
     tracefs_counts_the_same(&counts, &trace);
-    processes_and_functions_are_named(&trace);
-}
-
-/// `top` separates the guest's processes, and names its kernel's functions.
-fn processes_and_functions_are_named(trace: &Path) {
-    let top = |args: &[&str]| {
-        let mut command = analyzer();
-        command.arg("top").arg(trace).args(args).arg("--json");
-        json(&run(&mut command))["vms"][0].clone()
-    };
-    // Each round of the guest's init starts several.
-    let processes = top(&["--by", "cr3"]);
-    assert!(processes["keys"].as_u64() > Some(100), "{processes}");
-    // Stores to the guest's own tables: what a fork, an exec and a fault of Linux do.
-    let stores = ["--by", "symbol", "--class", "write_protected,unsync"];
-    let functions = top(&stores);
-    let share = |of: &Value| of["count"].as_u64().expect("a count");
-    let payers = functions["payers"].as_array().expect("payers").iter();
-    let named: u64 = payers
-        .clone()
-        .filter(|of| {
-            of["name"]
-                .as_str()
-                .is_some_and(|name| !name.starts_with('('))
-        })
-        .map(share)
-        .sum();
-    // The others are of the firmware and of modules.
-    assert!(named * 10 > 9 * share(&functions["all"]), "{functions}");
-    let names: Vec<_> = payers.filter_map(|of| of["name"].as_str()).collect();
-    let of_linux = ["pte", "pmd", "copy_page", "zap", "page_range", "fault"];
-    let known = |name: &&str| of_linux.iter().any(|part| name.contains(part));
-    assert!(names.iter().take(5).any(known), "{names:?}");
-    // The same from a file, as a guest's own list is given.
-    let list = trace.join("symbols.txt");
-    let list = list.to_str().expect("UTF-8");
-    assert_eq!(
-        top(&[&stores[..], &["--symbols", list, "--symbols-offset", "0x0"]].concat()),
-        functions
-    );
 }
 
 #[test]

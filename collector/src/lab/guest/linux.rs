@@ -15,7 +15,6 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{
     command::{self, Running},
-    kallsyms,
     port::Port,
     qmp::Qmp,
 };
@@ -48,21 +47,8 @@ pub fn run(job: &Job, linux: &Linux, output: Option<&Path>, port: &Port) -> anyh
         None => 0,
     };
     ran?;
-    let console = vmm.finish()?;
-    if let (Some(output), Some(_)) = (output, &linux.attach) {
-        name_functions(output, console)?;
-    }
+    vmm.finish()?;
     Ok(code)
-}
-
-/// Adds the names of the guest's functions to its trace.
-fn name_functions(trace: &Path, console: Console) -> anyhow::Result<()> {
-    let text = console.text;
-    let text = text.context("the Linux guest did not print where its kernel is")?;
-    let list = fs::read_to_string("/proc/kallsyms").context("while reading the lab's kallsyms")?;
-    let path = trace.join(trace::SYMBOLS);
-    fs::write(&path, kallsyms::moved(&list, text)?)
-        .with_context(|| format!("while writing {}", path.display()))
 }
 
 enum Attached {
@@ -110,16 +96,7 @@ fn names_a_vm(meta: &Path) -> bool {
 struct Vmm {
     qemu: Child,
     qmp: Qmp,
-    console: JoinHandle<Console>,
-}
-
-/// What the guest printed.
-#[derive(Clone, Copy, Debug, Default)]
-struct Console {
-    /// All its work is done.
-    done: bool,
-    /// Address of its kernel's `_text`.
-    text: Option<u64>,
+    console: JoinHandle<bool>,
 }
 
 impl Vmm {
@@ -168,24 +145,21 @@ impl Vmm {
     }
 
     /// Ends QEMU; an error if the guest did not do all its work.
-    fn finish(mut self) -> anyhow::Result<Console> {
+    fn finish(mut self) -> anyhow::Result<()> {
         self.qmp.execute("quit")?;
         self.qemu.wait()?;
-        let console = self
+        let done = self
             .console
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        ensure!(
-            console.done,
-            "the Linux guest powered off before its work was done"
-        );
-        Ok(console)
+        ensure!(done, "the Linux guest powered off before its work was done");
+        Ok(())
     }
 }
 
-/// Copies the guest's console to the lab's.
-fn forward(console: impl Read) -> Console {
-    let mut seen = Console::default();
+/// Copies the guest's console to the lab's; whether the guest reported that it was done.
+fn forward(console: impl Read) -> bool {
+    let mut done = false;
     let mut console = BufReader::new(console);
     let mut line = Vec::new();
     while console
@@ -194,10 +168,9 @@ fn forward(console: impl Read) -> Console {
     {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
-        seen.done |= text == GUEST_DONE;
-        seen.text = seen.text.or_else(|| kallsyms::text(text));
+        done |= text == GUEST_DONE;
         println!("guest: {text}");
         line.clear();
     }
-    seen
+    done
 }
