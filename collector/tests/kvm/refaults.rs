@@ -46,6 +46,13 @@ impl Bills {
         names
     }
 
+    /// Those that the records prove.
+    fn seen(&self) -> Vec<&str> {
+        let mut causes = self.causes();
+        causes.retain(|cause| *cause != "not_seen");
+        causes
+    }
+
     fn counter(&self, name: &str) -> u64 {
         let lines = self.summary["reconciliation"].as_array().expect("counters");
         let line = lines.iter().find(|line| line["counter"] == name);
@@ -116,8 +123,9 @@ fn kvm_recycled_tables_fault_again_in_each_pass() {
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_pages_of_a_dirty_log_fault_again_for_it() {
     let pages = 128;
+    // On KVM-PVM an act's record follows its effect: a store between the two is `not_seen`.
     let bills = Bills::of("dirty", &[("pages", pages), ("passes", 16)]);
-    assert_eq!(bills.causes(), ["dirty_log"]);
+    assert_eq!(bills.seen(), ["dirty_log"]);
     let passes = bills.summary["host"]["dirty_clear"]
         .as_u64()
         .expect("passes");
@@ -131,7 +139,8 @@ fn kvm_pages_of_a_dirty_log_fault_again_for_it() {
         refaults <= weakened && weakened - refaults <= pages,
         "{refaults} {weakened}"
     );
-    assert_eq!(refaults, bills.in_range("shadow") - 2 * pages);
+    let unseen = bills.number("not_seen", "refaults");
+    assert_eq!(refaults + unseen, bills.in_range("shadow") - 2 * pages);
 }
 
 /// Every deletion or move is an act, and zaps all pages.
@@ -139,7 +148,7 @@ fn kvm_pages_of_a_dirty_log_fault_again_for_it() {
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_a_deleted_memslot_makes_everything_fault_again() {
     let bills = Bills::of("memslot", &[("pages", 64), ("passes", 24)]);
-    assert_eq!(bills.causes(), ["memslot"]);
+    assert_eq!(bills.seen(), ["memslot"]);
     let acts = bills.summary["host"]["flush_slot"]
         .as_u64()
         .expect("deletions");
@@ -158,7 +167,7 @@ fn kvm_a_deleted_memslot_makes_everything_fault_again() {
 fn kvm_reclaimed_pages_fault_again_for_the_host() {
     let pages = 128;
     let bills = Bills::of("reclaim", &[("pages", pages), ("passes", 24)]);
-    assert_eq!(bills.causes(), [""; 0]);
+    assert_eq!(bills.seen(), [""; 0]);
     let refaults = bills.number("host_unmap", "refaults");
     let removed = bills.number("host_unmap", "entries_removed");
     assert!(
@@ -171,5 +180,6 @@ fn kvm_reclaimed_pages_fault_again_for_the_host() {
         "and the host's copies"
     );
     let totals = &bills.refaults["totals"];
-    assert_eq!(totals["refaults"].as_u64(), Some(refaults));
+    let unseen = bills.number("not_seen", "refaults");
+    assert_eq!(totals["refaults"].as_u64(), Some(refaults + unseen));
 }
