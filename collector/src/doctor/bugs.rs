@@ -158,7 +158,9 @@ fn running(release: &str, version: &str) -> Option<Release> {
         let digit = |letter: char| letter.is_ascii_digit();
         rest.starts_with(digit)
     });
-    (running[2] > 0 || !is_abi).then_some(running)
+    // A release candidate may be older than any fix in its release.
+    let is_candidate = rest.starts_with("-rc");
+    (!is_candidate && (running[2] > 0 || !is_abi)).then_some(running)
 }
 
 /// The first two or three numbers, and the rest.
@@ -225,7 +227,7 @@ mod tests {
             ),
             ("6.1.0-56-amd64", "#1 SMP", None),
             ("4.18.0-553.el8.x86_64", "", None),
-            ("7.2.0-rc6", "", Some([7, 2, 0])),
+            ("7.2.0-rc6", "", None),
             ("7.2", "", Some([7, 2, 0])),
             ("unknown", "", None),
             ("", "", None),
@@ -252,6 +254,7 @@ mod tests {
             ("CVE-2026-64561", "6.12.100", State::Advice),
             ("CVE-2026-64561", "6.1.190", State::Unknown),
             ("CVE-2026-23401", "5.10.1", State::Ok),
+            ("CVE-2026-53359", "7.2.0-rc6", State::Unknown),
             ("2e8a2c1b0306", "6.18.44", State::Unknown),
         ] {
             assert_eq!(state(bug, release), expected, "{bug} {release}");
