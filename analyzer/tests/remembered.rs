@@ -44,6 +44,13 @@ fn rows<R: Row>(trace: &Trace) -> Vec<R> {
     rows.flatten().collect()
 }
 
+/// The element of a level; null without one.
+fn at(levels: &Value, level: u8) -> &Value {
+    let of = levels.as_array().unwrap().iter();
+    let mut of = of.filter(|of| of["level"] == level);
+    of.next().unwrap_or(&Value::Null)
+}
+
 /// KVM's own pages at a keyframe.
 struct Naive {
     pages: BTreeMap<Hpa, (Level, bool, Gfn)>,
@@ -94,7 +101,7 @@ impl Naive {
         }
         for ((level, direct), pages) in levels {
             let kind = if direct { "direct" } else { "indirect" };
-            assert_eq!(of["by_level"][level.to_string()][kind], pages, "{name}");
+            assert_eq!(at(&of["by_level"], level)[kind], pages, "{name}");
         }
         assert_eq!(of["guest_tables"], tables.len(), "{name}");
         let several = tables.values().filter(|pages| **pages > 1);
@@ -118,13 +125,20 @@ impl Naive {
                 .count()
         };
         assert_eq!(of["roots"], reached.len(), "{name}");
-        for root in of["each_root"].as_array().unwrap() {
-            let spt = root["root"].as_str().unwrap().trim_start_matches("0x");
-            let spt = Hpa(u64::from_str_radix(spt, 16).unwrap());
-            let pages = &reached[&spt];
-            let own = pages.iter().filter(|page| leading(page) == 1).count();
-            assert_eq!(root["own_pages"], own, "{name} {root}");
-            assert_eq!(root["shared_pages"], pages.len() - own, "{name} {root}");
+        for space in of["each_address_space"].as_array().unwrap() {
+            let mut pages = BTreeSet::new();
+            let mut own_roots = BTreeSet::new();
+            for root in space["roots"].as_array().unwrap() {
+                let spt = root.as_str().unwrap().trim_start_matches("0x");
+                let spt = Hpa(u64::from_str_radix(spt, 16).unwrap());
+                pages.extend(&reached[&spt]);
+                own_roots.insert(spt);
+            }
+            let others = || reached.iter().filter(|(root, _)| !own_roots.contains(root));
+            let is_own = |page: &&Hpa| others().all(|(_, pages)| !pages.contains(page));
+            let own = pages.iter().filter(is_own).count();
+            assert_eq!(space["own_pages"], own, "{name} {space}");
+            assert_eq!(space["shared_pages"], pages.len() - own, "{name} {space}");
         }
         let unreached = self.pages.keys().filter(|page| leading(page) == 0).count();
         assert_eq!(of["unreached_pages"], unreached, "{name}");
@@ -177,7 +191,7 @@ fn the_peak_is_the_highest_and_events_add_up() {
         let json = memory(&[], name);
         let vm = &json["vms"][0];
         let sum = |of: &Value| -> u64 {
-            let levels = of["by_level"].as_object().unwrap().values();
+            let levels = of["by_level"].as_array().unwrap().iter();
             levels
                 .map(|level| {
                     level["direct"].as_u64().unwrap() + level["indirect"].as_u64().unwrap()
@@ -189,7 +203,7 @@ fn the_peak_is_the_highest_and_events_add_up() {
         let peak = vm["moment"]["pages"].as_u64().unwrap();
         assert!(peak >= highest, "{name}: {peak} {highest}");
         let events = |kind: &str| -> u64 {
-            let levels = vm["events"].as_object().unwrap().values();
+            let levels = vm["events"].as_array().unwrap().iter();
             levels.map(|level| level[kind].as_u64().unwrap()).sum()
         };
         assert!(events("made") >= peak, "{name}");
@@ -200,5 +214,37 @@ fn the_peak_is_the_highest_and_events_add_up() {
         for kind in ["made", "reused", "zapped"] {
             assert_eq!(events(kind), in_bins(kind), "{name} {kind}");
         }
+    }
+}
+
+/// KVM prepares the zap of a root in use twice; it is zapped once.
+#[test]
+fn pages_made_less_those_zapped_are_left() {
+    for name in ["roots", "lab", "flood-lab", "loads-lab", "demand"] {
+        let json = memory(&["--at", "end"], name);
+        let vm = &json["vms"][0];
+        for level in 1..=5 {
+            let of = at(&vm["events"], level);
+            let count = |of: &Value, kind: &str| of[kind].as_i64().unwrap_or_default();
+            let now = at(&vm["moment"]["by_level"], level);
+            let left = count(now, "indirect") + count(now, "direct");
+            let made = count(of, "made") - count(of, "zapped");
+            assert_eq!(made, left, "{name}, level {level}: {of}");
+        }
+    }
+}
+
+#[test]
+fn a_moment_after_the_last_record_is_refused() {
+    for moment in [["--seq", "999999999"], ["--at", "9999s"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_analyzer"))
+            .arg("memory")
+            .args(moment)
+            .arg(recording("roots"))
+            .output()
+            .unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("record"), "{error}");
     }
 }

@@ -3,11 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use events::Seq;
 
 use super::{Failure, FormatArgs, Source, source};
 use crate::{
-    memory::{self, At, Growth, MemoryReport, Snapshot, VmMemory},
+    memory::{self, Growth, MemoryReport, Snapshot, VmMemory},
+    table::Moment,
     verdict,
 };
 
@@ -16,7 +16,11 @@ use crate::{
 pub struct MemoryArgs {
     #[command(flatten)]
     source: Source,
-    /// After the record of this sequence number, instead of the moment with the most shadow pages
+    /// When, instead of the moment with the most shadow pages: seconds from the start (1.25s, 30ms),
+    /// ns on the trace's clock, `end`, `phase:NAME`, `fault:N` or `seq:N`
+    #[arg(long, value_name = "T", conflicts_with = "seq")]
+    at: Option<Moment>,
+    /// Just after the record of this sequence number
     #[arg(long, value_name = "N")]
     seq: Option<u64>,
     #[command(flatten)]
@@ -27,21 +31,19 @@ impl MemoryArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
         let study = self.source.follow(&trace, Growth::new)?;
-        // The peak is known once everything was read.
-        let at = |vm: &events::VmId| {
-            let peak = study.vms.get(vm).map(|growth| growth.peak().seq);
-            self.seq.map(Seq).or(peak).unwrap_or_default()
-        };
-        let moments = self
-            .source
-            .follow(&trace, |subject| At::new(subject, at(&subject.vm)))?;
-        let vms = study.vms.iter().map(|(vm, growth)| {
-            let moment = moments.vms.get(vm).and_then(|at| at.snapshot.as_ref());
-            VmMemory::of(*vm, growth, moment.unwrap_or(&Snapshot::default()))
-        });
+        let asked = self.seq.map(Moment::Seq).or(self.at);
+        let mut vms = Vec::new();
+        for (vm, growth) in &study.vms {
+            let peak = Moment::Seq(growth.peak().seq.0);
+            let moment = asked.clone().unwrap_or(peak);
+            for taken in super::table::take(&trace, *vm, &[moment])? {
+                let snapshot = Snapshot::of(&taken.vm, taken.seq);
+                vms.push(VmMemory::of(*vm, growth, &snapshot));
+            }
+        }
         let report = MemoryReport {
             lost: study.lost_records(),
-            vms: vms.collect(),
+            vms,
         };
         let mut lines = verdict::warnings(&trace, &study);
         lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));

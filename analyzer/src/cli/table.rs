@@ -129,7 +129,8 @@ fn progress(trace: &Trace) -> Progress {
     Progress::new(trace.segments().iter().map(|segment| segment.rows).sum())
 }
 
-fn take(trace: &Trace, vm: VmId, moments: &[Moment]) -> Result<Vec<Snapshot>, Failure> {
+/// The tables at some moments.
+pub(super) fn take(trace: &Trace, vm: VmId, moments: &[Moment]) -> Result<Vec<Snapshot>, Failure> {
     let mut progress = progress(trace);
     table::snapshots(trace, vm, moments, &mut |done| progress.at(done)).map_err(failure)
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Bins of a recording.
-const BINS: usize = 240;
+pub(super) const BINS: usize = 240;
 
 /// Pages by level, `[level - 1]`: those that shadow a guest table, and direct ones.
 pub type Pages = [[u64; 2]; MAX_LEVEL];
@@ -60,23 +60,38 @@ pub struct Events {
 pub struct Growth {
     start_ns: u64,
     bin_ns: u64,
+    /// How many are kept: none where only totals are of interest.
+    most_bins: usize,
+    /// Empty until the first change.
     bins: Vec<Option<Bin>>,
     pages: Pages,
     events: [Events; MAX_LEVEL],
     peak: Peak,
+    /// The page of the record that is applied was there before it.
+    was_there: bool,
 }
 
 impl Growth {
+    /// Nothing was read yet; the peak and the events are counted, and nothing over time.
+    pub fn totals(subject: &Subject<'_>) -> Self {
+        Self {
+            most_bins: 0,
+            ..Self::new(subject)
+        }
+    }
+
     /// Nothing was read yet.
     pub fn new(subject: &Subject<'_>) -> Self {
         let [start_ns, end] = subject.span_ns;
         Self {
             start_ns,
             bin_ns: (end.saturating_sub(start_ns) / BINS as u64).saturating_add(1),
-            bins: vec![None; BINS],
+            most_bins: BINS,
+            bins: Vec::new(),
             pages: Pages::default(),
             events: [Events::default(); MAX_LEVEL],
             peak: Peak::default(),
+            was_there: false,
         }
     }
 
@@ -90,6 +105,17 @@ impl Growth {
         &self.events
     }
 
+    /// Length of a bin, ns.
+    pub fn bin_ns(&self) -> u64 {
+        self.bin_ns
+    }
+
+    /// Whether an event of a page counts. KVM prepares the zap of a root in use, and once more when
+    /// its last user leaves it (`kvm_mmu_free_roots`): the second record zaps nothing.
+    pub fn counts(&self, event: PageEvent) -> bool {
+        event != PageEvent::Zapped || self.was_there
+    }
+
     /// Bins with a change, each with its beginning in ns from the start.
     pub fn bins(&self) -> impl Iterator<Item = (u64, &Bin)> {
         let starts = (0..).map(|index: u64| index.saturating_mul(self.bin_ns));
@@ -99,7 +125,11 @@ impl Growth {
 
     fn bin(&mut self, time: TimeNs) -> Option<&mut Bin> {
         let index = time.0.saturating_sub(self.start_ns) / self.bin_ns;
-        let index = usize::try_from(index).ok()?.min(BINS - 1);
+        let last = self.most_bins.checked_sub(1)?;
+        let index = usize::try_from(index).ok()?.min(last);
+        if self.bins.is_empty() {
+            self.bins.resize(self.most_bins, None);
+        }
         Some(self.bins.get_mut(index)?.get_or_insert_default())
     }
 
@@ -115,6 +145,9 @@ impl Growth {
     }
 
     fn event(&mut self, row: &PageRow) {
+        if !self.counts(row.event) {
+            return;
+        }
         let of = at(&mut self.events, row.level);
         match row.event {
             PageEvent::Born => of.made += 1,
@@ -179,9 +212,9 @@ fn at<T>(of: &mut [T; MAX_LEVEL], level: Level) -> &mut T {
 
 impl Follow for Growth {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
-        let (Record::Page(row), Some(vm)) = (record, vm) else {
-            return;
-        };
+        let Record::Page(row) = record else { return };
+        self.was_there = vm.is_some_and(|vm| vm.tables().page(row.spt).is_some());
+        let Some(vm) = vm else { return };
         if matches!(row.event, PageEvent::Born | PageEvent::Zapped) {
             self.count(vm.tables(), row.spt, false);
         }

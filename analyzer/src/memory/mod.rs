@@ -6,7 +6,7 @@
 //! report    the result in JSON and tables
 //! ```
 //!
-//! A shadow page has 512 entries of 8 bytes. What KVM keeps beside them is not counted: a
+//! A shadow page has 512 entries of 8 bytes. What KVM keeps besides is not counted: a
 //! `struct kvm_mmu_page` for each, and for most pages that shadow a guest table as much again
 //! (`shadowed_translation`).
 
@@ -18,7 +18,7 @@ mod tests;
 
 pub use growth::{Growth, Peak};
 pub use report::{MemoryReport, PeakReport, VmMemory, document, table};
-pub use snapshot::{At, Duplicate, RootShare, Snapshot};
+pub use snapshot::{AddressSpace, Duplicate, Snapshot};
 
 /// Bytes of the entries of one shadow page, and of one guest table.
 pub const PAGE_BYTES: u64 = 4096;

@@ -1,14 +1,12 @@
 //! The memory of shadow tables: what `memory --json` prints, and the tables that people read.
 
-use std::collections::BTreeMap;
-
 use events::{Gfn, Gpa, Hpa, VmId};
 use serde::Serialize;
 
 use super::{
     Growth, PAGE_BYTES, Snapshot,
-    growth::{Bin, Pages},
-    snapshot::RootShare,
+    growth::{BINS, Bin, Pages},
+    snapshot::AddressSpace,
 };
 use crate::text::{
     Cell, Column, Document, Section, Table,
@@ -33,9 +31,11 @@ pub struct VmMemory {
     /// Its number.
     pub vm: u16,
     /// Events of pages by level.
-    pub events: BTreeMap<u8, LevelEvents>,
+    pub events: Vec<LevelEvents>,
     /// The moment with the most pages, or the one asked for.
     pub moment: MomentReport,
+    /// Length of a span of `bins`, ns.
+    pub bin_ns: u64,
     /// Over time: each span with a change.
     pub bins: Vec<BinReport>,
 }
@@ -43,6 +43,8 @@ pub struct VmMemory {
 /// Events of pages of one level.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LevelEvents {
+    /// The level.
+    pub level: u8,
     /// Pages made.
     pub made: u64,
     /// Pages found again by frame and role.
@@ -54,6 +56,8 @@ pub struct LevelEvents {
 /// Pages of one level.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct LevelPages {
+    /// The level.
+    pub level: u8,
     /// Those that shadow a guest table.
     pub indirect: u64,
     /// Direct ones: parts of a large page, or of a guest without paging.
@@ -70,13 +74,15 @@ pub struct MomentReport {
     /// Their entries, bytes.
     pub bytes: u64,
     /// By level.
-    pub by_level: BTreeMap<u8, LevelPages>,
+    pub by_level: Vec<LevelPages>,
     /// Distinct guest tables that they shadow, and their bytes.
     pub guest_tables: u64,
     /// See `guest_tables`.
     pub guest_table_bytes: u64,
     /// Distinct guest memory that leaves map, bytes.
     pub mapped_bytes: u64,
+    /// Leaves whose guest frame no record has given yet: not in `mapped_bytes`.
+    pub stray_leaves: u64,
     /// Guest tables that several pages shadow.
     pub duplicated_tables: u64,
     /// Pages beyond the first of each such table.
@@ -85,16 +91,18 @@ pub struct MomentReport {
     pub duplicates: Vec<DuplicateReport>,
     /// Roots of address spaces.
     pub roots: u64,
-    /// Pages that one root leads to.
+    /// Pages that one address space leads to.
     pub own_pages: u64,
-    /// Pages that several roots lead to.
+    /// Pages that several address spaces lead to.
     pub shared_pages: u64,
     /// Pages that no root leads to.
     pub unreached_pages: u64,
-    /// Own pages of the root in the middle: what one more address space costs.
+    /// Address spaces with a CR3.
+    pub address_spaces: u64,
+    /// Half of those have at most so many pages of their own.
     pub median_own_pages: Option<u64>,
-    /// The roots with the most pages of their own.
-    pub each_root: Vec<RootReport>,
+    /// The address spaces with the most pages of their own, those without a CR3 included.
+    pub each_address_space: Vec<SpaceReport>,
 }
 
 /// A guest table that several pages shadow.
@@ -117,19 +125,19 @@ pub struct DuplicatePage {
     pub role: u32,
 }
 
-/// One root.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub struct RootReport {
-    /// Its address.
-    pub root: Hpa,
+/// The roots of one guest table, or one root without a guest table.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpaceReport {
+    /// Their addresses: one for each role.
+    pub roots: Vec<Hpa>,
     /// The guest's CR3; absent of a PAE root and of a guest without paging.
     pub cr3: Option<Gpa>,
-    /// Pages that only it leads to, itself included.
+    /// Pages that only they lead to, themselves included.
     pub own_pages: u64,
     /// Their bytes.
     pub own_bytes: u64,
-    /// Pages that it shares with other roots.
-    pub shared_pages: u64,
+    /// Pages that they share with other address spaces; absent if that takes too long to count.
+    pub shared_pages: Option<u64>,
 }
 
 /// A span of time.
@@ -138,11 +146,11 @@ pub struct BinReport {
     /// Its beginning, ns from the start of the trace.
     pub from_ns: u64,
     /// Pages at its end, by level.
-    pub by_level: BTreeMap<u8, LevelPages>,
+    pub by_level: Vec<LevelPages>,
     /// Distinct guest tables at its end.
     pub guest_tables: u64,
-    /// What leaves map at its end, bytes; a frame that is mapped twice counts twice.
-    pub mapped_bytes: u64,
+    /// The sizes of all leaves at its end, bytes; a frame that is mapped twice counts twice.
+    pub mapped_by_leaves_bytes: u64,
     /// Pages made in it.
     pub made: u64,
     /// Pages found again in it.
@@ -151,30 +159,26 @@ pub struct BinReport {
     pub zapped: u64,
 }
 
-fn levels(pages: &Pages) -> BTreeMap<u8, LevelPages> {
+fn levels(pages: &Pages) -> Vec<LevelPages> {
     let levels = (1_u8..).zip(pages);
-    let levels = levels.map(|(level, [indirect, direct])| {
-        let (indirect, direct) = (*indirect, *direct);
-        (level, LevelPages { indirect, direct })
+    let levels = levels.map(|(level, [indirect, direct])| LevelPages {
+        level,
+        indirect: *indirect,
+        direct: *direct,
     });
-    levels
-        .filter(|(_, of)| of.indirect + of.direct > 0)
-        .collect()
+    levels.filter(|of| of.indirect + of.direct > 0).collect()
 }
 
-fn events(growth: &Growth) -> BTreeMap<u8, LevelEvents> {
+fn events(growth: &Growth) -> Vec<LevelEvents> {
     let events = (1_u8..).zip(growth.events());
-    let events = events.map(|(level, of)| {
-        let (made, reused, zapped) = (of.made, of.reused, of.zapped);
-        let of = LevelEvents {
-            made,
-            reused,
-            zapped,
-        };
-        (level, of)
+    let events = events.map(|(level, of)| LevelEvents {
+        level,
+        made: of.made,
+        reused: of.reused,
+        zapped: of.zapped,
     });
     events
-        .filter(|(_, of)| of.made + of.reused + of.zapped > 0)
+        .filter(|of| of.made + of.reused + of.zapped > 0)
         .collect()
 }
 
@@ -185,6 +189,7 @@ impl VmMemory {
             vm: vm.0,
             events: events(growth),
             moment: MomentReport::of(snapshot),
+            bin_ns: growth.bin_ns(),
             bins: growth
                 .bins()
                 .map(|(at, bin)| BinReport::of(at, bin))
@@ -199,7 +204,7 @@ impl BinReport {
             from_ns,
             by_level: levels(&bin.pages),
             guest_tables: bin.guest_tables,
-            mapped_bytes: bin.mapped_bytes,
+            mapped_by_leaves_bytes: bin.mapped_bytes,
             made: bin.made,
             reused: bin.reused,
             zapped: bin.zapped,
@@ -222,8 +227,6 @@ impl MomentReport {
                 })
                 .collect(),
         });
-        let mut own: Vec<_> = of.roots.iter().map(|root| root.own).collect();
-        own.sort_unstable();
         Self {
             seq: of.seq.0,
             pages,
@@ -232,27 +235,29 @@ impl MomentReport {
             guest_tables: of.guest_tables,
             guest_table_bytes: of.guest_tables.saturating_mul(PAGE_BYTES),
             mapped_bytes: of.mapped_frames.saturating_mul(PAGE_BYTES),
+            stray_leaves: of.strays,
             duplicated_tables: of.duplicated,
             duplicate_pages: of.duplicates,
             duplicates: duplicates.collect(),
-            roots: of.all_roots,
+            roots: of.roots,
             own_pages: of.own,
             shared_pages: of.shared,
             unreached_pages: of.unreached,
-            median_own_pages: own.get(own.len() / 2).copied(),
-            each_root: of.roots.iter().map(RootReport::of).collect(),
+            address_spaces: of.with_cr3,
+            median_own_pages: of.median_own,
+            each_address_space: of.spaces.iter().map(SpaceReport::of).collect(),
         }
     }
 }
 
-impl RootReport {
-    fn of(root: &RootShare) -> Self {
+impl SpaceReport {
+    fn of(space: &AddressSpace) -> Self {
         Self {
-            root: root.root,
-            cr3: root.cr3(),
-            own_pages: root.own,
-            own_bytes: root.own.saturating_mul(PAGE_BYTES),
-            shared_pages: root.shared,
+            roots: space.roots.clone(),
+            cr3: space.cr3(),
+            own_pages: space.own,
+            own_bytes: space.own.saturating_mul(PAGE_BYTES),
+            shared_pages: space.shared,
         }
     }
 }
@@ -334,12 +339,24 @@ fn section(vm: &VmMemory) -> Section {
         plural(of.duplicated_tables, "guest table"),
         plural(of.duplicate_pages, "page"),
     ));
-    if let Some(median) = of.median_own_pages {
+    if of.stray_leaves > 0 {
         lines.push(format!(
-            "one more address space costs {} ({}): what the root in the middle of {} has alone",
+            "{} more of guest frames that no record has given yet",
+            plural(of.stray_leaves, "leaf"),
+        ));
+    }
+    if let Some(median) = of.median_own_pages {
+        let spaces = match of.address_spaces {
+            1 => "the one root with a CR3 has".to_owned(),
+            several => format!(
+                "half of the {} roots with a CR3 have at most",
+                count(several)
+            ),
+        };
+        lines.push(format!(
+            "{spaces} {} ({}) that no other root leads to",
             plural(median, "page"),
             bytes(median.saturating_mul(PAGE_BYTES)),
-            count(of.roots),
         ));
     }
     lines.push(format!(
@@ -361,11 +378,7 @@ fn by_level(vm: &VmMemory) -> Table {
     level_table(title, &vm.moment.by_level, &vm.events)
 }
 
-fn level_table(
-    title: &str,
-    pages: &BTreeMap<u8, LevelPages>,
-    events: &BTreeMap<u8, LevelEvents>,
-) -> Table {
+fn level_table(title: &str, pages: &[LevelPages], events: &[LevelEvents]) -> Table {
     let columns = [
         Column::number("level"),
         Column::number("indirect"),
@@ -376,7 +389,8 @@ fn level_table(
     ];
     let mut table = Table::new("memory", title, columns);
     for level in 1_u8..=5 {
-        let (now, events) = (pages.get(&level), events.get(&level));
+        let now = pages.iter().find(|of| of.level == level);
+        let events = events.iter().find(|of| of.level == level);
         if now.is_none() && events.is_none() {
             continue;
         }
@@ -395,18 +409,23 @@ fn level_table(
 fn roots(of: &MomentReport) -> Table {
     let columns = [
         Column::code("root"),
+        Column::number("roots"),
         Column::code("cr3"),
         Column::number("own pages"),
         Column::number("shared pages"),
     ];
     let title = "Address spaces, those with the most pages of their own first";
     let mut table = Table::new("roots", title, columns).first(SHOWN);
-    for root in &of.each_root {
+    for space in &of.each_address_space {
+        let Some(root) = space.roots.first() else {
+            continue;
+        };
         table.row([
-            Cell::Address(root.root.0),
-            root.cr3.map_or(Cell::Absent, |cr3| Cell::Address(cr3.0)),
-            Cell::Count(root.own_pages),
-            Cell::Count(root.shared_pages),
+            Cell::Address(root.0),
+            Cell::Count(space.roots.len() as u64),
+            space.cr3.map_or(Cell::Absent, |cr3| Cell::Address(cr3.0)),
+            Cell::Count(space.own_pages),
+            space.shared_pages.map_or(Cell::Absent, Cell::Count),
         ]);
     }
     table
@@ -442,19 +461,43 @@ fn over_time(vm: &VmMemory) -> Table {
         Column::number("found again"),
         Column::number("zapped"),
     ];
-    let mut table = Table::new("over_time", "Over time", columns).first(SHOWN);
-    for bin in &vm.bins {
-        let pages = bin.by_level.values();
+    let title = "Over time, at the end of each span with a change";
+    let mut table = Table::new("over_time", title, columns);
+    for span in spans(vm) {
+        let pages = span.by_level.iter();
         let pages = pages.map(|of| of.indirect + of.direct).sum();
         table.row([
-            Cell::At(bin.from_ns),
+            Cell::At(span.from_ns),
             Cell::Count(pages),
-            Cell::Count(bin.guest_tables),
-            Cell::Count(bin.mapped_bytes),
-            Cell::Count(bin.made),
-            Cell::Count(bin.reused),
-            Cell::Count(bin.zapped),
+            Cell::Count(span.guest_tables),
+            Cell::Count(span.mapped_by_leaves_bytes),
+            Cell::Count(span.made),
+            Cell::Count(span.reused),
+            Cell::Count(span.zapped),
         ]);
     }
     table
+}
+
+/// The bins in [`SHOWN`] spans of equal length.
+fn spans(vm: &VmMemory) -> Vec<BinReport> {
+    let length = vm.bin_ns.saturating_mul((BINS / SHOWN) as u64).max(1);
+    let mut spans: Vec<BinReport> = Vec::new();
+    for bin in &vm.bins {
+        let from_ns = bin.from_ns / length * length;
+        let same = spans.last().filter(|span| span.from_ns == from_ns);
+        let [made, reused, zapped] =
+            same.map_or([0; 3], |span| [span.made, span.reused, span.zapped]);
+        if same.is_some() {
+            spans.pop();
+        }
+        spans.push(BinReport {
+            from_ns,
+            made: made + bin.made,
+            reused: reused + bin.reused,
+            zapped: zapped + bin.zapped,
+            ..bin.clone()
+        });
+    }
+    spans
 }

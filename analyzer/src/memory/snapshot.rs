@@ -2,16 +2,14 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use events::{Gfn, Gpa, Hpa, Level, Role, Seq};
-use trace::Record;
+use events::{ENTRIES_PER_TABLE, Gfn, Gpa, Hpa, Level, Role, Seq};
 
-use crate::{
-    replay::{AddressMap, MAX_LEVEL, PageInfo, ShadowTables, VmReplay},
-    study::{Follow, Subject},
-};
+use crate::replay::{AddressMap, MAX_LEVEL, PageInfo, ShadowTables, VmReplay};
 
 /// Roots and duplicates that are listed. Bounds the memory that a trace takes.
 const LISTED: usize = 256;
+/// Entries that are read to count the shared pages of all address spaces together.
+const MOST_WORK: u64 = 1 << 24;
 
 /// A guest table that several pages shadow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,17 +20,17 @@ pub struct Duplicate {
     pub pages: Vec<(Hpa, Role, Level)>,
 }
 
-/// What one root has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RootShare {
-    /// The shadow root, or the PAE root.
-    pub root: Hpa,
-    /// The guest table in its page: the guest's CR3; none of a PAE root or without paging.
+/// What the roots of one guest table have. A root without a guest table is one by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressSpace {
+    /// The shadow roots, one for each role, or the PAE root.
+    pub roots: Vec<Hpa>,
+    /// The guest table in their pages: the guest's CR3; none of a PAE root or without paging.
     pub gfn: Option<Gfn>,
-    /// Pages that only this root leads to, itself included.
+    /// Pages that only these roots lead to, themselves included.
     pub own: u64,
-    /// Pages that it shares with other roots.
-    pub shared: u64,
+    /// Pages that they share with other address spaces; none if that takes too long to count.
+    pub shared: Option<u64>,
 }
 
 /// The tables at one moment.
@@ -46,66 +44,35 @@ pub struct Snapshot {
     pub guest_tables: u64,
     /// Distinct guest frames that leaves map, in frames of 4 KiB.
     pub mapped_frames: u64,
+    /// Leaves whose guest frame no record has given yet: not in `mapped_frames`.
+    pub strays: u64,
     /// Guest tables that several pages shadow.
     pub duplicated: u64,
     /// Pages beyond the first of each guest table.
     pub duplicates: u64,
     /// The tables with the most pages.
     pub listed: Vec<Duplicate>,
-    /// Roots, those with the most pages of their own first.
-    pub roots: Vec<RootShare>,
-    /// All roots, those that are not listed included.
-    pub all_roots: u64,
-    /// Pages that one root leads to, of all roots.
+    /// Address spaces, those with the most pages of their own first.
+    pub spaces: Vec<AddressSpace>,
+    /// Roots of all address spaces.
+    pub roots: u64,
+    /// Address spaces with a CR3, those that are not listed included.
+    pub with_cr3: u64,
+    /// Half of those have at most so many pages of their own.
+    pub median_own: Option<u64>,
+    /// Pages that one address space leads to.
     pub own: u64,
-    /// Pages that several roots lead to.
+    /// Pages that several address spaces lead to.
     pub shared: u64,
     /// Pages that no root leads to.
     pub unreached: u64,
 }
 
-/// Takes a snapshot after one record.
-#[derive(Debug)]
-pub struct At {
-    seq: Seq,
-    /// The snapshot; none before the record.
-    pub snapshot: Option<Snapshot>,
-}
-
-impl At {
-    /// Of a VM, after the record of this number.
-    pub fn new(_: &Subject<'_>, seq: Seq) -> Self {
-        Self {
-            seq,
-            snapshot: None,
-        }
-    }
-}
-
-impl Follow for At {
-    fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
-        if let (true, None, Some(vm)) = (record.seq() >= self.seq, &self.snapshot, vm) {
-            self.snapshot = Some(Snapshot::of(vm, record.seq()));
-        }
-    }
-
-    fn finish(
-        &mut self,
-        vm: Option<&VmReplay>,
-        _: trace::Sees,
-    ) -> Result<(), crate::study::StudyError> {
-        // The moment is after the last record.
-        if let (None, Some(vm)) = (&self.snapshot, vm) {
-            self.snapshot = Some(Snapshot::of(vm, self.seq));
-        }
-        Ok(())
-    }
-}
-
-/// Which roots lead to a page.
+/// Which address spaces lead to a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    One(Hpa),
+    /// Only the address space of this number.
+    One(usize),
     Several,
 }
 
@@ -118,9 +85,7 @@ impl Snapshot {
             guest_tables: tables.guest_tables(),
             ..Self::default()
         };
-        let leaves = tables.known_leaves();
-        let frames = leaves.map(|(_, level, _)| level.pages());
-        of.mapped_frames = frames.fold(0, u64::saturating_add);
+        of.find_mapped(tables);
         for page in tables.pages() {
             let level = usize::from(page.info.level.0.max(1)).min(MAX_LEVEL) - 1;
             if let Some(kinds) = of.pages.get_mut(level) {
@@ -130,6 +95,18 @@ impl Snapshot {
         of.find_duplicates(tables);
         of.find_owners(vm);
         of
+    }
+
+    /// A frame counts once, also if leaves of several sizes map it.
+    fn find_mapped(&mut self, tables: &ShadowTables) {
+        let mut known = 0;
+        let mut ranges = Vec::new();
+        for (gfn, level, places) in tables.known_leaves() {
+            known += places.len() as u64;
+            ranges.push([gfn.0, gfn.0.saturating_add(level.pages())]);
+        }
+        self.strays = tables.totals().leaves.saturating_sub(known);
+        self.mapped_frames = union(&mut ranges);
     }
 
     fn find_duplicates(&mut self, tables: &ShadowTables) {
@@ -162,18 +139,13 @@ impl Snapshot {
     fn find_owners(&mut self, vm: &VmReplay) {
         let tables = vm.tables();
         let mut owners: AddressMap<Hpa, Owner> = AddressMap::default();
-        let mut roots: Vec<(Hpa, Option<Gfn>)> = Vec::new();
-        for (root, pdptes) in vm.pae_roots() {
-            roots.push((root, None));
-            for table in pdptes.iter().flatten() {
-                join(&mut owners, *table, Owner::One(root));
+        let mut spaces = spaces(vm);
+        for (number, space) in spaces.iter().enumerate() {
+            for root in &space.roots {
+                for table in tables_of(*root, vm) {
+                    join(&mut owners, table, Owner::One(number));
+                }
             }
-        }
-        for root in vm.table_roots().shadow {
-            let page = tables.page(root).map(|page| page.info);
-            let gfn = page.filter(|info| !info.direct).map(|info| info.gfn);
-            roots.push((root, gfn));
-            join(&mut owners, root, Owner::One(root));
         }
         let mut pages = tables.sorted_pages();
         pages.sort_by_key(|page| Reverse(page.info.level));
@@ -187,27 +159,78 @@ impl Snapshot {
                 }
             }
         }
-        let mut own: AddressMap<Hpa, u64> = AddressMap::default();
         for page in tables.pages() {
             match owners.get(&page.info.spt) {
-                Some(Owner::One(root)) => {
+                Some(Owner::One(number)) => {
                     self.own += 1;
-                    *own.entry(*root).or_default() += 1;
+                    if let Some(space) = spaces.get_mut(*number) {
+                        space.own += 1;
+                    }
                 }
                 Some(Owner::Several) => self.shared += 1,
                 None => self.unreached += 1,
             }
         }
-        self.all_roots = roots.len() as u64;
-        let own = |root: &Hpa| own.get(root).copied().unwrap_or_default();
-        roots.sort_by_key(|(root, _)| (Reverse(own(root)), *root));
-        let listed = roots.into_iter().take(LISTED).map(|(root, gfn)| RootShare {
-            root,
-            gfn,
-            own: own(&root),
-            shared: shared_of(root, vm, &owners),
-        });
-        self.roots = listed.collect();
+        self.roots = spaces.iter().map(|space| space.roots.len() as u64).sum();
+        let with_cr3 = spaces.iter().filter(|space| space.gfn.is_some());
+        let mut own: Vec<_> = with_cr3.map(|space| space.own).collect();
+        own.sort_unstable();
+        self.with_cr3 = own.len() as u64;
+        self.median_own = own.get(own.len().saturating_sub(1) / 2).copied();
+        spaces.sort_by_key(|space| (Reverse(space.own), space.roots.first().copied()));
+        spaces.truncate(LISTED);
+        let mut work = MOST_WORK;
+        for space in &mut spaces {
+            space.shared = shared_of(&space.roots, vm, &owners, &mut work);
+        }
+        self.spaces = spaces;
+    }
+}
+
+/// Numbers in at least one of some ranges, each from its first number to before its second.
+pub(super) fn union(ranges: &mut [[u64; 2]]) -> u64 {
+    ranges.sort_unstable();
+    let mut counted_to = 0;
+    let mut count = 0_u64;
+    for [from, to] in ranges {
+        count = count.saturating_add(to.saturating_sub(counted_to.max(*from)));
+        counted_to = counted_to.max(*to);
+    }
+    count
+}
+
+/// The address spaces of a VM; their pages are not counted yet.
+fn spaces(vm: &VmReplay) -> Vec<AddressSpace> {
+    let space = |root: Hpa, gfn: Option<Gfn>| AddressSpace {
+        roots: vec![root],
+        gfn,
+        own: 0,
+        shared: None,
+    };
+    let pae = vm.pae_roots();
+    let mut spaces: Vec<_> = pae.map(|(root, _)| space(root, None)).collect();
+    let mut of_table: BTreeMap<Gfn, usize> = BTreeMap::new();
+    for root in vm.table_roots().shadow {
+        let page = vm.tables().page(root).map(|page| page.info);
+        let gfn = page.filter(|info| !info.direct).map(|info| info.gfn);
+        let known = gfn.and_then(|gfn| of_table.get(&gfn).copied());
+        if let Some(known) = known.and_then(|number| spaces.get_mut(number)) {
+            known.roots.push(root);
+            continue;
+        }
+        if let Some(gfn) = gfn {
+            of_table.insert(gfn, spaces.len());
+        }
+        spaces.push(space(root, gfn));
+    }
+    spaces
+}
+
+/// The first shadow pages of a root.
+fn tables_of(root: Hpa, vm: &VmReplay) -> Vec<Hpa> {
+    match vm.pdptes(root) {
+        Some(pdptes) => pdptes.iter().flatten().copied().collect(),
+        None => vec![root],
     }
 }
 
@@ -218,16 +241,20 @@ fn join(owners: &mut AddressMap<Hpa, Owner>, page: Hpa, owner: Owner) {
     }
 }
 
-/// Shared pages that a root leads to.
-fn shared_of(root: Hpa, vm: &VmReplay, owners: &AddressMap<Hpa, Owner>) -> u64 {
+/// Shared pages that some roots lead to; none once `work`, in entries that are read, is used up.
+fn shared_of(
+    roots: &[Hpa],
+    vm: &VmReplay,
+    owners: &AddressMap<Hpa, Owner>,
+    work: &mut u64,
+) -> Option<u64> {
     let tables = vm.tables();
     let mut seen: AddressMap<Hpa, ()> = AddressMap::default();
-    let mut next: Vec<Hpa> = match vm.pdptes(root) {
-        Some(pdptes) => pdptes.iter().flatten().copied().collect(),
-        None => vec![root],
-    };
+    let first = roots.iter().flat_map(|root| tables_of(*root, vm));
+    let mut next: Vec<Hpa> = first.collect();
     let mut shared = 0;
     while let Some(spt) = next.pop() {
+        *work = work.checked_sub(1)?;
         let Some(page) = tables.page(spt) else {
             continue;
         };
@@ -238,15 +265,16 @@ fn shared_of(root: Hpa, vm: &VmReplay, owners: &AddressMap<Hpa, Owner>) -> u64 {
         if page.info.level == Level(1) {
             continue;
         }
+        *work = work.checked_sub(ENTRIES_PER_TABLE as u64)?;
         let links = page.entries().map(|(_, spte)| spte);
         let links = links.filter(|spte| spte.is_shadow_present() && !spte.is_leaf(page.info.level));
         next.extend(links.map(|spte| spte.child()));
     }
-    shared
+    Some(shared)
 }
 
-impl RootShare {
-    /// The guest's CR3, where the root shadows the guest's table.
+impl AddressSpace {
+    /// The guest's CR3, where the roots shadow the guest's table.
     pub fn cr3(&self) -> Option<Gpa> {
         self.gfn.map(|gfn| gfn.gpa(0))
     }

@@ -6,11 +6,19 @@ use events::{Gfn, Seq, VmId};
 use proptest::prelude::*;
 use trace::Meta;
 
-use super::{Growth, PeakReport, Snapshot, VmMemory};
+use super::{Growth, PeakReport, Snapshot, VmMemory, snapshot::union};
 use crate::{
     replay::{Replay, ReplayOptions, any_record},
     study::{Follow as _, Subject},
 };
+
+/// A large leaf and small ones of the same frames map them once.
+#[test]
+fn a_frame_that_two_leaves_map_is_mapped_once() {
+    let mut ranges = [[512, 1024], [700, 701], [1023, 1025], [5, 6], [5, 6]];
+    assert_eq!(union(&mut ranges), 512 + 1 + 1);
+    assert_eq!(union(&mut []), 0);
+}
 
 proptest! {
     #[test]
@@ -35,6 +43,11 @@ proptest! {
             return Ok(());
         };
         let snapshot = Snapshot::of(vm, Seq(0));
+        let strays = vm.tables().pages().map(|page| {
+            let leaves = page.entries().filter(|(_, spte)| spte.is_leaf(page.info.level));
+            leaves.filter(|(index, _)| page.leaf_gfn(*index).is_none()).count() as u64
+        });
+        prop_assert_eq!(snapshot.strays, strays.sum::<u64>());
         let pages: u64 = snapshot.pages.iter().flatten().sum();
         prop_assert_eq!(pages, vm.tables().totals().all_pages());
         prop_assert_eq!(pages, snapshot.own + snapshot.shared + snapshot.unreached);

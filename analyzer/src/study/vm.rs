@@ -126,7 +126,9 @@ impl Follow for VmStudy {
                 self.phase = self.timeline.phase(phase);
             }
             Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
-            Record::Page(row) => self.timeline.page(row.time_ns.0, row.event),
+            Record::Page(row) if self.memory.counts(row.event) => {
+                self.timeline.page(row.time_ns.0, row.event);
+            }
             Record::Keyframe(_) | Record::Loss(_) => return,
             _ => {}
         }
@@ -197,7 +199,7 @@ impl VmStudy {
             checks: Checks::default(),
             anomalies: Anomalies::default(),
             audit: Audit::new(subject),
-            memory: Growth::new(subject),
+            memory: Growth::totals(subject),
             reconciliation: None,
             refaults: None,
             pathologies: None,
