@@ -14,6 +14,7 @@ use super::{Failure, FormatArgs, progress::Progress, source};
 use crate::{
     diff::{self, Comparison, LEAST_PERCENT, Run, Side},
     study::Study,
+    text::units::plural,
     verdict::Line,
 };
 
@@ -76,12 +77,13 @@ impl DiffArgs {
             .fail_above
             .map(|percent| (percent, comparison.above(percent)));
         if let Some((percent, above)) = above {
-            lines.push(gate(percent, above));
+            lines.push(gate(percent, above, comparison.unjudged()));
         }
         let document = diff::document(&comparison, self.format.is_for_programs());
         let mut json = diff::json(&comparison);
         if let (Some((_, above)), Some(object)) = (above, json.as_object_mut()) {
             object.insert("above".to_owned(), above.into());
+            object.insert("not_judged".to_owned(), comparison.unjudged().into());
         }
         self.format.print(&lines, document, &json)?;
         if let Some(damage) = base
@@ -99,12 +101,18 @@ impl DiffArgs {
 }
 
 /// What `--fail-above` found.
-fn gate(percent: f64, above: usize) -> Line {
-    let text = match above {
-        0 => format!("passed: nothing is worse by more than {percent}%"),
+fn gate(percent: f64, above: usize, unjudged: usize) -> Line {
+    let mut text = match above {
+        0 => format!("passed: nothing is shown to be worse by more than {percent}%"),
         1 => format!("failed: 1 number is worse by more than {percent}%"),
         above => format!("failed: {above} numbers are worse by more than {percent}%"),
     };
+    if unjudged > 0 {
+        text.push_str(&format!(
+            "; {} not judged: too few faults, or one run a side",
+            plural(unjudged as u64, "number")
+        ));
+    }
     Line {
         good: above == 0,
         text,

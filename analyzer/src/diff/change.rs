@@ -109,7 +109,7 @@ pub struct Change {
 impl Change {
     /// Nothing says whether it is noise.
     pub fn is_unjudged(&self) -> bool {
-        self.verdict == Verdict::OneRun
+        matches!(self.verdict, Verdict::OneRun | Verdict::TooFew)
     }
 }
 
@@ -177,7 +177,10 @@ impl Pair {
             return None;
         }
         let [base, new] = [&self.base, &self.new].map(Sample::numbers);
-        let log = |measure: Measure| Some((measure.of(&new)? / measure.of(&base)?).ln().abs());
+        let log = |measure: Measure| {
+            let [base, new] = [measure.of(&base)?, measure.of(&new)?];
+            Some((new.max(0.5) / base.max(0.5)).ln().abs())
+        };
         Some([
             log(Measure::Count)?,
             log(Measure::Median)?,
@@ -225,7 +228,7 @@ impl Pair {
             let verdict = self.came_or_went(rule);
             return Some(Change { verdict, ..blank });
         }
-        let change_percent = Some(rounded((values[1] / values[0].max(1.0) - 1.0) * 100.0));
+        let change_percent = Some(rounded((values[1] / values[0].max(0.5) - 1.0) * 100.0));
         if self.is_few() && measure != Measure::Count {
             return Some(Change {
                 change_percent,

@@ -31,7 +31,7 @@
 //!
 //! Measured on pairs of equal runs there, while compilers ran: one run a side found a change in 5
 //! of 80 pairs (3 of 11 of `mixed`, whose counts chance decides; 2 of 69 of the others); two runs
-//! a side in 1 of 68, three and five in 0 of 80. Random numbers are seeded: the same traces give
+//! a side in 1 of 67, three and five in 0 of 78. Random numbers are seeded: the same traces give
 //! the same result.
 //!
 //! A change of less than a stated minimum is noise as well. Times of an emulated machine mean
@@ -156,6 +156,13 @@ impl Comparison {
             _ => change.change_percent.is_some_and(|change| change > percent),
         });
         above.count()
+    }
+
+    /// Those of which nothing says whether they changed by more than noise.
+    pub fn unjudged(&self) -> usize {
+        self.rows()
+            .filter(|(_, change)| change.is_unjudged())
+            .count()
     }
 
     /// What decides, in words.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure};
+use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure, Verdict};
 use crate::{
     text::{
         Cell, Column, Document, Section, Table,
@@ -53,7 +53,7 @@ fn unchanged(comparison: &Comparison) -> String {
         1 => "1 class".to_owned(),
         classes => format!("{classes} classes"),
     };
-    let unknown = comparison.rows().any(|(_, change)| change.is_unjudged());
+    let unknown = comparison.rows().any(|(_, change)| change.verdict == Verdict::OneRun);
     let unknown = match unknown {
         true => "; times of one run are not judged without another class: record several runs",
         false => "",
@@ -133,11 +133,11 @@ fn phases(rows: &[ClassRow], programs: bool) -> Table {
         "By phase and class",
         columns.into_iter().chain(result_columns()),
     );
-    let mut quiet = 0;
+    let mut quiet = Quiet::default();
     for row in rows {
         for change in &row.changes {
             if !programs && !change.verdict.is_change() {
-                quiet += 1;
+                quiet.add(change);
                 continue;
             }
             let keys = [
@@ -148,7 +148,7 @@ fn phases(rows: &[ClassRow], programs: bool) -> Table {
             table.row(keys.into_iter().chain(results(change)));
         }
     }
-    table.more(others(quiet))
+    table.more(quiet.words())
 }
 
 fn culprits(by: By, rows: &[CulpritRow], programs: bool) -> Table {
@@ -158,11 +158,11 @@ fn culprits(by: By, rows: &[CulpritRow], programs: bool) -> Table {
         by.title(),
         columns.into_iter().chain(result_columns()),
     );
-    let mut quiet = 0;
+    let mut quiet = Quiet::default();
     for row in rows {
         for change in &row.changes {
             if !programs && !change.verdict.is_change() {
-                quiet += 1;
+                quiet.add(change);
                 continue;
             }
             let keys = [
@@ -172,14 +172,34 @@ fn culprits(by: By, rows: &[CulpritRow], programs: bool) -> Table {
             table.row(keys.into_iter().chain(results(change)));
         }
     }
-    let table = table.more(others(quiet));
+    let table = table.more(quiet.words());
     if programs { table } else { table.first(SHOWN) }
 }
 
-fn others(quiet: u64) -> String {
-    match quiet {
-        0 => String::new(),
-        quiet => format!("{} within noise", plural(quiet, "number")),
+/// Numbers that people are not shown.
+#[derive(Default)]
+struct Quiet {
+    noise: u64,
+    unjudged: u64,
+}
+
+impl Quiet {
+    fn add(&mut self, change: &Change) {
+        match change.is_unjudged() {
+            true => self.unjudged += 1,
+            false => self.noise += 1,
+        }
+    }
+
+    fn words(&self) -> String {
+        let noise = format!("{} within noise", plural(self.noise, "number"));
+        let unjudged = format!("{} not judged", plural(self.unjudged, "number"));
+        match (self.noise, self.unjudged) {
+            (0, 0) => String::new(),
+            (_, 0) => noise,
+            (0, _) => unjudged,
+            _ => format!("{noise}, {unjudged}"),
+        }
     }
 }
 
