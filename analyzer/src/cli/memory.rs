@@ -3,10 +3,13 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use events::VmId;
+use trace::Trace;
 
-use super::{Failure, FormatArgs, Source, source};
+use super::{Failure, FormatArgs, Source, source, table};
 use crate::{
-    memory::{self, Growth, MemoryReport, Snapshot, VmMemory},
+    memory::{self, At, Growth, MemoryReport, Snapshot, VmMemory},
+    study::{Study, Subject},
     table::Moment,
     verdict,
 };
@@ -31,16 +34,20 @@ impl MemoryArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
         let study = self.source.follow(&trace, Growth::new)?;
-        let asked = self.seq.map(Moment::Seq).or(self.at);
-        let mut vms = Vec::new();
-        for (vm, growth) in &study.vms {
-            let peak = Moment::Seq(growth.peak().seq.0);
-            let moment = asked.clone().unwrap_or(peak);
-            for taken in super::table::take(&trace, *vm, &[moment])? {
-                let snapshot = Snapshot::of(&taken.vm, taken.seq);
-                vms.push(VmMemory::of(*vm, growth, &snapshot));
+        let vms = match self.seq.map(Moment::Seq).or(self.at) {
+            Some(moment) => asked(&trace, &study, &moment)?,
+            None => {
+                // The peak is known once everything was read.
+                let peak = |vm: &VmId| study.vms.get(vm).map(|growth| growth.peak().seq);
+                let at = |subject: &Subject<'_>| At::new(peak(&subject.vm).unwrap_or_default());
+                let peaks = self.source.follow(&trace, at)?;
+                let vms = study.vms.iter().map(|(vm, growth)| {
+                    let peak = peaks.vms.get(vm).and_then(|at| at.snapshot.as_ref());
+                    VmMemory::of(*vm, growth, peak.unwrap_or(&Snapshot::default()))
+                });
+                vms.collect()
             }
-        }
+        };
         let report = MemoryReport {
             lost: study.lost_records(),
             vms,
@@ -51,4 +58,16 @@ impl MemoryArgs {
             .print(&lines, memory::document(&report), &report)?;
         source::ended(&study)
     }
+}
+
+/// Each VM at the moment that is asked for.
+fn asked(trace: &Trace, study: &Study<Growth>, moment: &Moment) -> Result<Vec<VmMemory>, Failure> {
+    let mut vms = Vec::new();
+    for (vm, growth) in &study.vms {
+        for taken in table::take(trace, *vm, std::slice::from_ref(moment))? {
+            let snapshot = Snapshot::of(&taken.vm, taken.seq);
+            vms.push(VmMemory::of(*vm, growth, &snapshot));
+        }
+    }
+    Ok(vms)
 }

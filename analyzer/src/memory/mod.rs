@@ -18,7 +18,7 @@ mod tests;
 
 pub use growth::{Growth, Peak};
 pub use report::{MemoryReport, PeakReport, VmMemory, document, table};
-pub use snapshot::{AddressSpace, Duplicate, Snapshot};
+pub use snapshot::{AddressSpace, At, Duplicate, Snapshot};
 
 /// Bytes of the entries of one shadow page, and of one guest table.
 pub const PAGE_BYTES: u64 = 4096;

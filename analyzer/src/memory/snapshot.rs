@@ -4,7 +4,12 @@ use std::{cmp::Reverse, collections::BTreeMap};
 
 use events::{ENTRIES_PER_TABLE, Gfn, Gpa, Hpa, Level, Role, Seq};
 
-use crate::replay::{AddressMap, MAX_LEVEL, PageInfo, ShadowTables, VmReplay};
+use trace::{Record, Sees};
+
+use crate::{
+    replay::{AddressMap, MAX_LEVEL, PageInfo, ShadowTables, VmReplay},
+    study::{Follow, StudyError},
+};
 
 /// Roots and duplicates that are listed. Bounds the memory that a trace takes.
 const LISTED: usize = 256;
@@ -66,6 +71,45 @@ pub struct Snapshot {
     pub shared: u64,
     /// Pages that no root leads to.
     pub unreached: u64,
+}
+
+/// Takes a snapshot just after one record.
+#[derive(Debug)]
+pub struct At {
+    seq: Seq,
+    /// The snapshot; none before the record.
+    pub snapshot: Option<Snapshot>,
+}
+
+impl At {
+    /// After the record of this number.
+    pub fn new(seq: Seq) -> Self {
+        Self {
+            seq,
+            snapshot: None,
+        }
+    }
+
+    fn take(&mut self, vm: Option<&VmReplay>) {
+        if let (None, Some(vm)) = (&self.snapshot, vm) {
+            self.snapshot = Some(Snapshot::of(vm, self.seq));
+        }
+    }
+}
+
+impl Follow for At {
+    fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        if record.seq() > self.seq {
+            self.take(vm);
+        }
+    }
+
+    fn after(&mut self, _: &Record, _: Option<&VmReplay>) {}
+
+    fn finish(&mut self, vm: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
+        self.take(vm);
+        Ok(())
+    }
 }
 
 /// Which address spaces lead to a page.
