@@ -1,6 +1,6 @@
 //! Acts that must remove leaves or pages, until something shows what they left.
 
-use events::{Gfn, HostEvent, Hpa, Level, PageEvent, Pfn, Role, Seq, Spte, VcpuId};
+use events::{Gfn, HostEvent, Hpa, PageEvent, Pfn, Role, Seq, Spte, VcpuId};
 use trace::{HostRow, PageRow, Sees};
 
 use super::{
@@ -14,9 +14,6 @@ use crate::replay::{AddressMap, SeqTime, ShadowTables};
 const MOST_LEAVES: usize = 1 << 20;
 /// Zapped pages that are remembered of one deletion, likewise.
 const MOST_PAGES: usize = 1 << 16;
-/// Highest level of leaves.
-const LARGEST: u8 = 3;
-
 /// A leaf that an act must remove.
 #[derive(Clone, Copy, Debug)]
 struct Left {
@@ -32,9 +29,19 @@ struct Flush {
     by: Option<VcpuId>,
     first: u64,
     end: u64,
-    zapped: Vec<(Hpa, bool, Gfn)>,
+    zapped: Vec<Zapped>,
     /// The thread did something else since.
     is_over: bool,
+}
+
+/// A page that a deletion zapped.
+#[derive(Clone, Copy, Debug)]
+struct Zapped {
+    spt: Hpa,
+    gfn: Gfn,
+    direct: bool,
+    /// It goes with the upper table above it, in whichever memslot (`mmu_zap_unsync_children`).
+    unsync: bool,
 }
 
 /// The acts of a VM that nothing has settled yet.
@@ -104,15 +111,19 @@ impl Acts {
             time: row.time_ns,
         };
         let event = row.event;
-        let end = row.gfn.0.saturating_add(row.pages);
         let left = &mut self.left;
-        each_leaf(tables, row.gfn.0, end, |place, spte| {
-            if left.len() >= MOST_LEAVES {
-                tallies.leave_out(Check::StaleLeaf, Why::TooMany);
-                return;
+        tables.each_leaf_in(row.gfn, row.pages, |places| {
+            for place in places {
+                let Some(spte) = tables.entry(*place) else {
+                    continue;
+                };
+                if left.len() >= MOST_LEAVES {
+                    tallies.leave_out(Check::StaleLeaf, Why::TooMany);
+                    continue;
+                }
+                let pfn = spte.pfn();
+                left.insert(*place, Left { pfn, event, since });
             }
-            let pfn = spte.pfn();
-            left.insert(place, Left { pfn, event, since });
         });
     }
 
@@ -129,15 +140,21 @@ impl Acts {
         self.has_two_spaces |= roles.smm.is_set(role);
     }
 
-    /// An event of a page.
-    pub(super) fn page(&mut self, row: &PageRow, roles: Roles) {
+    /// An event of a page; `was_there` before it: a root in use is zapped, and once more when its
+    /// last user leaves it.
+    pub(super) fn page(&mut self, row: &PageRow, was_there: bool, roles: Roles) {
         self.sees_role(row.role, roles);
-        let zapped = row.event == PageEvent::Zapped;
+        let zapped = row.event == PageEvent::Zapped && was_there;
         let Some(flush) = self.flush.as_mut().filter(|_| zapped) else {
             return;
         };
         if !flush.is_over && flush.by == row.vcpu && flush.zapped.len() < MOST_PAGES {
-            flush.zapped.push((row.spt, row.direct != 0, row.gfn));
+            flush.zapped.push(Zapped {
+                spt: row.spt,
+                gfn: row.gfn,
+                direct: row.direct != 0,
+                unsync: row.unsync != 0,
+            });
         }
     }
 
@@ -154,10 +171,19 @@ impl Acts {
         sees.every_change && sees.from_birth && after
     }
 
-    /// A keyframe has shown what is left.
-    pub(super) fn settle(&mut self, tables: &ShadowTables, tallies: &mut Tallies) {
+    /// A keyframe has shown what is left of acts before its first copy, `begun`. Later ones may have
+    /// come after the copy of a page: they wait for the next keyframe.
+    pub(super) fn settle(&mut self, begun: Seq, tables: &ShadowTables, tallies: &mut Tallies) {
+        let mut due = Vec::new();
+        self.left.retain(|place, left| {
+            let waits = left.since.seq >= begun;
+            if !waits {
+                due.push((*place, *left));
+            }
+            waits
+        });
         let mut stale = Vec::new();
-        for (place, left) in self.left.drain() {
+        for (place, left) in due {
             let page = tables.page(place.table());
             let entry = page.map(|page| (page.entry(place.index()), page.info.level));
             let is_there =
@@ -181,7 +207,9 @@ impl Acts {
             });
         }
         tallies.now.since = since;
-        self.end_flush(tables, tallies);
+        if self.flush.as_ref().is_some_and(|of| of.at.seq < begun) {
+            self.end_flush(tables, tallies);
+        }
     }
 
     /// The latest deletion of a memslot is done.
@@ -201,12 +229,20 @@ impl Acts {
         }
         let since = tallies.now.since;
         tallies.now.since = flush.at;
-        for (spt, direct, gfn) in &flush.zapped {
-            let within = flush.first <= gfn.0 && gfn.0 < flush.end;
-            tallies.check(check, !direct && within, *spt, || {
+        for page in &flush.zapped {
+            let within = flush.first <= page.gfn.0 && page.gfn.0 < flush.end;
+            if page.unsync && !within {
+                tallies.leave_out(check, Why::UnsyncChild);
+                continue;
+            }
+            tallies.check(check, !page.direct && within, page.spt, || {
                 let (first, last) = (flush.first, flush.end.saturating_sub(1));
-                let kind = if *direct { "a direct page" } else { "a page" };
-                let seq = flush.at.seq.0;
+                let kind = if page.direct {
+                    "a direct page"
+                } else {
+                    "a page"
+                };
+                let (gfn, seq) = (page.gfn, flush.at.seq.0);
                 Words::new(
                     format!("only pages that shadow tables in gfn {first:#x} to {last:#x} go"),
                     format!("{kind} of gfn {gfn} zapped by the deletion of seq {seq}"),
@@ -222,34 +258,5 @@ impl Acts {
             tallies.leave_out(Check::StaleLeaf, Why::NoKeyframe);
         }
         self.end_flush(tables, tallies);
-    }
-}
-
-/// Every leaf that maps a frame from `first` to before `end`, large ones that reach in included.
-fn each_leaf(tables: &ShadowTables, first: u64, end: u64, mut each: impl FnMut(Hpa, Spte)) {
-    let mut places = |places: &[Hpa]| {
-        for place in places {
-            if let Some(spte) = tables.entry(*place) {
-                each(*place, spte);
-            }
-        }
-    };
-    if end.saturating_sub(first) > tables.known_frames() as u64 {
-        for (gfn, level, at) in tables.known_leaves() {
-            if gfn.0 < end && first < gfn.0.saturating_add(level.pages()) {
-                places(at);
-            }
-        }
-        return;
-    }
-    for level in (1..=LARGEST).map(Level) {
-        let mut gfn = first & !(level.pages() - 1);
-        while gfn < end {
-            places(tables.leaves_of(Gfn(gfn), level));
-            let Some(next) = gfn.checked_add(level.pages()) else {
-                break;
-            };
-            gfn = next;
-        }
     }
 }

@@ -123,15 +123,19 @@ pub enum Why {
     SeveralVcpus,
     /// No keyframe follows that shows what was left.
     NoKeyframe,
-    /// More leaves than are remembered at a time.
+    /// More leaves, or pages, than are remembered, or looked at for one place.
     TooMany,
     /// All pages were zapped, which is how this kernel deletes a memslot.
     ZapsAll,
+    /// An unsync page goes with the upper table above it, in whichever memslot.
+    UnsyncChild,
+    /// No record has named the root.
+    UnknownRoot,
 }
 
 impl Why {
     /// Every reason.
-    pub const ALL: [Why; 13] = [
+    pub const ALL: [Why; 15] = [
         Why::NoRoleField,
         Why::NoWalk,
         Why::NoPath,
@@ -145,6 +149,8 @@ impl Why {
         Why::NoKeyframe,
         Why::TooMany,
         Why::ZapsAll,
+        Why::UnsyncChild,
+        Why::UnknownRoot,
     ];
 
     /// In words.
@@ -161,8 +167,10 @@ impl Why {
             Self::SilentChanges => "this host has no record of every change",
             Self::SeveralVcpus => "another vCPU may be storing to the guest's table",
             Self::NoKeyframe => "no keyframe follows the act",
-            Self::TooMany => "more leaves than are remembered",
+            Self::TooMany => "more leaves, or pages, than are remembered or looked at",
             Self::ZapsAll => "this kernel zaps every page when a memslot goes",
+            Self::UnsyncChild => "an unsync page goes with the upper table above it",
+            Self::UnknownRoot => "no record has named the root",
         }
     }
 

@@ -1,19 +1,16 @@
 //! Checks of all tables at a keyframe, which holds KVM's own.
 
-use events::{Gfn, Hpa, Level, TimeNs};
+use events::{Gfn, Hpa};
 use trace::KeyframePage;
 
 use super::{
     Audit,
     check::{Check, Why},
-    leaves::protected,
-    spaces::{Space, may_write},
+    leaves::{MOST_TRIED, Outcome, worst},
+    spaces::may_write,
     tally::Words,
 };
-use crate::replay::{ShadowPage, ShadowTables};
-
-/// Highest level of leaves.
-const LARGEST: u8 = 3;
+use crate::replay::{SeqTime, ShadowPage, ShadowTables};
 
 impl Audit {
     /// A page of a keyframe: KVM takes a zapped root off the list of its pages.
@@ -35,10 +32,10 @@ impl Audit {
     }
 
     /// The tables were set against a whole keyframe, and are KVM's own now.
-    pub(super) fn keyframe(&mut self, tables: &ShadowTables, begun: TimeNs) {
+    pub(super) fn keyframe(&mut self, tables: &ShadowTables, begun: SeqTime) {
         self.tallies.now.in_keyframe = true;
-        self.acts.settle(tables, &mut self.tallies);
-        let span = [begun, self.tallies.now.at.time];
+        self.acts.settle(begun.seq, tables, &mut self.tallies);
+        let span = [begun.time, self.tallies.now.at.time];
         for page in tables.sorted_pages() {
             for place in tables.parents(page.info.spt) {
                 if let Some(parent) = tables.page(place.table()) {
@@ -59,21 +56,24 @@ impl Audit {
 
     /// No leaf lets the guest write the table that a page shadows, unless it is unsync.
     fn protects(&mut self, table: &ShadowPage, tables: &ShadowTables) {
-        let check = Check::WritableTable;
         if table.info.direct || table.info.unsync {
             return;
         }
-        self.tallies.holds(check);
-        for place in tables.writable_leaves(table.info.gfn) {
+        let leaves = tables.leaves_of_any_level(table.info.gfn).map(|place| {
             let Some(page) = tables.page(place.table()) else {
-                continue;
+                return Outcome::Holds;
             };
-            match may_write(self.roles, page, place, table, tables) {
-                Space::Same => self.tallies.violated(check, place, || protected(table)),
-                Space::Other => {}
-                Space::Unknown => self.tallies.leave_out(check, Why::OtherSpace),
+            match page.entry(place.index()).is_writable() {
+                true => Outcome::of(
+                    may_write(self.roles, page, place, table, tables),
+                    place,
+                    table,
+                ),
+                false => Outcome::Holds,
             }
-        }
+        });
+        let outcome = worst(leaves);
+        self.count_writable(outcome);
     }
 
     /// The leaves of a direct page map what other leaves of the same guest frame map.
@@ -109,15 +109,15 @@ impl Audit {
         tables: &ShadowTables,
     ) -> Option<(Hpa, u64)> {
         let space = self.roles.smm.of(page.info.role)?;
-        let leaves = (1..=LARGEST).map(Level);
-        let leaves = leaves.flat_map(|level| tables.leaves_of(gfn, level));
-        leaves.filter(|other| **other != place).find_map(|other| {
+        let leaves = tables.leaves_of_any_level(gfn).take(MOST_TRIED);
+        let mut others = leaves.filter(|other| *other != place);
+        others.find_map(|other| {
             let of = tables.page(other.table())?;
             // A direct page proves nothing about another.
             let fits = !of.info.direct && self.roles.smm.of(of.info.role) == Some(space);
             let within = gfn.0.checked_sub(of.leaf_gfn(other.index())?.0)?;
             let pfn = of.entry(other.index()).pfn().0.wrapping_add(within);
-            fits.then_some((*other, pfn))
+            fits.then_some((other, pfn))
         })
     }
 }

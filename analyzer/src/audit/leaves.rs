@@ -16,6 +16,47 @@ use crate::replay::{ShadowPage, ShadowTables, VmReplay};
 /// decide for larger ones.
 const SEARCHED: Level = Level(2);
 
+/// Pages, or leaves, that are looked at for one place. Bounds the work that a trace takes.
+pub(super) const MOST_TRIED: usize = 64;
+
+/// What a table, or a leaf, shows of the rule that the guest writes no synced table.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Outcome<'t> {
+    /// It holds.
+    Holds,
+    /// It cannot be checked.
+    LeftOut(Why),
+    /// The leaf here lets the guest write the table.
+    Violated(Hpa, &'t ShadowPage),
+}
+
+impl<'t> Outcome<'t> {
+    /// Of a writable leaf at `place` of the frame that `table` shadows.
+    pub(super) fn of(space: Space, place: Hpa, table: &'t ShadowPage) -> Self {
+        match space {
+            Space::Same => Self::Violated(place, table),
+            Space::Other => Self::Holds,
+            Space::Unknown => Self::LeftOut(Why::OtherSpace),
+        }
+    }
+}
+
+/// The worst of some outcomes, which counts for all.
+pub(super) fn worst<'t>(outcomes: impl Iterator<Item = Outcome<'t>>) -> Outcome<'t> {
+    let mut worst = Outcome::Holds;
+    for (number, outcome) in outcomes.enumerate() {
+        if number == MOST_TRIED {
+            return Outcome::LeftOut(Why::TooMany);
+        }
+        match outcome {
+            Outcome::Holds => {}
+            Outcome::LeftOut(_) => worst = outcome,
+            Outcome::Violated(..) => return outcome,
+        }
+    }
+    worst
+}
+
 /// A leaf that a fault dropped before it stored its own.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Dropped {
@@ -172,39 +213,51 @@ impl Audit {
         if !spte.is_writable() || page.info.level > SEARCHED {
             return;
         }
-        for offset in 0..page.info.level.pages() {
-            let gfn = Gfn(gfn.0.saturating_add(offset));
-            for spt in tables.shadowing(gfn) {
-                if let Some(table) = tables.page(*spt) {
-                    self.writes(place, page, table, tables);
-                }
+        let frames = (0..page.info.level.pages()).map(|offset| gfn.0.saturating_add(offset));
+        let shadowing = frames.flat_map(|gfn| tables.shadowing(Gfn(gfn)));
+        let shadowing = shadowing.filter_map(|spt| tables.page(*spt));
+        let outcome = worst(shadowing.map(|table| self.writes(place, page, table, tables)));
+        self.count_writable(outcome);
+    }
+
+    /// One result for a leaf, or for a table.
+    pub(super) fn count_writable(&mut self, outcome: Outcome<'_>) {
+        let check = Check::WritableTable;
+        match outcome {
+            Outcome::Holds => self.tallies.holds(check),
+            Outcome::LeftOut(why) => self.tallies.leave_out(check, why),
+            Outcome::Violated(place, table) => {
+                self.tallies.violated(check, place, || protected(table));
             }
         }
-        self.tallies.holds(Check::WritableTable);
     }
 
     /// A writable leaf at `place` of a frame that `table` shadows.
-    fn writes(&mut self, place: Hpa, page: &ShadowPage, table: &ShadowPage, tables: &ShadowTables) {
-        let check = Check::WritableTable;
+    fn writes<'t>(
+        &self,
+        place: Hpa,
+        page: &ShadowPage,
+        table: &'t ShadowPage,
+        tables: &ShadowTables,
+    ) -> Outcome<'t> {
         if table.info.unsync {
-            return;
+            return Outcome::Holds;
         }
         // An obsolete page does not keep the guest from writing its leaf table
         // (`mmu_try_to_unsync_pages`), but always protects an upper one until it is zapped.
         if table.info.level == Level(1) && !self.acts.is_current(table.since, self.sees) {
-            self.tallies.leave_out(check, Why::MayBeObsolete);
-            return;
+            return Outcome::LeftOut(Why::MayBeObsolete);
         }
-        match may_write(self.roles, page, place, table, tables) {
-            Space::Same => self.tallies.violated(check, place, || protected(table)),
-            Space::Other => {}
-            Space::Unknown => self.tallies.leave_out(check, Why::OtherSpace),
-        }
+        Outcome::of(
+            may_write(self.roles, page, place, table, tables),
+            place,
+            table,
+        )
     }
 }
 
 /// What is wrong with a writable leaf.
-pub(super) fn protected(table: &ShadowPage) -> Words {
+fn protected(table: &ShadowPage) -> Words {
     let (gfn, level, spt) = (table.info.gfn, table.info.level, table.info.spt);
     Words::new(
         format!("no W: gfn {gfn} holds a table of level {level}, shadowed at {spt}"),

@@ -6,7 +6,7 @@ use trace::FaultRow;
 use super::{
     Audit,
     check::{Check, Why},
-    tally::Words,
+    tally::{Tally, Words},
 };
 use crate::replay::{PAE_LEVEL, PageInfo, ShadowPage, ShadowTables, VmReplay};
 
@@ -141,9 +141,10 @@ impl Audit {
             self.tallies.holds(check);
             return;
         }
-        let wrong = self.tallies.of(check).violated();
+        let doubts = |tally: &Tally| tally.violated() + tally.all_left_out();
+        let before = doubts(self.tallies.of(check));
         self.walk_down(row, &walk, leaf, vm);
-        let holds = self.tallies.of(check).violated() == wrong;
+        let holds = doubts(self.tallies.of(check)) == before;
         self.path = holds.then_some(path);
     }
 

@@ -26,7 +26,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use events::{PageEvent, Spte, TimeNs, VcpuId};
+use events::{Cause, PageEvent, Spte, VcpuId};
 use trace::{EntryRow, FaultRow, PageRow, Record, Sees};
 
 use acts::Acts;
@@ -58,10 +58,12 @@ pub struct Audit {
     dropped: Option<Dropped>,
     vcpu: Option<VcpuId>,
     has_several_vcpus: bool,
-    /// Mark of the latest keyframe that was used.
+    /// The page of the record that is applied was there before it.
+    was_there: bool,
+    /// First copy of the latest keyframe that was used: a change after it may not be in the copies.
     keyframe: SeqTime,
-    /// First page of the keyframe that arrives.
-    arriving: Option<TimeNs>,
+    /// First copy of the keyframe that arrives.
+    arriving: Option<SeqTime>,
 }
 
 impl Audit {
@@ -78,6 +80,7 @@ impl Audit {
             dropped: None,
             vcpu: None,
             has_several_vcpus: false,
+            was_there: false,
             keyframe: NEVER,
             arriving: None,
         }
@@ -100,8 +103,13 @@ impl Audit {
     }
 
     /// A marker for MMIO comes into a place.
-    fn mmio(&mut self, place: events::Hpa, new: Spte, old: Option<Spte>, tables: &ShadowTables) {
+    fn mmio(&mut self, place: events::Hpa, new: Spte, old: Option<Spte>, vm: &VmReplay) {
         if new.is_shadow_present() || new.is_empty() {
+            return;
+        }
+        let (tables, table) = (vm.tables(), place.table());
+        // A PDPTE of a PAE root looks like a marker, and its root may not be known yet.
+        if tables.page(table).is_none() || vm.pdptes(table).is_some() {
             return;
         }
         let check = Check::MmioOverPresent;
@@ -130,7 +138,10 @@ impl Audit {
             self.leaf(row, page, tables);
         } else {
             self.path = None;
-            if let Some(child) = tables.page(row.spte.child()) {
+            if row.cause == Cause::Link && !self.sees.every_change {
+                // Read without the lock: the entry, or the child, may be another by now.
+                self.tallies.leave_out(Check::ChildRole, Why::SilentChanges);
+            } else if let Some(child) = tables.page(row.spte.child()) {
                 self.link(&page.info, row.sptep, &child.info);
             }
         }
@@ -138,7 +149,7 @@ impl Audit {
 
     /// An entry that is stored under `mmu_lock` in a page that was zapped.
     fn entry_of_no_page(&mut self, row: &EntryRow, tables: &ShadowTables) {
-        let by_lock = self.sees.every_change && row.cause != events::Cause::Reread;
+        let by_lock = self.sees.every_change && row.cause != Cause::Reread;
         if by_lock && row.spte.is_shadow_present() && tables.is_retired(row.sptep.table()) {
             let check = Check::InvalidRoot;
             self.tallies.violated(check, row.sptep, || {
@@ -157,7 +168,11 @@ impl Audit {
             return;
         }
         // A PAE root is no shadow page, but may be where one was.
-        let holds = vm.pdptes(root).is_some() || !vm.tables().is_retired(root);
+        let holds = vm.pdptes(root).is_some() || vm.tables().page(root).is_some();
+        if !holds && !vm.tables().is_retired(root) {
+            self.tallies.leave_out(Check::InvalidRoot, Why::UnknownRoot);
+            return;
+        }
         self.tallies.check(Check::InvalidRoot, holds, root, || {
             let made = row.created;
             Words::new(
@@ -169,7 +184,7 @@ impl Audit {
 
     fn page(&mut self, row: &PageRow) {
         self.path = None;
-        self.acts.page(row, self.roles);
+        self.acts.page(row, self.was_there, self.roles);
         if row.event != PageEvent::Born && row.event != PageEvent::Reused {
             return;
         }
@@ -191,17 +206,19 @@ impl Audit {
 
 impl Follow for Audit {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        self.was_there = false;
         let Some(vm) = vm else { return };
         match record {
+            Record::Page(row) => self.was_there = vm.tables().page(row.spt).is_some(),
             Record::Fault(row) => {
                 if let (Some(place), Some(spte)) = (row.sptep, row.spte) {
                     self.at(record);
-                    self.mmio(place, spte, None, vm.tables());
+                    self.mmio(place, spte, None, vm);
                 }
             }
             Record::Entry(row) => {
                 self.at(record);
-                self.mmio(row.sptep, row.spte, row.old, vm.tables());
+                self.mmio(row.sptep, row.spte, row.old, vm);
                 self.drops(row, vm.tables());
             }
             Record::Host(row) => {
@@ -222,23 +239,37 @@ impl Follow for Audit {
                 self.acts.thread_does(Some(row.vcpu));
                 self.fault(row, vm);
             }
-            Record::Entry(row) => self.entry(row, vm),
+            Record::Entry(row) => {
+                // A deletion drops leaves and zaps pages; these are work of the guest.
+                if matches!(row.cause, Cause::GuestWrite | Cause::Sync | Cause::Invlpg) {
+                    self.acts.thread_does(row.vcpu);
+                }
+                self.entry(row, vm);
+            }
             Record::Page(row) => self.page(row),
             Record::Keyframe(page) => {
-                self.arriving.get_or_insert(page.time_ns);
+                self.arriving.get_or_insert(self.tallies.now.at);
                 self.keyframe_page(page);
             }
             Record::Mark(row) => {
                 self.acts.thread_does(row.vcpu);
-                let begun = self.arriving.take().unwrap_or(row.time_ns);
-                if row.ends_keyframe().is_some() && vm.last_keyframe() == Some(row.seq) {
-                    self.keyframe = self.tallies.now.at;
-                    self.tallies.now.since = self.keyframe;
+                if row.ends_keyframe().is_none() {
+                    return;
+                }
+                let begun = self.arriving.take().unwrap_or(self.tallies.now.at);
+                if vm.last_keyframe() == Some(row.seq) {
+                    self.keyframe = begun;
+                    self.tallies.now.since = begun;
                     self.path = None;
                     self.keyframe(vm.tables(), begun);
                 }
             }
-            Record::Root(_) | Record::Write(_) | Record::Host(_) | Record::Loss(_) => {}
+            Record::Write(row) => self.acts.thread_does(Some(row.vcpu)),
+            // A keyframe lists roots, and does nothing on a vCPU's thread.
+            Record::Root(row) if row.keyframe.is_none() => {
+                self.acts.thread_does(Some(row.vcpu));
+            }
+            Record::Root(_) | Record::Host(_) | Record::Loss(_) => {}
         }
     }
 

@@ -20,6 +20,8 @@ const LISTED: usize = 20;
 pub struct AuditReport {
     /// No check is violated.
     pub clean: bool,
+    /// Records known to be missing: what seems violated after them is undecided.
+    pub lost: u64,
     /// Each VM.
     pub vms: Vec<VmAudit>,
 }
@@ -42,7 +44,7 @@ pub struct CheckReport {
     pub rule: &'static str,
     /// Public records of the bugs that it guards against: CVEs, commits of Linux.
     pub guards: &'static [&'static str],
-    /// `holds`, `violated` or `not_checked`.
+    /// `holds`, `violated`, `undecided` or `not_checked`.
     pub result: &'static str,
     /// Places that were checked.
     pub checked: u64,
@@ -94,7 +96,11 @@ impl AuditReport {
             .map(|(vm, of)| VmAudit::of(*vm, audit(of), &doubt, start))
             .collect();
         let clean = vms.iter().all(VmAudit::is_clean);
-        Self { clean, vms }
+        Self {
+            clean,
+            lost: study.lost_records(),
+            vms,
+        }
     }
 }
 
@@ -107,9 +113,16 @@ impl VmAudit {
             return format!("{violations} of the shadow MMU's invariants: audit lists them");
         }
         let all = self.checks.len();
-        let checked = self.checks.iter();
-        let checked = checked.filter(|check| check.result == "holds").count();
-        format!("{checked} of {all} invariants of the shadow MMU checked, none violated")
+        let of = |result: &str| {
+            let checks = self.checks.iter();
+            checks.filter(|check| check.result == result).count()
+        };
+        let undecided = match of("undecided") {
+            0 => String::new(),
+            some => format!(", {some} undecided after missing records"),
+        };
+        let checked = of("holds");
+        format!("{checked} of {all} invariants of the shadow MMU checked, none violated{undecided}")
     }
 
     /// No check is violated.
@@ -138,9 +151,10 @@ impl CheckReport {
             check: check.name(),
             rule: check.rule(),
             guards: check.guards(),
-            result: match (violated, tally.checked() - undecided) {
-                (0, 0) => "not_checked",
-                (0, _) => "holds",
+            result: match (violated, undecided, tally.checked()) {
+                (0, 0, 0) => "not_checked",
+                (0, 0, _) => "holds",
+                (0, ..) => "undecided",
                 _ => "violated",
             },
             checked: tally.checked() - undecided,
@@ -193,10 +207,16 @@ fn show(vm: VmId, found: &Violation, start: u64) -> ViolationReport {
 pub fn verdict(report: &AuditReport) -> String {
     let checks = || report.vms.iter().flat_map(|vm| &vm.checks);
     let of = |result: &str| checks().filter(|check| check.result == result).count() as u64;
-    let undecided = match of("not_checked") {
-        0 => String::new(),
-        some => format!(", {} not checked", plural(some, "invariant")),
-    };
+    let mut undecided = String::new();
+    for (result, words) in [("undecided", "undecided"), ("not_checked", "not checked")] {
+        let some = of(result);
+        if some > 0 {
+            undecided += &format!(", {} {words}", plural(some, "invariant"));
+        }
+    }
+    if report.lost > 0 {
+        undecided += &format!("; {} lost", plural(report.lost, "record"));
+    }
     match of("violated") {
         0 => format!(
             "clean: {} hold{undecided}",

@@ -3,8 +3,8 @@
 use events::{Gfn, TimeNs};
 use trace::VmMeta;
 
-/// Memslots that are searched at a time. Bounds the work that a trace takes.
-const MOST: usize = 4096;
+/// Memslots around a frame that are looked at. Bounds the work that a trace takes.
+const MOST: usize = 64;
 /// A leaf may be recorded this much later than it was stored.
 const LATEST_NS: u64 = 2_000_000_000;
 
@@ -44,8 +44,10 @@ pub(super) struct Slots {
     all: Vec<Slot>,
     /// How many of them have begun.
     begun: usize,
-    /// Those that have begun and have not ended long ago.
+    /// Those that have begun and have not ended long ago, by their first frame.
     live: Vec<Slot>,
+    /// The highest end of the live ones up to each.
+    reach: Vec<u64>,
     /// The one that held the last leaf.
     last: usize,
     /// The latest moment asked for.
@@ -91,13 +93,22 @@ impl Slots {
             return Held::Yes;
         }
         self.advance(to.0);
-        if self.live.len() > MOST {
-            return Held::Unknown;
+        let begin = self.live.partition_point(|slot| slot.first <= gfn.0);
+        let around = self.live.iter().zip(&self.reach).enumerate().take(begin);
+        // Further down none reaches so far.
+        let around = around.rev().take_while(|(_, (_, reach))| **reach >= end);
+        let mut tried = 0;
+        let mut found = None;
+        for (at, (slot, _)) in around {
+            if tried == MOST {
+                return Held::Unknown;
+            }
+            tried += 1;
+            if slot.holds(gfn.0, end) && is_there(slot) {
+                found = Some(at);
+                break;
+            }
         }
-        let found = self
-            .live
-            .iter()
-            .position(|slot| slot.holds(gfn.0, end) && is_there(slot));
         match found {
             Some(at) => {
                 self.last = at;
@@ -124,6 +135,12 @@ impl Slots {
         let oldest = self.latest.saturating_sub(LATEST_NS);
         self.live.retain(|slot| slot.until >= oldest);
         self.live.extend(begun.iter().take(more));
+        self.live.sort_by_key(|slot| (slot.first, slot.end));
+        let reach = self.live.iter().scan(0, |reach: &mut u64, slot| {
+            *reach = slot.end.max(*reach);
+            Some(*reach)
+        });
+        self.reach = reach.collect();
         self.begun += more;
         self.last = 0;
     }

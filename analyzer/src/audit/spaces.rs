@@ -2,13 +2,10 @@
 //!
 //! A frame may be other memory in each. The role of a shadow page says whose it is.
 
-use events::{Hpa, Level, Pfn};
+use events::{Hpa, Pfn};
 
-use super::roles::Roles;
+use super::{leaves::MOST_TRIED, roles::Roles};
 use crate::replay::{ShadowPage, ShadowTables};
-
-/// Highest level of leaves.
-const LARGEST: u8 = 3;
 
 /// Whether a leaf maps the memory that a table is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,12 +35,11 @@ pub(super) fn may_write(
         return Space::Same;
     }
     // A leaf of the table's own address space shows where its memory is.
-    let leaves = (1..=LARGEST).map(Level);
-    let leaves = leaves.flat_map(|level| tables.leaves_of(table.info.gfn, level));
+    let leaves = tables.leaves_of_any_level(table.info.gfn).take(MOST_TRIED);
     let mut own = leaves.filter_map(|place| {
         let page = tables.page(place.table())?;
         let is_own = roles.smm.of(page.info.role) == Some(other);
-        is_own.then(|| frame(page, *place, table))?
+        is_own.then(|| frame(page, place, table))?
     });
     match (own.next(), frame(page, place, table)) {
         (Some(own), Some(mapped)) if own == mapped => Space::Same,

@@ -51,6 +51,11 @@ impl Tally {
         &self.first
     }
 
+    /// Places that could not be checked.
+    pub(super) fn all_left_out(&self) -> u64 {
+        self.left_out.iter().sum()
+    }
+
     /// Places that could not be checked, by reason.
     pub fn left_out(&self) -> impl Iterator<Item = (Why, u64)> {
         let counts = Why::ALL.into_iter().zip(self.left_out);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use events::VmId;
 use proptest::prelude::*;
-use trace::{Memslot, Meta, VmMeta};
+use trace::{Memslot, Meta, Record, VmMeta};
 
 use super::{Audit, Check};
 use crate::{
@@ -42,6 +42,13 @@ fn recording(every_change: bool) -> Meta {
     }
 }
 
+/// Leaves and tables that were checked for writable tables, or left out.
+fn places(audit: &Audit) -> u64 {
+    let tally = audit.tally(Check::WritableTable);
+    let left_out: u64 = tally.left_out().map(|(_, number)| number).sum();
+    tally.checked() + left_out
+}
+
 proptest! {
     #[test]
     fn any_records_are_audited(
@@ -61,7 +68,19 @@ proptest! {
             let record = any_record(kind, a, b, c, small, flag);
             audit.before(&record, replay.vm(VmId(0)));
             replay.apply(&record);
+            let before = places(&audit);
             audit.after(&record, replay.vm(VmId(0)));
+            let more = places(&audit) - before;
+            match (&record, replay.vm(VmId(0))) {
+                // Each synced table once.
+                (Record::Mark(row), Some(vm)) if vm.last_keyframe() == Some(row.seq) => {
+                    let tables = vm.tables().pages();
+                    let synced = tables.filter(|page| !page.info.direct && !page.info.unsync);
+                    prop_assert_eq!(more, synced.count() as u64);
+                }
+                // The leaf of the record once.
+                _ => prop_assert!(more <= 1),
+            }
         }
         audit.finish(replay.vm(VmId(0)), meta.sees())?;
         for check in Check::ALL {

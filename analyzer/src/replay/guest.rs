@@ -2,10 +2,7 @@
 
 use events::{Gfn, Hpa, Level};
 
-use super::ShadowTables;
-
-/// Highest level of leaves.
-const LARGEST: u8 = 3;
+use super::{ShadowTables, tables::LARGEST_LEAF};
 
 /// The guest table that a shadow page follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,11 +26,15 @@ impl ShadowTables {
 
     /// The leaves through which the guest can write `gfn`, as far as they are known.
     pub fn writable_leaves(&self, gfn: Gfn) -> impl Iterator<Item = Hpa> {
-        let levels = (1..=LARGEST).map(Level);
+        let places = self.leaves_of_any_level(gfn);
+        places.filter(|place| self.entry(*place).is_some_and(|spte| spte.is_writable()))
+    }
+
+    /// The leaves that are known to map `gfn`.
+    pub(crate) fn leaves_of_any_level(&self, gfn: Gfn) -> impl Iterator<Item = Hpa> {
+        let levels = (1_u8..).take(LARGEST_LEAF).map(Level);
         let places = levels.flat_map(move |level| self.leaves_of(gfn, level));
-        places
-            .copied()
-            .filter(|place| self.entry(*place).is_some_and(|spte| spte.is_writable()))
+        places.copied()
     }
 
     /// Whether a table above the leaf tables is in `gfn`: KVM write-protects it while that

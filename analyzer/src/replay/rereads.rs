@@ -82,25 +82,32 @@ impl Rereads {
 }
 
 impl ShadowTables {
-    /// Leaves known to map any of the frames, large ones that reach in included.
+    /// Leaves known to map any of the frames.
     fn leaves_in(&self, frames: &Frames) -> AddressSet<Hpa> {
-        let known = self.known_leaves();
-        if frames.pages > self.known_frames() as u64 {
-            let leaves = known.filter(|(gfn, level, _)| frames.meet(*gfn, *level));
-            return leaves.flat_map(|(.., places)| places).copied().collect();
-        }
         let mut leaves = AddressSet::default();
+        self.each_leaf_in(frames.first, frames.pages, |places| leaves.extend(places));
+        leaves
+    }
+
+    /// Leaves known to map any of `pages` frames from `first`, large ones that reach in included.
+    pub(crate) fn each_leaf_in(&self, first: Gfn, pages: u64, mut each: impl FnMut(&[Hpa])) {
+        let frames = Frames { first, pages };
+        if pages > self.known_frames() as u64 {
+            let leaves = self.known_leaves();
+            let leaves = leaves.filter(|(gfn, level, _)| frames.meet(*gfn, *level));
+            leaves.for_each(|(.., places)| each(places));
+            return;
+        }
         for level in [1, 2, 3].map(Level) {
             // Saturating: past the last frame there is nothing.
-            let mut gfn = first_of(frames.first, level);
+            let mut gfn = first_of(first, level);
             while frames.meet(gfn, level) {
-                leaves.extend(self.leaves_of(gfn, level));
+                each(self.leaves_of(gfn, level));
                 let Some(next) = gfn.0.checked_add(level.pages()) else {
                     break;
                 };
                 gfn = Gfn(next);
             }
         }
-        leaves
     }
 }

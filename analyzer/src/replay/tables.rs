@@ -20,7 +20,7 @@ const MAX_PAGES: usize = 1 << 20;
 /// Highest level on x86.
 pub const MAX_LEVEL: usize = 5;
 /// Highest level whose entries can be leaves (`KVM_MAX_HUGEPAGE_LEVEL`).
-const LARGEST_LEAF: usize = 3;
+pub(super) const LARGEST_LEAF: usize = 3;
 
 /// A leaf's guest frame and the level of the table that holds it: KVM's `gfn_to_rmap(gfn, level)`.
 type RmapKey = (Gfn, Level);
