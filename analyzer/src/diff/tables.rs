@@ -53,7 +53,9 @@ fn unchanged(comparison: &Comparison) -> String {
         1 => "1 class".to_owned(),
         classes => format!("{classes} classes"),
     };
-    let unknown = comparison.rows().any(|(_, change)| change.verdict == Verdict::OneRun);
+    let unknown = comparison
+        .rows()
+        .any(|(_, change)| change.verdict == Verdict::OneRun);
     let unknown = match unknown {
         true => "; times of one run are not judged without another class: record several runs",
         false => "",
