@@ -97,13 +97,11 @@ impl Slots {
         let around = self.live.iter().zip(&self.reach).enumerate().take(begin);
         // Further down none reaches so far.
         let around = around.rev().take_while(|(_, (_, reach))| **reach >= end);
-        let mut tried = 0;
         let mut found = None;
-        for (at, (slot, _)) in around {
+        for (tried, (at, (slot, _))) in around.enumerate() {
             if tried == MOST {
                 return Held::Unknown;
             }
-            tried += 1;
             if slot.holds(gfn.0, end) && is_there(slot) {
                 found = Some(at);
                 break;
