@@ -107,10 +107,12 @@ impl Window {
         }
         match record {
             Record::Fault(_) => self.faults += 1,
-            Record::Mark(row) if row.ends_keyframe().is_none() && self.phases.len() < KNOWN => {
-                if !self.phases.contains(&row.name) {
-                    self.phases.push(row.name.clone());
-                }
+            Record::Mark(row)
+                if row.ends_keyframe().is_none()
+                    && self.phases.len() < KNOWN
+                    && !self.phases.contains(&row.name) =>
+            {
+                self.phases.push(row.name.clone());
             }
             _ => {}
         }

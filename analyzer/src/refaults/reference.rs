@@ -157,7 +157,7 @@ impl Naive {
             time_ns,
             vm: VmId(0),
             vcpu: VcpuId(0),
-            gpa: Gpa((FIRST_TABLE + table) << 12 | index * 8),
+            gpa: Gpa(((FIRST_TABLE + table) << 12) | (index * 8)),
             bytes: 8,
             value: 0,
         }));
@@ -267,8 +267,10 @@ impl Naive {
     }
 
     fn bill(&self) -> Refaulted {
-        let mut meta = Meta::default();
-        meta.role = [("invalid".to_owned(), [8, 1])].into();
+        let mut meta = Meta {
+            role: [("invalid".to_owned(), [8, 1])].into(),
+            ..Meta::default()
+        };
         meta.workload = Some(trace::WorkloadMeta::default());
         let subject = Subject {
             vm: VmId(0),

@@ -123,7 +123,7 @@ impl Symbols {
         let inside = |start: &&Start| start.name.is_some() && start.at >= from && start.at < to;
         let mut functions = self.starts.iter().filter(inside);
         let first = functions.next()?;
-        let last = functions.last().unwrap_or(first);
+        let last = functions.next_back().unwrap_or(first);
         Some([first.at, last.end])
     }
 

@@ -31,12 +31,14 @@ pub(super) fn ranges(
         let size = 1_u64.checked_shl(granule.shift);
         let neighbours = number.checked_sub(1).is_some_and(|one| last == Some(one));
         last = Some(*number);
-        if granule.joined && neighbours && !ends.contains(&Some(from)) {
-            if let Some(range) = ranges.last_mut() {
-                range.sum.add(sum);
-                range.bytes = range.bytes.zip(size).map(|(a, b)| a.saturating_add(b));
-                continue;
-            }
+        if granule.joined
+            && neighbours
+            && !ends.contains(&Some(from))
+            && let Some(range) = ranges.last_mut()
+        {
+            range.sum.add(sum);
+            range.bytes = range.bytes.zip(size).map(|(a, b)| a.saturating_add(b));
+            continue;
         }
         ranges.push(Range {
             from,

@@ -100,7 +100,7 @@ pub fn shuffled(count: usize, state: &mut u64) -> Vec<usize> {
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let scaled = u128::from(mixed ^ mixed >> 31) * (last as u128 + 1) >> 64;
+        let scaled = (u128::from(mixed ^ (mixed >> 31)) * (last as u128 + 1)) >> 64;
         order.swap(last, usize::try_from(scaled).unwrap_or(last));
     }
     order
