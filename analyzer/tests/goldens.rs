@@ -523,6 +523,38 @@ fn top_counts_each_fault_that_the_filter_admits_once() {
     assert_eq!(none, 0);
 }
 
+#[test]
+fn faults_and_changes_are_listed_with_their_numbers() {
+    let demo = two();
+    let mut text = String::new();
+    for args in [
+        &["faults", "--top", "3"][..],
+        &["faults", "--sort", "seq", "--top", "2", "--class", "shadow"],
+        &["faults", "--gva", "0x400000000000", "--to", "fault:9"],
+        &["changes", "--top", "3"],
+        &["changes", "--cause", "host_unmap,guest_write"],
+        &["changes", "--gva", "0x400000003000"],
+        &["find", "--gva", "0x400000000000"],
+        &["find", "--gfn", "0x1003"],
+        &["find", "--hpa", "0x123000"],
+    ] {
+        let args = [&args[..1], &["demo.trace", "--vm", "0"], &args[1..]].concat();
+        text += &format!("$ {}\n{}\n", args.join(" "), demo.text(&args, 0));
+    }
+    for args in [
+        &["faults", "--from", "phase:lunch"][..],
+        &["faults", "--gva", "0x2000..0x1000"],
+        &["changes", "--to", "fault:99"],
+        &["find"],
+        &["top", "--by", "cause", "--class", "guest"],
+        &["top", "--by", "cr3", "--granule", "2M"],
+    ] {
+        let args = [&args[..1], &["demo.trace", "--vm", "0"], &args[1..]].concat();
+        text += &format!("$ {}\n{}\n", args.join(" "), demo.error(&args, 2));
+    }
+    insta::assert_snapshot!(text);
+}
+
 /// The number that a list gives is the one that `explain` takes.
 #[test]
 fn explain_takes_the_numbers_of_the_lists() {
@@ -570,6 +602,12 @@ fn symbols_name_functions_or_the_error_says_why_not() {
     std::fs::copy(demo.0.path().join("nm"), demo.file("symbols.txt")).unwrap();
     assert_eq!(demo.text(&by[..4], 0), text);
     text += &demo.text(&["top", "demo.trace", "--by", "rip"], 0);
+    // A list of the trace's own must be a file in it.
+    std::fs::remove_file(demo.file("symbols.txt")).unwrap();
+    std::os::unix::fs::symlink("../nm", demo.file("symbols.txt")).unwrap();
+    let error = demo.error(&by[..4], 2);
+    assert!(error.contains("while reading"), "{error}");
+    std::fs::remove_file(demo.file("symbols.txt")).unwrap();
     for file in ["hidden", "stub", "words", "gz", "elf", "nowhere"] {
         let error = demo.error(&[&by[..], &[file]].concat(), 2);
         text += &format!("$ --symbols {file}\n{error}\n");

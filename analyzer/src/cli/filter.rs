@@ -65,9 +65,4 @@ impl FilterArgs {
             window: self.window.of(trace)?,
         })
     }
-
-    /// Whether it asks for some faults by more than their time.
-    pub(super) fn is_about_faults(&self) -> bool {
-        !self.class.is_empty() || self.gva.is_some() || self.cr3.is_some() || self.vcpu.is_some()
-    }
 }

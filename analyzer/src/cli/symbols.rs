@@ -25,8 +25,8 @@ impl SymbolsArgs {
     /// Reads them; those of the trace without `--symbols`, none if it has none either.
     pub(super) fn read(&self, trace: &Trace) -> Result<Arc<Symbols>, Failure> {
         let Some(path) = &self.symbols else {
-            return match trace.symbols_file() {
-                Some(path) => Ok(Arc::new(symbols::read(&path)?)),
+            return match trace.symbols()? {
+                Some((path, list)) => Ok(Arc::new(symbols::list(&path, list)?)),
                 None => Ok(Arc::default()),
             };
         };

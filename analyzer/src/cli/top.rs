@@ -10,6 +10,7 @@ use super::{
     Failure, FormatArgs, Source, filter::FilterArgs, listed, source, symbols::SymbolsArgs,
 };
 use crate::{
+    listing::FaultFilter,
     summary,
     text::{Document, Section, units::page_size},
     top::{self, By, Granule, Question, Rank, Top},
@@ -64,11 +65,11 @@ fn granule(text: &str) -> Result<Granule, String> {
 }
 
 impl TopArgs {
-    fn check(&self) -> Result<(), Failure> {
+    fn check(&self, filter: &FaultFilter) -> Result<(), Failure> {
         if self.granule.is_some() && self.by != By::GvaRange {
             return Err(Failure::usage(anyhow!("--granule is for --by gva-range")));
         }
-        if self.by == By::Cause && self.filter.is_about_faults() {
+        if self.by == By::Cause && filter.is_about_faults() {
             let error = anyhow!("--by cause adds up changes of entries, not faults");
             let hint = "only --vm, --from and --to choose among them";
             return Err(Failure::usage(error).hint(hint));
@@ -77,15 +78,16 @@ impl TopArgs {
     }
 
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        self.check()?;
         let trace = self.source.open()?;
+        let filter = self.filter.of(&trace)?;
+        self.check(&filter)?;
         let question = Question {
             by: self.by,
-            filter: self.filter.of(&trace)?,
+            filter,
             granule: self.granule.unwrap_or_default(),
             symbols: self.symbols.read(&trace)?,
         };
-        let study = source::follow(&trace, self.source.vm, |_| Top::new(&question))?;
+        let study = source::follow(&trace, self.source.vm, |vm| Top::of(&question, vm))?;
         listed::came(&study, Top::missing)?;
         let ranks: Vec<_> = study
             .vms
@@ -97,7 +99,7 @@ impl TopArgs {
         let top = usize::try_from(self.top).unwrap_or(usize::MAX);
         let sections = ranks.iter().map(|(vm, rank)| {
             let mut tables = vec![top::table(rank, top, start, "")];
-            if self.by == By::GuestTable {
+            if question.follows_tables() {
                 tables.push(top::ping_pong(rank, top));
             }
             Section {

@@ -7,16 +7,18 @@ use trace::{FaultRow, Record};
 
 use super::blocks::Blocks;
 use crate::{
+    listing::table_of,
     replay::VmReplay,
     study::{Follow, Study},
+    top::Granule,
 };
 
 /// Names of phases kept apart. A workload has six.
 const PHASES: usize = 64;
 /// Culprits of each kind kept apart in a run; the faults of others count together.
 pub const CULPRITS: usize = 4096;
-/// Bits of an address within a range of GVAs: 2 MiB, what one leaf table maps.
-const RANGE_BITS: u32 = 21;
+/// Bits of an address within a range of GVAs: 2 MiB.
+const RANGE_BITS: u32 = Granule::TABLE.shift;
 
 /// The phase before the first mark.
 const BEFORE: &str = "(before the first mark)";
@@ -26,7 +28,7 @@ const OTHERS: &str = "(other phases)";
 /// Who caused a fault, by what two runs have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum By {
-    /// The guest's address space: the how-manieth CR3 that faulted.
+    /// The guest's address space: the how-manieth root table (CR3) that faulted.
     Cr3,
     /// The guest's instruction pointer.
     Rip,
@@ -157,7 +159,7 @@ impl VmFaults {
         let cell = cell.or_insert_with(Blocks::with_times);
         cell.push(row.time_ns.0, row.total_ns);
         let [cr3, rip, range] = &mut self.culprits;
-        cr3.push(row.cr3.0, row);
+        cr3.push(table_of(row.cr3).0, row);
         range.push(row.gva.0 >> RANGE_BITS << RANGE_BITS, row);
         match row.rip {
             Some(address) => rip.push(address.0, row),

@@ -7,10 +7,12 @@ mod costs;
 mod counters;
 mod counts;
 mod reconcile;
+mod walk;
 
 pub use account::Account;
-pub use agreement::{Agreement, Check, Tally, memslot};
+pub use agreement::{Agreement, Check, Tally, memslot, slot_at};
 pub use columns::{FaultColumns, FaultStep};
 pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase};
 pub use counts::Counts;
 pub use reconcile::{Reconciled, Relation, reconcile};
+pub use walk::{GuestStep, gpa, guest_walk};

@@ -30,7 +30,8 @@ impl FaultFilter {
         }
     }
 
-    fn matches(&self, row: &FaultRow) -> bool {
+    /// Whether it is meant, wherever it is.
+    pub fn matches(&self, row: &FaultRow) -> bool {
         (self.classes.is_empty() || self.classes.contains(&row.class))
             && self
                 .gva
@@ -39,6 +40,11 @@ impl FaultFilter {
                 .cr3
                 .is_none_or(|cr3| table_of(cr3) == table_of(row.cr3))
             && self.vcpu.is_none_or(|vcpu| vcpu == row.vcpu)
+    }
+
+    /// Whether it asks for some faults by more than their time.
+    pub fn is_about_faults(&self) -> bool {
+        !self.classes.is_empty() || self.gva.is_some() || self.cr3.is_some() || self.vcpu.is_some()
     }
 
     /// What it leaves in, in words; empty for everything.

@@ -9,33 +9,49 @@ use object::{
     read::elf::{FileHeader as _, SectionHeader as _, Sym as _},
 };
 
-use super::table::Symbol;
+use super::{
+    file::{LARGEST, LONGEST},
+    table::Symbol,
+};
 
-/// Functions of a 64-bit ELF file. Only its tables are read: a kernel with its debug information
-/// may be larger than memory.
-pub(super) fn read(file: File) -> Result<Vec<Symbol>, object::Error> {
+/// Functions of a 64-bit ELF file, or why it has none. Only its tables are read: a kernel with its
+/// debug information may be larger than memory.
+pub(super) fn read(file: File) -> Result<Vec<Symbol>, String> {
     let data = &ReadCache::new(file);
-    let header = FileHeader64::<Endianness>::parse(data)?;
-    let endian = header.endian()?;
-    let sections = header.sections(endian, data)?;
-    let table = sections.symbols(endian, data, object::elf::SHT_SYMTAB)?;
+    let words = |error: object::Error| error.to_string();
+    let header = FileHeader64::<Endianness>::parse(data).map_err(words)?;
+    let endian = header.endian().map_err(words)?;
+    let sections = header.sections(endian, data).map_err(words)?;
+    let table = sections.symbols(endian, data, object::elf::SHT_SYMTAB);
+    let table = table.map_err(words)?;
+    // The collector's own of this (run/symbols.rs) is of the built-in guest, which it trusts, and
+    // of bytes in memory. No crate that both use reads ELF.
+    let is_code = |section: u16| {
+        let section = sections.section(object::SectionIndex(section.into()));
+        section.is_ok_and(|section| section.sh_flags(endian) & u64::from(SHF_EXECINSTR) != 0)
+    };
     let mut symbols = Vec::new();
+    let mut names: u64 = 0;
     for symbol in table.iter() {
-        let is_code = match symbol.st_type() {
+        let is_function = match symbol.st_type() {
             STT_FUNC | STT_GNU_IFUNC => true,
             // Labels of assembly have no type.
-            STT_NOTYPE => {
-                let section =
-                    sections.section(object::SectionIndex(symbol.st_shndx(endian).into()));
-                section
-                    .is_ok_and(|section| section.sh_flags(endian) & u64::from(SHF_EXECINSTR) != 0)
-            }
-            _ => continue,
+            STT_NOTYPE => is_code(symbol.st_shndx(endian)),
+            _ => false,
         };
-        if symbol.is_undefined(endian) || !is_code {
+        if symbol.is_undefined(endian) || !is_function {
             continue;
         }
-        let name = String::from_utf8_lossy(symbol.name(endian, table.strings())?);
+        let name = symbol.name(endian, table.strings()).map_err(words)?;
+        // Symbols may share a name: together they can be longer than the file.
+        names = names.saturating_add(name.len() as u64);
+        if name.len() > LONGEST || names > LARGEST {
+            return Err(format!(
+                "a name is longer than {LONGEST} bytes, or all are longer than {} MiB",
+                LARGEST >> 20
+            ));
+        }
+        let name = String::from_utf8_lossy(name);
         let bytes = symbol.st_size(endian);
         symbols.push(Symbol {
             at: Gva(symbol.st_value(endian)),

@@ -2,7 +2,7 @@
 
 use events::Gva;
 
-use super::table::Symbol;
+use super::{file::LONGEST, table::Symbol};
 
 /// What a list holds.
 #[derive(Debug)]
@@ -17,12 +17,16 @@ pub(super) struct Listed {
 pub(super) enum Refused {
     /// This line, from 1, is no symbol.
     Line(usize, String),
+    /// The name in this line is too long.
+    Name(usize),
     /// It says where the real one is.
     Stub(String),
 }
 
 /// Characters of a line that are shown.
 const SHOWN: usize = 60;
+/// The same of a stub.
+const STUB: usize = 100;
 
 /// `ADDRESS [SIZE] TYPE NAME [MODULE]`, all numbers in hexadecimal without `0x`. The type is a
 /// letter as `nm` has it: `t` and `T` are functions, capital letters are global.
@@ -37,11 +41,15 @@ pub(super) fn parse(text: &str) -> Result<Listed, Refused> {
         }
         // Debian's packages of kernels have this in the place of System.map.
         if line.contains("The real System.map is in") {
-            return Err(Refused::Stub(line.trim().to_owned()));
+            return Err(Refused::Stub(line.trim().chars().take(STUB).collect()));
         }
         let symbol = symbol(line, &mut listed.has_modules);
         let refused = || Refused::Line(number, line.chars().take(SHOWN).collect());
-        listed.symbols.push(symbol.ok_or_else(refused)?);
+        let symbol = symbol.ok_or_else(refused)?;
+        if symbol.name.len() > LONGEST {
+            return Err(Refused::Name(number));
+        }
+        listed.symbols.push(symbol);
     }
     Ok(listed)
 }

@@ -16,6 +16,6 @@ mod offset;
 mod table;
 
 pub use error::SymbolsError;
-pub use file::read;
+pub use file::{list, read};
 pub use offset::{Image, Offset, find_offset};
-pub use table::{Found, Symbols, short};
+pub use table::{Symbols, short};

@@ -2,8 +2,8 @@
 //!
 //! Linux on x86-64 is linked at `__START_KERNEL_map` plus `CONFIG_PHYSICAL_START`, and KASLR moves
 //! it up by a multiple of `CONFIG_PHYSICAL_ALIGN`, within the 1 GiB of its image
-//! (`choose_random_location`, arch/x86/boot/compressed/kaslr.c). Symbols of the file that was linked
-//! (vmlinux, System.map) do not know by how much.
+//! (`choose_random_location`, arch/x86/boot/compressed/kaslr.c). Symbols of the file that was
+//! linked (vmlinux, System.map) do not know by how much.
 
 use events::Gva;
 

@@ -35,21 +35,8 @@ struct Start {
     name: Option<String>,
 }
 
-/// What an address is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Found {
-    /// The function of this number, see [`Symbols::name`].
-    Function(u64),
-    /// The lower half of the addresses, while every symbol is in the upper half.
-    UserSpace,
-    /// No function.
-    Nothing,
-}
-
 /// Length of the last function, if the file has none: nothing follows that would end it.
 const LAST: u64 = 4096;
-/// The upper half of the addresses begins here, with 4 or 5 levels.
-const UPPER_HALF: u64 = 1 << 63;
 
 impl Symbols {
     /// Of symbols in any order.
@@ -134,26 +121,13 @@ impl Symbols {
         found.map(|start| start.at)
     }
 
-    /// What an address is in.
-    pub fn find(&self, gva: Gva) -> Found {
+    /// The number of the function that an address is in, see [`Self::name`].
+    pub fn find(&self, gva: Gva) -> Option<u64> {
         let at = Gva(gva.0.wrapping_sub(self.offset));
         let after = self.starts.partition_point(|start| start.at <= at);
-        let found = after.checked_sub(1).and_then(|index| {
-            let start = self.starts.get(index)?;
-            (at < start.end && start.name.is_some()).then_some(index as u64)
-        });
-        match found {
-            Some(index) => Found::Function(index),
-            None if gva.0 < UPPER_HALF && self.is_of_the_upper_half() => Found::UserSpace,
-            None => Found::Nothing,
-        }
-    }
-
-    fn is_of_the_upper_half(&self) -> bool {
-        let mut functions = self.starts.iter().filter(|start| start.name.is_some());
-        functions
-            .next()
-            .is_some_and(|first| first.at.0 >= UPPER_HALF)
+        let index = after.checked_sub(1)?;
+        let start = self.starts.get(index)?;
+        (at < start.end && start.name.is_some()).then_some(index as u64)
     }
 
     /// Address and readable name of a function, by its number.
@@ -166,10 +140,7 @@ impl Symbols {
 
     /// `name+0x1c` of an address, for people: see [`short`].
     pub fn place(&self, gva: Gva) -> Option<String> {
-        let Found::Function(function) = self.find(gva) else {
-            return None;
-        };
-        let (at, name) = self.name(function)?;
+        let (at, name) = self.name(self.find(gva)?)?;
         let offset = gva.0.wrapping_sub(at.0);
         Some(format!("{}+{offset:#x}", short(&name)))
     }

@@ -114,6 +114,7 @@ pub struct Column {
     name: String,
     unit: &'static str,
     kind: Kind,
+    for_programs: bool,
 }
 
 impl Column {
@@ -147,6 +148,15 @@ impl Column {
             name: name.into(),
             unit,
             kind,
+            for_programs: false,
+        }
+    }
+
+    /// Left out of what people are shown.
+    pub fn for_programs(self) -> Self {
+        Self {
+            for_programs: true,
+            ..self
         }
     }
 
@@ -303,12 +313,23 @@ impl Table {
 
     /// For a terminal, without the title.
     pub fn grid(&self) -> Grid {
-        let columns = self.columns.iter();
+        let columns = self.for_people();
         let mut grid = Grid::of(columns.map(|column| (column.name.clone(), column.kind)));
         for row in self.shown() {
-            grid.row(row.iter().map(Cell::text));
+            grid.row(self.texts(row));
         }
         grid
+    }
+
+    fn for_people(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| !column.for_programs)
+    }
+
+    /// The cells of a row that people are shown.
+    fn texts<'a>(&'a self, row: &'a [Cell]) -> impl Iterator<Item = String> + 'a {
+        let cells = row.iter().zip(&self.columns);
+        let shown = cells.filter(|(_, column)| !column.for_programs);
+        shown.map(|(cell, _)| cell.text())
     }
 
     /// As Markdown, without the title; empty without a row.
@@ -324,10 +345,10 @@ impl Table {
             Kind::Number => "---:".to_owned(),
             Kind::Words | Kind::Code => "---".to_owned(),
         };
-        let mut text = line(&mut self.columns.iter().map(|column| column.name.clone()));
-        text += &line(&mut self.columns.iter().map(rule));
+        let mut text = line(&mut self.for_people().map(|column| column.name.clone()));
+        text += &line(&mut self.for_people().map(rule));
         for row in self.shown() {
-            text += &line(&mut row.iter().map(Cell::text));
+            text += &line(&mut self.texts(row));
         }
         text
     }

@@ -53,9 +53,9 @@ impl By {
     pub fn keyless(self) -> &'static str {
         match self {
             Self::Rip | Self::Symbol => "(rip not recorded)",
-            Self::Slot => "(in no memslot)",
+            Self::Slot => "(slot not recorded)",
             Self::ShadowPage => "(no leaf stored)",
-            Self::GuestTable => "(not a store to a table)",
+            Self::GuestTable => "(no table)",
             _ => "(not known)",
         }
     }

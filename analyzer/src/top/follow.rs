@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use events::{Class, Gpa, Gva};
-use trace::{FaultRow, Record, Sees};
+use events::{Class, Gpa};
+use trace::{EntryRow, FaultRow, Memslot, Record, Sees, Slot};
 
 use super::{By, GuestTables, KEYS, Seen, Sum, sums::Sums};
 use crate::{
+    faults::{gpa, slot_at},
     listing::{FaultFilter, table_of},
     replay::{AddressMap, PageInfo, VmReplay},
-    study::{Follow, StudyError},
-    symbols::{Found, Symbols},
+    study::{Follow, StudyError, Subject},
+    symbols::Symbols,
     table::TableError,
 };
 
@@ -23,13 +24,17 @@ pub struct Granule {
     pub joined: bool,
 }
 
-impl Default for Granule {
+impl Granule {
     /// What one page table of the guest maps.
+    pub const TABLE: Self = Self {
+        shift: 21,
+        joined: true,
+    };
+}
+
+impl Default for Granule {
     fn default() -> Self {
-        Self {
-            shift: 21,
-            joined: true,
-        }
+        Self::TABLE
     }
 }
 
@@ -56,12 +61,23 @@ impl Question {
             symbols: Arc::default(),
         }
     }
+
+    /// Whether what became of the guest's tables is counted. Its events have no class, address or
+    /// CR3: it is not, where some faults only are meant.
+    pub fn follows_tables(&self) -> bool {
+        self.by == By::GuestTable && !self.filter.is_about_faults()
+    }
 }
 
 /// Key of the instructions that are in no function.
 pub(super) const NO_FUNCTION: u64 = u64::MAX;
 /// Key of the instructions of the guest's user space.
 pub(super) const USER_SPACE: u64 = u64::MAX - 1;
+/// Key of the leaves in pages that no record made known.
+pub(super) const UNKNOWN_PAGE: u64 = u64::MAX;
+/// Memslots up to which the slot of a fault that names none is looked up: so the work of a fault is
+/// bounded. A VMM has a few; with more, it stays unknown.
+const MEMSLOTS: usize = 4096;
 
 /// The sums of one VM.
 #[derive(Clone, Debug)]
@@ -72,16 +88,35 @@ pub struct Top {
     pub(super) pages: AddressMap<u64, PageInfo>,
     /// Followed for [`By::GuestTable`] only.
     pub(super) tables: GuestTables,
+    memslots: Vec<Memslot>,
+    /// The record is in the stretch asked for.
+    inside: bool,
 }
 
 impl Top {
     /// Nothing was read yet.
+    pub fn of(question: &Question, subject: &Subject<'_>) -> Self {
+        let memslots = subject.meta.map_or(&[][..], |meta| &meta.memslots);
+        let is_asked = question.by == By::Slot && memslots.len() <= MEMSLOTS;
+        Self {
+            memslots: if is_asked {
+                memslots.to_vec()
+            } else {
+                Vec::new()
+            },
+            ..Self::new(question)
+        }
+    }
+
+    /// The same, of a VM without metadata.
     pub fn new(question: &Question) -> Self {
         Self {
             question: question.clone(),
             sums: Sums::default(),
             pages: AddressMap::default(),
             tables: GuestTables::default(),
+            memslots: Vec::new(),
+            inside: false,
         }
     }
 
@@ -90,30 +125,39 @@ impl Top {
         self.question.filter.window.missing()
     }
 
-    fn change(&mut self, record: &Record) {
-        let inside = self.question.filter.window.admits(record);
-        if let (true, Record::Entry(row)) = (inside, record) {
-            let seen = Seen {
-                seq: row.seq,
-                time_ns: row.time_ns,
-            };
-            self.sums.add(Some(row.cause as u64), &Sum::of_change(seen));
-        }
+    fn change(&mut self, row: &EntryRow) {
+        let seen = Seen {
+            seq: row.seq,
+            time_ns: row.time_ns,
+        };
+        self.sums.add(Some(row.cause as u64), &Sum::of_change(seen));
+    }
+
+    /// As KVM found it; by the memslots, where it ended the fault before that.
+    fn slot(&self, row: &FaultRow) -> Option<Slot> {
+        let by_gpa = || match row.class {
+            Class::WriteProtected => slot_at(gpa(row)?, row.time_ns, &self.memslots),
+            _ => None,
+        };
+        row.slot.or_else(by_gpa)
     }
 
     fn key(&mut self, row: &FaultRow, vm: Option<&VmReplay>) -> Option<u64> {
         match self.question.by {
             By::Cr3 => Some(table_of(row.cr3).0),
             By::Rip => row.rip.map(|rip| rip.0),
-            By::Symbol => row.rip.map(|rip| self.function(rip)),
+            By::Symbol => self.function(row),
             By::GvaRange => row.gva.0.checked_shr(self.question.granule.shift),
-            By::Slot => row.slot.map(|slot| u64::from(slot.0)),
-            By::GuestTable => matches!(row.class, Class::WriteProtected | Class::Unsync)
-                .then_some(row.gpa)
-                .flatten()
-                .map(|gpa: Gpa| gpa.gfn().0),
+            By::Slot => self.slot(row).map(|slot| u64::from(slot.0)),
+            By::GuestTable => match row.class {
+                Class::WriteProtected | Class::Unsync => gpa(row).map(|gpa: Gpa| gpa.gfn().0),
+                _ => None,
+            },
             By::ShadowPage => {
-                let page = vm?.tables().page(row.sptep?.table())?;
+                let table = row.sptep?.table();
+                let Some(page) = vm.and_then(|vm| vm.tables().page(table)) else {
+                    return Some(UNKNOWN_PAGE);
+                };
                 if self.pages.len() < KEYS {
                     self.pages.insert(page.since.0, page.info);
                 }
@@ -124,38 +168,111 @@ impl Top {
         }
     }
 
-    fn function(&self, rip: Gva) -> u64 {
-        match self.question.symbols.find(rip) {
-            Found::Function(function) => function,
-            Found::UserSpace => USER_SPACE,
-            Found::Nothing => NO_FUNCTION,
-        }
+    /// Symbols are those of the guest's kernel, as a rule: what else ran at CPL 3 is user space.
+    fn function(&self, row: &FaultRow) -> Option<u64> {
+        let other = match row.error_code.is_user() {
+            true => USER_SPACE,
+            false => NO_FUNCTION,
+        };
+        Some(self.question.symbols.find(row.rip?).unwrap_or(other))
     }
 }
 
 impl Follow for Top {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
-        if self.question.by == By::GuestTable {
-            self.tables.before(record, vm);
+        self.inside = self.question.filter.window.admits(record);
+        if self.question.follows_tables() {
+            self.tables.before(record, vm, self.inside);
         }
     }
 
     fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
-        if self.question.by == By::Cause {
-            self.change(record);
-            return;
+        if self.question.follows_tables() {
+            self.tables.after(record, vm, self.inside);
         }
-        if self.question.by == By::GuestTable {
-            self.tables.after(record, vm);
-        }
-        if let Some(row) = self.question.filter.fault(record) {
-            let key = self.key(row, vm);
-            self.sums.add(key, &Sum::of_fault(row));
+        match (self.question.by, record) {
+            _ if !self.inside => {}
+            (By::Cause, Record::Entry(row)) => self.change(row),
+            (By::Cause, _) => {}
+            (_, Record::Fault(row)) if self.question.filter.matches(row) => {
+                let key = self.key(row, vm);
+                self.sums.add(key, &Sum::of_fault(row));
+            }
+            _ => {}
         }
     }
 
     fn finish(&mut self, _: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
         self.sums.finish();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{ErrorCode, Gpte, Gva, Hpa, Seq};
+
+    use super::*;
+    use crate::replay::blank_fault;
+
+    fn key(by: By, row: FaultRow) -> Option<u64> {
+        let mut top = Top::new(&Question::new(by));
+        top.memslots = vec![Memslot {
+            slot: 3,
+            gpa: 0x8000,
+            bytes: 0x2000,
+            hva: 0,
+            from_ns: 0,
+            until_ns: None,
+        }];
+        top.key(&row, None)
+    }
+
+    /// KVM emulates the store before it needs the GPA, which only the guest's last entry has.
+    #[test]
+    fn a_write_protected_fault_has_the_table_and_the_slot_of_its_walk() {
+        let row = FaultRow {
+            class: Class::WriteProtected,
+            gva: Gva(0x2345),
+            gpte4: Some(Gpte(0x6001)),
+            gpte3: Some(Gpte(0x7001)),
+            gpte2: Some(Gpte(0x8001)),
+            gpte1: Some(Gpte(0x9001)),
+            ..blank_fault(Seq(0))
+        };
+        assert_eq!(key(By::GuestTable, row.clone()), Some(9));
+        assert_eq!(key(By::Slot, row.clone()), Some(3));
+        let elsewhere = FaultRow {
+            gpte1: Some(Gpte(0xa001)),
+            ..row
+        };
+        assert_eq!(key(By::GuestTable, elsewhere.clone()), Some(10));
+        assert_eq!(key(By::Slot, elsewhere), None);
+    }
+
+    #[test]
+    fn a_leaf_in_an_unknown_page_is_no_fault_without_a_leaf() {
+        let blank = blank_fault(Seq(0));
+        let row = FaultRow {
+            sptep: Some(Hpa(0x5008)),
+            ..blank.clone()
+        };
+        assert_eq!(key(By::ShadowPage, row), Some(UNKNOWN_PAGE));
+        assert_eq!(key(By::ShadowPage, blank), None);
+    }
+
+    #[test]
+    fn user_space_is_what_ran_at_cpl_3() {
+        let kernel = FaultRow {
+            rip: Some(Gva(0x40_1000)),
+            ..blank_fault(Seq(0))
+        };
+        let user = FaultRow {
+            error_code: ErrorCode::USER,
+            ..kernel.clone()
+        };
+        assert_eq!(key(By::Symbol, kernel), Some(NO_FUNCTION));
+        assert_eq!(key(By::Symbol, user), Some(USER_SPACE));
+        assert_eq!(key(By::Symbol, blank_fault(Seq(0))), None);
     }
 }

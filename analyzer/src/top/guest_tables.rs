@@ -40,20 +40,53 @@ const TABLES: usize = 1 << 18;
 pub struct GuestTables {
     tables: AddressMap<Gfn, PingPong>,
     others: PingPong,
+    /// The page of the record was known before it.
+    was_live: bool,
+}
+
+impl PingPong {
+    /// Nothing happened to it.
+    pub fn is_quiet(&self) -> bool {
+        let Self {
+            level: _,
+            protected,
+            stores,
+            unsync,
+            synced,
+            zapped,
+            again,
+            entries_lost,
+            open: _,
+        } = *self;
+        [
+            protected,
+            stores,
+            unsync,
+            synced,
+            zapped,
+            again,
+            entries_lost,
+        ] == [0; 7]
+    }
 }
 
 impl GuestTables {
-    /// The next record, before it takes effect.
-    pub(super) fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+    /// The next record, before it takes effect. What is not `inside` of the stretch asked for is
+    /// not counted, but changes what later records mean.
+    pub(super) fn before(&mut self, record: &Record, vm: Option<&VmReplay>, inside: bool) {
+        self.was_live = false;
         match (record, vm) {
-            (Record::Entry(row), Some(vm)) => self.entry(row, vm.tables()),
+            (Record::Page(row), Some(vm)) => {
+                self.was_live = vm.tables().page(row.spt).is_some();
+            }
+            (Record::Entry(row), Some(vm)) => self.entry(row, vm.tables(), inside),
             (Record::Write(row), Some(vm)) => {
                 let gfn = row.gpa.gfn();
                 if let Some(spt) = vm.tables().shadowing(gfn).first() {
                     let page = vm.tables().page(*spt);
                     let of = self.of(gfn);
                     of.level = page.map_or(0, |page| page.info.level.0);
-                    of.stores += 1;
+                    of.stores += u64::from(inside);
                 }
             }
             _ => {}
@@ -61,11 +94,11 @@ impl GuestTables {
     }
 
     /// The same record, once it has taken effect.
-    pub(super) fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+    pub(super) fn after(&mut self, record: &Record, vm: Option<&VmReplay>, inside: bool) {
         if let (Record::Page(row), Some(vm)) = (record, vm)
             && row.direct == 0
         {
-            self.page(row, vm.tables());
+            self.page(row, vm.tables(), inside);
         }
     }
 
@@ -76,7 +109,7 @@ impl GuestTables {
         self.tables.entry(gfn).or_default()
     }
 
-    fn entry(&mut self, row: &EntryRow, tables: &ShadowTables) {
+    fn entry(&mut self, row: &EntryRow, tables: &ShadowTables, inside: bool) {
         if !matches!(row.cause, Cause::GuestWrite | Cause::Sync | Cause::Invlpg) {
             return;
         }
@@ -87,11 +120,22 @@ impl GuestTables {
         if was.is_shadow_present() && !row.spte.is_shadow_present() && !page.info.direct {
             let of = self.of(page.info.gfn);
             of.level = page.info.level.0;
-            of.entries_lost += 1;
+            of.entries_lost += u64::from(inside);
         }
     }
 
-    fn page(&mut self, row: &PageRow, tables: &ShadowTables) {
+    fn page(&mut self, row: &PageRow, tables: &ShadowTables, inside: bool) {
+        let counts = match row.event {
+            // Zapping an unsync page takes it off the list of those to be synced, no more.
+            PageEvent::Sync => tables.page(row.spt).is_some(),
+            // A root in use is zapped once more when it is freed.
+            PageEvent::Zapped => self.was_live,
+            PageEvent::Born | PageEvent::Reused | PageEvent::Unsync => true,
+        };
+        if !counts {
+            return;
+        }
+        let one = u64::from(inside);
         let Level(level) = row.level;
         let is_shadowed = !tables.shadowing(row.gfn).is_empty();
         let of = self.of(row.gfn);
@@ -100,23 +144,24 @@ impl GuestTables {
             PageEvent::Born => true,
             PageEvent::Reused => false,
             PageEvent::Unsync => {
-                of.unsync += 1;
+                of.unsync += one;
                 of.open = true;
                 false
             }
             PageEvent::Sync => {
-                of.synced += 1;
+                of.synced += one;
                 true
             }
             PageEvent::Zapped => {
-                of.zapped += 1;
+                of.zapped += one;
                 of.open |= !is_shadowed;
                 false
             }
         };
         if protects {
-            of.protected += 1;
-            of.again += u64::from(std::mem::take(&mut of.open));
+            of.protected += one;
+            let again = std::mem::take(&mut of.open);
+            of.again += u64::from(again && inside);
         }
     }
 
@@ -134,6 +179,65 @@ impl GuestTables {
 
     /// Events of the tables that are not followed one by one, if there are any.
     pub fn others(&self) -> Option<&PingPong> {
-        (self.others != PingPong::default()).then_some(&self.others)
+        (!self.others.is_quiet()).then_some(&self.others)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Hpa, Role, Seq, TimeNs, VmId};
+
+    use super::*;
+    use crate::replay::{Replay, ReplayOptions};
+
+    const VM: VmId = VmId(0);
+    const TABLE: Gfn = Gfn(0x20);
+
+    fn feed(events: &[PageEvent], inside: impl Fn(usize) -> bool) -> PingPong {
+        let mut replay = Replay::new(ReplayOptions {
+            from_birth: true,
+            ..ReplayOptions::default()
+        });
+        let mut tables = GuestTables::default();
+        for (number, event) in events.iter().enumerate() {
+            let record = Record::Page(PageRow {
+                seq: Seq(number as u64),
+                time_ns: TimeNs(number as u64),
+                vm: VM,
+                vcpu: None,
+                event: *event,
+                spt: Hpa(0x5000),
+                gfn: TABLE,
+                role: Role(1),
+                level: Level(1),
+                direct: 0,
+                unsync: 0,
+            });
+            tables.before(&record, replay.vm(VM), inside(number));
+            replay.apply(&record);
+            tables.after(&record, replay.vm(VM), inside(number));
+        }
+        tables.get(TABLE).copied().unwrap_or_default()
+    }
+
+    #[test]
+    fn what_the_kernel_says_again_of_a_zapped_page_is_not_counted() {
+        use PageEvent::{Born, Sync, Unsync, Zapped};
+        let of = feed(&[Born, Unsync, Sync, Unsync, Zapped, Sync, Zapped], |_| {
+            true
+        });
+        assert_eq!((of.protected, of.unsync, of.synced), (2, 2, 1));
+        assert_eq!((of.zapped, of.again), (1, 1));
+        let of = feed(&[Born, Unsync, Zapped, Sync, Born], |_| true);
+        assert_eq!((of.protected, of.synced, of.again), (2, 0, 1));
+    }
+
+    #[test]
+    fn what_is_before_the_stretch_is_known_but_not_counted() {
+        use PageEvent::{Born, Sync, Unsync};
+        let events = [Born, Unsync, Sync, Unsync];
+        let of = feed(&events, |number| number == 2);
+        assert_eq!((of.protected, of.unsync, of.synced, of.again), (1, 0, 1, 1));
+        assert!(feed(&events, |_| false).is_quiet());
     }
 }

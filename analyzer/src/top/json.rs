@@ -39,10 +39,13 @@ fn sum(of: &Sum, all: &Sum, changes: bool, start_ns: u64) -> Value {
         false => (of.total_ns, all.total_ns),
     };
     let share = part as f64 * 100.0 / whole.max(1) as f64;
+    let slots = of
+        .slots
+        .map(|[lowest, highest]| json!({"lowest": lowest, "highest": highest}));
     // A change has no length.
     let total_ns = (!changes).then_some(of.total_ns);
     json!({
         "count": of.count, "total_ns": total_ns, "share_percent": share, "worst": of.worst,
-        "first": first, "last": last, "classes": of.classes(), "slots": of.slots,
+        "first": first, "last": last, "classes": of.classes(), "slots": slots,
     })
 }

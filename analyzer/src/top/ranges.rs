@@ -4,7 +4,7 @@ use events::Gva;
 use trace::Meta;
 
 use super::{Granule, Sum};
-use crate::text::units::bytes;
+use crate::text::units::page_size;
 
 /// Addresses from one to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,10 @@ pub(super) fn ranges(
 }
 
 impl Range {
-    /// `0x8000000000 +2.00 MiB`.
+    /// `0x8000000000 +2M`.
     pub(super) fn name(&self) -> String {
         match self.bytes {
-            Some(length) => format!("{} +{}", self.from, bytes(length)),
+            Some(length) => format!("{} +{}", self.from, page_size(length >> 12)),
             None => "all".to_owned(),
         }
     }

@@ -7,7 +7,7 @@ use trace::Meta;
 
 use super::{
     By, PingPong, Sum, Top,
-    follow::{NO_FUNCTION, USER_SPACE},
+    follow::{NO_FUNCTION, UNKNOWN_PAGE, USER_SPACE},
     ranges::{ranges, work},
 };
 
@@ -43,6 +43,8 @@ pub struct Rank {
     pub all: Sum,
     /// The functions that rips are in, if they have names.
     pub has_symbols: bool,
+    /// What became of the guest's tables was counted.
+    pub follows_tables: bool,
 }
 
 impl Top {
@@ -64,6 +66,7 @@ impl Top {
             other_tables: self.tables.others().copied(),
             all: *self.sums.all(),
             has_symbols: !self.question.symbols.is_empty(),
+            follows_tables: self.question.follows_tables(),
         }
     }
 
@@ -94,7 +97,9 @@ impl Top {
     /// Also the tables that no fault was on.
     fn table_payers(&self, sums: &[(u64, Sum)]) -> Vec<Payer> {
         let mut frames: Vec<_> = sums.iter().map(|(gfn, _)| Gfn(*gfn)).collect();
-        frames.extend(self.tables.sorted().iter().map(|(gfn, _)| *gfn));
+        let tables = self.tables.sorted();
+        let tables = tables.iter().filter(|(_, of)| !of.is_quiet());
+        frames.extend(tables.map(|(gfn, _)| *gfn));
         frames.sort();
         frames.dedup();
         let payer = |gfn: Gfn| {
@@ -106,7 +111,7 @@ impl Top {
                 name: format!("gfn {gfn}"),
                 about: level(table.level),
                 sum: sum.unwrap_or_default(),
-                table: Some(table),
+                table: self.question.follows_tables().then_some(table),
             }
         };
         frames.into_iter().map(payer).collect()
@@ -120,6 +125,9 @@ impl Top {
                 (address.clone(), address, place.unwrap_or_default())
             }
             By::Symbol => self.function_name(key),
+            By::ShadowPage if key == UNKNOWN_PAGE => {
+                return self.plain("(page not known)".to_owned(), sum);
+            }
             By::ShadowPage => {
                 let Some(page) = self.pages.get(&key) else {
                     return self.plain(key.to_string(), sum);

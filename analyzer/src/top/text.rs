@@ -25,10 +25,13 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
             Column::time("total"),
             Column::share("share"),
             Column::time("worst"),
-            Column::code("its seq"),
+            Column::code("worst seq"),
         ]);
     }
-    columns.extend([Column::time("first seen"), Column::time("last seen")]);
+    columns.extend([
+        Column::time("first seen").for_programs(),
+        Column::time("last seen"),
+    ]);
     let title = format!("Who pays, by {}", rank.by.name());
     let mut table = Table::new("top", title, columns).first(first).note(times);
     for (name, about, sum) in rows(rank) {
@@ -99,6 +102,11 @@ fn more(rank: &Rank) -> String {
     if rank.by == By::Cause {
         more.push("a change has no length of its own: no times".to_owned());
     }
+    if rank.by == By::GuestTable && !rank.follows_tables {
+        more.push(
+            "what became of each table is left out where some faults only are meant".to_owned(),
+        );
+    }
     if rank.by == By::Symbol && !rank.has_symbols {
         more.push("this trace brings no symbols: give --symbols FILE".to_owned());
     }
@@ -145,6 +153,7 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
             table: Some(of),
             ..
         } = payer
+            && !of.is_quiet()
         {
             table.row(row(&plain(name), of, Some(sum)));
         }

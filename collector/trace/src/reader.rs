@@ -1,7 +1,7 @@
 //! Reading a trace, whoever made it: any bytes give an error or a result.
 
 use std::{
-    io::Cursor,
+    io::{self, Cursor},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -16,6 +16,9 @@ use crate::{
 const MAX_META: u64 = 64 << 20;
 /// Largest segment read: two million rows of every column, not compressed.
 const MAX_SEGMENT: u64 = 1 << 30;
+
+/// Largest list of symbols read.
+const MAX_SYMBOLS: u64 = 256 << 20;
 
 /// Rows from which on the columns of a segment are decoded on several threads.
 const PARALLEL: u64 = 1 << 16;
@@ -80,11 +83,17 @@ impl Trace {
         &self.meta
     }
 
-    /// The names of the guest's functions, if the recorder knew them; see
+    /// The list of the guest's functions with its path, if the recorder knew them; see
     /// [`crate::SYMBOLS`].
-    pub fn symbols_file(&self) -> Option<PathBuf> {
+    pub fn symbols(&self) -> Result<Option<(PathBuf, Vec<u8>)>, TraceError> {
         let path = self.path.join(crate::SYMBOLS);
-        path.is_file().then_some(path)
+        match segments::read_file(&path, MAX_SYMBOLS) {
+            Ok(list) => Ok(Some((path, list))),
+            Err(TraceError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The recorder did not finish: what follows the last segment is lost.

@@ -6,11 +6,13 @@ use trace::{EntryRow, FaultRow, HostRow};
 
 use super::{
     common::{Because, FaultRef, Store, Writer},
-    guest::GuestStep,
     page::PageChange,
     unsync::UnsyncPeriod,
 };
-use crate::replay::{PageInfo, Step};
+use crate::{
+    faults::GuestStep,
+    replay::{PageInfo, Step},
+};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]

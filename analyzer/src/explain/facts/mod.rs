@@ -7,18 +7,17 @@
 mod change;
 mod common;
 mod fault;
-mod guest;
 mod page;
 mod record;
 mod unsync;
 
+pub use crate::faults::{GuestStep, gpa, guest_walk};
 pub use change::{ChangeFacts, Fate, LaterGpte};
 pub use common::{
     Because, FaultRef, GpteSource, GuestEntry, KnownGpte, Store, StoredBy, Translation,
     Translations, Writer, covers, index_of,
 };
 pub use fault::{FaultFacts, Followed, MemslotRange, StoredEntry};
-pub use guest::{GuestStep, gpa, guest_walk};
 pub use page::{Link, Moment, PageChange, PageFacts, Zap, ZapCause};
 pub use record::{Kind, RecordFacts, Refilled, RootFacts, ShadowOfStore};
 pub use unsync::{PeriodEnd, UnsyncPeriod};
