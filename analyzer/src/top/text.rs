@@ -119,11 +119,11 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
         Column::code("guest table"),
         Column::number("level"),
         Column::number("protected"),
-        Column::number("stores emulated"),
+        Column::number("stores"),
         Column::number("unsync"),
         Column::number("synced"),
         Column::number("zapped"),
-        Column::number("protected again"),
+        Column::number("rounds"),
         Column::number("entries lost"),
         Column::time("fault time"),
     ];

@@ -4,7 +4,6 @@ mod attach;
 mod cut;
 mod diff;
 mod exact;
-mod find;
 mod host;
 mod losses;
 mod memory;
