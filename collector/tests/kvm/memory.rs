@@ -8,7 +8,9 @@ fn roots(spaces: u64, shared: bool) -> Vec<[u64; 2]> {
     let (spaces, shared) = (format!("spaces={spaces}"), format!("shared={shared}"));
     let (trace, _) = record(&folder, &["switch", "-p", &spaces, "-p", &shared]);
     let memory = analyze("memory", &trace);
-    let roots = memory["vms"][0]["moment"]["each_address_space"].as_array().cloned();
+    let roots = memory["vms"][0]["moment"]["each_address_space"]
+        .as_array()
+        .cloned();
     let number = |value: &serde_json::Value| value.as_u64().expect("a number");
     let roots = roots.expect("roots");
     let roots = roots.iter();

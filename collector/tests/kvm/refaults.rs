@@ -46,8 +46,12 @@ impl Bills {
         names
     }
 
-    /// Those that the records prove.
+    /// Those that the records prove. On KVM-PVM an act's record follows its effect: what faults
+    /// between the two is `not_seen`, which is at most one refault in ten.
     fn seen(&self) -> Vec<&str> {
+        let all = self.refaults["totals"]["refaults"].as_u64().expect("a sum");
+        let unseen = self.number("not_seen", "refaults");
+        assert!(unseen * 10 <= all, "{unseen} of {all} not seen");
         let mut causes = self.causes();
         causes.retain(|cause| *cause != "not_seen");
         causes
@@ -123,7 +127,6 @@ fn kvm_recycled_tables_fault_again_in_each_pass() {
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_pages_of_a_dirty_log_fault_again_for_it() {
     let pages = 128;
-    // On KVM-PVM an act's record follows its effect: a store between the two is `not_seen`.
     let bills = Bills::of("dirty", &[("pages", pages), ("passes", 16)]);
     assert_eq!(bills.seen(), ["dirty_log"]);
     let passes = bills.summary["host"]["dirty_clear"]
@@ -143,7 +146,8 @@ fn kvm_pages_of_a_dirty_log_fault_again_for_it() {
     assert_eq!(refaults + unseen, bills.in_range("shadow") - 2 * pages);
 }
 
-/// Every deletion or move is an act, and zaps all pages.
+/// A deletion or move is an act, and zaps all pages: none is left for the next one, if the guest did
+/// not run in between.
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_a_deleted_memslot_makes_everything_fault_again() {
@@ -152,11 +156,12 @@ fn kvm_a_deleted_memslot_makes_everything_fault_again() {
     let acts = bills.summary["host"]["flush_slot"]
         .as_u64()
         .expect("deletions");
-    assert_eq!(bills.number("memslot", "acts"), acts);
+    let billed = bills.number("memslot", "acts");
+    assert!(billed > 0 && billed <= acts, "{billed} of {acts}");
     // A root in use is zapped again when it is freed, and has no entries by then.
     let zapped = bills.number("memslot", "pages_zapped");
     assert!(
-        zapped > acts && zapped <= bills.counter("mmu_shadow_zapped"),
+        zapped > billed && zapped <= bills.counter("mmu_shadow_zapped"),
         "{zapped}"
     );
 }
