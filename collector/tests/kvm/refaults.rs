@@ -1,13 +1,51 @@
 //! Why addresses fault again: the causes are what the workload did.
 
+use std::{collections::BTreeSet, path::Path};
+
+use events::{HostEvent, PageEvent};
 use serde_json::Value;
+use trace::{Record, Trace};
 
 use crate::support::{analyze, folder, record};
 
-/// A workload's parameters, and the bills of its recording.
+/// The bills of a recording.
 struct Bills {
     summary: Value,
     refaults: Value,
+    slots: SlotActs,
+}
+
+/// What memslots that were deleted or moved took away, counted from the records alone.
+#[derive(Default)]
+struct SlotActs {
+    /// Acts that zapped pages. Where the guest did not run since the last one, there is no page.
+    zapping: u64,
+    /// Pages zapped by anything. A root in use is zapped again when it is freed.
+    zapped: u64,
+}
+
+impl SlotActs {
+    fn of(trace: &Path) -> Self {
+        let trace = Trace::open(trace).expect("a trace");
+        let (mut acts, mut live, mut since) = (Self::default(), BTreeSet::new(), 0);
+        for record in trace.records() {
+            match record.expect("a whole trace") {
+                Record::Page(row) if row.event == PageEvent::Zapped => {
+                    since += u64::from(live.remove(&row.spt));
+                }
+                Record::Page(row) => {
+                    live.insert(row.spt);
+                }
+                Record::Host(row) if row.event == HostEvent::FlushSlot => {
+                    acts.zapping += u64::from(since > 0);
+                    acts.zapped += since;
+                    since = 0;
+                }
+                _ => {}
+            }
+        }
+        acts
+    }
 }
 
 impl Bills {
@@ -27,7 +65,12 @@ impl Bills {
             summary["refaults"]["causes"], refaults["causes"],
             "one bill"
         );
-        Self { summary, refaults }
+        let slots = SlotActs::of(&trace);
+        Self {
+            summary,
+            refaults,
+            slots,
+        }
     }
 
     fn number(&self, cause: &str, what: &str) -> u64 {
@@ -143,30 +186,23 @@ fn kvm_pages_of_a_dirty_log_fault_again_for_it() {
         "{refaults} {weakened}"
     );
     let unseen = bills.number("not_seen", "refaults");
-    // A pass that meets a page between its two first faults saves one of them.
     let expected = bills.in_range("shadow") - 2 * pages;
-    let off = (refaults + unseen).abs_diff(expected);
-    assert!(off <= pages, "{refaults} and {unseen}, not {expected}");
+    // Outside of the range: the page by which the VMM stops the guest. Its first store copies the
+    // page, if the guest has read it before, on a thread whose unmaps KVM-PVM does not show.
+    let outside = refaults + unseen - expected;
+    assert!(outside <= 1, "{refaults} and {unseen}, not {expected}");
 }
 
-/// A deletion or move is an act, and zaps all pages: none is left for the next one, if the guest did
-/// not run in between.
+/// Every deletion or move that finds pages is an act, and zaps all of them.
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_a_deleted_memslot_makes_everything_fault_again() {
     let bills = Bills::of("memslot", &[("pages", 64), ("passes", 24)]);
     assert_eq!(bills.seen(), ["memslot"]);
-    let acts = bills.summary["host"]["flush_slot"]
-        .as_u64()
-        .expect("deletions");
-    let billed = bills.number("memslot", "acts");
-    assert!(billed > 0 && billed <= acts, "{billed} of {acts}");
-    // A root in use is zapped again when it is freed, and has no entries by then.
-    let zapped = bills.number("memslot", "pages_zapped");
-    assert!(
-        zapped > billed && zapped <= bills.counter("mmu_shadow_zapped"),
-        "{zapped}"
-    );
+    assert!(bills.slots.zapping > 0);
+    assert_eq!(bills.number("memslot", "acts"), bills.slots.zapping);
+    assert_eq!(bills.number("memslot", "pages_zapped"), bills.slots.zapped);
+    assert!(bills.slots.zapped <= bills.counter("mmu_shadow_zapped"));
 }
 
 /// The host takes memory away: nothing else does, and all that is gone faults in again.
