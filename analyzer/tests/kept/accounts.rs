@@ -1,0 +1,181 @@
+//! The accounts of a trace close, to the nanosecond: synthetic traces, and recordings that the
+//! collector really made.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use maker::{Maker, Shape, Vms};
+use serde_json::Value;
+use trace::{Record, Records, Trace};
+
+use crate::support::{analyzer, recording};
+
+fn json(args: &[&str], trace: &Path) -> Value {
+    let output = analyzer()
+        .arg(args[0])
+        .arg(trace)
+        .args(&args[1..])
+        .arg("--json")
+        .output()
+        .expect("the program starts");
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+/// What the rows say without the analyzer: first and last moment, and of each class how many faults
+/// and how long.
+#[derive(Default)]
+struct Truth {
+    span: Option<[u64; 2]>,
+    classes: BTreeMap<&'static str, (u64, u64)>,
+}
+
+fn truth(path: &Path) -> BTreeMap<u64, Truth> {
+    let trace = Trace::open(path).expect("a trace");
+    let mut vms: BTreeMap<u64, Truth> = BTreeMap::new();
+    for record in Records::new(trace.stretches(trace::Part::default())) {
+        let record = record.expect("a record");
+        if matches!(record, Record::Loss(_)) {
+            continue;
+        }
+        let vm = vms.entry(record.vm().0.into()).or_default();
+        let mut end = record.time().0;
+        if let Record::Fault(row) = &record {
+            end += u64::from(row.total_ns);
+            let class = vm.classes.entry(row.class.name()).or_default();
+            class.0 += 1;
+            class.1 += u64::from(row.total_ns);
+        }
+        let [from, to] = vm.span.unwrap_or([record.time().0, end]);
+        vm.span = Some([from.min(record.time().0), to.max(end)]);
+    }
+    vms
+}
+
+/// Checks every sum of a trace's summary.
+fn close(path: &Path) {
+    let truth = truth(path);
+    let summary = json(&["summary"], path);
+    for vm in summary["vms"].as_array().expect("VMs") {
+        let about = format!("{} VM {}", path.display(), vm["vm"]);
+        let true_vm = &truth[&vm["vm"].as_u64().unwrap()];
+        let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{about}: {value}"));
+        let classes = vm["classes"].as_object().expect("classes");
+        assert_eq!(classes.len(), true_vm.classes.len(), "{about}");
+        let mut in_faults = 0;
+        for (name, class) in classes {
+            let total = number(&class["total_ns"]);
+            let true_class = true_vm.classes[name.as_str()];
+            assert_eq!(
+                (number(&class["count"]), total),
+                true_class,
+                "{about} {name}"
+            );
+            in_faults += total;
+            let steps = class["steps"].as_array().map_or(&[][..], |steps| steps);
+            let wholes = steps.iter().filter(|step| step["part_of"].is_null());
+            let attributed: u64 = wholes.map(|step| number(&step["total_ns"])).sum();
+            let rest = number(&class["not_attributed_ns"]);
+            assert_eq!(attributed + rest, total, "{about} {name}");
+            let times = ["p5_ns", "p50_ns", "p95_ns", "p99_ns", "max_ns"];
+            let times = times.map(|key| number(&class[key]));
+            assert!(times.is_sorted(), "{about} {name}: {times:?}");
+            let share = class["run_percent"].as_f64().expect("a share");
+            let run = number(&vm["run"]["total_ns"]) as f64;
+            assert!(
+                (share - total as f64 * 100.0 / run).abs() < 1e-9,
+                "{about} {name}"
+            );
+            leads_to(path, vm, class, "p99_seq", times[3]);
+            leads_to(path, vm, class, "max_seq", times[4]);
+        }
+        let run = &vm["run"];
+        let [from, to] = true_vm.span.expect("records");
+        assert_eq!(number(&run["wall_ns"]), to - from, "{about}");
+        let vcpus = vm["vcpus"].as_array().expect("vCPUs").len() as u64;
+        assert_eq!(number(&run["total_ns"]), (to - from) * vcpus, "{about}");
+        assert_eq!(number(&run["faults_ns"]), in_faults, "{about}");
+        assert_eq!(
+            in_faults + number(&run["not_attributed_ns"]),
+            number(&run["total_ns"]),
+            "{about}"
+        );
+    }
+}
+
+/// The record that a percentile names is a fault that took so long.
+fn leads_to(path: &Path, vm: &Value, class: &Value, key: &str, ns: u64) {
+    let seq = class[key].as_u64().expect("a record's number").to_string();
+    let vm = vm["vm"].to_string();
+    let explained = json(&["explain", "--vm", &vm, "--seq", &seq], path);
+    let took = &explained["total_ns"];
+    assert_eq!(took.as_u64(), Some(ns), "{} --seq {seq}", path.display());
+}
+
+fn recordings() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(recording("")).expect("recordings");
+    let folders = entries.map(|entry| entry.expect("an entry").path());
+    folders
+        .filter(|path| path.join("meta.json").is_file())
+        .collect()
+}
+
+#[test]
+fn the_accounts_of_real_recordings_close() {
+    let recordings = recordings();
+    assert!(recordings.len() >= 5, "{recordings:?}");
+    for recording in recordings {
+        close(&recording);
+    }
+}
+
+#[test]
+fn the_accounts_of_synthetic_traces_close() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let lost = Shape {
+        pages: 64,
+        lose: Some(7),
+        ..Shape::default()
+    };
+    let two = Shape {
+        vms: Vms::Attached,
+        passes: 3,
+        ..Shape::default()
+    };
+    for (name, shape) in [("one", Shape::default()), ("lost", lost), ("two", two)] {
+        let path = folder.path().join(name);
+        Maker::new(shape).write(&path).expect("a trace");
+        close(&path);
+    }
+}
+
+/// In a recording whose counters of the end are kept, the classes are KVM's numbers.
+#[test]
+fn class_counts_are_those_of_kvms_counters() {
+    let mut compared = 0;
+    for recording in recordings() {
+        for vm in json(&["summary"], &recording)["vms"]
+            .as_array()
+            .expect("VMs")
+        {
+            let class = |name: &str| vm["classes"][name]["count"].as_u64().unwrap_or(0);
+            let of = |counter: &str| {
+                let lines = vm["reconciliation"].as_array()?.iter();
+                let mut lines = lines.filter(|line| line["counter"] == counter);
+                lines.next()?["kvm"].as_u64()
+            };
+            for (counter, classes) in [
+                ("pf_fixed", &["shadow", "unsync", "fast"][..]),
+                ("pf_spurious", &["spurious"]),
+                ("pf_fast", &["fast"]),
+            ] {
+                let Some(kvm) = of(counter) else { continue };
+                let sum: u64 = classes.iter().map(|name| class(name)).sum();
+                assert_eq!(sum, kvm, "{} {counter}", recording.display());
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 12, "{compared} counters compared");
+}

@@ -1,0 +1,10 @@
+//! Recordings that the collector really made.
+
+mod accounts;
+mod audited;
+mod copy;
+mod explained;
+mod mappings;
+mod recordings;
+mod remembered;
+mod time_travel;
