@@ -109,7 +109,7 @@ fn gate(percent: f64, above: usize, unjudged: usize) -> Line {
     };
     if unjudged > 0 {
         text.push_str(&format!(
-            "; {} not judged: too few faults, or one run a side",
+            "; {} not judged: too few faults, one run a side, or records lost",
             plural(unjudged as u64, "number")
         ));
     }

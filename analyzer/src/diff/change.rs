@@ -58,6 +58,8 @@ pub enum Verdict {
     TooFew,
     /// A side has one run, and nothing shows how much runs differ.
     OneRun,
+    /// A side lacks records, so that counts and totals are too low.
+    Lost,
 }
 
 impl Verdict {
@@ -71,6 +73,7 @@ impl Verdict {
             Self::Gone => "gone",
             Self::TooFew => "too few",
             Self::OneRun => "one run",
+            Self::Lost => "records lost",
         }
     }
 
@@ -107,9 +110,26 @@ pub struct Change {
 }
 
 impl Change {
+    /// The same number where a side lacks records.
+    pub fn of_incomplete(self) -> Self {
+        match self.measure {
+            // What is lost is lost by chance, so the others are a sample.
+            Measure::Median => self,
+            Measure::Count | Measure::Total => Self {
+                low_percent: None,
+                high_percent: None,
+                verdict: Verdict::Lost,
+                ..self
+            },
+        }
+    }
+
     /// Nothing says whether it is noise.
     pub fn is_unjudged(&self) -> bool {
-        matches!(self.verdict, Verdict::OneRun | Verdict::TooFew)
+        matches!(
+            self.verdict,
+            Verdict::OneRun | Verdict::TooFew | Verdict::Lost
+        )
     }
 }
 

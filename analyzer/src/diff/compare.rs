@@ -63,6 +63,8 @@ pub struct Sides<'a> {
     pub times: bool,
     /// A change by less is noise, percent.
     pub least_percent: f64,
+    /// A side lacks records.
+    pub incomplete: bool,
 }
 
 impl Sides<'_> {
@@ -182,8 +184,12 @@ impl Sides<'_> {
         };
         let measures = self.measures().iter();
         // Of a culprit no times are kept, so it has no median.
-        measures
-            .filter_map(|measure| pair.change(*measure, rule))
+        let changes = measures.filter_map(|measure| pair.change(*measure, rule));
+        changes
+            .map(|change| match self.incomplete {
+                true => change.of_incomplete(),
+                false => change,
+            })
             .collect()
     }
 }

@@ -34,6 +34,8 @@
 //! a side in 1 of 67, three and five in 0 of 78. Random numbers are seeded: the same traces give
 //! the same result.
 //!
+//! Where a side lacks records, counts and totals are not judged (`records lost`).
+//!
 //! A change of less than a stated minimum is noise as well. Times of an emulated machine mean
 //! nothing: there only counts are compared.
 //!
@@ -80,6 +82,17 @@ pub struct Side {
     pub runs: Vec<Run>,
 }
 
+impl Side {
+    /// Records are missing in a run.
+    fn is_incomplete(&self) -> bool {
+        self.traces.iter().any(Trace::was_cut)
+            || self
+                .runs
+                .iter()
+                .any(|run| run.lost > 0 || run.damage.is_some())
+    }
+}
+
 /// The result.
 #[derive(Clone, Debug)]
 pub struct Comparison {
@@ -113,6 +126,7 @@ impl Comparison {
             new: &new.runs,
             times,
             least_percent,
+            incomplete: base.is_incomplete() || new.is_incomplete(),
         };
         let [classes, phases] = sides.classes();
         let names = |side: &Side| {

@@ -130,52 +130,44 @@ fn phases(rows: &[ClassRow], programs: bool) -> Table {
         Column::code("class"),
         Column::code("what"),
     ];
-    let mut table = Table::new(
-        "phases",
-        "By phase and class",
-        columns.into_iter().chain(result_columns()),
-    );
-    let mut quiet = Quiet::default();
-    for row in rows {
-        for change in &row.changes {
-            if !programs && !change.verdict.is_change() {
-                quiet.add(change);
-                continue;
-            }
-            let keys = [
-                Cell::words(row.phase.as_deref().unwrap_or_default()),
-                Cell::words(row.class.name()),
-                Cell::words(change.measure.name()),
-            ];
-            table.row(keys.into_iter().chain(results(change)));
-        }
-    }
-    table.more(quiet.words())
+    let columns = columns.into_iter().chain(result_columns());
+    let table = Table::new("phases", "By phase and class", columns);
+    let rows = rows.iter().flat_map(|row| {
+        let key = [row.phase.as_deref().unwrap_or_default(), row.class.name()];
+        let key = key.map(Cell::words).to_vec();
+        row.changes.iter().map(move |change| (key.clone(), change))
+    });
+    filled(table, rows, programs)
 }
 
 fn culprits(by: By, rows: &[CulpritRow], programs: bool) -> Table {
     let columns = [Column::code(by.name()), Column::code("what")];
-    let mut table = Table::new(
-        by.table(),
-        by.title(),
-        columns.into_iter().chain(result_columns()),
-    );
-    let mut quiet = Quiet::default();
-    for row in rows {
-        for change in &row.changes {
-            if !programs && !change.verdict.is_change() {
-                quiet.add(change);
-                continue;
-            }
-            let keys = [
-                Cell::words(row.name(by)),
-                Cell::words(change.measure.name()),
-            ];
-            table.row(keys.into_iter().chain(results(change)));
-        }
-    }
-    let table = table.more(quiet.words());
+    let columns = columns.into_iter().chain(result_columns());
+    let table = Table::new(by.table(), by.title(), columns);
+    let rows = rows.iter().flat_map(|row| {
+        let key = vec![Cell::words(row.name(by))];
+        row.changes.iter().map(move |change| (key.clone(), change))
+    });
+    let table = filled(table, rows, programs);
     if programs { table } else { table.first(SHOWN) }
+}
+
+/// The rows of a table, each with its key. People are shown those that changed.
+fn filled<'a>(
+    mut table: Table,
+    rows: impl Iterator<Item = (Vec<Cell>, &'a Change)>,
+    programs: bool,
+) -> Table {
+    let mut quiet = Quiet::default();
+    for (key, change) in rows {
+        if !programs && !change.verdict.is_change() {
+            quiet.add(change);
+            continue;
+        }
+        let what = Cell::words(change.measure.name());
+        table.row(key.into_iter().chain([what]).chain(results(change)));
+    }
+    table.more(quiet.words())
 }
 
 /// Numbers that people are not shown.

@@ -65,6 +65,7 @@ fn rows(base: &[Run], new: &[Run]) -> Vec<ClassRow> {
         new,
         times: true,
         least_percent: super::LEAST_PERCENT,
+        incomplete: false,
     };
     sides.classes().concat()
 }
@@ -213,6 +214,7 @@ fn on_an_emulated_machine_only_counts_are_compared() {
         new: &new,
         times: false,
         least_percent: 0.0,
+        incomplete: false,
     };
     let [classes, phases] = sides.classes();
     let rows = [classes, phases].concat();

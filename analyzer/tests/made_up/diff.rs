@@ -110,6 +110,15 @@ fn what_is_wrong_with_a_side_is_above_all() {
     let output = text(&diff(folder.path(), &["a.trace", "b.trace"]), 0);
     let first = output.lines().next().unwrap_or_default();
     assert_eq!(first, "b.trace: 1 record lost: its counts may be too low");
+    let json = diff(folder.path(), &["a.trace", "b.trace", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    let text = json.to_string();
+    let count = |words: &str| text.matches(words).count();
+    let judged = count("\"verdict\":\"higher\"") + count("\"verdict\":\"lower\"");
+    assert!(
+        judged == 0 && count("\"verdict\":\"records lost\"") > 0,
+        "{json:#}"
+    );
 }
 
 #[test]
