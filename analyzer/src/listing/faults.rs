@@ -74,10 +74,14 @@ impl Faults {
             Column::code("class"),
             Column::code("gva"),
             Column::time("took"),
-            Column::code("rip"),
         ];
         let named = !symbols.is_empty();
-        columns.extend(named.then(|| Column::words("in")));
+        let rip = Column::code("rip");
+        match named {
+            // The function says more, and there is room for one of them.
+            true => columns.extend([rip.for_programs(), Column::words("in")]),
+            false => columns.push(rip),
+        }
         let listed = self.first.in_order();
         let title = match self.sort {
             Sort::Total => "The faults that took longest",

@@ -44,7 +44,8 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
 
 /// Name, what is known and sum of each row, those without a key in their place.
 fn rows(rank: &Rank) -> Vec<(Cow<'_, str>, &str, &Sum)> {
-    let payers = rank.payers.iter();
+    // A table that no fault was on pays nothing; what became of it is in the other table.
+    let payers = rank.payers.iter().filter(|payer| payer.sum.count > 0);
     let mut rows: Vec<_> = payers
         .map(|payer| {
             let name = match rank.by {
