@@ -235,8 +235,9 @@ impl ShadowTables {
         let Some(page) = self.pages.get_mut(&info.spt) else {
             return;
         };
-        // Level and direct decide how entries are counted and mapped back: those entries go first.
-        if page.info.level == info.level && page.info.direct == info.direct {
+        // These decide how entries are counted and mapped back: the entries go first.
+        let mapped_by = |of: &PageInfo| (of.level, of.direct, of.direct.then_some(of.gfn));
+        if mapped_by(&page.info) == mapped_by(&info) {
             let before = std::mem::replace(&mut page.info, info);
             if !info.direct {
                 self.shadows.remove(before.gfn, info.spt);
