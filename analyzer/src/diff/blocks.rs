@@ -5,7 +5,7 @@
 //! is kept however many faults come: when there are 40, each two become one. A block has its
 //! number of faults and their total exactly, and a random sample of their times.
 
-use super::random::Random;
+use fastrand::Rng;
 
 /// Blocks kept at most, and twice what is kept at least once there have been that many faults.
 pub const MOST: usize = 40;
@@ -35,27 +35,27 @@ pub struct Blocks {
     until_ns: u64,
     /// Times kept of each block: [`SAMPLE`], or 0 for totals alone.
     sample: usize,
-    random: Random,
+    random: Rng,
 }
 
 impl Blocks {
     /// With a sample of the times.
-    pub const fn with_times() -> Self {
+    pub fn with_times() -> Self {
         Self::new(SAMPLE)
     }
 
     /// With counts and totals only.
-    pub const fn totals() -> Self {
+    pub fn totals() -> Self {
         Self::new(0)
     }
 
-    const fn new(sample: usize) -> Self {
+    fn new(sample: usize) -> Self {
         Self {
             blocks: Vec::new(),
             length: 1,
             until_ns: 0,
             sample,
-            random: Random::new(1),
+            random: Rng::with_seed(1),
         }
     }
 
@@ -86,7 +86,7 @@ impl Blocks {
         }
         // Each of `count` times is kept with the same probability.
         let count = usize::try_from(last.count).unwrap_or(usize::MAX);
-        if let Some(place) = last.sample.get_mut(self.random.below(count)) {
+        if let Some(place) = last.sample.get_mut(self.random.usize(..count.max(1))) {
             *place = ns;
         }
     }
@@ -112,7 +112,7 @@ impl Blocks {
         if one.len() + other.len() > self.sample {
             for half in [&mut one, &mut other] {
                 for place in 0..(self.sample / 2).min(half.len()) {
-                    let drawn = place + self.random.below(half.len() - place);
+                    let drawn = self.random.usize(place..half.len());
                     half.swap(place, drawn);
                 }
                 half.truncate(self.sample / 2);

@@ -1,8 +1,9 @@
 //! The interval of a change: a percentile bootstrap.
 
+use fastrand::Rng;
+
 use super::{
     blocks::variance,
-    random::Random,
     sample::{Numbers, Sample},
     student,
 };
@@ -41,7 +42,7 @@ pub struct Draws {
 impl Draws {
     /// Draws both sides.
     pub fn of(base: &Sample, new: &Sample) -> Self {
-        let mut random = Random::new(SEED);
+        let mut random = Rng::with_seed(SEED);
         let equal = base.same_count().is_some() && base.same_count() == new.same_count();
         let mut draw = |side: &Sample| -> Vec<Numbers> {
             let mut drawn = Vec::new();
@@ -111,13 +112,19 @@ impl Draws {
 }
 
 /// A run alone does not show how its count varies, only how evenly its faults came.
-fn scattered(numbers: Numbers, uneven: f64, random: &mut Random) -> Numbers {
-    let factor = (random.normal() * uneven).exp();
+fn scattered(numbers: Numbers, uneven: f64, random: &mut Rng) -> Numbers {
+    let factor = (normal(random) * uneven).exp();
     Numbers {
         count: numbers.count * factor,
         total_ns: numbers.total_ns * factor,
         ..numbers
     }
+}
+
+/// Normally distributed, with mean 0 and standard deviation 1 (Box and Muller).
+pub(super) fn normal(random: &mut Rng) -> f64 {
+    let radius = (-2.0 * (1.0 - random.f64()).ln()).sqrt();
+    radius * (std::f64::consts::TAU * random.f64()).cos()
 }
 
 /// What was drawn from, less one: runs, or the blocks of the only run.

@@ -46,7 +46,6 @@ mod blocks;
 mod bootstrap;
 mod change;
 mod compare;
-mod random;
 mod run;
 mod sample;
 mod sides;

@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
-use super::{
-    blocks::{Block, Blocks},
-    random::Random,
-};
+use fastrand::Rng;
+
+use super::blocks::{Block, Blocks};
 
 /// Times of one side of one row looked at for its median.
 const MOST_TIMES: usize = 1 << 13;
@@ -197,14 +196,14 @@ impl Sample {
 
     /// The numbers of another side as it could have been: runs are drawn from the runs, and within
     /// each, the blocks of each phase from its blocks. `drawn` is scratch.
-    pub fn draw(&self, random: &mut Random, drawn: &mut Vec<u32>) -> Numbers {
+    pub fn draw(&self, random: &mut Rng, drawn: &mut Vec<u32>) -> Numbers {
         drawn.clear();
         drawn.resize(self.blocks.len(), 0);
         let mut count = 0.0;
         for number in 0..self.runs.len() {
             let one = match self.runs.len() {
                 1 => number,
-                several => random.below(several),
+                several => random.usize(..several),
             };
             let Some(run) = self.runs.get(one) else {
                 continue;
@@ -212,7 +211,7 @@ impl Sample {
             count += run.count;
             for stratum in &run.strata {
                 for _ in stratum.clone() {
-                    let block = stratum.start + random.below(stratum.len());
+                    let block = stratum.start + random.usize(..stratum.len());
                     if let Some(times) = drawn.get_mut(block) {
                         *times += 1;
                     }

@@ -1,12 +1,13 @@
 //! Made-up runs, whose noise is as that of real ones: neighbours are alike, and the machine drifts.
 
 use events::Class;
+use fastrand::Rng;
 
 use super::{
     blocks::Blocks,
+    bootstrap::normal,
     change::{Change, Measure, Verdict},
     compare::{ClassRow, Sides},
-    random::Random,
     run::Run,
 };
 
@@ -34,19 +35,19 @@ const NOISE: Noise = Noise {
 
 /// A run in which shadow faults take `factor` times as long.
 fn run(seed: u64, noise: Noise, factor: f64) -> Run {
-    let mut random = Random::new(seed);
+    let mut random = Rng::with_seed(seed);
     let mut run = Run::default();
-    let whole = random.normal() * noise.run;
+    let whole = normal(&mut random) * noise.run;
     // Each fault is nearly as slow as the one before: the moment lasts for some 50.
     let (mut slow, mut time) = (0.0, 0);
     for phase in PHASES {
         run.phases.push(phase.to_owned());
         for _ in 0..FAULTS {
             for class in CLASSES {
-                slow = slow * 0.98 + random.normal() * noise.slow * 0.2;
+                slow = slow * 0.98 + normal(&mut random) * noise.slow * 0.2;
                 let factor = if class == Class::Shadow { factor } else { 1.0 };
                 let ns = 5_000.0 * (class as u8 + 1) as f64;
-                let ns = ns * factor * (whole + slow + random.normal() * noise.fault).exp();
+                let ns = ns * factor * (whole + slow + normal(&mut random) * noise.fault).exp();
                 time += ns as u64 + 1_000;
                 let cell = run.cells.entry((phase.to_owned(), class)).or_default();
                 if cell.is_empty() {

@@ -60,11 +60,13 @@ impl Sweep {
         }
         let mut index = self.index();
         index.write(&self.output)?;
-        let mut state = self.seed;
+        let mut random = fastrand::Rng::with_seed(self.seed);
+        let mut numbers: Vec<_> = (0..self.points.len()).collect();
         let mut order = 0;
         let rounds = self.warm_up + self.repeat;
         for round in 0..rounds {
-            for number in points::shuffled(self.points.len(), &mut state) {
+            random.shuffle(&mut numbers);
+            for &number in &numbers {
                 let Some(point) = self.points.get(number) else {
                     continue;
                 };

@@ -91,21 +91,6 @@ pub fn folder(point: &Point) -> String {
     words.collect::<Vec<_>>().join(",")
 }
 
-/// Numbers from 0 to `count` - 1 in a random order that follows from `state`, which moves on.
-///
-/// SplitMix64 (Steele, Lea and Flood 2014), and the shuffle of Fisher and Yates.
-pub fn shuffled(count: usize, state: &mut u64) -> Vec<usize> {
-    let mut order: Vec<_> = (0..count).collect();
-    for last in (1..count).rev() {
-        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (*state ^ *state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let scaled = (u128::from(mixed ^ (mixed >> 31)) * (last as u128 + 1)) >> 64;
-        order.swap(last, usize::try_from(scaled).unwrap_or(last));
-    }
-    order
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,20 +115,5 @@ mod tests {
             assert!(bad.parse::<Over>().is_err(), "{bad}");
         }
         assert!(points(&[over[0].clone(), over[0].clone()]).is_err());
-    }
-
-    #[test]
-    fn every_order_has_all_points_and_follows_from_the_seed() {
-        let (mut one, mut other) = (7, 7);
-        let mut different = 0;
-        for _ in 0..20 {
-            let order = shuffled(10, &mut one);
-            assert_eq!(order, shuffled(10, &mut other));
-            let mut sorted = order.clone();
-            sorted.sort_unstable();
-            assert!(sorted.iter().copied().eq(0..10));
-            different += usize::from(sorted != order);
-        }
-        assert!(different > 18);
     }
 }
