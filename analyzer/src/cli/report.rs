@@ -4,10 +4,10 @@ use std::{fs, io, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{Failure, output, source};
+use super::{Failure, output, source, symbols::SymbolsArgs};
 use crate::{
     report::{self, Page},
-    study::VmStudy,
+    study::{Subject, VmStudy},
     text::units::bytes,
 };
 
@@ -20,6 +20,8 @@ pub struct ReportArgs {
     /// Only this VM of each, by its number in the trace
     #[arg(long, value_name = "N")]
     vm: Option<u16>,
+    #[command(flatten)]
+    symbols: SymbolsArgs,
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
@@ -34,7 +36,9 @@ impl ReportArgs {
         let mut ended = Ok(ExitCode::SUCCESS);
         for path in &self.traces {
             let trace = source::open(path)?;
-            let study = source::follow(&trace, self.vm, VmStudy::whole)?;
+            let symbols = self.symbols.read(&trace)?;
+            let whole = |vm: &Subject<'_>| VmStudy::whole(vm, &symbols);
+            let study = source::follow(&trace, self.vm, whole)?;
             traces.push(report::section(&trace, &study)?);
             ended = ended.and(source::ended(&study));
         }

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Failure, FormatArgs, Source, source};
+use super::{Failure, FormatArgs, Source, source, symbols::SymbolsArgs};
 use crate::{
-    study::VmStudy,
+    study::{Subject, VmStudy},
     summary::{self, Detail, Summary},
     verdict,
 };
@@ -17,6 +17,8 @@ pub struct SummaryArgs {
     #[command(flatten)]
     source: Source,
     #[command(flatten)]
+    symbols: SymbolsArgs,
+    #[command(flatten)]
     format: FormatArgs,
     /// Also what each class means, all counters, and the probes that are not attached
     #[arg(short, long)]
@@ -26,7 +28,9 @@ pub struct SummaryArgs {
 impl SummaryArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
-        let study = self.source.follow(&trace, VmStudy::whole)?;
+        let symbols = self.symbols.read(&trace)?;
+        let whole = |vm: &Subject<'_>| VmStudy::whole(vm, &symbols);
+        let study = self.source.follow(&trace, whole)?;
         let summary = Summary::of(&trace, &study);
         let detail = match self.verbose || self.format.is_for_programs() {
             true => Detail::Full,

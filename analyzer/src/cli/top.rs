@@ -86,6 +86,7 @@ impl TopArgs {
             filter,
             granule: self.granule.unwrap_or_default(),
             symbols: self.symbols.read(&trace)?,
+            ..Question::new(self.by)
         };
         let study = source::follow(&trace, self.source.vm, |vm| Top::of(&question, vm))?;
         listed::came(&study, Top::missing)?;

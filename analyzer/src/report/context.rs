@@ -16,7 +16,7 @@ use crate::{
     summary::{self, Detail, Summary, VmSummary},
     table::ranges,
     text::{Cell, Column, Table, plain, units::plural},
-    verdict, verify,
+    top, verdict, verify,
 };
 
 /// The whole page.
@@ -78,6 +78,8 @@ pub struct Section {
     pub example_title: &'static str,
     /// The five steps of that fault, as text.
     pub example: String,
+    /// Who pays, by each key.
+    pub payers: Vec<Table>,
     /// The tables below it.
     pub proof: Vec<Table>,
 }
@@ -164,6 +166,7 @@ fn section(
             summary::classes(summary, numbers, Detail::Full),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
+            top::brief(&numbers.ranks),
             summary::range(numbers),
             summary::phases(summary, numbers),
             summary::changes(numbers),
@@ -172,6 +175,7 @@ fn section(
         figures: figures(study, of, &summary.times())?,
         example_title,
         example,
+        payers: top::tables(&numbers.ranks, study.span_ns[0], &summary.times()),
         proof: vec![
             memory::table(&of.memory),
             ranges_at_the_end(study, vm),

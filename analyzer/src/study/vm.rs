@@ -1,6 +1,6 @@
 //! One VM in one reading of a trace.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use events::{Class, Gva, VcpuId};
 use trace::{FaultRow, Record, Sees, VmMeta};
@@ -17,6 +17,8 @@ use crate::{
     pathologies::Pathologies,
     refaults::{Options, Refaults},
     replay::{Anomalies, Checks, Drift, VmReplay},
+    symbols::Symbols,
+    top::Payers,
 };
 
 /// The GVAs that a workload works on.
@@ -67,6 +69,8 @@ pub struct VmStudy {
     pub refaults: Option<Refaults>,
     /// What is wrong; likewise.
     pub pathologies: Option<Pathologies>,
+    /// Who pays; likewise.
+    pub payers: Option<Payers>,
     range: Option<Range>,
     phase: u16,
 }
@@ -92,6 +96,9 @@ impl Follow for VmStudy {
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.before(record, replay);
         }
+        if let Some(payers) = &mut self.payers {
+            payers.before(record, replay);
+        }
     }
 
     fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
@@ -101,6 +108,9 @@ impl Follow for VmStudy {
         }
         if let Some(refaults) = &mut self.refaults {
             refaults.after(record, replay);
+        }
+        if let Some(payers) = &mut self.payers {
+            payers.after(record, replay);
         }
         self.counts.add(record, replay);
         let time = record.time().0;
@@ -148,6 +158,9 @@ impl Follow for VmStudy {
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.finish(replay, sees)?;
         }
+        if let Some(payers) = &mut self.payers {
+            payers.finish(replay, sees)?;
+        }
         if let Some(replay) = replay {
             self.checks = replay.checks().clone();
             self.anomalies = replay.anomalies().clone();
@@ -162,11 +175,13 @@ impl Follow for VmStudy {
 }
 
 impl VmStudy {
-    /// As [`VmStudy::new`], with everything that a summary and a report show.
-    pub fn whole(subject: &Subject<'_>) -> Self {
+    /// As [`VmStudy::new`], with everything that a summary and a report show. `symbols` name the
+    /// guest's functions.
+    pub fn whole(subject: &Subject<'_>, symbols: &Arc<Symbols>) -> Self {
         Self {
             refaults: Some(Refaults::new(subject, Options::default())),
             pathologies: Some(Pathologies::new(subject)),
+            payers: Some(Payers::new(subject, symbols)),
             ..Self::new(subject)
         }
     }
@@ -203,6 +218,7 @@ impl VmStudy {
             reconciliation: None,
             refaults: None,
             pathologies: None,
+            payers: None,
             range,
             phase: 0,
         }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Class, Gva};
 use serde::Serialize;
+use serde_json::Value;
 use trace::{Trace, Tried};
 
 use crate::{
@@ -20,6 +21,7 @@ use crate::{
         plain,
         units::{bytes, ns, plural},
     },
+    top::{self, Rank},
 };
 
 pub use tables::{
@@ -182,6 +184,11 @@ pub struct VmSummary {
     pub refaults: Option<Refaulted>,
     /// What is wrong.
     pub pathologies: Vec<Finding>,
+    /// Who pays most, by each key of `top`: as `top --json` has it.
+    pub payers: Vec<Value>,
+    /// The same, in order.
+    #[serde(skip)]
+    pub ranks: Vec<Rank>,
 }
 
 /// Faults in the workload's range.
@@ -380,6 +387,8 @@ pub fn drift_summary(drift: &Drift, keyframes: u64) -> DriftSummary {
 
 fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary {
     let start = study.span_ns[0];
+    let payers = of.payers.as_ref();
+    let ranks = payers.map_or_else(Vec::new, |payers| payers.ranks(trace.meta()));
     VmSummary {
         vm,
         name: of
@@ -441,6 +450,8 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             (Some(pathologies), Some(refaults)) => pathologies.findings(refaults, &study.gaps),
             _ => Vec::new(),
         },
+        payers: top::first(&ranks, start),
+        ranks,
     }
 }
 

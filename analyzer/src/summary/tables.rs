@@ -10,6 +10,7 @@ use crate::{
         Cell, Column, Document, Section, Table, plain,
         units::{count, mean, ns, percent, plural, signed, since},
     },
+    top,
 };
 
 /// Phases that people are shown.
@@ -69,6 +70,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
             classes(summary, vm, detail),
             times_of(vm),
             steps(summary, vm, detail),
+            top::brief(&vm.ranks),
             changes(vm),
             refaults(vm),
             range(vm),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use events::{Class, Gpa};
 use trace::{EntryRow, FaultRow, Memslot, Record, Sees, Slot};
 
-use super::{By, GuestTables, KEYS, Seen, Sum, sums::Sums};
+use super::{
+    By, GuestTables, Seen, Sum,
+    sums::{KEYS, Sums},
+};
 use crate::{
     faults::{gpa, slot_at},
     listing::{FaultFilter, table_of},
@@ -49,6 +52,8 @@ pub struct Question {
     pub granule: Granule,
     /// Names of the guest's functions.
     pub symbols: Arc<Symbols>,
+    /// Keys that have a sum of their own; what comes later is added up together.
+    pub keys: usize,
 }
 
 impl Question {
@@ -59,6 +64,7 @@ impl Question {
             filter: FaultFilter::default(),
             granule: Granule::default(),
             symbols: Arc::default(),
+            keys: KEYS,
         }
     }
 
@@ -112,7 +118,7 @@ impl Top {
     pub fn new(question: &Question) -> Self {
         Self {
             question: question.clone(),
-            sums: Sums::default(),
+            sums: Sums::with_limit(question.keys),
             pages: AddressMap::default(),
             tables: GuestTables::default(),
             memslots: Vec::new(),
@@ -158,7 +164,7 @@ impl Top {
                 let Some(page) = vm.and_then(|vm| vm.tables().page(table)) else {
                     return Some(UNKNOWN_PAGE);
                 };
-                if self.pages.len() < KEYS {
+                if self.pages.len() < self.question.keys {
                     self.pages.insert(page.since.0, page.info);
                 }
                 Some(page.since.0)

@@ -8,6 +8,7 @@
 //! guest_tables  protected, stored to, unsync, synced, protected again
 //! follow        the records of a VM to sums
 //! rank          the sums in order, with their names
+//! payers        by every key at once
 //! ranges        granules of addresses to ranges
 //! text, json    what is printed
 //! ```
@@ -16,6 +17,7 @@ mod by;
 mod follow;
 mod guest_tables;
 mod json;
+mod payers;
 mod ranges;
 mod rank;
 mod sum;
@@ -26,7 +28,7 @@ pub use by::By;
 pub use follow::{Granule, Question, Top};
 pub use guest_tables::{GuestTables, PingPong};
 pub use json::json;
+pub use payers::{Payers, brief, first, tables};
 pub use rank::{Payer, Rank};
 pub use sum::{Seen, Sum, Worst};
-pub use sums::KEYS;
 pub use text::{ping_pong, table};

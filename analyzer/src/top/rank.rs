@@ -35,7 +35,9 @@ pub struct Rank {
     pub payers: Vec<Payer>,
     /// Records that have no key.
     pub keyless: Sum,
-    /// Records of the keys beyond [`super::KEYS`].
+    /// Keys that have a sum of their own at most.
+    pub keys: usize,
+    /// Records of the keys beyond those.
     pub others: Sum,
     /// Events of the guest tables beyond that.
     pub other_tables: Option<PingPong>,
@@ -62,6 +64,7 @@ impl Top {
             by: self.question.by,
             payers,
             keyless: *self.sums.keyless(),
+            keys: self.question.keys,
             others: *self.sums.others(),
             other_tables: self.tables.others().copied(),
             all: *self.sums.all(),

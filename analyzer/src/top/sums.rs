@@ -19,12 +19,6 @@ pub struct Sums {
     all: Sum,
 }
 
-impl Default for Sums {
-    fn default() -> Self {
-        Self::with_limit(KEYS)
-    }
-}
-
 impl Sums {
     /// With at most `limit` keys.
     pub(super) fn with_limit(limit: usize) -> Self {

@@ -97,7 +97,7 @@ fn more(rank: &Rank) -> String {
             count(rank.others.count),
             rank.by.counted(),
             rank.by.name(),
-            count(super::KEYS as u64)
+            count(rank.keys as u64)
         ));
     }
     if rank.by == By::Cause {
