@@ -6,8 +6,8 @@ use std::{error::Error, hint::black_box, path::PathBuf, time::Instant};
 
 use analyzer::{replay::Replay, study::replay_options};
 use trace::{
-    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, Record, RootRow, Row,
-    Trace, WriteRow,
+    ActRow, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, Record, RootRow,
+    Row, Trace, WriteRow,
 };
 
 /// Records kept in memory at most: 2 million take 0.9 GiB.
@@ -61,6 +61,7 @@ fn columns(trace: &Trace) -> Result<(), Box<dyn Error>> {
     kind::<KeyframeRow>(trace)?;
     kind::<WriteRow>(trace)?;
     kind::<HostRow>(trace)?;
+    kind::<ActRow>(trace)?;
     kind::<LossRow>(trace)
 }
 

@@ -158,6 +158,7 @@ fn number(record: &mut Record, seq: u64, time: u64) {
         Record::Root(row) => (row.seq, row.time_ns) = (seq, time),
         Record::Write(row) => (row.seq, row.time_ns) = (seq, time),
         Record::Host(row) => (row.seq, row.time_ns) = (seq, time),
+        Record::Act(row) => (row.seq, row.time_ns) = (seq, time),
         Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
     }
 }

@@ -17,6 +17,8 @@ pub struct ClassCost {
     pub count: u64,
     /// Faults whose GVA is in the workload's range.
     pub in_range: u64,
+    /// Their time, ns.
+    pub in_range_ns: u64,
     /// Their time from the first to the last moment seen, ns.
     pub total_ns: u64,
     /// Share of the VM's run that this is, percent; absent where the run is not known.
@@ -38,6 +40,9 @@ pub struct ClassCost {
     /// Time that no step covers, ns; absent where the steps are longer than the faults, which no
     /// recorder writes.
     pub not_attributed_ns: Option<u64>,
+    /// Of `total_ns`, the time in which unsync pages were synced, ns: it is in the steps too. Absent
+    /// where acts are not seen.
+    pub sync_ns: Option<u64>,
     /// Steps that the trace shows, in their order; an absent step is not listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepCost>,
@@ -86,24 +91,24 @@ pub struct PhaseCost {
 
 /// Costs of every class that occurs, in the order of [`Class::ALL`].
 pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
-    let mut in_range: BTreeMap<Class, u64> = BTreeMap::new();
-    for ((class, _), _) in columns
-        .totals()
-        .zip(columns.in_range())
-        .filter(|(_, is)| *is)
-    {
-        *in_range.entry(class).or_default() += 1;
-    }
+    let within = columns.totals().zip(columns.in_range());
+    let within = apart(within.filter(|(_, is)| *is).map(|(fault, _)| fault));
+    let in_range: BTreeMap<Class, (u64, u64)> = within
+        .into_iter()
+        .map(|(class, times)| (class, (times.len() as u64, sum(&times))))
+        .collect();
     let mut costs = Vec::new();
     for (class, mut times) in apart(columns.totals()) {
         let [p5, p50, p95, p99] = [0.05, 0.50, 0.95, 0.99].map(|part| quantile(&mut times, part));
         let max = times.iter().copied().max().map_or(0, u64::from);
         let total_ns = sum(&times);
+        let (in_range, in_range_ns) = in_range.get(&class).copied().unwrap_or_default();
         costs.push((
             class,
             ClassCost {
                 count: times.len() as u64,
-                in_range: in_range.get(&class).copied().unwrap_or_default(),
+                in_range,
+                in_range_ns,
                 total_ns,
                 run_percent: None,
                 p5_ns: p5,
@@ -114,6 +119,7 @@ pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
                 max_ns: max,
                 max_seq: columns.seq(class, max),
                 not_attributed_ns: Some(total_ns),
+                sync_ns: None,
                 steps: Vec::new(),
             },
         ));
@@ -181,13 +187,13 @@ pub fn by_phase(columns: &FaultColumns) -> Vec<PhaseCost> {
 }
 
 /// In 64 bits: 32 would wrap.
-fn sum(times: &[u32]) -> u64 {
+pub(super) fn sum(times: &[u32]) -> u64 {
     times.iter().copied().map(u64::from).sum()
 }
 
 /// The time that `part` of all do not exceed, by nearest rank: one that a fault has. Orders the
 /// times anew.
-fn quantile(times: &mut [u32], part: f64) -> u64 {
+pub(super) fn quantile(times: &mut [u32], part: f64) -> u64 {
     let last = times.len().saturating_sub(1);
     let rank = usize::try_from(whole((last as f64 * part).round())).unwrap_or(last);
     match times.is_empty() {

@@ -68,7 +68,11 @@ impl Counts {
                 }
             }
             Record::Host(row) => *self.host.entry(row.event).or_default() += 1,
-            Record::Root(_) | Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
+            Record::Root(_)
+            | Record::Mark(_)
+            | Record::Keyframe(_)
+            | Record::Act(_)
+            | Record::Loss(_) => {}
         }
     }
 

@@ -1,7 +1,9 @@
 //! Faults counted, timed, and compared with what KVM counted itself.
 
 mod account;
+mod acts;
 mod agreement;
+mod clock;
 mod columns;
 mod costs;
 mod counters;
@@ -10,7 +12,9 @@ mod reconcile;
 mod walk;
 
 pub use account::Account;
+pub use acts::{ActCost, Acts, meaning_of_act};
 pub use agreement::{Agreement, Check, Tally, memslot, slot_at};
+pub use clock::GuestClock;
 pub use columns::{FaultColumns, FaultStep};
 pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase};
 pub use counts::Counts;

@@ -218,6 +218,7 @@ mod tests {
             from_birth: true,
             emulated: false,
             keyframe_roots: false,
+            acts: false,
         };
         let lines = reconcile(counts, &meta, sees, replay.vm(VmId(0)));
         let mut lines = lines.unwrap_or_default().into_iter();

@@ -18,6 +18,7 @@ fn of_vm(mut record: Record, vm: VmId) -> Record {
         Record::Keyframe(page) => page.vm = vm,
         Record::Write(row) => row.vm = vm,
         Record::Host(row) => row.vm = vm,
+        Record::Act(row) => row.vm = vm,
         Record::Loss(row) => row.vm = vm,
     }
     record

@@ -133,7 +133,7 @@ impl VmReplay {
                 }
             }
             Record::Host(row) => self.host(row),
-            Record::Write(_) | Record::Loss(_) => {}
+            Record::Write(_) | Record::Act(_) | Record::Loss(_) => {}
         }
     }
 

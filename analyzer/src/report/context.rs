@@ -166,6 +166,8 @@ fn section(
             summary::classes(summary, numbers, Detail::Full),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
+            summary::acts(summary, numbers),
+            summary::clock(summary, numbers),
             top::brief(&numbers.ranks),
             summary::range(numbers),
             summary::phases(summary, numbers),

@@ -3,14 +3,14 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use events::{Class, Gva, VcpuId};
-use trace::{FaultRow, Record, Sees, VmMeta};
+use trace::{FaultRow, Record, Sees, Touches, VmMeta};
 
 use super::{Follow, StudyError, Subject};
 use crate::{
     audit::Audit,
     faults::{
-        Account, Agreement, ClassCost, Counts, FaultColumns, PhaseCost, Reconciled, by_class,
-        by_phase, reconcile,
+        Account, Acts, Agreement, ClassCost, Counts, FaultColumns, GuestClock, PhaseCost,
+        Reconciled, by_class, by_phase, reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
     memory::Growth,
@@ -41,6 +41,12 @@ pub struct VmStudy {
     ran_ns: Option<[u64; 2]>,
     /// Where the time of its run went; absent without a record.
     pub account: Option<Account>,
+    /// What the guest paid by its own clock; absent where it timed nothing.
+    pub clock: Option<GuestClock>,
+    /// What KVM did to the tables in one piece.
+    pub acts: Acts,
+    /// Acts have records: a kind without one did not happen.
+    pub sees_acts: bool,
     /// Records by what they say.
     pub counts: Counts,
     /// Cost of each class.
@@ -72,6 +78,7 @@ pub struct VmStudy {
     /// Who pays; likewise.
     pub payers: Option<Payers>,
     range: Option<Range>,
+    touches: Option<Touches>,
     phase: u16,
 }
 
@@ -118,6 +125,7 @@ impl Follow for VmStudy {
         self.seen_ns = Some([first.min(time), last.max(time)]);
         let end = match record {
             Record::Fault(row) => time.saturating_add(row.total_ns.into()),
+            Record::Act(row) => time.saturating_add(row.total_ns.into()),
             _ => time,
         };
         let [first, last] = self.ran_ns.unwrap_or([time, end]);
@@ -139,6 +147,10 @@ impl Follow for VmStudy {
             Record::Page(row) if self.memory.counts(row.event) => {
                 self.timeline.page(row.time_ns.0, row.event);
             }
+            Record::Act(row) => {
+                self.acts.add(row);
+                return;
+            }
             Record::Keyframe(_) | Record::Loss(_) => return,
             _ => {}
         }
@@ -151,6 +163,7 @@ impl Follow for VmStudy {
     fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
         self.costs = by_class(&self.columns);
         self.phase_costs = by_phase(&self.columns);
+        self.sees_acts = sees.acts;
         self.balance();
         if let Some(refaults) = &mut self.refaults {
             refaults.finish(replay, sees)?;
@@ -198,12 +211,17 @@ impl VmStudy {
                 from: workload.range_gva,
                 bytes: workload.range_pages.saturating_mul(4096),
             });
+        let workload = subject.recording.workload.as_ref();
         Self {
+            touches: workload.and_then(|workload| workload.touches.clone()),
             meta: vm.cloned(),
             vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
             seen_ns: None,
             ran_ns: None,
             account: None,
+            clock: None,
+            acts: Acts::default(),
+            sees_acts: false,
             counts: Counts::default(),
             costs: Vec::new(),
             phase_costs: Vec::new(),
@@ -229,6 +247,7 @@ impl VmStudy {
             .push(row, self.phase, self.is_in_range(row.gva));
         self.timeline.fault(row.time_ns.0, row.class);
         self.heat.fault(row.time_ns.0, row.gva);
+        self.acts.fault(row);
         self.agreement.add(row, self.meta.as_ref());
     }
 
@@ -242,6 +261,15 @@ impl VmStudy {
             let account = self.account.as_ref();
             cost.run_percent = account.map(|account| account.percent(cost.total_ns));
         }
+        if self.sees_acts || !self.acts.is_empty() {
+            for (class, cost) in &mut self.costs {
+                cost.sync_ns = Some(self.acts.sync_ns(*class));
+            }
+        }
+        let faults = self.costs.iter().map(|(_, cost)| cost.in_range).sum();
+        let seen_ns = self.costs.iter().map(|(_, cost)| cost.in_range_ns).sum();
+        let touches = self.touches.as_ref();
+        self.clock = touches.and_then(|touches| GuestClock::of(touches, faults, seen_ns));
     }
 
     fn is_in_range(&self, gva: Gva) -> bool {
@@ -343,6 +371,7 @@ fn vcpu(record: &Record) -> Option<VcpuId> {
         Record::Page(row) => row.vcpu,
         Record::Mark(row) => row.vcpu,
         Record::Host(row) => row.vcpu,
+        Record::Act(row) => row.vcpu,
         Record::Keyframe(_) | Record::Loss(_) => None,
     }
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use trace::{Trace, Tried};
 
 use crate::{
-    faults::{Account, ClassCost, FaultStep, Reconciled},
+    faults::{Account, ActCost, ClassCost, FaultStep, GuestClock, Reconciled},
     figures,
     memory::PeakReport,
     pathologies::Finding,
@@ -25,8 +25,8 @@ use crate::{
 };
 
 pub use tables::{
-    Detail, changes, classes, counters, document, late, phases, range, recorded, refaults, steps,
-    times_of, title,
+    Detail, acts, changes, classes, clock, counters, document, late, phases, range, recorded,
+    refaults, steps, times_of, title,
 };
 
 /// What `summary --json` prints.
@@ -154,6 +154,11 @@ pub struct VmSummary {
     pub run: Option<Account>,
     /// Cost by class.
     pub classes: BTreeMap<&'static str, ClassCost>,
+    /// What the guest paid by its own clock; absent for VMs found running, and where it timed
+    /// nothing.
+    pub guest_clock: Option<GuestClock>,
+    /// What KVM did to the tables in one piece, by kind; absent where that is not seen.
+    pub acts: Option<BTreeMap<&'static str, ActCost>>,
     /// Steps that no fault has a time for.
     pub absent_steps: Vec<&'static str>,
     /// Entries that changed other than the leaves of faults, by cause.
@@ -410,6 +415,8 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .iter()
             .map(|(class, cost)| (class.name(), cost.clone()))
             .collect(),
+        guest_clock: of.clock.clone(),
+        acts: (of.sees_acts || !of.acts.is_empty()).then(|| of.acts.costs()),
         absent_steps: figures::absent(&figures::steps(&of.costs))
             .into_iter()
             .map(FaultStep::name)

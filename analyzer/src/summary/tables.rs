@@ -70,6 +70,8 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
             classes(summary, vm, detail),
             times_of(vm),
             steps(summary, vm, detail),
+            acts(summary, vm),
+            clock(summary, vm),
             top::brief(&vm.ranks),
             changes(vm),
             refaults(vm),
@@ -238,6 +240,17 @@ pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
                 Cell::Time(step.p50_ns),
             ]);
         }
+        if let Some(sync) = cost.sync_ns.filter(|ns| *ns > 0) {
+            table.row([
+                Cell::words(name),
+                Cell::words("of which sync"),
+                Cell::Absent,
+                Cell::Time(sync),
+                Cell::Share(sync, cost.total_ns),
+                Cell::Absent,
+                Cell::Absent,
+            ]);
+        }
         let rest = cost.not_attributed_ns;
         if detail == Detail::Brief && rest == Some(0) {
             continue;
@@ -262,6 +275,88 @@ pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         more.push(format!("no fault has: {}", vm.absent_steps.join(", ")));
     }
     table.more(more.join("; "))
+}
+
+/// What KVM did to the tables in one piece.
+pub fn acts(summary: &Summary, vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("act"),
+        Column::number("count"),
+        Column::time("total"),
+        Column::time("in faults"),
+        Column::time("p50"),
+        Column::time("p99"),
+        Column::time("max"),
+        Column::number("synced"),
+        Column::number("zapped"),
+    ];
+    let title = "Acts of KVM on the shadow tables";
+    let mut table = Table::new("acts", title, columns).note(summary.times());
+    for (name, act) in vm.acts.iter().flatten() {
+        table.row([
+            Cell::words(name),
+            Cell::Count(act.count),
+            Cell::Time(act.total_ns),
+            Cell::Time(act.in_faults_ns),
+            Cell::Time(act.p50_ns),
+            Cell::Time(act.p99_ns),
+            Cell::Time(act.max_ns),
+            Cell::Count(act.synced),
+            Cell::Count(act.zapped),
+        ]);
+    }
+    match table.is_empty() {
+        true => table,
+        false => table.more("an act may contain acts of other kinds: they do not add up"),
+    }
+}
+
+/// What the guest paid by its own clock.
+pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
+    let columns = [
+        Column::words("what"),
+        Column::number("number"),
+        Column::time("total"),
+        Column::share("share"),
+        Column::time("mean"),
+    ];
+    let title = "The guest's accesses to its range, by its own clock";
+    let mut table = Table::new("clock", title, columns).note(summary.times());
+    let Some(clock) = &vm.guest_clock else {
+        return table;
+    };
+    let mut row = |what: &str, number: Option<u64>, ns: u64| {
+        table.row([
+            Cell::words(what),
+            Cell::count(number),
+            Cell::Time(ns),
+            Cell::Share(ns, clock.total_ns),
+            number.map_or(Cell::Absent, |number| Cell::Time(mean(ns, number))),
+        ]);
+    };
+    row(
+        "accesses, as the guest timed them",
+        Some(clock.touches),
+        clock.total_ns,
+    );
+    row(
+        "seen by KVM: faults in the range",
+        Some(clock.faults),
+        clock.seen_ns,
+    );
+    if let Some(rest) = clock.rest_ns {
+        row("world switches, the guest's handler, rest", None, rest);
+    }
+    let longest = format!("the longest access took {}", ns(clock.max_ns));
+    match (clock.rest_ns, vm.lost.records) {
+        (None, _) => table.more(format!(
+            "{longest}; KVM saw more than that: some faults in the range were in no timed access"
+        )),
+        (_, 0) => table.more(longest),
+        _ => table.more(format!(
+            "{longest}; lost records are not in what KVM saw, but in the rest"
+        )),
+    }
 }
 
 /// What changed other than the leaves of faults.

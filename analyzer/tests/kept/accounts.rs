@@ -47,6 +47,9 @@ fn truth(path: &Path) -> BTreeMap<u64, Truth> {
             class.0 += 1;
             class.1 += u64::from(row.total_ns);
         }
+        if let Record::Act(row) = &record {
+            end += u64::from(row.total_ns);
+        }
         let [from, to] = vm.span.unwrap_or([record.time().0, end]);
         vm.span = Some([from.min(record.time().0), to.max(end)]);
     }

@@ -267,6 +267,7 @@ impl Tape {
                 from_birth: false,
                 emulated: false,
                 keyframe_roots: true,
+                acts: false,
             }),
             ..Meta::default()
         };

@@ -11,8 +11,8 @@ use super::{
     maps::Maps,
     object::{load, object, refusal, take, verify},
     plan::{
-        Attachment, Candidate, EVERY_CHANGE, EVERY_STORE, Hook, PLAN, RUNNING, Silent, Step,
-        THREAD_ENDS,
+        Attachment, Candidate, EVERY_ACT, EVERY_CHANGE, EVERY_STORE, Hook, PLAN, RUNNING, Silent,
+        Step, THREAD_ENDS,
     },
 };
 
@@ -245,6 +245,11 @@ impl Probes {
             true => Stores::All,
             false => Stores::ToTables,
         }
+    }
+
+    /// Whether each act of KVM on the tables has a record with its time.
+    pub fn sees_acts(&self) -> bool {
+        EVERY_ACT.iter().all(|step| self.is_attached(step))
     }
 
     fn is_attached(&self, step: &str) -> bool {

@@ -215,6 +215,19 @@ const fn during(
 pub const EVERY_CHANGE: &str = "mmu_spte_update";
 /// Step whose functions make a record of every store that KVM emulates.
 pub const EVERY_STORE: &str = "kvm_mmu_track_write";
+/// Steps whose functions are timed: with all of them, every act of KVM has a record.
+pub const EVERY_ACT: &[&str] = &[
+    EVERY_STORE,
+    "__kvm_sync_page",
+    "kvm_mmu_sync_roots",
+    "__kvm_mmu_invalidate_addr",
+    "__kvm_mmu_prepare_zap_page",
+    "kvm_unmap_gfn_range",
+    "kvm_mmu_slot_remove_write_access",
+    "kvm_arch_mmu_enable_log_dirty_pt_masked",
+    "kvm_zap_gfn_range",
+    "kvm_arch_flush_shadow_memslot",
+];
 
 /// Every step, in the order in which they are attached: what ends a fault before what begins one.
 pub const PLAN: &[Step] = &[
@@ -316,6 +329,12 @@ pub const PLAN: &[Step] = &[
         "such changes have the cause `other`",
     ),
     optional(
+        "kvm_mmu_sync_roots",
+        &[&during("kvm_mmu_sync_roots", "sync_roots_begins", &[])],
+        "syncs of all that is below a vCPU's roots, with their time (kind acts)",
+        "the parts of such a sync are acts of their own, without what is around them",
+    ),
+    optional(
         "__kvm_mmu_invalidate_addr",
         &[
             &during("__kvm_mmu_invalidate_addr", "invlpg_begins", &[]),
@@ -338,6 +357,16 @@ pub const PLAN: &[Step] = &[
         )],
         "write access taken from a frame that becomes a table",
         "such changes have the cause `other`",
+    ),
+    optional(
+        "__kvm_mmu_prepare_zap_page",
+        &[&during(
+            "__kvm_mmu_prepare_zap_page",
+            "zap_page_begins",
+            &["kvm"],
+        )],
+        "the time that it takes to zap a shadow page (kind acts)",
+        "a page that is zapped has no time",
     ),
     optional(
         "kvm_unmap_gfn_range",

@@ -2,14 +2,14 @@
 
 use bytemuck::AnyBitPattern;
 use events::{
-    COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header, Host,
-    HostEvent, KeyframePage, KeyframeRoot, KeyframeTable, Level, MOMENTS, Mark, Moment, NO_VCPU,
-    NOT_SEEN, PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
-    constants::PAE_ROOT_LEVEL,
+    Act, ActDone, COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header,
+    Host, HostEvent, KeyframePage, KeyframeRoot, KeyframeTable, Level, MOMENTS, Mark, Moment,
+    NO_VCPU, NOT_SEEN, PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId,
+    Write, constants::PAE_ROOT_LEVEL,
 };
 use trace::{
-    Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, PageRow, RootRow, Slot,
-    WriteRow,
+    ActRow, Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, PageRow,
+    RootRow, Slot, WriteRow,
 };
 
 /// Bytes that the probes never write.
@@ -57,6 +57,7 @@ pub fn decode(
         RecordKind::Mark => batch.marks.push(mark(&read(kind, bytes)?, mark_name)),
         RecordKind::Write => batch.writes.push(write(&read(kind, bytes)?)),
         RecordKind::Host => batch.host.push(host(&read(kind, bytes)?)?),
+        RecordKind::ActDone => batch.acts.push(act(&read(kind, bytes)?)?),
         RecordKind::KeyframePage => {
             keyframe(&read(kind, bytes)?, None, layout, &mut batch.keyframes);
         }
@@ -186,6 +187,19 @@ fn write(write: &Write) -> WriteRow {
         bytes: write.bytes,
         value: write.value,
     }
+}
+
+fn act(done: &ActDone) -> Result<ActRow, DecodeError> {
+    Ok(ActRow {
+        seq: done.header.seq,
+        time_ns: done.header.time,
+        vm: done.header.vm,
+        vcpu: vcpu(&done.header),
+        act: Act::from_raw(done.act).ok_or(DecodeError::Number(done.act, RecordKind::ActDone))?,
+        total_ns: done.total,
+        synced: done.synced,
+        zapped: done.zapped,
+    })
 }
 
 fn host(host: &Host) -> Result<HostRow, DecodeError> {

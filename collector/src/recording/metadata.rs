@@ -30,6 +30,7 @@ pub fn start(kernel: &Kernel, ring_bytes: u32, from_birth: bool) -> Meta {
             from_birth,
             emulated: host::is_emulated(),
             keyframe_roots: true,
+            acts: kernel.probes.sees_acts(),
         }),
         probes: kernel.probes.states().to_vec(),
         offsets: kernel.resolved.offsets.clone(),

@@ -2,7 +2,7 @@
 
 use std::process;
 
-use trace::{Counters, Memslot, Meta, VmMeta, WorkloadMeta};
+use trace::{Counters, Memslot, Meta, Touches, VcpuTouches, VmMeta, WorkloadMeta};
 
 use super::{Options, VM};
 use crate::{
@@ -34,8 +34,29 @@ pub fn start(options: &Options, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) ->
         expected_retried_faults: expected.map(|counts| counts.retried_faults),
         expected_shadow_pages: expected.map(|counts| counts.shadow_pages),
         expected_entries: expected.map(|counts| counts.entries),
+        touches: None,
     });
     meta
+}
+
+/// What the guest's clock says, once it has ended.
+pub fn touches(vmm: &Vmm) -> Result<Touches, VmmError> {
+    let vcpu = |touches: &abi::Touches| {
+        let mut bins = touches.log2_cycles.iter();
+        let used = bins
+            .rposition(|count| *count > 0)
+            .map_or(0, |last| last + 1);
+        VcpuTouches {
+            count: touches.count,
+            cycles: touches.cycles,
+            max_cycles: touches.max_cycles,
+            log2_cycles: touches.log2_cycles.iter().copied().take(used).collect(),
+        }
+    };
+    Ok(Touches {
+        tsc_khz: vmm.tsc_khz(),
+        vcpus: vmm.touches()?.iter().map(vcpu).collect(),
+    })
 }
 
 /// Every memslot that there was so far.

@@ -98,9 +98,15 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
             vm.memslots = metadata::memslots(&vmm);
         }
     });
+    let touches = metadata::touches(&vmm).map(|touches| {
+        if let Some(workload) = meta.workload.as_mut() {
+            workload.touches = Some(touches);
+        }
+    });
     let (recorded, written) = recording.finish(meta, metadata::reason(&ran));
     let error = written
         .and(after.map_err(anyhow::Error::from))
+        .and(touches.map_err(anyhow::Error::from))
         .and(end.map(|_| ()))
         .err();
     Outcome::traced(recorded, error, ran, vmm.tsc_khz()).report(options)

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use abi::layout::HOST_PAGE;
-use abi::{FrameRange, Gpa, Mailbox, PAGE_BYTES, to_usize};
+use abi::{FrameRange, Gpa, Mailbox, PAGE_BYTES, Touches, to_usize};
 use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use rustix::mm::Advice;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -82,6 +82,13 @@ impl Ram {
         let mut bytes = [0; Mailbox::BYTES];
         self.read(abi::layout::mailbox(cpu), &mut bytes)?;
         Ok(Mailbox::from_bytes(&bytes))
+    }
+
+    /// A copy of what a CPU's clock says of its accesses, unchecked.
+    pub(super) fn touches(&self, cpu: u16) -> Result<Touches, VmmError> {
+        let mut bytes = [0; Touches::BYTES];
+        self.read(abi::layout::touches(cpu), &mut bytes)?;
+        Ok(Touches::from_bytes(&bytes))
     }
 
     /// Sets the number of passes that the actors have finished, which the guest reads from

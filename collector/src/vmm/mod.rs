@@ -201,6 +201,15 @@ impl Vmm {
         })
     }
 
+    /// What each vCPU's clock says of its accesses to the work range, unchecked.
+    ///
+    /// # Errors
+    /// [`VmmError::GuestMemory`].
+    pub fn touches(&self) -> Result<Vec<abi::Touches>, VmmError> {
+        let cpus = (0..).take(self.vcpus.len());
+        cpus.map(|cpu| self.ram.touches(cpu)).collect()
+    }
+
     /// Frequency of the guest's time-stamp counter in kHz; `None` if KVM does not know it.
     #[must_use]
     pub fn tsc_khz(&self) -> Option<u32> {

@@ -1,5 +1,6 @@
 //! Tests named `kvm_*`: they need root and a shadow MMU (`/dev/kvm`).
 
+mod accounts;
 mod attach;
 mod cut;
 mod diff;

@@ -1,6 +1,7 @@
 //! Tests named `lab_*`: they boot a stock kernel in QEMU. It is the one in the folder that
 //! `SHADOWSCOPE_LAB_KERNEL` names, or an installed one.
 
+mod acts;
 mod exact;
 
 use std::{

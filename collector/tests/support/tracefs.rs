@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
 };
 
 use events::{Cause, Class, PageEvent};
@@ -59,6 +60,32 @@ impl Instance {
         })
     }
 
+    /// From the beginning of each walk that led to a leaf to the store of that leaf, in the units of
+    /// the buffer's clock.
+    pub fn latencies(&self, process: u32) -> Vec<u64> {
+        let text = fs::read_to_string(self.0.join("trace")).expect("the buffer");
+        let process = format!("({process:>7})");
+        let lines = text.lines().filter(|line| line.contains(&process));
+        let (mut walk, mut requested, mut latencies) = (None, false, Vec::new());
+        for line in lines {
+            let (head, _) = line
+                .split_once(": kvm_mmu_")
+                .expect("an event of the shadow MMU");
+            let time = head.split_whitespace().next_back().expect("a time");
+            let time: u64 = time.parse().expect("a number");
+            if line.contains(": kvm_mmu_pagetable_walk: ") {
+                walk = Some(time);
+            } else if line.contains(": kvm_mmu_spte_requested: ") {
+                requested = true;
+            } else if requested {
+                // Neighbours are stored after the leaf.
+                requested = false;
+                latencies.extend(walk.take().map(|walk| time - walk));
+            }
+        }
+        latencies
+    }
+
     pub fn overruns(&self) -> u64 {
         let cpus = fs::read_dir(self.0.join("per_cpu")).expect("CPUs");
         let stats = cpus.map(|cpu| {
@@ -71,6 +98,47 @@ impl Instance {
             })
             .sum()
     }
+}
+
+/// How fast this machine's time-stamp counter runs, measured over a run.
+pub struct TscRate {
+    cycles: u64,
+    since: Instant,
+}
+
+impl TscRate {
+    pub fn begin() -> Self {
+        Self {
+            cycles: tsc(),
+            since: Instant::now(),
+        }
+    }
+
+    pub fn end(self) -> Rate {
+        let cycles = tsc() - self.cycles;
+        Rate {
+            cycles,
+            ns: self.since.elapsed().as_nanos(),
+        }
+    }
+}
+
+/// Cycles and the time that they took.
+pub struct Rate {
+    cycles: u64,
+    ns: u128,
+}
+
+impl Rate {
+    pub fn ns(&self, cycles: u64) -> u64 {
+        let ns = u128::from(cycles) * self.ns / u128::from(self.cycles);
+        u64::try_from(ns).expect("a short time")
+    }
+}
+
+fn tsc() -> u64 {
+    // SAFETY: RDTSC reads a counter.
+    unsafe { core::arch::x86_64::_rdtsc() }
 }
 
 impl Drop for Instance {

@@ -1,8 +1,8 @@
 //! How one value of a record becomes one cell of a column, and back.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
-    Seq, Spte, TimeNs, VcpuId, VmId,
+    Act, Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn,
+    Role, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 use polars::prelude::*;
 
@@ -170,5 +170,6 @@ name_cell! {
     Cause, Cause::name, Cause::from_name;
     PageEvent, PageEvent::name, PageEvent::from_name;
     HostEvent, HostEvent::name, HostEvent::from_name;
+    Act, Act::name, Act::from_name;
     String, |cell| cell, |cell| (cell.len() <= LONGEST_NAME).then(|| cell.to_owned());
 }

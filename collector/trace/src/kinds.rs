@@ -3,8 +3,8 @@
 //! Names are never reused or changed; new columns are nullable.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PDPTES, PageEvent,
-    Pfn, Role, Seq, Spte, TimeNs, VcpuId, VmId,
+    Act, Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PDPTES,
+    PageEvent, Pfn, Role, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 
 use crate::{KindInfo, Row as _, table::table};
@@ -297,6 +297,30 @@ table! {
 }
 
 table! {
+    /// What KVM did to the shadow tables in one piece, with its time: from the call of the function
+    /// that does it to its return. A part of the same kind has no row of its own.
+    ActRow in "acts" {
+        /// Place in the order of all records: that of its end.
+        seq: Seq,
+        /// When it began, CLOCK_MONOTONIC, ns.
+        time_ns: TimeNs,
+        /// VM, counted from 0.
+        vm: VmId,
+        /// vCPU on whose thread it happened; null for other threads.
+        vcpu: Option<VcpuId>,
+        /// What: sync_roots, sync, invlpg, write_zap, zap_page, unmap, dirty_start, dirty_clear,
+        /// zap_range, flush_slot.
+        act: Act,
+        /// Its length, ns, the probes' own time included.
+        total_ns: u32,
+        /// Shadow pages synced meanwhile on its thread.
+        synced: u32,
+        /// Shadow pages zapped meanwhile on its thread.
+        zapped: u32,
+    }
+}
+
+table! {
     /// Records that could not be kept.
     LossRow in "losses" {
         /// The sequence number that the next record would have got when the loss was read.
@@ -308,7 +332,7 @@ table! {
         /// Always null: counted for all vCPUs together.
         vcpu: Option<VcpuId>,
         /// Which probe lost them: fault, entry, page, root, mark, keyframe, page_map, read, write,
-        /// host.
+        /// host, act.
         probe: String,
         /// How many.
         count: u64,
@@ -367,6 +391,7 @@ macro_rules! each_kind {
             keyframes Keyframe KeyframeRow KeyframePage
             writes Write WriteRow WriteRow
             host Host HostRow HostRow
+            acts Act ActRow ActRow
             losses Loss LossRow LossRow
         }
     };

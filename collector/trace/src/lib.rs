@@ -39,12 +39,12 @@ mod writer;
 pub use cell::Cell;
 pub use error::TraceError;
 pub use kinds::{
-    Batch, EntryRow, FaultRow, HostRow, KINDS, KeyframeMark, KeyframeRow, LossRow, MarkRow,
+    ActRow, Batch, EntryRow, FaultRow, HostRow, KINDS, KeyframeMark, KeyframeRow, LossRow, MarkRow,
     PageRow, RootRow, Slot, WriteRow,
 };
 pub use meta::{
     Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Sees, Stores,
-    Tool, Tried, VmMeta, WorkloadMeta,
+    Tool, Touches, Tried, VcpuTouches, VmMeta, WorkloadMeta,
 };
 pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};

@@ -64,6 +64,7 @@ impl Meta {
             from_birth: self.workload.is_some(),
             emulated: self.host.cpu.contains("QEMU TCG"),
             keyframe_roots: false,
+            acts: false,
         })
     }
 
@@ -94,6 +95,10 @@ pub struct Sees {
     /// Each keyframe has the root of every vCPU, in `roots`, so that replay can begin with it.
     #[serde(default)]
     pub keyframe_roots: bool,
+    /// What KVM does to the tables in one piece has a record with its time, in `acts`: a kind of
+    /// act without a row did not happen.
+    #[serde(default)]
+    pub acts: bool,
 }
 
 /// Which of the guest's emulated stores a recording sees.
@@ -244,6 +249,34 @@ pub struct WorkloadMeta {
     /// Leaf entries in them, at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_entries: Option<u64>,
+    /// What the guest's own clock says of its accesses to the range; null in a trace that was
+    /// cut, and of a recorder that did not ask.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub touches: Option<Touches>,
+}
+
+/// Accesses of the guest to the range, timed by the guest with its time-stamp counter. The guest
+/// says so: nothing here is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Touches {
+    /// Frequency of that counter, kHz; null where KVM does not know it.
+    pub tsc_khz: Option<u32>,
+    /// Those of each vCPU, in the order of their ids.
+    pub vcpus: Vec<VcpuTouches>,
+}
+
+/// Accesses of one vCPU.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VcpuTouches {
+    /// How many.
+    pub count: u64,
+    /// Their time, cycles.
+    pub cycles: u64,
+    /// The longest, cycles.
+    pub max_cycles: u64,
+    /// How many took at least `2^n` and fewer than `2^(n+1)` cycles, for each `n` from 0; zeros at
+    /// the end are left out. The first counts 0 cycles too.
+    pub log2_cycles: Vec<u64>,
 }
 
 /// How a recording ended.

@@ -5,8 +5,8 @@ use std::fmt;
 use events::{Gfn, Hpa, Level, Role, Seq, Spte, TimeNs, VmId};
 
 use crate::{
-    EntryRow, FaultRow, HostRow, LossRow, MarkRow, PageRow, RootRow, Stretch, TraceError, WriteRow,
-    kinds::each_kind, stream::Stream,
+    ActRow, EntryRow, FaultRow, HostRow, LossRow, MarkRow, PageRow, RootRow, Stretch, TraceError,
+    WriteRow, kinds::each_kind, stream::Stream,
 };
 
 macro_rules! record {

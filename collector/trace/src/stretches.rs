@@ -6,8 +6,8 @@ use events::VmId;
 use polars::prelude::*;
 
 use crate::{
-    EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row, Segment,
-    Trace, TraceError, WriteRow, kinds::each_kind,
+    ActRow, EntryRow, FaultRow, HostRow, KeyframeRow, LossRow, MarkRow, PageRow, RootRow, Row,
+    Segment, Trace, TraceError, WriteRow, kinds::each_kind,
 };
 
 /// Which part of a trace is read. By default all of it.

@@ -6,8 +6,8 @@
 use serde::{Serialize, Serializer};
 
 use crate::{
-    Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn, Role,
-    Seq, Spte, TimeNs, VcpuId, VmId,
+    Act, Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn,
+    Role, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 
 macro_rules! serialize {
@@ -28,6 +28,6 @@ serialize!(Seq, TimeNs as |value, serializer| serializer.serialize_u64(value.0))
 serialize!(VmId, VcpuId as |value, serializer| serializer.serialize_u16(value.0));
 serialize!(ErrorCode, Role as |value, serializer| serializer.serialize_u32(value.0));
 serialize!(Level as |value, serializer| serializer.serialize_u8(value.0));
-serialize!(Cause, Class, HostEvent, PageEvent as |value, serializer| {
+serialize!(Act, Cause, Class, HostEvent, PageEvent as |value, serializer| {
     serializer.serialize_str(value.name())
 });

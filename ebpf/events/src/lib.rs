@@ -7,6 +7,7 @@
 //! tested: [`Shadows`], [`number_then_read`], [`PathStep`].
 #![no_std]
 
+mod acts;
 mod address;
 mod config;
 pub mod constants;
@@ -32,6 +33,7 @@ mod vcpus;
 mod vms;
 mod writes;
 
+pub use acts::{Act, ActDone};
 pub use address::{Gfn, Gpa, Gpte, Gva, Hpa, Hva, Pfn, Spte};
 pub use config::{Config, FIELDS, Field, Offset, Offsets};
 pub use entries::{Cause, Entry};

@@ -27,6 +27,8 @@ named_enum! {
     Write = 8 "write",
     /// A host's event found no room.
     Host = 9 "host",
+    /// An act of KVM found no room.
+    Act = 10 "act",
 }
 
 /// One CPU's count for one [`Probe`], since the programs were loaded.

@@ -3,7 +3,8 @@
 use bytemuck::Pod;
 
 use crate::{
-    Entry, Fault, Host, KeyframePage, KeyframeRoot, KeyframeTable, Mark, Page, Probe, Root, Write,
+    ActDone, Entry, Fault, Host, KeyframePage, KeyframeRoot, KeyframeTable, Mark, Page, Probe,
+    Root, Write,
 };
 
 /// A struct that travels through the ring. It begins with a [`crate::Header`].
@@ -60,4 +61,5 @@ records! {
     Host = 8, lost by Host;
     KeyframeTable = 9, lost by Keyframe;
     KeyframeRoot = 10, lost by Root;
+    ActDone = 11, lost by Act;
 }

@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::{Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, SHADOWS, Vcpu, VcpuId, VmId};
+use events::{Act, Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, SHADOWS, Vcpu, VcpuId, VmId};
 
 use crate::{
     causes, entries, faults,
@@ -29,13 +29,13 @@ struct Range {
 fn begin(
     ctx: &ProbeContext,
     cause: Cause,
+    act: Act,
     event: HostEvent,
     range: impl FnOnce() -> Option<Range>,
 ) {
-    causes::enter(cause);
-    let Some(vm) = ctx.arg::<u64>(0).and_then(vcpus::traced) else {
-        return;
-    };
+    let vm = ctx.arg::<u64>(0).and_then(vcpus::traced);
+    causes::enter(ctx, Some(cause), vm.map(|_| act), vm);
+    let Some(vm) = vm else { return };
     let Some(range) = range() else {
         lose(Probe::Read);
         return;
@@ -78,7 +78,7 @@ fn whole(slot: u64) -> Option<Range> {
 // kvm_unmap_gfn_range(struct kvm *kvm, struct kvm_gfn_range *range), under mmu_lock.
 #[kprobe]
 pub fn unmap_begins(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Cause::HostUnmap, HostEvent::Unmap, || {
+    begin(&ctx, Cause::HostUnmap, Act::Unmap, HostEvent::Unmap, || {
         let range: u64 = ctx.arg(1)?;
         let start: u64 = field(range, offset!(range_start))?;
         let end: u64 = field(range, offset!(range_end))?;
@@ -95,9 +95,13 @@ pub fn unmap_begins(ctx: ProbeContext) -> u32 {
 // int start_level)
 #[kprobe]
 pub fn dirty_start_begins(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Cause::DirtyLog, HostEvent::DirtyStart, || {
-        whole(ctx.arg(1)?)
-    });
+    begin(
+        &ctx,
+        Cause::DirtyLog,
+        Act::DirtyStart,
+        HostEvent::DirtyStart,
+        || whole(ctx.arg(1)?),
+    );
     0
 }
 
@@ -105,39 +109,55 @@ pub fn dirty_start_begins(ctx: ProbeContext) -> u32 {
 // gfn_t gfn_offset, unsigned long mask), under mmu_lock.
 #[kprobe]
 pub fn dirty_clear_begins(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Cause::DirtyLog, HostEvent::DirtyClear, || {
-        let slot: u64 = ctx.arg(1)?;
-        let first: u64 = ctx.arg(2)?;
-        let mask: u64 = ctx.arg(3)?;
-        Some(Range {
-            slot: field(slot, offset!(slot_id))?,
-            gfn: field::<u64>(slot, offset!(slot_base_gfn))?.wrapping_add(first),
-            pages: u64::from(64 - mask.leading_zeros()),
-        })
-    });
+    begin(
+        &ctx,
+        Cause::DirtyLog,
+        Act::DirtyClear,
+        HostEvent::DirtyClear,
+        || {
+            let slot: u64 = ctx.arg(1)?;
+            let first: u64 = ctx.arg(2)?;
+            let mask: u64 = ctx.arg(3)?;
+            Some(Range {
+                slot: field(slot, offset!(slot_id))?,
+                gfn: field::<u64>(slot, offset!(slot_base_gfn))?.wrapping_add(first),
+                pages: u64::from(64 - mask.leading_zeros()),
+            })
+        },
+    );
     0
 }
 
 // kvm_zap_gfn_range(struct kvm *kvm, gfn_t gfn_start, gfn_t gfn_end)
 #[kprobe]
 pub fn zap_range_begins(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Cause::Memslot, HostEvent::ZapRange, || {
-        let start: u64 = ctx.arg(1)?;
-        Some(Range {
-            slot: Host::NO_SLOT,
-            gfn: start,
-            pages: ctx.arg::<u64>(2)?.wrapping_sub(start),
-        })
-    });
+    begin(
+        &ctx,
+        Cause::Memslot,
+        Act::ZapRange,
+        HostEvent::ZapRange,
+        || {
+            let start: u64 = ctx.arg(1)?;
+            Some(Range {
+                slot: Host::NO_SLOT,
+                gfn: start,
+                pages: ctx.arg::<u64>(2)?.wrapping_sub(start),
+            })
+        },
+    );
     0
 }
 
 // kvm_arch_flush_shadow_memslot(struct kvm *kvm, struct kvm_memory_slot *slot)
 #[kprobe]
 pub fn flush_slot_begins(ctx: ProbeContext) -> u32 {
-    begin(&ctx, Cause::Memslot, HostEvent::FlushSlot, || {
-        whole(ctx.arg(1)?)
-    });
+    begin(
+        &ctx,
+        Cause::Memslot,
+        Act::FlushSlot,
+        HostEvent::FlushSlot,
+        || whole(ctx.arg(1)?),
+    );
     0
 }
 

@@ -11,7 +11,7 @@ use events::{
 };
 
 use crate::{
-    entries,
+    causes, entries,
     kernel::{field, now, offset, physical, role_is_direct, role_level},
     ring::{lose, reserve, submit},
     unsync, vcpus, writes,
@@ -192,6 +192,7 @@ pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
     // more was its own.
     let table = field(sp, offset!(sp_spt)).and_then(find);
     if table.is_none_or(|table| table.vm == vcpu.vm) {
+        causes::synced();
         unsync::sync(vcpu, sp);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Sync);
     }
@@ -209,6 +210,7 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         return;
     };
     let vm = table.vm;
+    causes::zapped();
     if !entries::sees_every_change() {
         if let Some(gfn) = field(sp, offset!(sp_gfn)) {
             unshadow(vm, Gfn(gfn), spt);

@@ -5,7 +5,7 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 use events::{
-    Cause, Gfn, Gpa, Hva, NotRead, Probe, SHADOWS, Spte, Store, Vcpu, Write, number_then_read,
+    Act, Cause, Gfn, Gpa, Hva, NotRead, Probe, SHADOWS, Spte, Store, Vcpu, Write, number_then_read,
 };
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 // already.
 #[kprobe]
 pub fn guest_write_begins(ctx: ProbeContext) -> u32 {
-    causes::enter(Cause::GuestWrite);
+    causes::enter(&ctx, Some(Cause::GuestWrite), Some(Act::WriteZap), None);
     let Some(vcpu) = vcpus::current() else {
         return 0;
     };

@@ -28,6 +28,7 @@ mod number;
 mod order;
 mod params;
 mod shares;
+mod touches;
 
 pub use addr::{Gpa, Gva, PAGE_BYTES};
 pub use boot_info::{BootInfo, FrameRange, MAX_PARAMS};
@@ -39,12 +40,13 @@ pub use number::{UnknownNumber, to_usize};
 pub use order::{Order, value};
 pub use params::{MAX_PAGES, MAX_PROCESSES, PIECE_PAGES, Pattern, WorkloadId};
 pub use shares::Shares;
+pub use touches::{TOUCH_BINS, Touches};
 
 /// First field of [`BootInfo`] and of [`Mailbox`]: the bytes `SHADOWSC`.
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 
 /// Version of this contract; guest and VMM must agree exactly.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Maximum number of CPUs of a guest.
 pub const MAX_VCPUS: u16 = 4;

@@ -10,6 +10,7 @@ use core::arch::global_asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cpu;
+use crate::touches::timed;
 
 /// A guest page fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,31 +118,31 @@ fn answer(answer: &Answer) -> Result<u64, Refused> {
 /// Loads eight bytes.
 pub fn try_load(gva: Gva) -> Result<u64, Refused> {
     // SAFETY: no Rust object is in the ranges that callers use.
-    answer(&unsafe { guarded_load(gva.0) })
+    answer(&timed(gva, || unsafe { guarded_load(gva.0) }))
 }
 
 /// Stores eight bytes.
 pub fn try_store(gva: Gva, value: u64) -> Result<(), Refused> {
     // SAFETY: as in `try_load`.
-    answer(&unsafe { guarded_store(gva.0, value) }).map(|_| ())
+    answer(&timed(gva, || unsafe { guarded_store(gva.0, value) })).map(|_| ())
 }
 
 /// Calls the code at `gva`: a single `ret`.
 pub fn try_call(gva: Gva) -> Result<(), Refused> {
     // SAFETY: the code there returns at once and changes no register.
-    answer(&unsafe { guarded_call(gva.0) }).map(|_| ())
+    answer(&timed(gva, || unsafe { guarded_call(gva.0) })).map(|_| ())
 }
 
 /// Loads eight bytes; a fault ends the run.
 pub fn load(gva: Gva) -> u64 {
     let at = core::ptr::with_exposed_provenance::<u64>(gva.0 as usize);
     // SAFETY: as in `try_load`; the kernel reports a fault.
-    unsafe { at.read_volatile() }
+    timed(gva, || unsafe { at.read_volatile() })
 }
 
 /// Stores eight bytes; a fault ends the run.
 pub fn store(gva: Gva, value: u64) {
     let at = core::ptr::with_exposed_provenance_mut::<u64>(gva.0 as usize);
     // SAFETY: as in `load`.
-    unsafe { at.write_volatile(value) };
+    timed(gva, || unsafe { at.write_volatile(value) });
 }

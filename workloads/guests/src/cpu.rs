@@ -27,6 +27,15 @@ pub fn tsc() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// [`tsc`], once everything before is done.
+#[inline(always)]
+pub fn tsc_in_order() -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: as in `tsc`; LFENCE waits. Memory counts as used, so that no access moves across.
+    unsafe { asm!("lfence", "rdtsc", out("eax") low, out("edx") high, options(nostack)) };
+    u64::from(high) << 32 | u64::from(low)
+}
+
 /// The address of the last page fault (CR2). CPL0 only.
 pub fn fault_address() -> u64 {
     let cr2: u64;

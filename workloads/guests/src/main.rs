@@ -14,7 +14,7 @@
 //! team, several, mix                   the workloads with several CPUs
 //! ```
 //!
-//! Of tracing the guest only knows [`call::mark`]. There is no isolation inside the guest: the
+//! Of tracing the guest only knows [`call::mark`] and its own clock, [`touches`]. There is no isolation inside the guest: the
 //! whole image is mapped for CPL3 too.
 #![no_std]
 #![no_main]
@@ -41,6 +41,7 @@ mod single;
 mod spaces;
 mod tables;
 mod team;
+mod touches;
 mod trap;
 mod work;
 

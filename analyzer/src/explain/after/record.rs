@@ -54,7 +54,7 @@ impl Watcher for Effect<'_> {
                 [self.is_over, is_refilled]
             }
             // It changes no entry.
-            Kind::Root(_) | Kind::Mark(_) | Kind::KeyframePage { .. } => [true; 2],
+            Kind::Root(_) | Kind::Mark(_) | Kind::Act(_) | Kind::KeyframePage { .. } => [true; 2],
         }
     }
 }

@@ -87,7 +87,7 @@ impl History {
                     is_over: false,
                 });
             }
-            Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
+            Record::Mark(_) | Record::Keyframe(_) | Record::Act(_) | Record::Loss(_) => {}
         }
     }
 

@@ -17,6 +17,7 @@ impl Before<'_> {
             Record::Host(row) => Kind::Host(row.clone()),
             Record::Root(row) => Kind::Root(self.root(row)),
             Record::Mark(row) => Kind::Mark(row.clone()),
+            Record::Act(row) => Kind::Act(row.clone()),
             Record::Keyframe(page) => page.into(),
             Record::Fault(_) | Record::Entry(_) | Record::Page(_) | Record::Loss(_) => return None,
         };

@@ -1,8 +1,9 @@
-//! A record that is neither a fault nor a change: a store, an act of the host, a root, a mark.
+//! A record that is neither a fault nor a change: a store, an act of the host, a root, a mark, an
+//! act of KVM with its time.
 
 use events::{Gfn, Hpa, Level, Seq, Spte, TimeNs, VmId};
 use serde::Serialize;
-use trace::{EntryRow, HostRow, KeyframePage, MarkRow, RootRow};
+use trace::{ActRow, EntryRow, HostRow, KeyframePage, MarkRow, RootRow};
 
 use super::{
     common::{Because, GuestEntry, Store, Translations, Writer},
@@ -49,6 +50,7 @@ pub enum Kind {
     Host(HostRow),
     Root(RootFacts),
     Mark(MarkRow),
+    Act(ActRow),
     KeyframePage {
         keyframe: u32,
         spt: Hpa,

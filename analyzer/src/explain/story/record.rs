@@ -1,6 +1,6 @@
 //! A store, an act of the host, a root, a mark, a page of a keyframe.
 
-use trace::{HostRow, MarkRow};
+use trace::{ActRow, HostRow, MarkRow};
 
 use crate::{
     explain::{
@@ -48,6 +48,7 @@ pub fn record(out: &mut Lines, of: &RecordFacts) {
         }
         Kind::Root(root) => new_root(out, root),
         Kind::Mark(row) => mark(out, row),
+        Kind::Act(row) => act(out, row),
         Kind::KeyframePage {
             keyframe,
             spt,
@@ -152,6 +153,22 @@ fn new_root(out: &mut Lines, of: &RootFacts) {
                 )
             }
         },
+    );
+}
+
+fn act(out: &mut Lines, row: &ActRow) {
+    let (name, took, thread) = (
+        row.act.name(),
+        ns(row.total_ns.into()),
+        words::thread(row.vcpu),
+    );
+    let what = crate::faults::meaning_of_act(row.act);
+    out.line(2, format!("{name}: {what}"));
+    let synced = plural(row.synced.into(), "page");
+    let zapped = plural(row.zapped.into(), "page");
+    out.line(
+        2,
+        format!("took {took} on {thread}; {synced} synced, {zapped} zapped"),
     );
 }
 

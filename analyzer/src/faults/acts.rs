@@ -1,0 +1,225 @@
+//! What KVM did to the shadow tables in one piece, and how long that took.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use events::{Act, Class, VcpuId};
+use serde::Serialize;
+use trace::{ActRow, FaultRow};
+
+use super::costs::{quantile, sum};
+
+/// Acts of a vCPU that wait for the fault that they may be part of: more than KVM makes in one.
+const WAITING: usize = 1024;
+
+/// What an act does, after the kernel's functions.
+pub const fn meaning_of_act(act: Act) -> &'static str {
+    match act {
+        Act::SyncRoots => "every unsync page below a vCPU's roots is synced (kvm_mmu_sync_roots)",
+        Act::Sync => "unsync pages that are about to be used are synced (mmu_sync_children)",
+        Act::Invlpg => "one address is invalidated: INVLPG, or a fault that KVM injects",
+        Act::WriteZap => "an emulated store zaps pages: one too many to a table, or misaligned",
+        Act::ZapPage => "a shadow page is zapped (__kvm_mmu_prepare_zap_page)",
+        Act::Unmap => "the host takes memory away or moves it (kvm_unmap_gfn_range)",
+        Act::DirtyStart => "write access is taken from a slot for its dirty log",
+        Act::DirtyClear => "write access is taken from frames fetched from the dirty log",
+        Act::ZapRange => "a range of frames is zapped (kvm_zap_gfn_range)",
+        Act::FlushSlot => "a memslot is deleted or moved (kvm_arch_flush_shadow_memslot)",
+    }
+}
+
+/// What the acts of one kind cost. An act may contain acts of other kinds, so kinds do not add up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ActCost {
+    /// Acts.
+    pub count: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// Median, ns.
+    pub p50_ns: u64,
+    /// 99th percentile, ns.
+    pub p99_ns: u64,
+    /// The longest, ns.
+    pub max_ns: u64,
+    /// Of `total_ns`, the time within faults, which is in theirs too, ns.
+    pub in_faults_ns: u64,
+    /// Shadow pages synced meanwhile.
+    pub synced: u64,
+    /// Shadow pages zapped meanwhile.
+    pub zapped: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Of {
+    times: Vec<u32>,
+    in_faults_ns: u64,
+    synced: u64,
+    zapped: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    from: u64,
+    to: u64,
+}
+
+impl Span {
+    fn new(from: u64, ns: u32) -> Self {
+        let to = from.saturating_add(ns.into());
+        Self { from, to }
+    }
+
+    fn contains(self, other: Self) -> bool {
+        self.from <= other.from && other.to <= self.to
+    }
+}
+
+/// What one vCPU did last.
+#[derive(Clone, Debug, Default)]
+struct Recent {
+    fault: Option<(Span, Class)>,
+    /// Acts since that fault. One within a fault has its record before the fault's or, between the
+    /// leaf and the re-entry, after it.
+    acts: VecDeque<(Span, Act)>,
+}
+
+/// The acts of one VM.
+#[derive(Clone, Debug, Default)]
+pub struct Acts {
+    of: BTreeMap<Act, Of>,
+    recent: BTreeMap<VcpuId, Recent>,
+    sync_ns: BTreeMap<Class, u64>,
+}
+
+impl Acts {
+    /// A fault of the VM.
+    pub fn fault(&mut self, row: &FaultRow) {
+        // Most traces have no acts, or few.
+        if self.of.is_empty() {
+            return;
+        }
+        let fault = Span::new(row.time_ns.0, row.total_ns);
+        let recent = self.recent.entry(row.vcpu).or_default();
+        recent.fault = Some((fault, row.class));
+        let acts = std::mem::take(&mut recent.acts);
+        for (span, act) in acts.into_iter().filter(|(span, _)| fault.contains(*span)) {
+            self.within(row.class, act, span);
+        }
+    }
+
+    /// An act of the VM.
+    pub fn add(&mut self, row: &ActRow) {
+        let of = self.of.entry(row.act).or_default();
+        of.times.push(row.total_ns);
+        of.synced += u64::from(row.synced);
+        of.zapped += u64::from(row.zapped);
+        let Some(vcpu) = row.vcpu else { return };
+        let span = Span::new(row.time_ns.0, row.total_ns);
+        let recent = self.recent.entry(vcpu).or_default();
+        match recent.fault {
+            Some((fault, class)) if fault.contains(span) => self.within(class, row.act, span),
+            _ => {
+                if recent.acts.len() == WAITING {
+                    recent.acts.pop_front();
+                }
+                recent.acts.push_back((span, row.act));
+            }
+        }
+    }
+
+    fn within(&mut self, class: Class, act: Act, span: Span) {
+        let ns = span.to - span.from;
+        if let Some(of) = self.of.get_mut(&act) {
+            of.in_faults_ns += ns;
+        }
+        if matches!(act, Act::Sync | Act::SyncRoots) {
+            *self.sync_ns.entry(class).or_default() += ns;
+        }
+    }
+
+    /// No act has a record.
+    pub fn is_empty(&self) -> bool {
+        self.of.is_empty()
+    }
+
+    /// Of the time of a class, that in syncs, ns.
+    pub fn sync_ns(&self, class: Class) -> u64 {
+        self.sync_ns.get(&class).copied().unwrap_or_default()
+    }
+
+    /// What each kind cost.
+    pub fn costs(&self) -> BTreeMap<&'static str, ActCost> {
+        let costs = self.of.iter().map(|(act, of)| {
+            let mut times = of.times.clone();
+            let cost = ActCost {
+                count: times.len() as u64,
+                total_ns: sum(&times),
+                p50_ns: quantile(&mut times, 0.50),
+                p99_ns: quantile(&mut times, 0.99),
+                max_ns: times.iter().copied().max().map_or(0, u64::from),
+                in_faults_ns: of.in_faults_ns,
+                synced: of.synced,
+                zapped: of.zapped,
+            };
+            (act.name(), cost)
+        });
+        costs.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{Seq, TimeNs, VmId};
+
+    use super::*;
+    use crate::replay::blank_fault;
+
+    fn fault(time: u64, total_ns: u32) -> FaultRow {
+        FaultRow {
+            time_ns: TimeNs(time),
+            total_ns,
+            class: Class::Shadow,
+            ..blank_fault(Seq(0))
+        }
+    }
+
+    fn act(act: Act, vcpu: Option<u16>, time: u64, total_ns: u32) -> ActRow {
+        ActRow {
+            seq: Seq(0),
+            time_ns: TimeNs(time),
+            vm: VmId(0),
+            vcpu: vcpu.map(VcpuId),
+            act,
+            total_ns,
+            synced: 1,
+            zapped: 0,
+        }
+    }
+
+    /// A sync is within a fault whether its record comes before or after the fault's; one of
+    /// another vCPU, of the host, or that only begins within it is not.
+    #[test]
+    fn a_sync_within_a_fault_is_found() {
+        let mut acts = Acts::default();
+        acts.add(&act(Act::Sync, Some(0), 50, 10));
+        acts.add(&act(Act::Sync, Some(0), 110, 20));
+        acts.add(&act(Act::Sync, Some(1), 110, 40));
+        acts.fault(&fault(100, 100));
+        acts.add(&act(Act::SyncRoots, Some(0), 195, 5));
+        acts.add(&act(Act::SyncRoots, Some(0), 199, 2));
+        acts.add(&act(Act::Unmap, None, 120, 7));
+        assert_eq!(acts.sync_ns(Class::Shadow), 25);
+        assert_eq!(acts.sync_ns(Class::Guest), 0);
+        let costs = acts.costs();
+        let of = |name| {
+            (
+                costs[name].count,
+                costs[name].total_ns,
+                costs[name].in_faults_ns,
+            )
+        };
+        assert_eq!(of("sync"), (3, 70, 20));
+        assert_eq!(of("sync_roots"), (2, 7, 5));
+        assert_eq!(of("unmap"), (1, 7, 0));
+        assert_eq!((costs["sync"].p50_ns, costs["sync"].max_ns), (20, 40));
+    }
+}
