@@ -26,7 +26,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 
-use events::{Cause, PageEvent, Spte, VcpuId};
+use events::{Act, Cause, PageEvent, Spte, VcpuId};
 use trace::{EntryRow, FaultRow, PageRow, Record, Sees};
 
 use acts::Acts;
@@ -269,7 +269,9 @@ impl Follow for Audit {
             Record::Root(row) if row.keyframe.is_none() => {
                 self.acts.thread_does(Some(row.vcpu));
             }
-            Record::Root(_) | Record::Host(_) | Record::Loss(_) => {}
+            // A deletion zaps pages; the end of any other act, or its own, is the end of that.
+            Record::Act(row) if row.act != Act::ZapPage => self.acts.thread_does(row.vcpu),
+            Record::Root(_) | Record::Host(_) | Record::Act(_) | Record::Loss(_) => {}
         }
     }
 

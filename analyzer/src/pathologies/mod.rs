@@ -73,7 +73,7 @@ impl Follow for Pathologies {
             }
             Record::Keyframe(page) => self.prefetched.keyframe(page),
             Record::Host(row) => self.huge.host(row),
-            Record::Write(_) | Record::Mark(_) | Record::Loss(_) => {}
+            Record::Write(_) | Record::Act(_) | Record::Mark(_) | Record::Loss(_) => {}
         }
     }
 

@@ -104,7 +104,11 @@ impl Follow for Refaults {
             Record::Page(row) => self.page(row, vm),
             Record::Host(row) => self.host(row, vm),
             Record::Write(row) => self.write(row),
-            Record::Root(_) | Record::Mark(_) | Record::Keyframe(_) | Record::Loss(_) => {}
+            Record::Root(_)
+            | Record::Act(_)
+            | Record::Mark(_)
+            | Record::Keyframe(_)
+            | Record::Loss(_) => {}
         }
     }
 

@@ -13,7 +13,7 @@ macro_rules! each_kind {
     ($batch:expr, $rows:ident => $what:expr) => {{
         let batch: &mut Batch = $batch;
         each_kind!(@ batch, $rows, $what;
-            faults entries pages roots marks keyframes writes host losses);
+            faults entries pages roots marks keyframes writes host acts losses);
     }};
     (@ $batch:ident, $rows:ident, $what:expr; $($kind:ident)+) => {
         $({ let $rows = &mut $batch.$kind; $what; })+
@@ -63,6 +63,7 @@ impl Copy {
             keyframes: rows(&trace),
             writes: rows(&trace),
             host: rows(&trace),
+            acts: rows(&trace),
             losses: rows(&trace),
         };
         let meta = trace.meta().clone();

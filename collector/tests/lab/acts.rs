@@ -33,7 +33,7 @@ fn has_times(vm: &Value, act: &str) {
 #[test]
 #[ignore = "needs QEMU and a kernel package"]
 fn lab_a_sync_has_its_time() {
-    let vm = vm(&["unsync", "-p", "flush=root"]);
+    let vm = vm(&["unsync", "-p", "flush=cr3"]);
     has_times(&vm, "sync_roots");
     assert!(number(&vm, &["acts", "sync_roots", "synced"]) > 0);
     // Every class says how much of it was sync, if only 0.
