@@ -18,6 +18,9 @@ pub struct Account {
     pub faults_ns: u64,
     /// Time outside of faults, ns: the guest ran, waited, or KVM did something else.
     pub not_attributed_ns: u64,
+    /// Of `not_attributed_ns`, the time in acts of KVM on the tables, on vCPUs' threads; an act
+    /// within another counts once. Absent where acts are not seen.
+    pub acts_ns: Option<u64>,
 }
 
 impl Account {
@@ -32,7 +35,17 @@ impl Account {
             total_ns,
             faults_ns,
             not_attributed_ns: total_ns.checked_sub(faults_ns)?,
+            acts_ns: None,
         })
+    }
+
+    /// With the time in acts outside of faults; none where it is longer than the rest, which no
+    /// recorder writes.
+    pub fn with_acts(self, acts_ns: u64) -> Self {
+        Self {
+            acts_ns: Some(acts_ns).filter(|acts| *acts <= self.not_attributed_ns),
+            ..self
+        }
     }
 
     /// A part of the run, in percent.

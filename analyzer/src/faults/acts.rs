@@ -36,6 +36,8 @@ pub struct ActCost {
     pub total_ns: u64,
     /// Median, ns.
     pub p50_ns: u64,
+    /// 95th percentile, ns.
+    pub p95_ns: u64,
     /// 99th percentile, ns.
     pub p99_ns: u64,
     /// The longest, ns.
@@ -71,6 +73,25 @@ impl Span {
     fn contains(self, other: Self) -> bool {
         self.from <= other.from && other.to <= self.to
     }
+
+    fn ns(self) -> u64 {
+        self.to - self.from
+    }
+}
+
+/// An act that may turn out to be part of a fault.
+#[derive(Clone, Copy, Debug)]
+struct Waiting {
+    span: Span,
+    act: Act,
+    /// Part of an act of another kind, which has its time too.
+    is_part: bool,
+}
+
+impl Waiting {
+    fn ns_if_whole(self) -> u64 {
+        if self.is_part { 0 } else { self.span.ns() }
+    }
 }
 
 /// What one vCPU did last.
@@ -79,30 +100,42 @@ struct Recent {
     fault: Option<(Span, Class)>,
     /// Acts since that fault. One within a fault has its record before the fault's or, between the
     /// leaf and the re-entry, after it.
-    acts: VecDeque<(Span, Act)>,
+    acts: VecDeque<Waiting>,
 }
 
 /// The acts of one VM.
 #[derive(Clone, Debug, Default)]
 pub struct Acts {
+    is_seen: bool,
     of: BTreeMap<Act, Of>,
     recent: BTreeMap<VcpuId, Recent>,
     sync_ns: BTreeMap<Class, u64>,
+    outside_ns: u64,
 }
 
 impl Acts {
+    /// None yet. `is_seen`: what has no record did not happen.
+    pub fn new(is_seen: bool) -> Self {
+        Self {
+            is_seen,
+            ..Self::default()
+        }
+    }
+
     /// A fault of the VM.
     pub fn fault(&mut self, row: &FaultRow) {
-        // Most traces have no acts, or few.
-        if self.of.is_empty() {
+        if !self.are_seen() {
             return;
         }
         let fault = Span::new(row.time_ns.0, row.total_ns);
         let recent = self.recent.entry(row.vcpu).or_default();
         recent.fault = Some((fault, row.class));
-        let acts = std::mem::take(&mut recent.acts);
-        for (span, act) in acts.into_iter().filter(|(span, _)| fault.contains(*span)) {
-            self.within(row.class, act, span);
+        for waiting in recent.acts.drain(..) {
+            if !fault.contains(waiting.span) {
+                self.outside_ns = self.outside_ns.saturating_add(waiting.ns_if_whole());
+                continue;
+            }
+            within(&mut self.of, &mut self.sync_ns, row.class, waiting);
         }
     }
 
@@ -110,35 +143,44 @@ impl Acts {
     pub fn add(&mut self, row: &ActRow) {
         let of = self.of.entry(row.act).or_default();
         of.times.push(row.total_ns);
-        of.synced += u64::from(row.synced);
-        of.zapped += u64::from(row.zapped);
+        of.synced = of.synced.saturating_add(row.synced.into());
+        of.zapped = of.zapped.saturating_add(row.zapped.into());
         let Some(vcpu) = row.vcpu else { return };
-        let span = Span::new(row.time_ns.0, row.total_ns);
+        let waiting = Waiting {
+            span: Span::new(row.time_ns.0, row.total_ns),
+            act: row.act,
+            is_part: false,
+        };
         let recent = self.recent.entry(vcpu).or_default();
-        match recent.fault {
-            Some((fault, class)) if fault.contains(span) => self.within(class, row.act, span),
-            _ => {
-                if recent.acts.len() == WAITING {
-                    recent.acts.pop_front();
-                }
-                recent.acts.push_back((span, row.act));
-            }
+        if let Some((fault, class)) = recent.fault
+            && fault.contains(waiting.span)
+        {
+            within(&mut self.of, &mut self.sync_ns, class, waiting);
+            return;
         }
+        // The record of an act comes after those of its parts.
+        let before = recent.acts.iter_mut().rev();
+        for part in before.take_while(|before| waiting.span.contains(before.span)) {
+            part.is_part = true;
+        }
+        if recent.acts.len() == WAITING
+            && let Some(first) = recent.acts.pop_front()
+        {
+            self.outside_ns = self.outside_ns.saturating_add(first.ns_if_whole());
+        }
+        recent.acts.push_back(waiting);
     }
 
-    fn within(&mut self, class: Class, act: Act, span: Span) {
-        let ns = span.to - span.from;
-        if let Some(of) = self.of.get_mut(&act) {
-            of.in_faults_ns += ns;
-        }
-        if matches!(act, Act::Sync | Act::SyncRoots) {
-            *self.sync_ns.entry(class).or_default() += ns;
-        }
+    /// Acts have records: a kind without one did not happen, unless it has no probe.
+    pub fn are_seen(&self) -> bool {
+        self.is_seen || !self.of.is_empty()
     }
 
-    /// No act has a record.
-    pub fn is_empty(&self) -> bool {
-        self.of.is_empty()
+    /// Time of vCPUs in acts outside of faults, that of an act within another once, ns.
+    pub fn outside_ns(&self) -> u64 {
+        let waiting = self.recent.values().flat_map(|recent| &recent.acts);
+        let waiting = waiting.map(|waiting| waiting.ns_if_whole());
+        waiting.fold(self.outside_ns, u64::saturating_add)
     }
 
     /// Of the time of a class, that in syncs, ns.
@@ -154,6 +196,7 @@ impl Acts {
                 count: times.len() as u64,
                 total_ns: sum(&times),
                 p50_ns: quantile(&mut times, 0.50),
+                p95_ns: quantile(&mut times, 0.95),
                 p99_ns: quantile(&mut times, 0.99),
                 max_ns: times.iter().copied().max().map_or(0, u64::from),
                 in_faults_ns: of.in_faults_ns,
@@ -163,6 +206,22 @@ impl Acts {
             (act.name(), cost)
         });
         costs.collect()
+    }
+}
+
+/// Counts an act as a part of a fault.
+fn within(
+    of: &mut BTreeMap<Act, Of>,
+    sync_ns: &mut BTreeMap<Class, u64>,
+    class: Class,
+    act: Waiting,
+) {
+    let ns = act.span.ns();
+    if let Some(of) = of.get_mut(&act.act) {
+        of.in_faults_ns = of.in_faults_ns.saturating_add(ns);
+    }
+    if matches!(act.act, Act::Sync | Act::SyncRoots) {
+        *sync_ns.entry(class).or_default() += ns;
     }
 }
 
@@ -221,5 +280,34 @@ mod tests {
         assert_eq!(of("sync_roots"), (2, 7, 5));
         assert_eq!(of("unmap"), (1, 7, 0));
         assert_eq!((costs["sync"].p50_ns, costs["sync"].max_ns), (20, 40));
+    }
+
+    /// Of nested acts outside of faults only the outermost counts; the host's are no vCPU's time.
+    #[test]
+    fn time_outside_of_faults_counts_once() {
+        let mut acts = Acts::new(true);
+        acts.fault(&fault(100, 100));
+        acts.add(&act(Act::SyncRoots, Some(0), 190, 10));
+        acts.add(&act(Act::ZapPage, Some(0), 310, 10));
+        acts.add(&act(Act::ZapPage, Some(0), 330, 10));
+        acts.add(&act(Act::WriteZap, Some(0), 300, 50));
+        acts.add(&act(Act::Invlpg, Some(0), 400, 7));
+        acts.add(&act(Act::Unmap, None, 400, 1000));
+        assert_eq!(acts.outside_ns(), 57);
+        acts.fault(&fault(399, 20));
+        assert_eq!(acts.outside_ns(), 50, "the fault has the last one");
+        acts.add(&act(Act::Sync, Some(1), 500, 3));
+        assert_eq!(acts.outside_ns(), 53);
+    }
+
+    /// An act that waits longer than any fault lasts is outside of faults.
+    #[test]
+    fn acts_that_wait_are_bounded() {
+        let mut acts = Acts::new(true);
+        for at in 0..3 * WAITING as u64 {
+            acts.add(&act(Act::Invlpg, Some(0), at * 10, 1));
+        }
+        assert_eq!(acts.recent[&VcpuId(0)].acts.len(), WAITING);
+        assert_eq!(acts.outside_ns(), 3 * WAITING as u64);
     }
 }

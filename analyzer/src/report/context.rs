@@ -166,7 +166,7 @@ fn section(
             summary::classes(summary, numbers, Detail::Full),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
-            summary::acts(summary, numbers),
+            summary::acts(summary, numbers, Detail::Full),
             summary::clock(summary, numbers),
             top::brief(&numbers.ranks),
             summary::range(numbers),

@@ -45,8 +45,6 @@ pub struct VmStudy {
     pub clock: Option<GuestClock>,
     /// What KVM did to the tables in one piece.
     pub acts: Acts,
-    /// Acts have records: a kind without one did not happen.
-    pub sees_acts: bool,
     /// Records by what they say.
     pub counts: Counts,
     /// Cost of each class.
@@ -163,7 +161,6 @@ impl Follow for VmStudy {
     fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
         self.costs = by_class(&self.columns);
         self.phase_costs = by_phase(&self.columns);
-        self.sees_acts = sees.acts;
         self.balance();
         if let Some(refaults) = &mut self.refaults {
             refaults.finish(replay, sees)?;
@@ -220,8 +217,7 @@ impl VmStudy {
             ran_ns: None,
             account: None,
             clock: None,
-            acts: Acts::default(),
-            sees_acts: false,
+            acts: Acts::new(subject.recording.sees().acts),
             counts: Counts::default(),
             costs: Vec::new(),
             phase_costs: Vec::new(),
@@ -261,7 +257,9 @@ impl VmStudy {
             let account = self.account.as_ref();
             cost.run_percent = account.map(|account| account.percent(cost.total_ns));
         }
-        if self.sees_acts || !self.acts.is_empty() {
+        if self.acts.are_seen() {
+            let acts_ns = self.acts.outside_ns();
+            self.account = self.account.map(|account| account.with_acts(acts_ns));
             for (class, cost) in &mut self.costs {
                 cost.sync_ns = Some(self.acts.sync_ns(*class));
             }

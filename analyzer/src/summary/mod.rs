@@ -416,7 +416,7 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .map(|(class, cost)| (class.name(), cost.clone()))
             .collect(),
         guest_clock: of.clock.clone(),
-        acts: (of.sees_acts || !of.acts.is_empty()).then(|| of.acts.costs()),
+        acts: of.acts.are_seen().then(|| of.acts.costs()),
         absent_steps: figures::absent(&figures::steps(&of.costs))
             .into_iter()
             .map(FaultStep::name)

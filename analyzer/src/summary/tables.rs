@@ -70,7 +70,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
             classes(summary, vm, detail),
             times_of(vm),
             steps(summary, vm, detail),
-            acts(summary, vm),
+            acts(summary, vm, detail),
             clock(summary, vm),
             top::brief(&vm.ranks),
             changes(vm),
@@ -161,9 +161,13 @@ fn outside(run: &Account, lost: u64) -> String {
         0 => "",
         _ => ", that of lost records among it",
     };
+    let acts = match run.acts_ns {
+        None | Some(0) => String::new(),
+        Some(acts) => format!(", {} of it in acts", ns(acts)),
+    };
     format!(
         "the run is {}{vcpus}, first to last record; outside of faults, not attributed: {} \
-         ({}){rest}",
+         ({}){acts}{rest}",
         ns(run.wall_ns),
         ns(run.not_attributed_ns),
         percent(run.not_attributed_ns, run.total_ns),
@@ -277,28 +281,36 @@ pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
     table.more(more.join("; "))
 }
 
-/// What KVM did to the tables in one piece.
-pub fn acts(summary: &Summary, vm: &VmSummary) -> Table {
+/// What KVM did to the tables in one piece; in full also that it is not seen.
+pub fn acts(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
     let columns = [
         Column::code("act"),
         Column::number("count"),
         Column::time("total"),
         Column::time("in faults"),
         Column::time("p50"),
+        Column::time("p95"),
         Column::time("p99"),
         Column::time("max"),
-        Column::number("synced"),
-        Column::number("zapped"),
+        Column::number("synced").for_programs(),
+        Column::number("zapped").for_programs(),
     ];
     let title = "Acts of KVM on the shadow tables";
-    let mut table = Table::new("acts", title, columns).note(summary.times());
-    for (name, act) in vm.acts.iter().flatten() {
+    let mut table = Table::new("acts", title, columns);
+    let Some(acts) = &vm.acts else {
+        return match detail {
+            Detail::Brief => table,
+            Detail::Full => table.more("not seen: their functions have no probes here"),
+        };
+    };
+    for (name, act) in acts {
         table.row([
             Cell::words(name),
             Cell::Count(act.count),
             Cell::Time(act.total_ns),
             Cell::Time(act.in_faults_ns),
             Cell::Time(act.p50_ns),
+            Cell::Time(act.p95_ns),
             Cell::Time(act.p99_ns),
             Cell::Time(act.max_ns),
             Cell::Count(act.synced),
@@ -307,7 +319,9 @@ pub fn acts(summary: &Summary, vm: &VmSummary) -> Table {
     }
     match table.is_empty() {
         true => table,
-        false => table.more("an act may contain acts of other kinds: they do not add up"),
+        false => table
+            .note(summary.times())
+            .more("an act may contain acts of other kinds: they do not add up"),
     }
 }
 

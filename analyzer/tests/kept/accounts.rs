@@ -23,12 +23,13 @@ fn json(args: &[&str], trace: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// What the rows say without the analyzer: first and last moment, and of each class how many faults
-/// and how long.
+/// What the rows say without the analyzer: first and last moment, and of each class and each kind
+/// of act how many and how long.
 #[derive(Default)]
 struct Truth {
     span: Option<[u64; 2]>,
     classes: BTreeMap<&'static str, (u64, u64)>,
+    acts: BTreeMap<&'static str, (u64, u64)>,
 }
 
 fn truth(path: &Path) -> BTreeMap<u64, Truth> {
@@ -49,6 +50,9 @@ fn truth(path: &Path) -> BTreeMap<u64, Truth> {
         }
         if let Record::Act(row) = &record {
             end += u64::from(row.total_ns);
+            let act = vm.acts.entry(row.act.name()).or_default();
+            act.0 += 1;
+            act.1 += u64::from(row.total_ns);
         }
         let [from, to] = vm.span.unwrap_or([record.time().0, end]);
         vm.span = Some([from.min(record.time().0), to.max(end)]);
@@ -104,7 +108,46 @@ fn close(path: &Path) {
             number(&run["total_ns"]),
             "{about}"
         );
+        acts_close(vm, &true_vm.acts, &about);
     }
+}
+
+/// Each kind of act has its time, and no more of it lies in faults; outside of faults they take no
+/// more than what is left of the run.
+fn acts_close(vm: &Value, truth: &BTreeMap<&'static str, (u64, u64)>, about: &str) {
+    let number = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{about}: {value}"));
+    let Some(acts) = vm["acts"].as_object() else {
+        assert!(
+            truth.is_empty() && vm["run"]["acts_ns"].is_null(),
+            "{about}"
+        );
+        return;
+    };
+    assert_eq!(acts.len(), truth.len(), "{about}");
+    let mut in_faults = 0;
+    for (name, act) in acts {
+        let total = number(&act["total_ns"]);
+        assert_eq!(
+            (number(&act["count"]), total),
+            truth[name.as_str()],
+            "{about} {name}"
+        );
+        assert!(number(&act["in_faults_ns"]) <= total, "{about} {name}");
+        let times = ["p50_ns", "p95_ns", "p99_ns", "max_ns", "total_ns"];
+        let times = times.map(|key| number(&act[key]));
+        assert!(times.is_sorted(), "{about} {name}: {times:?}");
+        if name.starts_with("sync") {
+            in_faults += number(&act["in_faults_ns"]);
+        }
+    }
+    let run = &vm["run"];
+    assert!(
+        number(&run["acts_ns"]) <= number(&run["not_attributed_ns"]),
+        "{about}"
+    );
+    let classes = vm["classes"].as_object().expect("classes");
+    let syncs = classes.values().map(|class| number(&class["sync_ns"]));
+    assert_eq!(syncs.sum::<u64>(), in_faults, "{about}");
 }
 
 /// The record that a percentile names is a fault that took so long.

@@ -60,30 +60,46 @@ impl Instance {
         })
     }
 
-    /// From the beginning of each walk that led to a leaf to the store of that leaf, in the units of
-    /// the buffer's clock.
-    pub fn latencies(&self, process: u32) -> Vec<u64> {
+    /// The faults of a process at CPL 3, from its events `kvm_mmu_pagetable_walk` (those for user
+    /// accesses), `kvm_mmu_walker_error`, `kvm_mmu_spte_requested` and `kvm_mmu_set_spte`.
+    pub fn faults(&self, process: u32) -> Vec<Timed> {
         let text = fs::read_to_string(self.0.join("trace")).expect("the buffer");
         let process = format!("({process:>7})");
         let lines = text.lines().filter(|line| line.contains(&process));
-        let (mut walk, mut requested, mut latencies) = (None, false, Vec::new());
+        let (mut walk, mut requested, mut faults) = (None, false, Vec::new());
         for line in lines {
-            let (head, _) = line
+            let (head, event) = line
                 .split_once(": kvm_mmu_")
                 .expect("an event of the shadow MMU");
+            let (event, arguments) = event.split_once(": ").expect("its name");
             let time = head.split_whitespace().next_back().expect("a time");
             let time: u64 = time.parse().expect("a number");
-            if line.contains(": kvm_mmu_pagetable_walk: ") {
-                walk = Some(time);
-            } else if line.contains(": kvm_mmu_spte_requested: ") {
-                requested = true;
-            } else if requested {
+            let is_end = match event {
+                "pagetable_walk" => {
+                    let mut words = arguments.split_whitespace();
+                    let gva = words.nth(1).expect("an address");
+                    walk = Some((u64::from_str_radix(gva, 16).expect("an address"), time));
+                    requested = false;
+                    false
+                }
+                "spte_requested" => {
+                    requested = true;
+                    false
+                }
                 // Neighbours are stored after the leaf.
-                requested = false;
-                latencies.extend(walk.take().map(|walk| time - walk));
+                "set_spte" => std::mem::take(&mut requested),
+                "walker_error" => true,
+                other => panic!("kvm_mmu_{other}"),
+            };
+            if is_end && let Some((gva, begun)) = walk.take() {
+                faults.push(Timed {
+                    gva,
+                    is_stored: event == "set_spte",
+                    cycles: time - begun,
+                });
             }
         }
-        latencies
+        faults
     }
 
     pub fn overruns(&self) -> u64 {
@@ -98,6 +114,16 @@ impl Instance {
             })
             .sum()
     }
+}
+
+/// A fault as the events have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    pub gva: u64,
+    /// It ended with the store of a leaf; else the guest's tables refused it.
+    pub is_stored: bool,
+    /// From the beginning of the walk to that, in the units of the buffer's clock.
+    pub cycles: u64,
 }
 
 /// How fast this machine's time-stamp counter runs, measured over a run.

@@ -192,7 +192,9 @@ pub fn kvm_mmu_sync_page(ctx: RawTracePointContext) {
     // more was its own.
     let table = field(sp, offset!(sp_spt)).and_then(find);
     if table.is_none_or(|table| table.vm == vcpu.vm) {
-        causes::synced();
+        if entries::sees_every_change() {
+            causes::synced();
+        }
         unsync::sync(vcpu, sp);
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Sync);
     }
@@ -210,8 +212,9 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         return;
     };
     let vm = table.vm;
-    causes::zapped();
-    if !entries::sees_every_change() {
+    if entries::sees_every_change() {
+        causes::zapped();
+    } else {
         if let Some(gfn) = field(sp, offset!(sp_gfn)) {
             unshadow(vm, Gfn(gfn), spt);
         }
