@@ -22,7 +22,7 @@ fn median(times: &[u64]) -> u64 {
 }
 
 /// The faults at CPL 3 that have an event for their end: address, whether a leaf was stored, and
-/// the time from the beginning of the walk to the leaf, or to the end of the walk.
+/// the time from the beginning of the walk to the leaf, or to the injection into the guest.
 fn recorded(path: &Path) -> (u32, Vec<(u64, bool, u64)>) {
     let trace = Trace::open(path).expect("a trace");
     let mut faults = Vec::new();
@@ -33,16 +33,15 @@ fn recorded(path: &Path) -> (u32, Vec<(u64, bool, u64)>) {
         if !fault.error_code.is_user() {
             continue;
         }
-        let time = match fault.class {
-            Class::Guest => fault.walk_ns,
-            _ if fault.spte.is_some() => {
-                // These steps follow each other; the two in the middle are one on PVM.
-                let apart = fault.pfn_ns.zip(fault.tables_ns).map(|(a, b)| a + b);
-                let steps = [fault.walk_ns, fault.pfn_tables_ns.or(apart), fault.write_ns];
-                steps.into_iter().try_fold(0, |sum, step| Some(sum + step?))
-            }
+        // Steps that follow each other; the two in the middle are one on PVM.
+        let apart = fault.pfn_ns.zip(fault.tables_ns).map(|(a, b)| a + b);
+        let middle = fault.pfn_tables_ns.or(apart);
+        let steps = match fault.class {
+            Class::Guest => [fault.walk_ns, fault.inject_ns, Some(0)],
+            _ if fault.spte.is_some() => [fault.walk_ns, middle, fault.write_ns],
             _ => continue,
         };
+        let time = steps.into_iter().try_fold(0, |sum, step| Some(sum + step?));
         let time = time.expect("each step has a time").into();
         faults.push((fault.gva.0, fault.spte.is_some(), time));
     }
@@ -93,7 +92,7 @@ fn kvm_a_fault_takes_as_long_as_tracefs_says_in_the_same_run() {
 }
 
 fn agree(workload: &str, ours: &[(u64, bool, u64)], theirs: &[Timed], rate: &Rate) {
-    let which = |stored: bool| if stored { "stored" } else { "refused" };
+    let which = |stored: bool| if stored { "stored" } else { "injected" };
     let mine = ours.iter().map(|(gva, stored, _)| (*gva, *stored));
     let same = theirs.iter().map(|fault| (fault.gva, fault.is_stored));
     assert!(mine.eq(same), "{workload}: not the same faults");

@@ -61,40 +61,43 @@ impl Instance {
     }
 
     /// The faults of a process at CPL 3, from its events `kvm_mmu_pagetable_walk` (those for user
-    /// accesses), `kvm_mmu_walker_error`, `kvm_mmu_spte_requested` and `kvm_mmu_set_spte`.
+    /// accesses), `kvm_mmu_walker_error`, `kvm_inj_exception`, `kvm_mmu_spte_requested` and
+    /// `kvm_mmu_set_spte`.
     pub fn faults(&self, process: u32) -> Vec<Timed> {
         let text = fs::read_to_string(self.0.join("trace")).expect("the buffer");
         let process = format!("({process:>7})");
         let lines = text.lines().filter(|line| line.contains(&process));
-        let (mut walk, mut requested, mut faults) = (None, false, Vec::new());
+        let (mut walk, mut faults) = (None, Vec::new());
+        let (mut refused, mut requested) = (false, false);
         for line in lines {
-            let (head, event) = line
-                .split_once(": kvm_mmu_")
-                .expect("an event of the shadow MMU");
+            let (head, event) = line.split_once(": kvm_").expect("an event of KVM");
             let (event, arguments) = event.split_once(": ").expect("its name");
             let time = head.split_whitespace().next_back().expect("a time");
             let time: u64 = time.parse().expect("a number");
             let is_end = match event {
-                "pagetable_walk" => {
-                    let mut words = arguments.split_whitespace();
-                    let gva = words.nth(1).expect("an address");
+                "mmu_pagetable_walk" => {
+                    let gva = arguments.split_whitespace().nth(1).expect("an address");
                     walk = Some((u64::from_str_radix(gva, 16).expect("an address"), time));
-                    requested = false;
+                    (refused, requested) = (false, false);
                     false
                 }
-                "spte_requested" => {
+                "mmu_spte_requested" => {
                     requested = true;
                     false
                 }
+                "mmu_walker_error" => {
+                    refused = true;
+                    false
+                }
                 // Neighbours are stored after the leaf.
-                "set_spte" => std::mem::take(&mut requested),
-                "walker_error" => true,
-                other => panic!("kvm_mmu_{other}"),
+                "mmu_set_spte" => std::mem::take(&mut requested),
+                "inj_exception" => std::mem::take(&mut refused),
+                other => panic!("kvm_{other}"),
             };
             if is_end && let Some((gva, begun)) = walk.take() {
                 faults.push(Timed {
                     gva,
-                    is_stored: event == "set_spte",
+                    is_stored: event == "mmu_set_spte",
                     cycles: time - begun,
                 });
             }
@@ -120,7 +123,7 @@ impl Instance {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timed {
     pub gva: u64,
-    /// It ended with the store of a leaf; else the guest's tables refused it.
+    /// It ended with the store of a leaf; else with its injection into the guest.
     pub is_stored: bool,
     /// From the beginning of the walk to that, in the units of the buffer's clock.
     pub cycles: u64,
