@@ -27,6 +27,16 @@ fn demand_is_exact() {
 }
 
 #[test]
+fn acts_and_the_guests_clock_are_summed_up() {
+    insta::assert_snapshot!(say(&["summary"], "sync-lab"));
+}
+
+#[test]
+fn an_act_is_explained() {
+    insta::assert_snapshot!(say(&["explain", "--seq", "98"], "sync-lab"));
+}
+
+#[test]
 fn a_fault_of_the_guest_is_explained() {
     insta::assert_snapshot!(say(
         &["explain", "--class", "guest", "--nth", "100"],
