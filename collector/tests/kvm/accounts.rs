@@ -58,7 +58,7 @@ fn kvm_a_fault_takes_as_long_as_tracefs_says_in_the_same_run() {
     for args in [
         ["linear", "pages=2048"],
         ["demand", "pages=1024"],
-        ["unsync", "pages=512"],
+        ["unsync", "pages=64"],
     ] {
         let instance = Instance::new();
         instance.write("trace_clock", "x86-tsc");
