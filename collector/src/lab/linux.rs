@@ -17,6 +17,9 @@ use super::{
 const FIRMWARE: &[&str] = &["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"];
 /// Rounds of the guest's init on each CPU.
 const ROUNDS: u32 = 60;
+/// Sizes of the buffers, MiB, that processes of the guest fill one page after another and all at
+/// once: a trace shows each as a run of as many faults in one address space.
+const BUFFERS_MIB: [u32; 3] = [2, 3, 4];
 
 /// Why a Linux guest cannot be packed.
 #[derive(Debug, thiserror::Error)]
@@ -126,6 +129,7 @@ impl LinuxGuest {
         let mut archive = Initramfs::new(&mut bytes)?;
         archive.file("/bin/busybox", &self.busybox)?;
         archive.directory("/proc")?;
+        archive.directory("/sys")?;
         archive.directory("/tmp")?;
         archive.program("/init", init(cpus).as_bytes())?;
         archive.finish()?;
@@ -133,9 +137,10 @@ impl LinuxGuest {
     }
 }
 
-/// The guest's init: on every CPU it starts processes and maps, writes, copies and frees memory;
-/// then it powers off.
+/// The guest's init: it prints where KASLR has moved its kernel's code, and fills the buffers. On
+/// every CPU it starts processes and maps, writes, copies and frees memory; then it powers off.
 fn init(cpus: u16) -> String {
+    let buffers = BUFFERS_MIB.map(|mib| mib.to_string()).join(" ");
     format!(
         "#!/bin/busybox sh
 /bin/busybox --install -s /bin
@@ -143,6 +148,14 @@ export PATH=/bin
 mount -t proc none /proc
 mount -t devtmpfs none /dev
 mount -t tmpfs none /tmp
+mount -t sysfs none /sys
+grep -E ' _e?text$' /proc/kallsyms
+# One fault for each page, not for a huge page.
+echo never >/sys/kernel/mm/transparent_hugepage/enabled
+for mib in {buffers}; do
+    dd if=/dev/zero of=/dev/null bs=${{mib}}M count=1 2>/dev/null &
+done
+wait
 work() {{
     i=0
     while [ $i -lt {ROUNDS} ]; do

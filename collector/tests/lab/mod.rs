@@ -3,6 +3,7 @@
 
 mod acts;
 mod exact;
+mod linux;
 
 use std::{
     fs,
@@ -172,6 +173,8 @@ fn linux_is_counted_the_same(cpus: &str) {
         vm["classes"]
     );
     tracefs_counts_the_same(&counts, &trace);
+    linux::processes_are_separated(&trace);
+    linux::functions_are_named(&trace);
 }
 
 #[test]

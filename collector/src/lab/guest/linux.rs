@@ -15,13 +15,14 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::{
     command::{self, Running},
+    kallsyms::{self, Code},
     port::Port,
     qmp::Qmp,
 };
 use crate::lab::job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL, Job, Linux};
 
 /// Time limit for `attach` to find the VM.
-const ATTACH_LIMIT: Duration = Duration::from_secs(60);
+const ATTACH_LIMIT: Duration = Duration::from_secs(180);
 /// Time between two checks whether it has.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -47,8 +48,19 @@ pub fn run(job: &Job, linux: &Linux, output: Option<&Path>, port: &Port) -> anyh
         None => 0,
     };
     ran?;
-    vmm.finish()?;
+    let console = vmm.finish()?;
+    if let (Some(output), Some(_)) = (output, &linux.attach) {
+        name_functions(output, console.code)?;
+    }
     Ok(code)
+}
+
+/// Adds the names of the guest's functions to its trace.
+fn name_functions(trace: &Path, code: Code) -> anyhow::Result<()> {
+    let list = fs::read_to_string("/proc/kallsyms").context("while reading /proc/kallsyms")?;
+    let names = kallsyms::moved(&list, code).context("while naming the guest's functions")?;
+    let path = trace.join(trace::SYMBOLS);
+    fs::write(&path, names).with_context(|| format!("while writing {}", path.display()))
 }
 
 enum Attached {
@@ -96,7 +108,16 @@ fn names_a_vm(meta: &Path) -> bool {
 struct Vmm {
     qemu: Child,
     qmp: Qmp,
-    console: JoinHandle<bool>,
+    console: JoinHandle<Console>,
+}
+
+/// What the guest printed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Console {
+    /// All its work is done.
+    done: bool,
+    /// Where its kernel's code is.
+    code: Code,
 }
 
 impl Vmm {
@@ -145,21 +166,24 @@ impl Vmm {
     }
 
     /// Ends QEMU; an error if the guest did not do all its work.
-    fn finish(mut self) -> anyhow::Result<()> {
+    fn finish(mut self) -> anyhow::Result<Console> {
         self.qmp.execute("quit")?;
         self.qemu.wait()?;
-        let done = self
+        let console = self
             .console
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        ensure!(done, "the Linux guest powered off before its work was done");
-        Ok(())
+        ensure!(
+            console.done,
+            "the Linux guest powered off before its work was done"
+        );
+        Ok(console)
     }
 }
 
-/// Copies the guest's console to the lab's; whether the guest reported that it was done.
-fn forward(console: impl Read) -> bool {
-    let mut done = false;
+/// Copies the guest's console to the lab's.
+fn forward(console: impl Read) -> Console {
+    let mut seen = Console::default();
     let mut console = BufReader::new(console);
     let mut line = Vec::new();
     while console
@@ -168,9 +192,10 @@ fn forward(console: impl Read) -> bool {
     {
         let text = String::from_utf8_lossy(&line);
         let text = text.trim_end();
-        done |= text == GUEST_DONE;
+        seen.done |= text == GUEST_DONE;
+        seen.code.read(text);
         println!("guest: {text}");
         line.clear();
     }
-    done
+    seen
 }

@@ -7,11 +7,13 @@
 //! self_test checks that the emulator executes shadow paging correctly
 //! command   runs a command of the collector
 //! linux     runs a Linux guest, recorded by a command of the collector
+//! kallsyms  names of that guest's functions
 //! qmp       QEMU's machine protocol, for that guest
 //! observer  counts of KVM's events that do not depend on the probes
 //! ```
 
 mod command;
+mod kallsyms;
 mod linux;
 mod observer;
 mod port;
