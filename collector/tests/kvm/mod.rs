@@ -5,6 +5,7 @@ mod attach;
 mod cut;
 mod diff;
 mod exact;
+mod find;
 mod host;
 mod losses;
 mod memory;
