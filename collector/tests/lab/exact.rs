@@ -2,11 +2,11 @@
 
 use super::lab;
 use crate::support::{
-    exact::{ITEMS, all_exact, soak},
+    exact::{Audited, ITEMS, all_exact, soak},
     expect_code, folder, run,
 };
 
-fn in_the_lab<S: AsRef<std::ffi::OsStr>>(items: &[S]) {
+fn in_the_lab<S: AsRef<std::ffi::OsStr>>(items: &[S]) -> Audited {
     let folder = folder();
     let out = folder.path().join("out");
     let mut command = lab();
@@ -14,13 +14,13 @@ fn in_the_lab<S: AsRef<std::ffi::OsStr>>(items: &[S]) {
     command.arg(&out);
     command.args(["--", "series", "--keyframe-every", "0.1"]);
     expect_code(&run(command.args(items)), 0);
-    all_exact(&out, items.len());
+    all_exact(&out, items.len())
 }
 
 #[test]
 #[ignore = "needs QEMU and a kernel package"]
 fn lab_every_workload_is_exact_at_three_sizes() {
-    in_the_lab(ITEMS);
+    in_the_lab(ITEMS).every_check_ran();
 }
 
 #[test]
