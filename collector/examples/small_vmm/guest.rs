@@ -5,7 +5,7 @@ use std::{ptr::NonNull, time::Duration};
 use anyhow::Context as _;
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 
 /// The port that ends a round.
 pub const PORT: u16 = 0x10;
@@ -44,6 +44,23 @@ pub struct Work {
     pub chunk: u64,
     pub pause: Duration,
     pub move_after: u64,
+    pub discard: Option<Memory>,
+}
+
+/// The memory that one vCPU touches, in this process.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    address: usize,
+    bytes: usize,
+}
+
+impl Memory {
+    /// Its pages are zero again, and not there.
+    pub fn discard(self) -> anyhow::Result<()> {
+        let address = std::ptr::without_provenance_mut(self.address);
+        // SAFETY: a part of the guest's memory that only its vCPU uses, by volatile accesses.
+        unsafe { madvise(address, self.bytes, Advice::LinuxDontNeed) }.context("madvise")
+    }
 }
 
 impl Work {
@@ -73,6 +90,8 @@ pub struct Guest {
     number: u64,
     vm: VmFd,
     memory: NonNull<u64>,
+    /// Guest-physical address of the first page that is touched.
+    data: u64,
     /// Guest-physical address of the next free table.
     next: u64,
 }
@@ -110,6 +129,7 @@ impl Guest {
             number,
             vm,
             memory: NonNull::new(memory.cast()).context("mmap gave nothing")?,
+            data,
             next: TABLES + PAGE,
         };
         let mut program = [0; 24];
@@ -134,6 +154,15 @@ impl Guest {
     /// Where a vCPU's range begins.
     pub fn range(&self, vcpu: u64) -> u64 {
         (self.number + 1) << 39 | vcpu << 30
+    }
+
+    /// The pages that a vCPU touches.
+    pub fn memory_of(&self, vcpu: u64, pages: u64) -> Memory {
+        let bytes = pages * PAGE;
+        Memory {
+            address: self.memory.as_ptr().addr() + (self.data + vcpu * bytes) as usize,
+            bytes: bytes as usize,
+        }
     }
 
     /// A vCPU in long mode at CPL 3.

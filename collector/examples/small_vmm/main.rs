@@ -3,7 +3,7 @@
 //! Its guests start at CPL 3 in long mode and touch the pages of a fresh range one after another,
 //! so that each page is one shadow fault. After every `--chunk` pages they write to a port. VM `v`
 //! works at GVA `(v + 1) << 39`, its vCPU `c` from `c << 30` on. When all pages are touched, the
-//! guests touch them again, without faults, until the process is killed.
+//! guests touch them again until the process is killed, without faults unless `--discard` is given.
 //!
 //! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
 //! `touched` when all pages are touched. With `--late` it makes the other vCPUs at a second line.
@@ -52,6 +52,9 @@ struct Args {
     /// Change the thread that runs a vCPU after so many writes to the port; 0: never
     #[arg(long, default_value_t = 0)]
     move_after: u64,
+    /// Give the pages of a vCPU back to the host when it has touched all: they fault again
+    #[arg(long)]
+    discard: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -99,6 +102,7 @@ impl Guest {
             chunk: args.chunk,
             pause: Duration::from_millis(args.pause_ms),
             move_after: args.move_after,
+            discard: args.discard.then(|| self.memory_of(vcpu, args.pages)),
         }
     }
 }
@@ -143,6 +147,9 @@ fn stretch(vcpu: &mut VcpuFd, work: Work, done: &mut u64, touched: &Barrier) -> 
             touched.wait();
         }
         if done.is_multiple_of(work.rounds) {
+            if let Some(memory) = work.discard {
+                memory.discard()?;
+            }
             work.again(vcpu)?;
         }
         thread::sleep(work.pause);

@@ -13,6 +13,12 @@ use crate::{
     vms::Holder,
 };
 
+/// KVM's counters.
+type ByName = BTreeMap<String, u64>;
+
+/// How often the last keyframe is taken until the counters are of the same moment.
+const LAST_TRIES: u32 = 4;
+
 /// A VM from its first keyframe on.
 #[derive(Debug)]
 pub struct TracedVm {
@@ -26,7 +32,7 @@ pub struct TracedVm {
     keyframes: Keyframes,
     /// When the VM was stopped last, ns.
     looked_ns: u64,
-    before: BTreeMap<VcpuId, BTreeMap<String, u64>>,
+    before: BTreeMap<VcpuId, ByName>,
 }
 
 impl TracedVm {
@@ -87,10 +93,9 @@ impl TracedVm {
         names: &CounterNames,
     ) -> anyhow::Result<()> {
         let vm = self.vm();
-        let keyframe = self
-            .keyframe()
-            .context("while copying the shadow tables at the end");
-        let counted = self.count(probes, names);
+        let (keyframe, counted) = self.last_moment(probes, names);
+        let keyframe = keyframe.context("while copying the shadow tables at the end");
+        let counted = counted.and_then(|vm| self.count(vm, probes, names));
         let forgotten = probes.forget(vm);
         if let Some(why) = ended {
             self.meta.until_ns = Some(recording::now_ns());
@@ -102,11 +107,43 @@ impl TracedVm {
         keyframe.and(result)
     }
 
+    /// The last keyframe, and the VM's counters of the same moment. The vCPUs are stopped, but the
+    /// host may take memory away, and a thread of the kernel shadow pages (the shrinker, NX
+    /// recovery). What comes between the two would be missing in the tables: then both are taken
+    /// again.
+    fn last_moment(
+        &mut self,
+        probes: &Probes,
+        names: &CounterNames,
+    ) -> (Result<(), RequestError>, Result<ByName, RequestError>) {
+        let vm = self.vm();
+        let read = || Ok(probes.counters(names, vm, None)?.by_name);
+        let mut before: Result<ByName, RequestError> = read();
+        let mut tries = 1;
+        loop {
+            let keyframe = self.keyframe();
+            let after = read();
+            let has_moved = match (&keyframe, &before, &after) {
+                (Ok(()), Ok(before), Ok(after)) => before != after,
+                // An error stays one.
+                _ => false,
+            };
+            if !has_moved || tries == LAST_TRIES {
+                return (keyframe, after);
+            }
+            (before, tries) = (after, tries + 1);
+        }
+    }
+
     /// Notes the counters at the end. A vCPU that was created after the start began at zero.
-    fn count(&mut self, probes: &Probes, names: &CounterNames) -> Result<(), RequestError> {
+    fn count(
+        &mut self,
+        of_vm: ByName,
+        probes: &Probes,
+        names: &CounterNames,
+    ) -> Result<(), RequestError> {
         let after = vcpu_counters(probes, names, self.vm())?;
-        let zeros =
-            |values: &BTreeMap<String, u64>| values.keys().map(|name| (name.clone(), 0)).collect();
+        let zeros = |values: &ByName| values.keys().map(|name| (name.clone(), 0)).collect();
         let before = after
             .iter()
             .map(|(vcpu, values)| match self.before.remove(vcpu) {
@@ -116,7 +153,7 @@ impl TracedVm {
         self.meta.counters_before.vcpus = before.collect();
         self.meta.vcpus = after.keys().map(|vcpu| vcpu.0).collect();
         self.meta.counters_after = Some(Counters {
-            vm: probes.counters(names, self.vm(), None)?.by_name,
+            vm: of_vm,
             vcpus: after.into_values().collect(),
         });
         Ok(())
@@ -156,7 +193,7 @@ pub fn vcpu_counters(
     probes: &Probes,
     names: &CounterNames,
     vm: VmId,
-) -> Result<BTreeMap<VcpuId, BTreeMap<String, u64>>, RequestError> {
+) -> Result<BTreeMap<VcpuId, ByName>, RequestError> {
     probes
         .seen_vcpus(vm)?
         .into_iter()

@@ -128,6 +128,35 @@ fn kvm_a_guest_taken_in_mid_run_is_exact_with_vcpus_that_come_later_and_change_t
     assert!(drift["keyframes"].as_u64() > Some(2), "{drift}");
 }
 
+/// The counters at both ends belong to the same moments as the first and the last keyframe, however
+/// busy the vCPUs are just then.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_busy_guest_is_counted_exactly_however_often_it_is_attached_to() {
+    let folder = folder();
+    let mut vmm = Vmm::small(&["--vcpus", "2", "--pages", "4096", "--discard"]);
+    vmm.go();
+    vmm.expect("touched");
+    let pid = vmm.pid().to_string();
+    for time in 0..30 {
+        let trace = folder.path().join(format!("{time}.trace"));
+        let attached = Attached::start(&trace, &["--pid", &pid, "--for", "0.1"]);
+        let outcome = attached.ended();
+        assert_eq!(outcome["lost"], 0, "time {time}");
+        assert!(
+            outcome["faults"].as_u64() > Some(100),
+            "time {time}: {outcome}"
+        );
+        let verified = analyze("verify", &trace);
+        exact(&verified, &0.into());
+        let lines = verified["vms"][0]["reconciliation"].clone();
+        let lines = lines.as_array().expect("counters").iter();
+        let equal: Vec<_> = lines.filter(|line| line["relation"] == "equal").collect();
+        let has = |name: &str| equal.iter().any(|line| line["counter"] == name);
+        assert!(has("pf_taken") && has("pf_fixed"), "time {time}: {equal:?}");
+    }
+}
+
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_a_vmm_that_is_killed_leaves_a_whole_trace() {
