@@ -3,6 +3,7 @@
 
 mod acts;
 mod exact;
+mod found;
 mod linux;
 
 use std::{

@@ -1,6 +1,8 @@
 //! What the tests share: folders, the two programs, their JSON.
 
 pub mod exact;
+pub mod pathologies;
+pub mod refaults;
 pub mod tracefs;
 pub mod vmm;
 
@@ -73,6 +75,18 @@ pub fn record(folder: &TempDir, args: &[&str]) -> (PathBuf, Value) {
         .arg("-o")
         .arg(&trace));
     (trace, json(&output))
+}
+
+/// Records workloads on this host, each to its trace in the folder (see [`trace_of`]).
+pub fn series(folder: &Path, items: &[&str]) {
+    let mut command = collector();
+    command.args(["series", "-o"]).arg(folder).args(items);
+    expect_code(&run(&mut command), 0);
+}
+
+/// What `collector series` calls the trace of an item.
+pub fn trace_of(item: &str) -> String {
+    format!("{}.trace", item.replace([':', '/'], "-"))
 }
 
 /// `analyzer COMMAND TRACE --json`.
