@@ -4,13 +4,14 @@
 //! records are `#[repr(C)]`, free of implicit padding, in the byte order of the traced machine
 //! (x86-64: little-endian), and travel through one BPF ring buffer. This crate knows neither aya,
 //! nor std, nor files. Decisions of the probes that need no kernel are here too, where they can be
-//! tested: [`Shadows`], [`number_then_read`], [`PathStep`].
+//! tested: [`Ending`], [`Shadows`], [`number_then_read`], [`PathStep`].
 #![no_std]
 
 mod acts;
 mod address;
 mod config;
 pub mod constants;
+mod ending;
 mod entries;
 mod error_code;
 mod faults;
@@ -36,6 +37,7 @@ mod writes;
 pub use acts::{Act, ActDone};
 pub use address::{Gfn, Gpa, Gpte, Gva, Hpa, Hva, Pfn, Spte};
 pub use config::{Config, FIELDS, Field, Offset, Offsets};
+pub use ending::Ending;
 pub use entries::{Cause, Entry};
 pub use error_code::ErrorCode;
 pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};

@@ -13,8 +13,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::warn;
 use events::{
-    Cause, Class, ErrorCode, Fault, Gfn, Gpa, Gpte, Gva, Hva, MOMENTS, Moment, NOT_SEEN, Outcomes,
-    Pfn, Probe, Spte, TimeNs, Vcpu,
+    Cause, Class, Ending, ErrorCode, Fault, Gfn, Gpa, Gpte, Gva, Hva, MOMENTS, Moment, NOT_SEEN,
+    Outcomes, Pfn, Probe, Spte, TimeNs, Vcpu,
     constants::{ERROR_PFN_MASK, NO_SLOT_PFN, PAGE_FAULT_VECTOR},
 };
 
@@ -401,49 +401,41 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     if step == Vcpu::IDLE || step == Vcpu::MAPPED {
         return;
     }
-    let requested = step == Vcpu::REQUESTED;
-    if !requested && roots::update(vcpu).is_none() {
+    if step != Vcpu::REQUESTED && roots::update(vcpu).is_none() {
         lose(Probe::Read);
     }
     // A fetch that was given up may have linked tables already.
     entries::record_links(vcpu);
-    let class = if step == Vcpu::REFUSED {
-        Class::Guest
-    } else if requested && vcpu.fault.known & Fault::SLOT == 0 {
-        Class::Mmio
-    } else if now.emulate != vcpu.outcomes.emulate
-        || (step == Vcpu::CALLED && vcpu.fault.error_code.is_reserved())
-    {
-        // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one; it remembers
-        // the page (`vcpu_cache_mmio_info`).
-        match (requested, mmio_frame(vcpu)) {
-            (false, Some(gfn)) => {
-                vcpu.fault.gfn = gfn;
-                vcpu.fault.known |= Fault::MAPPING;
-                Class::Mmio
-            }
-            // KVM has forgotten the page meanwhile. But a marker is MMIO's, and a load is no store
-            // to a table.
-            (false, None) if !is_store_to_memory(vcpu.fault.error_code) => Class::Mmio,
-            _ => Class::WriteProtected,
-        }
-    } else if now.spurious != vcpu.outcomes.spurious {
-        Class::Spurious
-    } else if now.fast != vcpu.outcomes.fast {
-        Class::Fast
-    } else {
-        Class::Retried
+    let ending = Ending {
+        step,
+        error_code: vcpu.fault.error_code,
+        has_slot: vcpu.fault.known & Fault::SLOT != 0,
+        before: vcpu.outcomes,
+        now: *now,
     };
+    // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one.
+    let (frame, may_be_table) = match ending.is_emulated_unasked() {
+        true => (mmio_frame(vcpu), may_be_table(&vcpu.fault)),
+        false => (None, false),
+    };
+    if let Some(gfn) = frame {
+        vcpu.fault.gfn = gfn;
+        vcpu.fault.known |= Fault::MAPPING;
+    }
+    let class = ending.class(frame.is_some(), may_be_table);
     decided(vcpu, class);
     if matches!(class, Class::Retried) {
         entries::reread_leaf(vcpu);
     }
 }
 
-/// A store, and not to a marker for MMIO.
+/// Whether the frame that the guest's tables name may be a shadowed table; also where a large
+/// page or no walk does not give the frame.
 #[inline(always)]
-fn is_store_to_memory(error_code: ErrorCode) -> bool {
-    error_code & (ErrorCode::WRITE | ErrorCode::RSVD) == ErrorCode::WRITE
+fn may_be_table(fault: &Fault) -> bool {
+    let [leaf, ..] = fault.gptes;
+    let is_small = fault.gpte_levels & 1 != 0 && leaf.is_present();
+    !is_small || pages::may_be_table(leaf.gpa().gfn())
 }
 
 /// The frame of the fault's page, if KVM took it for MMIO.
