@@ -220,6 +220,7 @@ impl Guest {
             tables_ns: Some(tables),
             write_ns: Some(150),
             entry_ns: Some(250),
+            errno: None,
             total_ns: 350 + pfn_ns + tables + 150 + 250,
             ..self.fault(gva)
         };
@@ -286,6 +287,7 @@ impl Guest {
             inject_ns: None,
             emulate_ns: None,
             entry_ns: None,
+            errno: None,
         }
     }
 

@@ -26,6 +26,7 @@ pub(super) fn class(class: Class) -> RGBColor {
         Class::Fast => RGBColor(86, 180, 233),
         Class::Spurious => RGBColor(184, 168, 20),
         Class::Retried => RGBColor(110, 110, 110),
+        Class::Failed => RGBColor(0, 0, 0),
     }
 }
 

@@ -47,6 +47,7 @@ pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
         inject_ns: None,
         emulate_ns: None,
         entry_ns: None,
+        errno: None,
     }
 }
 

@@ -142,7 +142,9 @@ impl Top {
     /// As KVM found it; by the memslots, where it ended the fault before that.
     fn slot(&self, row: &FaultRow) -> Option<Slot> {
         let by_gpa = || match row.class {
-            Class::WriteProtected => slot_at(gpa(row)?, row.time_ns, &self.memslots),
+            Class::WriteProtected | Class::Failed => {
+                slot_at(gpa(row)?, row.time_ns, &self.memslots)
+            }
             _ => None,
         };
         row.slot.or_else(by_gpa)

@@ -414,6 +414,7 @@ fn fault(seq: Seq, time_ns: TimeNs, sptep: Hpa, spte: Spte, gfn: u64, level: Lev
         inject_ns: None,
         emulate_ns: None,
         entry_ns: None,
+        errno: None,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Work {
     pub pause: Duration,
     pub move_after: u64,
     pub discard: Option<Memory>,
+    pub refuse: u64,
+    pub last_page: usize,
 }
 
 /// The memory that one vCPU touches, in this process.
@@ -92,6 +94,7 @@ pub struct Guest {
     memory: NonNull<u64>,
     /// Guest-physical address of the first page that is touched.
     data: u64,
+    bytes: u64,
     /// Guest-physical address of the next free table.
     next: u64,
 }
@@ -130,6 +133,7 @@ impl Guest {
             vm,
             memory: NonNull::new(memory.cast()).context("mmap gave nothing")?,
             data,
+            bytes,
             next: TABLES + PAGE,
         };
         let mut program = [0; 24];
@@ -149,6 +153,11 @@ impl Guest {
             }
         }
         Ok(guest)
+    }
+
+    /// The last page of its memory in this process: the last vCPU touches it last.
+    pub fn last_page(&self) -> usize {
+        self.memory.as_ptr().expose_provenance() + (self.bytes - PAGE) as usize
     }
 
     /// Where a vCPU's range begins.

@@ -5,6 +5,9 @@
 //! works at GVA `(v + 1) << 39`, its vCPU `c` from `c << 30` on. When all pages are touched, the
 //! guests touch them again until the process is killed, without faults unless `--discard` is given.
 //!
+//! With `--refuse N` nobody may access the last page of each VM: KVM_RUN fails on it N times, then
+//! the page is given back.
+//!
 //! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
 //! `touched` when all pages are touched. With `--late` it makes the other vCPUs at a second line.
 
@@ -25,6 +28,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
+use rustix::mm::{MprotectFlags, mprotect};
 
 use guest::{Guest, Work};
 
@@ -55,6 +59,9 @@ struct Args {
     /// Give the pages of a vCPU back to the host when it has touched all: they fault again
     #[arg(long)]
     discard: bool,
+    /// Let KVM_RUN fail so often at the last page of each VM
+    #[arg(long, default_value_t = 0)]
+    refuse: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -64,6 +71,9 @@ fn main() -> anyhow::Result<()> {
     let mut guests = Vec::new();
     for vm in 0..args.vms {
         let guest = Guest::new(&kvm, vm, args.vcpus, args.pages)?;
+        if args.refuse > 0 {
+            protect(guest.last_page(), MprotectFlags::empty())?;
+        }
         guests.push((Some(guest.vcpu(&kvm, 0)?), guest));
     }
     println!("ready");
@@ -90,6 +100,13 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
+/// Sets how a page may be accessed.
+fn protect(page: usize, access: MprotectFlags) -> anyhow::Result<()> {
+    let page = std::ptr::with_exposed_provenance_mut(page);
+    // SAFETY: a page of a guest's memory, which this process does not read or write.
+    unsafe { mprotect(page, 4096, access) }.context("mprotect")
+}
+
 fn wait_for_a_line() -> io::Result<()> {
     io::stdin().lock().read_line(&mut String::new()).map(|_| ())
 }
@@ -103,18 +120,20 @@ impl Guest {
             pause: Duration::from_millis(args.pause_ms),
             move_after: args.move_after,
             discard: args.discard.then(|| self.memory_of(vcpu, args.pages)),
+            refuse: args.refuse,
+            last_page: self.last_page(),
         }
     }
 }
 
 fn start(mut vcpu: VcpuFd, work: Work, touched: Arc<Barrier>) {
     thread::spawn(move || {
-        let mut done = 0;
+        let (mut done, mut refused) = (0, 0);
         loop {
             // A thread for a stretch of rounds, if the vCPU is to change threads.
             let ran = thread::scope(|scope| {
                 scope
-                    .spawn(|| stretch(&mut vcpu, work, &mut done, &touched))
+                    .spawn(|| stretch(&mut vcpu, work, [&mut done, &mut refused], &touched))
                     .join()
             });
             match ran {
@@ -130,7 +149,12 @@ fn start(mut vcpu: VcpuFd, work: Work, touched: Arc<Barrier>) {
 }
 
 /// Runs until it is another thread's turn.
-fn stretch(vcpu: &mut VcpuFd, work: Work, done: &mut u64, touched: &Barrier) -> anyhow::Result<()> {
+fn stretch(
+    vcpu: &mut VcpuFd,
+    work: Work,
+    [done, refused]: [&mut u64; 2],
+    touched: &Barrier,
+) -> anyhow::Result<()> {
     if *done == 0 {
         work.enter(vcpu)?;
     }
@@ -140,6 +164,13 @@ fn stretch(vcpu: &mut VcpuFd, work: Work, done: &mut u64, touched: &Barrier) -> 
             Ok(exit) => bail!("the guest stopped: {exit:?}"),
             // Somebody looks at the thread (`ptrace`), or stops and continues it.
             Err(error) if error.errno() == libc::EINTR => continue,
+            Err(error) if error.errno() == libc::EFAULT && *refused < work.refuse => {
+                *refused += 1;
+                if *refused == work.refuse {
+                    protect(work.last_page, MprotectFlags::READ | MprotectFlags::WRITE)?;
+                }
+                continue;
+            }
             Err(error) => return Err(error).context("KVM_RUN"),
         }
         *done += 1;

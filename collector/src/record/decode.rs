@@ -157,6 +157,7 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         inject_ns: phase(Moment::WalkEnd, Moment::Injected),
         emulate_ns: moments.last_step(Moment::Emulated),
         entry_ns: moments.last_step(Moment::Entry),
+        errno: (fault.class == Class::Failed as u8).then_some(fault.errno),
     })
 }
 

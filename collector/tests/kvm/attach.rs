@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap, os::unix::fs::MetadataExt as _, path::Path, thread, time::Duration,
 };
 
-use events::Gva;
+use events::{Class, Gva};
 use serde_json::Value;
 use trace::{Record, Trace};
 
@@ -330,4 +330,40 @@ fn kvm_list_shows_what_runs() {
     let text = run(collector().arg("list"));
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains(&vmm.pid().to_string()), "{text}");
+}
+
+/// A VMM whose memory cannot be used is told so by KVM_RUN: no retry, and the reason is kept.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_fault_that_kvm_run_fails_on_has_its_errno() {
+    let folder = folder();
+    let trace = folder.path().join("f.trace");
+    let mut vmm = Vmm::small(&["--pages", "64", "--refuse", "3"]);
+    let pid = vmm.pid();
+    let mut attached = Attached::start(&trace, &["--pid", &pid.to_string()]);
+    attached.until_traced(&[pid]);
+    vmm.go();
+    vmm.expect("touched");
+    let outcome = attached.stop();
+    vmm.kill();
+    assert_eq!(outcome["lost"], 0);
+    let mut failed = Vec::new();
+    for record in Trace::open(&trace).expect("a trace").records() {
+        if let Record::Fault(fault) = record.expect("a whole trace") {
+            assert_ne!(fault.class, Class::Retried, "{fault:?}");
+            failed.extend((fault.class == Class::Failed).then_some(fault));
+        }
+    }
+    let last_page = (1 << 39) + 63 * 4096;
+    let found: Vec<_> = failed
+        .iter()
+        .map(|of| (of.gva.0 & !0xfff, of.errno))
+        .collect();
+    assert_eq!(found, [(last_page, Some(14)); 3]);
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+    let seq = failed[0].seq.0.to_string();
+    let explained = run(analyzer().arg("explain").arg(&trace).args(["--seq", &seq]));
+    expect_code(&explained, 0);
+    let text = String::from_utf8_lossy(&explained.stdout).replace("\n   ", " ");
+    assert!(text.contains("Bad address (os error 14)"), "{text}");
 }

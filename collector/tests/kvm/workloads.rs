@@ -1,5 +1,8 @@
 //! Real guests on the real shadow MMU: theory, trace, KVM's counters and tables agree.
 
+use events::Class;
+use trace::{Record, Trace};
+
 use crate::support::{analyze, analyzer, collector, expect_code, folder, record, run, stderr};
 
 /// Guest, shadow and retried faults in the work range that theory gives.
@@ -208,6 +211,30 @@ fn kvm_an_access_without_a_memslot_is_mmio() {
     let classes = analyze("summary", &trace)["vms"][0]["classes"].clone();
     assert_eq!(classes["mmio"]["count"], 1, "{classes}");
     assert!(classes.get("write_protected").is_none(), "{classes}");
+}
+
+/// KVM does not remember a page as MMIO while memslots change (`vcpu_cache_mmio_info`): the store
+/// has no entry to refuse it, so it is none to a table. This guest makes its tables before.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_store_to_a_deleted_memslot_is_mmio() {
+    let folder = folder();
+    let (trace, outcome) = record(&folder, &["memslot", "-p", "passes=48"]);
+    assert_eq!(outcome["recorded"]["lost"], 0);
+    let (mut mmio, mut to_tables) = (0, 0);
+    for record in Trace::open(&trace).expect("a trace").records() {
+        let Record::Fault(fault) = record.expect("a whole trace") else {
+            continue;
+        };
+        mmio += u64::from(fault.class == Class::Mmio);
+        if fault.class == Class::WriteProtected {
+            assert!(fault.error_code.is_present(), "{fault:?}");
+            to_tables += 1;
+        }
+    }
+    assert!(mmio > 100, "{mmio}");
+    assert_eq!(to_tables, 0);
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
 }
 
 #[test]

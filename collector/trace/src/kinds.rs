@@ -25,7 +25,7 @@ table! {
         /// vCPU id within the VM.
         vcpu: VcpuId,
         /// What became of it: guest, shadow, write_protected, unsync, mmio, fast, spurious,
-        /// retried.
+        /// retried, failed.
         class: Class,
         /// Faulting guest virtual address.
         gva: Gva,
@@ -91,6 +91,9 @@ table! {
         emulate_ns: Option<u32>,
         /// Last step to re-entry, ns; null where entries are not seen.
         entry_ns: Option<u32>,
+        /// Of a failed fault: the error that KVM_RUN returned, a positive number of Linux (14:
+        /// EFAULT).
+        errno: Option<u8>,
     }
 }
 

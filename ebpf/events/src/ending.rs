@@ -18,6 +18,19 @@ pub struct Ending {
     pub before: Outcomes,
     /// KVM's counters now.
     pub now: Outcomes,
+    /// What KVM_RUN returns; 0 where it does not return, or succeeds.
+    pub errno: u8,
+}
+
+/// What KVM returned, if that is an error of a fault, as a positive number; else 0: a signal or a
+/// repetition is none.
+pub const fn errno_of(returned: i32) -> u8 {
+    const EINTR: i32 = 4;
+    const EAGAIN: i32 = 11;
+    match returned {
+        -255..0 if returned != -EINTR && returned != -EAGAIN => returned.unsigned_abs() as u8,
+        _ => 0,
+    }
 }
 
 impl Ending {
@@ -51,6 +64,9 @@ impl Ending {
             Class::Spurious
         } else if self.now.fast != self.before.fast {
             Class::Fast
+        } else if self.errno != 0 {
+            // Not even `pf_fixed` moved: nothing was stored.
+            Class::Failed
         } else {
             Class::Retried
         }
@@ -94,6 +110,7 @@ mod tests {
             has_slot,
             before,
             now,
+            errno: if moved == "EFAULT" { 14 } else { 0 },
         };
         ending.class(is_mmio, may_be_table)
     }
@@ -101,6 +118,12 @@ mod tests {
     /// Every combination of P, W, U, RSVD and I/D that the CPU makes.
     fn error_codes() -> impl Iterator<Item = u32> {
         (0..32).filter(|code| code & (W | I) != W | I && (code & RSVD == 0 || code & P != 0))
+    }
+
+    #[test]
+    fn signals_and_repetitions_are_no_errors() {
+        let returned = [0, 1, -4, -11, -14, -133, -256, i32::MIN];
+        assert_eq!(returned.map(errno_of), [0, 0, 0, 0, 14, 133, 0, 0]);
     }
 
     /// Only a store that a present entry refuses can be to a tracked table.
@@ -164,6 +187,7 @@ mod tests {
             assert_eq!(of("spurious"), Class::Spurious);
             assert_eq!(of("fast"), Class::Fast);
             assert_eq!(of(""), Class::Retried);
+            assert_eq!(of("EFAULT"), Class::Failed);
         }
         for code in error_codes() {
             let refused = class(Vcpu::REFUSED, code, "", [false, false, true]);

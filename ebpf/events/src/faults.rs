@@ -23,6 +23,8 @@ named_enum! {
     Spurious = 7 "spurious",
     /// Given up because something changed meanwhile, and taken again.
     Retried = 8 "retried",
+    /// KVM has no way to serve it, and KVM_RUN returns an error: see [`Fault::errno`].
+    Failed = 9 "failed",
 }
 
 /// A moment within a fault, in the order in which they come.
@@ -108,8 +110,10 @@ pub struct Fault {
     pub reused: u8,
     /// Shadow pages zapped on the way.
     pub zapped: u8,
+    /// What KVM_RUN returned after a fault of [`Class::Failed`], as a positive number.
+    pub errno: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }
 
 impl Fault {

@@ -37,7 +37,7 @@ mod writes;
 pub use acts::{Act, ActDone};
 pub use address::{Gfn, Gpa, Gpte, Gva, Hpa, Hva, Pfn, Spte};
 pub use config::{Config, FIELDS, Field, Offset, Offsets};
-pub use ending::Ending;
+pub use ending::{Ending, errno_of};
 pub use entries::{Cause, Entry};
 pub use error_code::ErrorCode;
 pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};

@@ -16,6 +16,7 @@ use events::{
     Cause, Class, Ending, ErrorCode, Fault, Gfn, Gpa, Gpte, Gva, Hva, MOMENTS, Moment, NOT_SEEN,
     Outcomes, Pfn, Probe, Spte, TimeNs, Vcpu,
     constants::{ERROR_PFN_MASK, NO_SLOT_PFN, PAGE_FAULT_VECTOR},
+    errno_of,
 };
 
 use crate::{
@@ -174,6 +175,7 @@ pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: ErrorCode) {
     fault.created = 0;
     fault.reused = 0;
     fault.zapped = 0;
+    fault.errno = 0;
     vcpu.unsync = 0;
     vcpu.rooted = 0;
 }
@@ -377,14 +379,15 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
 
 // TP_PROTO(u32 reason, int errno): KVM_RUN returns, so nothing is under way any more.
 #[raw_tracepoint]
-pub fn kvm_userspace_exit(_: RawTracePointContext) {
+pub fn kvm_userspace_exit(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     finish_last_event(vcpu);
-    userspace_exit(vcpu);
+    userspace_exit(vcpu, ctx.arg::<u64>(1) as i32);
 }
 
 #[inline(never)]
-fn userspace_exit(vcpu: &mut Vcpu) {
+fn userspace_exit(vcpu: &mut Vcpu, returned: i32) {
+    vcpu.fault.errno = errno_of(returned);
     match field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
         Some(outcomes) => close(vcpu, &outcomes),
         None => lose(Probe::Read),
@@ -412,6 +415,7 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
         has_slot: vcpu.fault.known & Fault::SLOT != 0,
         before: vcpu.outcomes,
         now: *now,
+        errno: vcpu.fault.errno,
     };
     // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one.
     let (frame, may_be_table) = match ending.is_emulated_unasked() {

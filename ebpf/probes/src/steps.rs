@@ -4,7 +4,7 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext, RetProbeContext},
 };
-use events::{ErrorCode, Gva, Moment, Outcomes, Probe, Vcpu};
+use events::{ErrorCode, Gva, Moment, Outcomes, Probe, Vcpu, errno_of};
 
 use crate::{
     causes,
@@ -88,10 +88,11 @@ pub fn fault_begins(ctx: ProbeContext) -> u32 {
 
 // Return of kvm_mmu_page_fault. The guest's own fault has its outcome when it is injected.
 #[kretprobe]
-pub fn fault_ends(_: RetProbeContext) -> u32 {
+pub fn fault_ends(ctx: RetProbeContext) -> u32 {
     if let Some(vcpu) = vcpus::current()
         && vcpu.step != Vcpu::REFUSED
     {
+        vcpu.fault.errno = errno_of(ctx.ret());
         decide(vcpu);
     }
     0

@@ -1,5 +1,7 @@
 //! Why a fault is of its class.
 
+use std::io;
+
 use events::{Cause, Class, PageEvent, Spte};
 
 use crate::{
@@ -12,6 +14,9 @@ use crate::{
         units::{count, ns, plural},
     },
 };
+
+/// Bad address.
+const EFAULT: u8 = 14;
 
 /// Adds to a fault, which is complete but for that, what led to it.
 pub fn of_fault(of: &mut FaultFacts) {
@@ -30,6 +35,7 @@ pub fn of_fault(of: &mut FaultFacts) {
         Class::Fast => fast(of),
         Class::Spurious => spurious(of),
         Class::Retried => retried(of),
+        Class::Failed => failed(of),
     };
     if of.row.class == Class::Guest && of.row.gpa.is_none() {
         of.guest_refusal = Some(guest_refusal(of));
@@ -246,6 +252,23 @@ fn retried(of: &FaultFacts) -> Because {
     let text =
         "RET_PF_RETRY: KVM gave the fault up without a store, and the guest repeats the access";
     Because::new(kind, format!("{text}{why}"))
+}
+
+fn failed(of: &FaultFacts) -> Because {
+    let error = match of.row.errno {
+        Some(errno) => io::Error::from_raw_os_error(errno.into()).to_string(),
+        None => "not recorded".to_owned(),
+    };
+    let text = match of.row.errno {
+        Some(EFAULT) => {
+            ": the VMM's memory at the HVA of this address cannot be used as the access asks. It \
+             is not mapped, PROT_NONE, read-only, or past the end of its file \
+             (kvm_handle_error_pfn). The guest meets the same fault as soon as the VMM calls \
+             KVM_RUN again"
+        }
+        _ => "",
+    };
+    Because::new("kvm_run_failed", format!("KVM_RUN returned: {error}{text}"))
 }
 
 /// Why the guest's tables give no GPA.

@@ -17,6 +17,7 @@ pub fn meaning(class: Class) -> &'static str {
         Class::Fast => "only a write bit was missing; KVM set it without mmu_lock",
         Class::Spurious => "the entry already allowed the access",
         Class::Retried => "something changed meanwhile; the guest repeats the access",
+        Class::Failed => "KVM cannot serve it: KVM_RUN returned an error to the VMM",
     }
 }
 
@@ -30,6 +31,7 @@ pub fn unwritten(class: Class) -> &'static str {
         Class::Mmio => "none for memory: the instruction is emulated",
         Class::Spurious => "none: it was there",
         Class::Retried => "none: given up",
+        Class::Failed => "none: KVM_RUN returned an error",
         _ => "not recorded for this fault",
     }
 }
