@@ -1,5 +1,6 @@
 //! What the analyzer prints, and whether it is right: on recordings that the collector made
-//! (`kept`), and on small made-up traces whose right answers are known (`made_up`).
+//! (`kept`), on small made-up traces whose right answers are known (`made_up`), and on damaged ones
+//! (`hostile`).
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -11,6 +12,7 @@
     reason = "tests fail by panicking, and use small numbers"
 )]
 
+mod hostile;
 mod kept;
 mod made_up;
 mod support;

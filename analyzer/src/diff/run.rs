@@ -10,6 +10,7 @@ use crate::{
     listing::table_of,
     replay::VmReplay,
     study::{Follow, Study},
+    text::units::plural,
     top::Granule,
 };
 
@@ -207,7 +208,11 @@ impl Run {
     pub fn of(study: Study<VmFaults>) -> Self {
         let mut run = Self {
             lost: study.lost_records(),
-            damage: study.damage.as_ref().map(ToString::to_string),
+            damage: study.damage.as_ref().map(ToString::to_string).or_else(|| {
+                let records = study.left_out.records;
+                let text = format!("{} of too many VMs left out", plural(records, "record"));
+                (records > 0).then_some(text)
+            }),
             ..Self::default()
         };
         for (vm, of) in study.vms {

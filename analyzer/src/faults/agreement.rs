@@ -3,7 +3,7 @@
 use events::{Gpa, Level, Seq, TimeNs};
 use trace::{FaultRow, Memslot, Slot, VmMeta};
 
-use super::FaultStep;
+use super::{FaultStep, Memslots};
 
 /// A check of one fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,11 +38,11 @@ impl Check {
     }
 
     /// Whether it holds; `None` where the fault lacks what it compares.
-    pub fn holds(self, row: &FaultRow, vm: Option<&VmMeta>) -> Option<bool> {
+    pub fn holds(self, row: &FaultRow, slots: &Memslots) -> Option<bool> {
         match self {
             Self::HvaOfGpa => {
                 let (gpa, hva) = (row.gpa?, row.hva?);
-                let slot = memslot(row, vm?)?;
+                let slot = slots.of_fault(row)?;
                 Some(hva.0.wrapping_sub(slot.hva).wrapping_add(slot.gpa) == gpa.0)
             }
             Self::PfnInSpte => {
@@ -68,21 +68,6 @@ impl Check {
             }
         }
     }
-}
-
-/// The memslot that a fault names, as it was then.
-pub fn memslot<'a>(row: &FaultRow, vm: &'a VmMeta) -> Option<&'a Memslot> {
-    let (slot, gpa) = (row.slot?, row.gpa?);
-    vm.memslots
-        .iter()
-        .filter(|memslot| memslot.slot == slot.0 && memslot.from_ns <= row.time_ns.0)
-        .filter(|memslot| memslot.until_ns.is_none_or(|until| row.time_ns.0 <= until))
-        .filter(|memslot| {
-            gpa.0
-                .checked_sub(memslot.gpa)
-                .is_some_and(|offset| offset < memslot.bytes)
-        })
-        .max_by_key(|memslot| memslot.from_ns)
 }
 
 /// The memslot that held a GPA at a time, where exactly one did. For faults that KVM ended before it
@@ -113,15 +98,27 @@ pub struct Tally {
     pub first: Option<Seq>,
 }
 
-/// Results of every check, in the order of [`Check::ALL`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Agreement([Tally; Check::ALL.len()]);
+/// Results of every check.
+#[derive(Clone, Debug, Default)]
+pub struct Agreement {
+    slots: Memslots,
+    /// In the order of [`Check::ALL`].
+    tallies: [Tally; Check::ALL.len()],
+}
 
 impl Agreement {
+    /// Of a VM; without its metadata, what needs its memslots is not checked.
+    pub fn new(vm: Option<&VmMeta>) -> Self {
+        Self {
+            slots: vm.map(Memslots::of).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
+
     /// Checks a fault.
-    pub fn add(&mut self, row: &FaultRow, vm: Option<&VmMeta>) {
-        for (tally, check) in self.0.iter_mut().zip(Check::ALL) {
-            let Some(holds) = check.holds(row, vm) else {
+    pub fn add(&mut self, row: &FaultRow) {
+        for (tally, check) in self.tallies.iter_mut().zip(Check::ALL) {
+            let Some(holds) = check.holds(row, &self.slots) else {
                 continue;
             };
             tally.checked += 1;
@@ -134,11 +131,11 @@ impl Agreement {
 
     /// The results.
     pub fn tallies(&self) -> impl Iterator<Item = (Check, Tally)> {
-        Check::ALL.into_iter().zip(self.0)
+        Check::ALL.into_iter().zip(self.tallies)
     }
 
     /// Faults for which a check does not hold.
     pub fn wrong(&self) -> u64 {
-        self.0.iter().map(|tally| tally.wrong).sum()
+        self.tallies.iter().map(|tally| tally.wrong).sum()
     }
 }

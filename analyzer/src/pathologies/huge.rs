@@ -6,7 +6,10 @@ use events::{Gfn, Gva, HostEvent, Level, Seq};
 use trace::{FaultRow, HostRow, Memslot, Slot, VmMeta};
 
 use super::{Culprit, Finding, Pathology};
-use crate::replay::{AddressMap, ShadowPage, VmReplay};
+use crate::{
+    faults::Memslots,
+    replay::{AddressMap, ShadowPage, VmReplay},
+};
 
 /// Regions, see [`Pathology::threshold`].
 pub(super) const REGIONS: u64 = 1;
@@ -66,7 +69,7 @@ struct Region {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Huge {
-    memslots: Vec<Memslot>,
+    memslots: Memslots,
     logged: BTreeSet<Option<u16>>,
     /// By their first frame.
     regions: AddressMap<Gfn, Region>,
@@ -75,7 +78,7 @@ pub(super) struct Huge {
 impl Huge {
     pub(super) fn new(meta: Option<&VmMeta>) -> Self {
         Self {
-            memslots: meta.map_or_else(Vec::new, |meta| meta.memslots.clone()),
+            memslots: meta.map(Memslots::of).unwrap_or_default(),
             ..Self::default()
         }
     }
@@ -128,11 +131,10 @@ impl Huge {
             let inside = begin >= slot.gpa && begin - slot.gpa <= slot.bytes.saturating_sub(BYTES);
             inside && slot.bytes >= BYTES && (slot.gpa ^ slot.hva).is_multiple_of(BYTES)
         };
-        let own = |slot: &&Memslot| {
-            let lasts = slot.until_ns.is_none_or(|until| until >= row.time_ns.0);
-            Some(slot.slot) == row.slot.map(|slot| slot.0) && slot.from_ns <= row.time_ns.0 && lasts
-        };
-        let mut own = self.memslots.iter().filter(own).peekable();
+        let own = row.slot.into_iter();
+        let mut own = own
+            .flat_map(|slot| self.memslots.at(slot, row.time_ns))
+            .peekable();
         let known = own.peek().is_some();
         let frames = first.0..first.0.saturating_add(FRAMES);
         if known && !own.any(fits) {

@@ -73,11 +73,13 @@ impl Gaps {
             self.repeated += 1;
             return;
         };
+        let is_full = self.gaps.len() >= KEPT;
         let Some(gap) = self.gaps.get_mut(at).filter(|gap| seq < gap.to) else {
             self.repeated += 1;
             return;
         };
         self.missing = self.missing.saturating_sub(1);
+        let whole = gap.to;
         let after = Gap {
             from: Seq(seq.0 + 1),
             ..*gap
@@ -90,6 +92,9 @@ impl Gaps {
             }
         } else if ahead_is_empty {
             *gap = after;
+        } else if is_full {
+            // It stays one, a record too long.
+            gap.to = whole;
         } else {
             self.gaps.insert(at + 1, after);
         }

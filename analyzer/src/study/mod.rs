@@ -6,7 +6,10 @@ mod follow;
 mod known;
 mod vm;
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    ops::ControlFlow,
+};
 
 use events::{Seq, TimeNs, VmId};
 use trace::{LossRow, Part, Record, Trace, TraceError, VmMeta};
@@ -21,6 +24,18 @@ pub use vm::{Exactness, VmStudy};
 
 /// Losses kept in full; one a second makes this 18 hours.
 const KEPT_LOSSES: usize = 1 << 16;
+
+/// VMs followed at a time. Bounds a hostile trace: it may name 65,536.
+const MOST_VMS: usize = 1024;
+
+/// VMs beyond the bound, none of which was followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Those that have records.
+    pub vms: BTreeSet<VmId>,
+    /// Their records.
+    pub records: u64,
+}
 
 /// What one reading of a trace gives.
 #[derive(Debug)]
@@ -39,6 +54,8 @@ pub struct Study<F = VmStudy> {
     pub damage: Option<TraceError>,
     /// First and last time, ns.
     pub span_ns: [u64; 2],
+    /// What was not followed.
+    pub left_out: LeftOut,
 }
 
 /// Numbers of the VMs of a trace, by its metadata.
@@ -86,22 +103,19 @@ impl<F: Follow> Study<F> {
             records: 0,
             damage: None,
             span_ns: trace.span_ns().unwrap_or_default(),
+            left_out: LeftOut::default(),
         };
         let span_ns = study.span_ns;
-        let make = |vm: VmId, meta| {
+        let known = trace.meta().vms.iter().map(|meta| (VmId(meta.vm), meta));
+        let known: BTreeMap<VmId, &VmMeta> = known.collect();
+        let make = |vm: VmId| {
             make(&Subject {
                 vm,
                 recording: trace.meta(),
-                meta,
+                meta: known.get(&vm).copied(),
                 span_ns,
             })
         };
-        for meta in &trace.meta().vms {
-            let vm = VmId(meta.vm);
-            if only.is_none_or(|only| only == vm) {
-                study.vms.insert(vm, make(vm, Some(meta)));
-            }
-        }
         read_ahead(trace, Part::default(), |record| {
             match record {
                 Ok(record) => study.add(only, &record, &make),
@@ -118,18 +132,22 @@ impl<F: Follow> Study<F> {
         if let (Some(end), None) = (&trace.meta().end, &study.damage) {
             study.gaps.end(end.records, TimeNs(end.time_ns));
         }
+        // Those without a record come last: they must not take the room of others.
+        for vm in known
+            .keys()
+            .filter(|vm| only.is_none_or(|only| only == **vm))
+        {
+            if study.vms.len() < MOST_VMS {
+                study.vms.entry(*vm).or_insert_with(|| make(*vm));
+            }
+        }
         for (vm, of) in &mut study.vms {
             of.finish(study.replay.vm(*vm), trace.meta().sees())?;
         }
         Ok(study)
     }
 
-    fn add<'a>(
-        &mut self,
-        only: Option<VmId>,
-        record: &Record,
-        make: &impl Fn(VmId, Option<&'a VmMeta>) -> F,
-    ) {
+    fn add(&mut self, only: Option<VmId>, record: &Record, make: &impl Fn(VmId) -> F) {
         self.records += 1;
         if let Record::Loss(row) = record {
             // A probe counts for all VMs together, so the row names none.
@@ -143,7 +161,16 @@ impl<F: Follow> Study<F> {
         if only.is_some_and(|only| only != vm) {
             return;
         }
-        let of = self.vms.entry(vm).or_insert_with(|| make(vm, None));
+        let is_full = self.vms.len() >= MOST_VMS;
+        let of = match self.vms.entry(vm) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(_) if is_full => {
+                self.left_out.vms.insert(vm);
+                self.left_out.records += 1;
+                return;
+            }
+            Entry::Vacant(entry) => entry.insert(make(vm)),
+        };
         of.before(record, self.replay.vm(vm));
         self.replay.apply(record);
         of.after(record, self.replay.vm(vm));

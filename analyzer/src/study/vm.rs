@@ -224,7 +224,7 @@ impl VmStudy {
             columns: FaultColumns::default(),
             timeline: Timeline::new(span),
             heat: HeatMap::new(span),
-            agreement: Agreement::default(),
+            agreement: Agreement::new(vm),
             checks: Checks::default(),
             anomalies: Anomalies::default(),
             audit: Audit::new(subject),
@@ -244,7 +244,7 @@ impl VmStudy {
         self.timeline.fault(row.time_ns.0, row.class);
         self.heat.fault(row.time_ns.0, row.gva);
         self.acts.fault(row);
-        self.agreement.add(row, self.meta.as_ref());
+        self.agreement.add(row);
     }
 
     /// Sets the classes against the run.

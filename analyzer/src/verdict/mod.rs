@@ -4,7 +4,7 @@ use trace::Trace;
 
 use crate::{
     audit::{Doubt, VmAudit},
-    study::{Study, VmStudy},
+    study::{LeftOut, Study, VmStudy},
     text::units::{count, plural},
 };
 
@@ -33,13 +33,28 @@ pub fn lines(trace: &Trace, study: &Study) -> Vec<Line> {
     lines
 }
 
-/// What must be said above everything else: the trace was cut, or is damaged. Empty for most.
+/// What must be said above everything else: the trace was cut, is damaged, or has too many VMs.
+/// Empty for most.
 pub fn warnings<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
     let damage = study.damage.as_ref().map(|damage| {
         let text = format!("DAMAGED: {damage}; what follows is from the records before");
         Line::new(false, text)
     });
-    cut(trace).into_iter().chain(damage).collect()
+    let lines = cut(trace).into_iter().chain(damage);
+    lines.chain(left_out(study)).collect()
+}
+
+/// The trace has more VMs than are followed.
+fn left_out<F>(study: &Study<F>) -> Option<Line> {
+    let LeftOut { vms, records } = &study.left_out;
+    let first = vms.first()?.0;
+    let text = format!(
+        "{} of {} left out: only {} VMs are followed at a time; --vm {first} shows one of the others",
+        plural(*records, "record"),
+        plural(vms.len() as u64, "VM"),
+        count(study.vms.len() as u64),
+    );
+    Some(Line::new(false, text))
 }
 
 /// The trace was cut.
@@ -92,7 +107,8 @@ pub fn line(trace: &Trace, study: &Study) -> Line {
 
 /// Whether `verify` passes.
 pub fn is_exact(trace: &Trace, study: &Study) -> bool {
-    !trace.was_cut() && study.damage.is_none() && quality(study).iter().all(|line| line.good)
+    let is_whole = !trace.was_cut() && study.damage.is_none() && study.left_out.records == 0;
+    is_whole && quality(study).iter().all(|line| line.good)
 }
 
 /// Every aspect of the data's quality.

@@ -19,6 +19,7 @@ macro_rules! each_kind {
         $({ let $rows = &mut $batch.$kind; $what; })+
     };
 }
+pub(crate) use each_kind;
 
 pub fn rows<R: Row>(trace: &Trace) -> Vec<R> {
     let segments = trace.of_kind(R::KIND);
@@ -46,6 +47,7 @@ pub fn of<'a>(json: &'a Value, check: &str) -> &'a Value {
 }
 
 /// A recording whose rows can be changed.
+#[derive(Debug)]
 pub struct Copy {
     pub meta: trace::Meta,
     pub rows: Batch,
@@ -53,7 +55,11 @@ pub struct Copy {
 
 impl Copy {
     pub fn of(name: &str) -> Self {
-        let trace = Trace::open(&recording(name)).unwrap();
+        Self::read(&recording(name))
+    }
+
+    pub fn read(path: &Path) -> Self {
+        let trace = Trace::open(path).unwrap();
         let rows = Batch {
             faults: rows(&trace),
             entries: rows(&trace),

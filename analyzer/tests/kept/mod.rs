@@ -2,7 +2,7 @@
 
 mod accounts;
 mod audited;
-mod copy;
+pub mod copy;
 mod explained;
 mod mappings;
 mod recordings;

@@ -1,9 +1,12 @@
 //! Reading a trace, whoever made it: any bytes give an error or a result.
 
 use std::{
+    cell::Cell,
     io::{self, Cursor},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
+    sync::Once,
+    thread,
 };
 
 use polars::prelude::*;
@@ -286,8 +289,34 @@ fn decode<R: Row>(
             .collect();
         reader.with_columns(Some(wanted)).finish()
     });
-    match catch_unwind(decoding) {
+    match quietly(decoding) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(_) => Err("the Parquet decoder gave up".to_owned()),
     }
+}
+
+thread_local! {
+    /// This thread is in the decoder.
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Catches a panic of the decoder, of which nothing is printed: it is the file's fault, and becomes
+/// an error. Panics elsewhere are reported as before.
+fn quietly<T>(decoding: AssertUnwindSafe<impl FnOnce() -> T>) -> thread::Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            // Polars passes a panic of its own threads on to the one that waits for them.
+            let is_polars = |name: &str| name.starts_with("polars-");
+            let is_decoder = DECODING.get() || thread::current().name().is_some_and(is_polars);
+            if !is_decoder {
+                before(panic);
+            }
+        }));
+    });
+    DECODING.set(true);
+    let result = catch_unwind(decoding);
+    DECODING.set(false);
+    result
 }

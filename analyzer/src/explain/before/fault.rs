@@ -11,7 +11,7 @@ use crate::{
         Because, FaultFacts, GuestStep, MemslotRange, PageChange, StoredEntry, UnsyncPeriod, gpa,
         guest_walk,
     },
-    faults,
+    faults::Memslots,
     replay::{PageInfo, Walk},
 };
 
@@ -140,7 +140,8 @@ fn leaf_maps_frame(row: &FaultRow) -> Option<bool> {
 }
 
 fn memslot(row: &FaultRow, vm: &VmMeta) -> Option<MemslotRange> {
-    let slot = faults::memslot(row, vm)?;
+    let slots = Memslots::of(vm);
+    let slot = slots.of_fault(row)?;
     let offset = row.gpa?.0.wrapping_sub(slot.gpa);
     Some(MemslotRange {
         slot: slot.slot,
