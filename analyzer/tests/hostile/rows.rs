@@ -52,7 +52,7 @@ fn stretches(mut rows: Batch, random: &mut Rng) -> Vec<Batch> {
             })+
         };
     }
-    split!(faults entries pages roots marks keyframes writes host losses);
+    split!(faults entries pages roots marks keyframes writes host losses acts);
     batches
 }
 
@@ -86,7 +86,7 @@ macro_rules! set_seq {
         })+
     };
 }
-set_seq!(FaultRow EntryRow PageRow RootRow MarkRow KeyframeRow WriteRow HostRow LossRow);
+set_seq!(ActRow FaultRow EntryRow PageRow RootRow MarkRow KeyframeRow WriteRow HostRow LossRow);
 
 /// Rows of one kind, some or all of them changed.
 fn damaged<R: Row + Clone>(mut rows: Vec<R>, random: &mut Rng) -> Vec<R> {
