@@ -66,12 +66,13 @@ fn kvm_a_fault_takes_as_long_as_tracefs_says_in_the_same_run() {
         let walks = "events/kvmmmu/kvm_mmu_pagetable_walk";
         instance.write(&format!("{walks}/filter"), "pferr & 4");
         for event in [
-            "pagetable_walk",
-            "walker_error",
-            "spte_requested",
-            "set_spte",
+            "kvmmmu/kvm_mmu_pagetable_walk",
+            "kvmmmu/kvm_mmu_walker_error",
+            "kvmmmu/kvm_mmu_spte_requested",
+            "kvmmmu/kvm_mmu_set_spte",
+            "kvm/kvm_inj_exception",
         ] {
-            instance.write(&format!("events/kvmmmu/kvm_mmu_{event}/enable"), "1");
+            instance.write(&format!("events/{event}/enable"), "1");
         }
         let folder = folder();
         let trace = folder.path().join("w.trace");
