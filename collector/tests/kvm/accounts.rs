@@ -14,6 +14,10 @@ use crate::support::{
 
 /// Parts of 100 by which two medians of the same faults may differ.
 const WITHIN: u64 = 5;
+/// Of a fault that is injected after 1.5 us, they may differ by what one observer's call costs at a
+/// tracepoint: on the host of docs/measured.md 100 ns, for each such fault, in each run. Until the
+/// end of the walk, the difference was 70 ns the other way.
+const CALL_NS: u64 = 150;
 
 fn median(times: &[u64]) -> u64 {
     let mut times = times.to_vec();
@@ -114,7 +118,11 @@ fn agree(workload: &str, ours: &[(u64, bool, u64)], theirs: &[Timed], rate: &Rat
             which(stored)
         );
         eprintln!("{about}");
-        assert!(ours.abs_diff(theirs) * 100 <= theirs * WITHIN, "{about}");
+        let most = match stored {
+            true => theirs * WITHIN / 100,
+            false => (theirs * WITHIN / 100).max(CALL_NS),
+        };
+        assert!(ours.abs_diff(theirs) <= most, "{about}");
     }
 }
 
