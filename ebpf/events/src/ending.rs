@@ -27,8 +27,9 @@ pub struct Ending {
 pub const fn errno_of(returned: i32) -> u8 {
     const EINTR: i32 = 4;
     const EAGAIN: i32 = 11;
+    let [errno, ..] = returned.unsigned_abs().to_le_bytes();
     match returned {
-        -255..0 if returned != -EINTR && returned != -EAGAIN => returned.unsigned_abs() as u8,
+        -255..0 if returned != -EINTR && returned != -EAGAIN => errno,
         _ => 0,
     }
 }
