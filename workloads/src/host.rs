@@ -34,6 +34,9 @@ pub struct Slot {
 pub enum Backing {
     /// Pages of 4 KiB only (`MADV_NOHUGEPAGE`).
     Small,
+    /// As `Huge`, but 4 KiB further on in a huge page than the guest-physical address, so that no
+    /// huge page can be mapped in both.
+    Shifted,
     /// Transparent huge pages where the host has them (`MADV_HUGEPAGE`), aligned to 2 MiB.
     Huge,
 }

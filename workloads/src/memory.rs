@@ -40,7 +40,14 @@ impl Needs {
             }
             // Four regions, the last of which has two tables.
             WorkloadId::Flood => pages(4 * 512, 20).with_tables(1),
-            WorkloadId::Huge => pages(512 * given.count("regions"), 512 * given.count("regions")),
+            WorkloadId::Huge => {
+                let frames = 512 * given.count("regions");
+                match given.choice("prevent") {
+                    // One region more, over page tables.
+                    "tables" => pages(frames + 512, frames),
+                    _ => pages(frames, frames),
+                }
+            }
             WorkloadId::Alias => pages(given.count("aliases"), 1),
             WorkloadId::Recycle => pages(512 * given.count("tables"), given.count("tables")),
             WorkloadId::Protect | WorkloadId::Reclaim | WorkloadId::Dirty | WorkloadId::Memslot => {
@@ -59,6 +66,15 @@ impl Needs {
                     frames: processes * PIECE_PAGES,
                 }
             }
+            WorkloadId::Micro => {
+                let used = match given.choice("op") {
+                    "fork" => given.count("pages"),
+                    _ => given.count("ops"),
+                };
+                // A second root with its tables, and a frame of its own.
+                pages(used, used + 1).with_tables(1 + table_frames(used))
+            }
+            WorkloadId::Access => pages(1, 1),
             WorkloadId::Mixed => Self::of_mixed(given.count("vcpus")),
         };
         needs.with_view()

@@ -29,6 +29,9 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
         mmu_pages: None,
     };
     match workload {
+        WorkloadId::Huge if given.choice("prevent") != "nothing" => {
+            prevented(given.choice("prevent"), pools)
+        }
         WorkloadId::Huge if given.choice("backing") == "huge" => host(Backing::Huge, Vec::new()),
         WorkloadId::Huge => host(Backing::Small, Vec::new()),
         WorkloadId::Reclaim => host(Backing::Small, vec![reclaim(halves(work), OFTEN)]),
@@ -53,6 +56,29 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
             actors: Vec::new(),
             mmu_pages: mmu_pages(workload, given),
         },
+    }
+}
+
+/// Huge pages of the host under everything, and what keeps KVM from mapping them.
+fn prevented(by: &str, pools: &Pools) -> Host {
+    let mut slots = two_slots(pools, Backing::Huge);
+    let mut actors = Vec::new();
+    match by {
+        "alignment" => slots[1].backing = Backing::Shifted,
+        // The guest maps the first 2 MiB of page tables too.
+        "tables" => slots[0].backing = Backing::Huge,
+        "dirty" => actors.push(Actor::DirtyLog {
+            slot: WORK_SLOT,
+            clear: false,
+            toggle: false,
+            every: OFTEN,
+        }),
+        _ => {}
+    }
+    Host {
+        slots,
+        actors,
+        mmu_pages: None,
     }
 }
 

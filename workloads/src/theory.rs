@@ -31,6 +31,7 @@ pub(crate) fn counts(workload: WorkloadId, given: Given<'_>) -> Option<Counts> {
         }),
         WorkloadId::Switch => Some(switch(given)),
         WorkloadId::Alloc => Some(alloc(given)),
+        WorkloadId::Micro => micro(given),
         WorkloadId::Alias => Some(alias(given.count("aliases"))),
         _ => None,
     }
@@ -83,6 +84,29 @@ fn alloc(given: Given<'_>) -> Counts {
         shadow_pages: processes * table_frames(PIECE_PAGES),
         ..Counts::default()
     }
+}
+
+/// Before the first batch each page is stored to once. The operations that do not fault have no
+/// counts here: what they leave depends on how KVM runs the guest's kernel.
+fn micro(given: Given<'_>) -> Option<Counts> {
+    let (pages, batches) = (given.count("ops"), given.count("batches"));
+    let all = pages * batches;
+    let [guest_faults, shadow_faults] = match given.choice("op") {
+        "shadow-fault" => [0, all],
+        "page-fault" => [all, all],
+        // A load maps each page read-only before.
+        "protection-fault" => [all, 2 * all],
+        // A load after each batch is refused, and all pages are loaded at the end.
+        "map-unmap" => [batches, all + pages],
+        _ => return None,
+    };
+    Some(Counts {
+        guest_faults,
+        shadow_faults: pages + shadow_faults,
+        retried_faults: 0,
+        shadow_pages: table_frames(pages),
+        entries: pages,
+    })
 }
 
 /// If a frame has more entries than this, KVM drops all of them when it adds one

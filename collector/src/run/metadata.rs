@@ -2,7 +2,8 @@
 
 use std::process;
 
-use trace::{Counters, Memslot, Meta, Touches, VcpuTouches, VmMeta, WorkloadMeta};
+use trace::{Counters, Memslot, Meta, Micro, Touches, VcpuTouches, VmMeta, WorkloadMeta};
+use workloads::{Plan, Value};
 
 use super::{Options, VM};
 use crate::{
@@ -35,6 +36,7 @@ pub fn start(options: &Options, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) ->
         expected_shadow_pages: expected.map(|counts| counts.shadow_pages),
         expected_entries: expected.map(|counts| counts.entries),
         touches: None,
+        micro: None,
     });
     meta
 }
@@ -57,6 +59,30 @@ pub fn touches(vmm: &Vmm) -> Result<Touches, VmmError> {
         tsc_khz: vmm.tsc_khz(),
         vcpus: vmm.touches()?.iter().map(vcpu).collect(),
     })
+}
+
+/// What the guest's clock says of the operation of `micro`, once it has ended; `None` for other
+/// workloads.
+pub fn micro(plan: &Plan, vmm: &Vmm) -> Result<Option<Micro>, VmmError> {
+    let value = |name: &str| plan.values.iter().find(|(one, _)| *one == name);
+    let (Some((_, Value::Choice(op))), "micro") = (value("op"), plan.workload.name) else {
+        return Ok(None);
+    };
+    let batch = match value("ops") {
+        Some((_, Value::Count(ops))) if *op != abi::MicroOp::Fork.name() => *ops,
+        _ => 1,
+    };
+    let batches = vmm.batches()?;
+    let cycles = batches.timed();
+    Ok(Some(Micro {
+        op: (*op).to_owned(),
+        count: batch.saturating_mul(cycles.len() as u64),
+        cycles: cycles.iter().copied().fold(0, u64::saturating_add),
+        batch,
+        empty_cycles: batches.empty_cycles,
+        batch_cycles: cycles.to_vec(),
+        tsc_khz: vmm.tsc_khz(),
+    }))
 }
 
 /// Every memslot that there was so far.

@@ -18,20 +18,22 @@ mod symbols;
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use events::VmId;
-use workloads::Plan;
+use trace::Micro;
+use workloads::{Plan, Value};
 
 use crate::{
     failure::Failure,
+    host,
     keyframe::Keyframes,
-    privileges,
+    privileges, program,
     recording::{self, Recording},
-    vmm::{Stops, Vmm},
+    vmm::{Stops, Vmm, VmmError},
 };
 use hooks::{Marks, NoHooks};
 use metadata::counters;
-use outcome::Outcome;
+use outcome::{Clock, Outcome};
 use setup::Setup;
 
 /// The VM of `run`.
@@ -58,6 +60,7 @@ pub struct Options {
 
 /// Runs and records.
 pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
+    check_operation(&options.plan)?;
     recording::check_output(&options.output)?;
     let Setup {
         vmm,
@@ -103,23 +106,60 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
             workload.touches = Some(touches);
         }
     });
+    let micro = metadata::micro(&options.plan, &vmm);
+    if let (Some(workload), Ok(micro)) = (meta.workload.as_mut(), &micro) {
+        workload.micro.clone_from(micro);
+    }
     let (recorded, written) = recording.finish(meta, metadata::reason(&ran));
+    let (micro, timed) = split(micro);
     let error = written
         .and(after.map_err(anyhow::Error::from))
         .and(touches.map_err(anyhow::Error::from))
+        .and(timed)
         .and(end.map(|_| ()))
         .err();
-    Outcome::traced(recorded, error, ran, vmm.tsc_khz()).report(options)
+    Outcome::traced(recorded, error, ran, clock(&vmm, micro)).report(options)
 }
 
 /// Runs without probes and trace.
 pub fn untraced(options: &Options) -> Result<ExitCode, Failure> {
+    check_operation(&options.plan)?;
     let vmm = Vmm::new(&options.plan).map_err(setup::vm_failed)?;
     privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
     let mut vmm = vmm.confined();
     let ran = vmm.run(&NoHooks, options.timeout, &cancel);
-    Outcome::untraced(ran, vmm.tsc_khz()).report(options)
+    let (micro, timed) = split(metadata::micro(&options.plan, &vmm));
+    Outcome::untraced(timed.err(), ran, clock(&vmm, micro)).report(options)
+}
+
+/// KVM's emulator rewrites VMCALL and VMMCALL to the one of this processor and runs it again, which
+/// never ends where the emulator runs that one too (Linux 6.18, `em_hypercall`).
+fn check_operation(plan: &Plan) -> Result<(), Failure> {
+    let is_hypercall = plan.values.iter().any(|(name, value)| {
+        *name == "op" && *value == Value::Choice(abi::MicroOp::Hypercall.name())
+    });
+    if !is_hypercall || !host::emulates_guest_kernel() {
+        return Ok(());
+    }
+    let error = anyhow!("no hypercalls here: KVM-PVM emulates the guest's kernel");
+    let lab = program::command("lab micro -p op=hypercall");
+    Err(Failure::host(error).hint(format!("`{lab}` has them")))
+}
+
+fn clock(vmm: &Vmm, micro: Option<Micro>) -> Clock {
+    Clock {
+        tsc_khz: vmm.tsc_khz(),
+        micro,
+    }
+}
+
+/// The times, and what went wrong when they were read.
+fn split(micro: Result<Option<Micro>, VmmError>) -> (Option<Micro>, anyhow::Result<()>) {
+    match micro {
+        Ok(micro) => (micro, Ok(())),
+        Err(error) => (None, Err(error.into())),
+    }
 }
 
 fn phase_name(number: u32) -> String {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use serde_json::json;
+use trace::Micro;
 
 use super::Options;
 use crate::{
@@ -21,8 +22,43 @@ pub struct Outcome {
     /// What went wrong with the recording itself.
     error: Option<anyhow::Error>,
     ran: Result<GuestResult, VmmError>,
-    /// Frequency of the marks' clock.
-    tsc_khz: Option<u32>,
+    clock: Clock,
+}
+
+/// What the guest's clock says.
+#[derive(Debug)]
+pub struct Clock {
+    /// Its frequency, which is that of the marks too.
+    pub tsc_khz: Option<u32>,
+    /// Times of the operation of `micro`.
+    pub micro: Option<Micro>,
+}
+
+impl Clock {
+    /// Lowest quartile, median and highest quartile of an operation, ns.
+    fn json(&self) -> Option<serde_json::Value> {
+        let micro = self.micro.as_ref()?;
+        let [q1, median, q3] = micro.quartiles_ns()?;
+        Some(json!({
+            "op": micro.op, "count": micro.count, "q1_ns": q1, "median_ns": median, "q3_ns": q3,
+        }))
+    }
+
+    /// The same in words, on a line of its own.
+    fn text(&self) -> String {
+        let Some((micro, [q1, median, q3])) = self
+            .micro
+            .as_ref()
+            .and_then(|micro| Some((micro, micro.quartiles_ns()?)))
+        else {
+            return String::new();
+        };
+        format!(
+            "\n{}: {median:.0} ns an operation (quartiles {q1:.0} and {q3:.0} of {} batches)",
+            micro.op,
+            micro.batch_cycles.len()
+        )
+    }
 }
 
 impl Outcome {
@@ -31,23 +67,27 @@ impl Outcome {
         recorded: Recorded,
         error: Option<anyhow::Error>,
         ran: Result<GuestResult, VmmError>,
-        tsc_khz: Option<u32>,
+        clock: Clock,
     ) -> Self {
         Self {
             recorded: Some(recorded),
             error,
             ran,
-            tsc_khz,
+            clock,
         }
     }
 
     /// Without one.
-    pub fn untraced(ran: Result<GuestResult, VmmError>, tsc_khz: Option<u32>) -> Self {
+    pub fn untraced(
+        error: Option<anyhow::Error>,
+        ran: Result<GuestResult, VmmError>,
+        clock: Clock,
+    ) -> Self {
         Self {
             recorded: None,
-            error: None,
+            error,
             ran,
-            tsc_khz,
+            clock,
         }
     }
 
@@ -59,7 +99,11 @@ impl Outcome {
             (Ok(result), None) => result,
             // The guest was stopped because nothing more could be kept.
             (Ok(_) | Err(VmmError::Cancelled), Some(error)) => {
-                return Err(Failure::failed(error).hint(hint));
+                let failure = Failure::failed(error);
+                return Err(match self.recorded {
+                    Some(_) => failure.hint(hint),
+                    None => failure,
+                });
             }
             (Err(error), also) => {
                 let failure = Failure::failed(error).also(also);
@@ -72,8 +116,8 @@ impl Outcome {
         };
         let recorded = self.recorded.as_ref();
         let text = match options.json {
-            true => json(options, &result, recorded, self.tsc_khz),
-            false => text(options, &result, recorded),
+            true => json(options, &result, recorded, &self.clock),
+            false => text(options, &result, recorded, &self.clock),
         };
         writeln!(io::stdout(), "{text}").map_err(anyhow::Error::from)?;
         Ok(ExitCode::SUCCESS)
@@ -84,7 +128,7 @@ fn json(
     options: &Options,
     result: &GuestResult,
     recorded: Option<&Recorded>,
-    tsc_khz: Option<u32>,
+    clock: &Clock,
 ) -> String {
     let recorded = recorded.map(|recorded| {
         json!({
@@ -109,18 +153,25 @@ fn json(
         "host_passes": result.passes,
         "elapsed_ns": u64::try_from(result.elapsed.as_nanos()).unwrap_or(u64::MAX),
         "marks": marks.collect::<Vec<_>>(),
-        "tsc_khz": tsc_khz,
+        "tsc_khz": clock.tsc_khz,
+        "micro": clock.json(),
         "recorded": recorded,
     });
     format!("{guest:#}")
 }
 
-fn text(options: &Options, result: &GuestResult, recorded: Option<&Recorded>) -> String {
+fn text(
+    options: &Options,
+    result: &GuestResult,
+    recorded: Option<&Recorded>,
+    clock: &Clock,
+) -> String {
     let ran = format!(
-        "{}: {} pages checked by the guest, {:.3} s",
+        "{}: {} pages checked by the guest, {:.3} s{}",
         options.plan.workload.name,
         result.pages,
-        result.elapsed.as_secs_f64()
+        result.elapsed.as_secs_f64(),
+        clock.text()
     );
     match recorded {
         None => ran,

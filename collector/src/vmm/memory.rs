@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use abi::layout::HOST_PAGE;
-use abi::{FrameRange, Gpa, Mailbox, PAGE_BYTES, Touches, to_usize};
+use abi::{Batches, FrameRange, Gpa, Mailbox, PAGE_BYTES, Touches, to_usize};
 use libc::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use rustix::mm::Advice;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -91,6 +91,13 @@ impl Ram {
         Ok(Touches::from_bytes(&bytes))
     }
 
+    /// A copy of the times of CPU 0's batches, unchecked.
+    pub(super) fn batches(&self) -> Result<Batches, VmmError> {
+        let mut bytes = [0; Batches::BYTES];
+        self.read(abi::layout::batches(0), &mut bytes)?;
+        Ok(Batches::from_bytes(&bytes))
+    }
+
     /// Sets the number of passes that the actors have finished, which the guest reads from
     /// [`abi::HostPage`].
     pub(super) fn set_passes(&self, passes: u64) -> Result<(), VmmError> {
@@ -111,11 +118,15 @@ fn failed(gpa: Gpa, bytes: usize) -> impl FnOnce(vm_memory::GuestMemoryError) ->
 
 fn reserve(slot: &Slot) -> Result<Mapping, VmmError> {
     let bytes = slot.bytes;
-    let mapping = Mapping::new(to_usize(bytes), slot.gpa.0)
+    let place = match slot.backing {
+        Backing::Small | Backing::Huge => slot.gpa.0,
+        Backing::Shifted => slot.gpa.0 + PAGE_BYTES,
+    };
+    let mapping = Mapping::new(to_usize(bytes), place)
         .map_err(|source| VmmError::ReserveMemory { bytes, source })?;
     let advice = match slot.backing {
         Backing::Small => Advice::LinuxNoHugepage,
-        Backing::Huge => Advice::LinuxHugepage,
+        Backing::Huge | Backing::Shifted => Advice::LinuxHugepage,
     };
     mapping.advise(advice).map_err(VmmError::HugePages)?;
     Ok(mapping)

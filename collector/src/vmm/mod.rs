@@ -210,6 +210,14 @@ impl Vmm {
         cpus.map(|cpu| self.ram.touches(cpu)).collect()
     }
 
+    /// The times of the batches of `micro`, unchecked.
+    ///
+    /// # Errors
+    /// [`VmmError::GuestMemory`].
+    pub fn batches(&self) -> Result<abi::Batches, VmmError> {
+        self.ram.batches()
+    }
+
     /// Frequency of the guest's time-stamp counter in kHz; `None` if KVM does not know it.
     #[must_use]
     pub fn tsc_khz(&self) -> Option<u32> {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use abi::{Call, Phase};
+use abi::{CALL_PORT, Call, PORT_ANSWER, Phase};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use super::call::{self, Message};
@@ -156,6 +156,10 @@ impl Vcpu<'_> {
                     return Ok(Action::Resume);
                 }
                 return Ok(decide(&VcpuExit::MmioWrite(gpa, data)));
+            }
+            Ok(VcpuExit::IoIn(CALL_PORT, data)) if data.len() == size_of_val(&PORT_ANSWER) => {
+                data.copy_from_slice(&PORT_ANSWER.to_le_bytes());
+                return Ok(Action::Resume);
             }
             // A newer KVM gives details where older ones fail with `EFAULT` alone.
             Ok(exit @ VcpuExit::MemoryFault { .. }) => Ok(decide(&exit)),

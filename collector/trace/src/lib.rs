@@ -43,8 +43,8 @@ pub use kinds::{
     PageRow, RootRow, Slot, WriteRow,
 };
 pub use meta::{
-    Counters, End, Host, Memslot, Meta, ProbeState, ProgramCost, SCHEMA_VERSION, Sees, Stores,
-    Tool, Touches, Tried, VcpuTouches, VmMeta, WorkloadMeta,
+    Counters, End, Host, Memslot, Meta, Micro, ProbeState, ProgramCost, SCHEMA_VERSION, Sees,
+    Stores, Tool, Touches, Tried, VcpuTouches, VmMeta, WorkloadMeta,
 };
 pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};

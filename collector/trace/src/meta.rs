@@ -253,6 +253,9 @@ pub struct WorkloadMeta {
     /// cut, and of a recorder that did not ask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub touches: Option<Touches>,
+    /// Times of the operation of `micro`; null for other workloads, and in a trace that was cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub micro: Option<Micro>,
 }
 
 /// Accesses of the guest to the range, timed by the guest with its time-stamp counter. The guest
@@ -277,6 +280,49 @@ pub struct VcpuTouches {
     /// How many took at least `2^n` and fewer than `2^(n+1)` cycles, for each `n` from 0; zeros at
     /// the end are left out. The first counts 0 cycles too.
     pub log2_cycles: Vec<u64>,
+}
+
+/// One operation, timed in batches by the guest with its time-stamp counter. The guest says so:
+/// nothing here is checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Micro {
+    /// The operation.
+    pub op: String,
+    /// Operations in all.
+    pub count: u64,
+    /// Their time, cycles: that of all batches.
+    pub cycles: u64,
+    /// Operations of a batch.
+    pub batch: u64,
+    /// Shortest time of a batch that leaves out the operations, cycles.
+    pub empty_cycles: u64,
+    /// Time of each batch, cycles, in their order.
+    pub batch_cycles: Vec<u64>,
+    /// Frequency of the counter, kHz; null where KVM does not know it.
+    pub tsc_khz: Option<u32>,
+}
+
+impl Micro {
+    /// Lowest quartile, median and highest quartile of the batches: the time of one operation in
+    /// ns, without that of an empty batch. `None` without batches or frequency.
+    pub fn quartiles_ns(&self) -> Option<[f64; 3]> {
+        let khz = f64::from(self.tsc_khz.filter(|khz| *khz > 0)?);
+        let batch = self.batch.max(1) as f64;
+        let mut cycles = self.batch_cycles.clone();
+        cycles.sort_unstable();
+        let last = cycles.len().checked_sub(1)?;
+        let ns = |quarter: usize| {
+            // Between two batches the value lies in proportion.
+            let (place, part) = (last * quarter / 4, (last * quarter % 4) as f64 / 4.0);
+            let own = |place: usize| {
+                let cycles = cycles.get(place.min(last)).copied().unwrap_or_default();
+                cycles.saturating_sub(self.empty_cycles) as f64
+            };
+            let between = own(place) * (1.0 - part) + own(place + 1) * part;
+            between / batch * 1e6 / khz
+        };
+        Some([ns(1), ns(2), ns(3)])
+    }
 }
 
 /// How a recording ended.

@@ -5,7 +5,8 @@
 //! 0x001000  GDT       0x002000 TSSs (one for each CPU)   0x003000 IDT (filled by the guest)
 //! 0x004000  boot info 0x006000 host page (written by the VMM while the guest runs)
 //! 0x010000  CPU 0's area, 64 KiB; CPU n's follows n areas later:
-//!           +0x1000 mailbox, +0x1400 touches  +0x4000 kernel stack  +0xa000 user stack
+//!           +0x1000 mailbox, +0x1400 touches, +0x1800 batches
+//!           +0x4000 kernel stack  +0xa000 user stack
 //!           (4 pages a stack; the two pages below each are not mapped)
 //! 0x100000  image, at most 1 MiB
 //! 0x200000  boot page tables, 16 frames, written by the VMM
@@ -62,6 +63,12 @@ pub const fn mailbox(cpu: u16) -> Gpa {
 #[must_use]
 pub const fn touches(cpu: u16) -> Gpa {
     mailbox(cpu).add(0x400)
+}
+
+/// A CPU's [`crate::Batches`], in the page of its mailbox.
+#[must_use]
+pub const fn batches(cpu: u16) -> Gpa {
+    mailbox(cpu).add(0x800)
 }
 
 /// The guest kernel's stack on a CPU, lowest byte.
@@ -146,10 +153,12 @@ const _: () = {
     assert!(HOST_PAGE.0 + PAGE_BYTES <= CPU_AREAS.0);
     assert!(mailbox(0).0 + PAGE_BYTES < kernel_stack(0).0);
     assert!(mailbox(0).0 + crate::Mailbox::BYTES as u64 <= touches(0).0);
-    assert!(touches(0).0 + crate::Touches::BYTES as u64 <= mailbox(0).0 + PAGE_BYTES);
+    assert!(touches(0).0 + crate::Touches::BYTES as u64 <= batches(0).0);
+    assert!(batches(0).0 + crate::Batches::BYTES as u64 <= mailbox(0).0 + PAGE_BYTES);
     assert!(kernel_stack_top(0).0 < user_stack(0).0);
     assert!(cpu_areas_end().0 <= IMAGE.0);
     assert!(MAX_VCPUS as u64 * TSS_DISTANCE <= PAGE_BYTES);
     assert!(WORK.index(4) == 1);
+    assert!(BOOT_TABLES.0.is_multiple_of(WORK_POOL_ALIGN));
     assert!(TABLE_VIEW.index(4) == 2 && FRAME_VIEW.index(4) == 3);
 };

@@ -24,6 +24,7 @@ mod crash;
 mod host_page;
 pub mod layout;
 mod mailbox;
+mod micro;
 mod number;
 mod order;
 mod params;
@@ -36,6 +37,7 @@ pub use call::{CALL_PORT, Call, HYPERCALL_MAGIC, Phase};
 pub use crash::CrashKind;
 pub use host_page::HostPage;
 pub use mailbox::{Mailbox, ResultCode, TEXT_BYTES};
+pub use micro::{Batches, MAX_BATCHES, MicroOp, PORT_ANSWER};
 pub use number::{UnknownNumber, to_usize};
 pub use order::{Order, value};
 pub use params::{MAX_PAGES, MAX_PROCESSES, PIECE_PAGES, Pattern, WorkloadId};
@@ -46,7 +48,7 @@ pub use touches::{TOUCH_BINS, Touches};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 
 /// Version of this contract; guest and VMM must agree exactly.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Maximum number of CPUs of a guest.
 pub const MAX_VCPUS: u16 = 4;

@@ -48,6 +48,10 @@ numbered! {
         Mixed = 16 => "mixed",
         /// Processes that map, touch and release memory.
         Alloc = 17 => "alloc",
+        /// One operation again and again, timed by the guest.
+        Micro = 18 => "micro",
+        /// Every combination of an entry's bits, with the same instructions at one address.
+        Access = 19 => "access",
         /// Fault injection for tests: see [`crate::CrashKind`].
         Crash = 255 => "crash",
     }

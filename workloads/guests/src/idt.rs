@@ -29,11 +29,26 @@ pub fn fill() {
     // refers to it; the CPU reads it when it delivers an exception.
     let table = unsafe { &mut *table };
     for (gate, &stub) in table.iter_mut().zip(stubs) {
-        gate.low = (stub & 0xffff)
-            | u64::from(selector::KERNEL_CODE) << 16
-            | INTERRUPT_GATE
-            | (stub >> 16 & 0xffff) << 48;
-        gate.high = stub >> 32;
+        *gate = Gate::to(stub);
+    }
+}
+
+/// Lets `handler` have an exception from now on. CPL0 only.
+pub fn set(vector: u8, handler: u64) {
+    let gates = core::ptr::with_exposed_provenance_mut::<Gate>(IDT.0 as usize);
+    // SAFETY: the page holds 256 gates, and nothing else refers to it, as in `fill`.
+    unsafe { gates.add(usize::from(vector)).write(Gate::to(handler)) };
+}
+
+impl Gate {
+    fn to(handler: u64) -> Self {
+        Self {
+            low: (handler & 0xffff)
+                | u64::from(selector::KERNEL_CODE) << 16
+                | INTERRUPT_GATE
+                | (handler >> 16 & 0xffff) << 48,
+            high: handler >> 32,
+        }
     }
 }
 

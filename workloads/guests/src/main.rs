@@ -10,11 +10,12 @@
 //! call, cpu, panic                     both
 //! work                                 `linear` and `demand`, whose tables the kernel writes
 //! tables, ground, access, check        CPL3 changes its own tables and checks the effects
-//! exercises, single, spaces            the workloads with one CPU
+//! exercises, single, spaces, micro     the workloads with one CPU
 //! team, several, mix                   the workloads with several CPUs
 //! ```
 //!
-//! Of tracing the guest only knows [`call::mark`] and its own clock, [`touches`]. There is no isolation inside the guest: the
+//! Of tracing the guest only knows [`call::mark`] and its own clock: [`touches`], and that of
+//! [`micro`]. There is no isolation inside the guest: the
 //! whole image is mapped for CPL3 too.
 #![no_std]
 #![no_main]
@@ -31,6 +32,7 @@ mod ground;
 mod idt;
 mod kernel;
 mod lock;
+mod micro;
 mod mix;
 mod paging;
 mod panic;

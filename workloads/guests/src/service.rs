@@ -6,7 +6,7 @@
 use abi::{BootInfo, Gpa, Gva, PAGE_BYTES};
 use core::arch::asm;
 
-use crate::cpu;
+use crate::{cpu, micro};
 
 /// Upper half of RAX in a request; the lower half is the number of the service.
 pub const MAGIC: u64 = 0x5348_534b_0000_0000;
@@ -21,6 +21,9 @@ const COPY: u32 = 3;
 const INVALIDATE: u32 = 4;
 /// Loads CR3: the root.
 const LOAD_ROOT: u32 = 5;
+
+/// Repeats an instruction of `micro`: which, how often, where to store the answer.
+const REPEAT: u32 = 6;
 
 /// Runs service `number` at CPL0; false if there is no such service.
 #[inline(always)]
@@ -39,6 +42,7 @@ pub fn serve(number: u32, a: u64, b: u64, c: u64) -> bool {
         }
         // SAFETY: every root of a `Space` maps what the boot tables map.
         LOAD_ROOT => unsafe { cpu::load_root(a) },
+        REPEAT => store_at(c, micro::repeat_at_cpl0(a, b)),
         _ => return false,
     }
     true
@@ -89,6 +93,14 @@ pub fn invalidate(gva: Gva, pages: u64) {
 /// Loads CR3 on this CPU.
 pub fn load_root(root: Gpa) {
     request(LOAD_ROOT, root.0, 0, 0);
+}
+
+/// Runs [`micro::repeat_at_cpl0`] at CPL0.
+pub fn repeat(which: u64, count: u64) -> u64 {
+    let mut answer = 0;
+    request(REPEAT, which, count, (&raw mut answer).addr() as u64);
+    // SAFETY: `answer` lives; the kernel has stored to it meanwhile.
+    unsafe { (&raw const answer).read_volatile() }
 }
 
 fn request(service: u32, a: u64, b: u64, c: u64) {

@@ -5,6 +5,7 @@ use abi::{BootInfo, HostPage, Order, Pattern, Phase, ResultCode, WorkloadId, to_
 
 use crate::check::Check;
 use crate::exercises::alias::Alias;
+use crate::exercises::combine::Combine;
 use crate::exercises::flood::Flood;
 use crate::exercises::fork::Fork;
 use crate::exercises::huge::Huge;
@@ -15,7 +16,7 @@ use crate::exercises::unsync::{Flush, Unsync};
 use crate::ground::Ground;
 use crate::random::Random;
 use crate::tables::{self, Space};
-use crate::{access, call, spaces};
+use crate::{access, call, micro, spaces};
 
 /// Runs the workload of `info`; parameters are in the catalogue's order.
 pub fn run(workload: WorkloadId, info: &BootInfo) -> ! {
@@ -40,6 +41,8 @@ pub fn run(workload: WorkloadId, info: &BootInfo) -> ! {
         WorkloadId::Reclaim => reclaim(ground, info, &mut check),
         WorkloadId::Dirty => dirty(ground, info, &mut check),
         WorkloadId::Memslot => memslot(ground, info, &mut check),
+        WorkloadId::Micro => micro::run(ground, info, &mut check),
+        WorkloadId::Access => access(ground, info, &mut check),
         _ => call::done(ResultCode::BadBootInfo, &[]),
     }
     check.finish()
@@ -120,11 +123,27 @@ fn protect(ground: Ground, info: &BootInfo, check: &mut Check) {
     check.refusals(access::refusals(), protect.refused());
 }
 
+fn access(ground: Ground, info: &BootInfo, check: &mut Check) {
+    let [rounds, order, seed, ..] = info.params;
+    let mut combine = Combine::new(ground, seed);
+    call::mark(Phase::Work);
+    for _ in 0..rounds {
+        combine.round(order == 1, check);
+    }
+    check.refusals(access::refusals(), combine.refused());
+}
+
 fn huge(ground: Ground, info: &BootInfo, check: &mut Check) {
-    let [regions, rounds, _backing, seed, ..] = info.params;
+    let [regions, rounds, _backing, seed, prevent, ..] = info.params;
     let mut random = Random::new(seed);
     let mut huge = Huge::new(ground, regions, seed);
     call::mark(Phase::Work);
+    match prevent {
+        0 => {}
+        1 => return (0..regions).for_each(|region| huge.split_and_fill(region, check)),
+        3 => return huge.check_tables(regions, check),
+        _ => return huge_until(&mut huge, regions, prevent == 4, check),
+    }
     for region in 0..regions {
         huge.use_region(region, check);
     }
@@ -138,6 +157,19 @@ fn huge(ground: Ground, info: &BootInfo, check: &mut Check) {
     call::mark(Phase::Check);
     for region in 0..regions {
         huge.use_region(region, check);
+    }
+}
+
+/// Uses all regions; with `logged` until dirty logging has begun and two passes are over.
+fn huge_until(huge: &mut Huge, regions: u64, logged: bool, check: &mut Check) {
+    const PASSES: u64 = 4;
+    loop {
+        for region in 0..regions {
+            huge.use_region(region, check);
+        }
+        if !logged || host_passes() >= PASSES || check.is_bad() {
+            break;
+        }
     }
 }
 

@@ -75,6 +75,11 @@ impl Entry {
         TABLE_VIEW.add(self.0.0 - BOOT_TABLES.0)
     }
 
+    /// Its guest-physical address.
+    pub fn gpa(self) -> Gpa {
+        self.0
+    }
+
     /// Its value, with the bits that the CPU has set.
     pub fn get(self) -> u64 {
         access::load(self.view())

@@ -2,6 +2,7 @@
 
 mod cpus;
 mod host;
+mod micro;
 mod range;
 mod tables;
 
@@ -55,6 +56,7 @@ fn catalogue() -> impl Iterator<Item = &'static Workload> {
         tables::WORKLOADS,
         host::WORKLOADS,
         cpus::WORKLOADS,
+        micro::WORKLOADS,
     ]
     .into_iter()
     .flatten()

@@ -160,6 +160,26 @@ pub(super) const WORKLOADS: &[Workload] = &[
         id: WorkloadId::Protect,
     },
     Workload {
+        name: "access",
+        stresses: "every combination of an entry's bits, tried by the same instructions",
+        params: &[
+            count("rounds", "times that all combinations are tried", [1, 1000]).or("1"),
+            Param {
+                name: "order",
+                doc: "whether P changes after all other bits, or before them",
+                kind: Kind::Choice(&["present-last", "present-first"]),
+                default: "present-last",
+            },
+            SEED,
+        ],
+        expected: "32 combinations of A, D, W, U and NX, without and with P, for a load, a store \
+                   and a call: each access is refused if and only if the entry forbids it. With \
+                   order=present-last each instruction faults 32 times in a row at one address \
+                   while no shadow entry changes.",
+        hidden: false,
+        id: WorkloadId::Access,
+    },
+    Workload {
         name: "huge",
         stresses: "2 MiB pages of the guest are split into tables and merged again",
         params: &[
@@ -177,10 +197,20 @@ pub(super) const WORKLOADS: &[Workload] = &[
                 default: "small",
             },
             SEED,
+            Param {
+                name: "prevent",
+                doc: "what keeps KVM from huge pages, over huge pages of the host: 4 KiB entries \
+                      of the guest, a slot whose HVA lies differently, a guest table in the page, \
+                      dirty logging",
+                kind: Kind::Choice(&["nothing", "entries", "alignment", "tables", "dirty"]),
+                default: "nothing",
+            },
         ],
         expected: "KVM shadows a large page over small host pages with a direct shadow page of 512 \
                    entries; over huge pages, if it can, with one entry of level 2. A split \
-                   replaces this by the shadow of a table; a merge does the opposite.",
+                   replaces this by the shadow of a table; a merge does the opposite. With `prevent` \
+                   no region is split or merged, and KVM maps none of them by an entry of level \
+                   2.",
         hidden: false,
         id: WorkloadId::Huge,
     },

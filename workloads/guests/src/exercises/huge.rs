@@ -1,5 +1,6 @@
 //! Splits 2 MiB pages into tables, and merges them again.
 
+use abi::layout::{BOOT_TABLE_FRAMES, BOOT_TABLES, TABLE_VIEW};
 use abi::{Gva, to_usize};
 
 use crate::access::{load, store};
@@ -112,6 +113,29 @@ impl Huge {
             let value = self.ground.frame(frame).0 | FLAGS;
             self.ground.space.entry(gva, 1).set(value);
             service::invalidate(gva, 1);
+        }
+    }
+
+    /// Splits a region and stores to each of its pages.
+    pub fn split_and_fill(&mut self, region: u64, check: &mut Check) {
+        self.split(region);
+        for page in region * REGION_PAGES..(region + 1) * REGION_PAGES {
+            let value = self.values.next();
+            store(self.ground.gva(page), value);
+            check.value(page, load(self.ground.gva(page)), value);
+        }
+    }
+
+    /// Maps the 2 MiB of the first page tables in place of region `region`, and loads an entry of
+    /// each boot table there and where it is mapped otherwise.
+    pub fn check_tables(&self, region: u64, check: &mut Check) {
+        self.level_2(region).set(BOOT_TABLES.0 | FLAGS | LARGE);
+        for table in 0..BOOT_TABLE_FRAMES {
+            let here = load(self.base(region).add_pages(table));
+            let there = load(TABLE_VIEW.add_pages(table));
+            // The processor may set A and D in between.
+            const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
+            check.value(table, here | ACCESSED_DIRTY, there | ACCESSED_DIRTY);
         }
     }
 

@@ -3,6 +3,7 @@
 //! among all.
 
 pub mod alias;
+pub mod combine;
 pub mod flood;
 pub mod fork;
 pub mod huge;
