@@ -1,8 +1,12 @@
 //! The same fault of a vCPU again and again, while no entry changes.
+//!
+//! KVM's own: it retries, or stores what is there already. The guest's own: its handler returns, and
+//! the same access is refused again by the same entries. What an entry that is not present holds
+//! changes nothing.
 
 use std::collections::BTreeMap;
 
-use events::{Class, ErrorCode, Gpa, Gva, Seq, VcpuId};
+use events::{Class, ErrorCode, Gpa, Gpte, Gva, Seq, VcpuId};
 use trace::{EntryRow, FaultRow, PageRow};
 
 use super::{Culprit, Finding, Pathology};
@@ -18,6 +22,8 @@ struct Run {
     gva: Gva,
     error: ErrorCode,
     cr3: Gpa,
+    /// Of the guest's own faults: the entries that refuse the access.
+    refused_by: Option<[Gpte; 5]>,
     first: Seq,
     faults: u64,
     total_ns: u64,
@@ -35,12 +41,8 @@ pub(super) struct Livelocks {
 
 impl Livelocks {
     pub(super) fn fault(&mut self, row: &FaultRow, vm: &VmReplay) {
-        // Those change what the guest sees: a #PF, a store, or a device access.
-        let acts = matches!(
-            row.class,
-            Class::Guest | Class::WriteProtected | Class::Mmio
-        );
-        if acts {
+        // Those do what the instruction does: a store, or a device access.
+        if matches!(row.class, Class::WriteProtected | Class::Mmio) {
             self.end(row.vcpu);
             return;
         }
@@ -49,12 +51,20 @@ impl Livelocks {
             gva: row.gva,
             error: row.error_code,
             cr3: row.cr3,
+            refused_by: (row.class == Class::Guest).then(|| refused_by(row)),
             first: row.seq,
             faults: 1,
             total_ns: row.total_ns.into(),
         };
         let same = |run: &&mut Run| {
-            (run.rip, run.gva, run.error, run.cr3) == (fault.rip, fault.gva, fault.error, fault.cr3)
+            (run.rip, run.gva, run.error, run.cr3, run.refused_by)
+                == (
+                    fault.rip,
+                    fault.gva,
+                    fault.error,
+                    fault.cr3,
+                    fault.refused_by,
+                )
         };
         let known = self.now.get_mut(&row.vcpu).filter(same);
         match known {
@@ -120,11 +130,24 @@ impl Livelocks {
                 cr3: Some(run.cr3),
                 rip: run.rip,
                 gva: Some(run.gva),
+                what: run
+                    .refused_by
+                    .map(|_| "the guest's own fault, refused by the same entries".to_owned()),
                 ..Culprit::default()
             },
             ..Finding::new(Pathology::LiveLock, self.runs, run.first)
         })
     }
+}
+
+/// The entries walked, as far as they decide: not A and D, and nothing of one that is not present.
+fn refused_by(row: &FaultRow) -> [Gpte; 5] {
+    const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
+    let walked = [row.gpte5, row.gpte4, row.gpte3, row.gpte2, row.gpte1];
+    walked.map(|gpte| match gpte.filter(|gpte| gpte.is_present()) {
+        Some(gpte) => Gpte(gpte.0 & !ACCESSED_DIRTY),
+        None => Gpte(0),
+    })
 }
 
 /// Whether the fault stored a leaf that was not there.

@@ -1,8 +1,8 @@
 //! Short made-up stories that have a pathology, and ones that lack a step of it.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte, TimeNs,
-    VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpte, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte,
+    TimeNs, VcpuId, VmId,
 };
 use trace::{EntryRow, FaultRow, KeyframePage, Meta, PageRow, Record};
 
@@ -159,6 +159,32 @@ fn faults_that_store_the_same_leaf_again_are_a_live_lock() {
     assert_eq!(found.pathology, Pathology::LiveLock);
     // The first stored the leaf.
     assert!(found.size >= REPEATS, "{}", found.size);
+}
+
+/// The guest's own faults are one where nothing that decides changes in between.
+#[test]
+fn refusals_by_the_same_entries_are_a_live_lock() {
+    let story = |gpte: fn(u64) -> u64| {
+        let mut story = Story::table();
+        for number in 0..REPEATS {
+            story.fault(Class::Guest, 0x100, None);
+            if let Some(Record::Fault(row)) = story.0.last_mut() {
+                row.gpte1 = Some(Gpte(gpte(number)));
+            }
+        }
+        story
+    };
+    // Not present, whatever else it holds; read-only, with A or without.
+    for gpte in [|number| number << 5, |number: u64| 5 | (number & 1) << 5] {
+        let found = story(gpte).one();
+        assert_eq!(
+            (found.pathology, found.size),
+            (Pathology::LiveLock, REPEATS)
+        );
+        assert!(found.culprit.what.is_some());
+    }
+    // Another frame each time.
+    assert_eq!(story(|number| 5 | number << 12).found(), []);
 }
 
 #[test]
