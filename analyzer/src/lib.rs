@@ -27,6 +27,7 @@ pub mod figures;
 pub mod find;
 pub mod listing;
 pub mod memory;
+pub mod paper;
 pub mod pathologies;
 pub mod refaults;
 pub mod render;

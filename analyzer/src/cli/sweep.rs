@@ -8,6 +8,7 @@ use clap::Args;
 use super::{Failure, FormatArgs, collector, output, progress::Progress, source};
 use crate::{
     diff::Run,
+    paper,
     study::Study,
     sweep::{self, Curves, Index},
     text::units::bytes,
@@ -41,6 +42,9 @@ impl SweepArgs {
         let mut emulated = traces.iter().map(|(_, trace)| trace.meta().sees().emulated);
         let times = !emulated.any(|emulated| emulated);
         let mut curves = Curves::new(&self.folder, index, times);
+        if let Some((_, trace)) = traces.first() {
+            curves.differs = paper::differs(trace.meta());
+        }
         let segments = traces.iter().flat_map(|(_, trace)| trace.segments());
         let mut progress = Progress::new(segments.map(|segment| segment.rows).sum());
         let mut done = 0;
@@ -53,7 +57,9 @@ impl SweepArgs {
             if let Some(why) = &run.damage {
                 damage = damage.or(Some(format!("{}: {why}", trace.path().display())));
             } else if let Some(point) = curves.points.get_mut(*number) {
-                point.add(&run, times);
+                let workload = trace.meta().workload.as_ref();
+                let micro = workload.and_then(|workload| workload.micro.as_ref());
+                point.add(&run, micro, times);
             }
         }
         drop(progress);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use events::Class;
+use events::{Class, TimeNs};
 use trace::{FaultRow, Record};
 
 use super::blocks::Blocks;
@@ -130,6 +130,8 @@ pub struct VmFaults {
     culprits: [Culprits; By::ALL.len()],
     /// Faults without a readable RIP.
     without_rip: u64,
+    /// From the first mark of the phase `work` to the last of `done`.
+    work: [Option<TimeNs>; 2],
 }
 
 impl VmFaults {
@@ -140,6 +142,7 @@ impl VmFaults {
             cells: Cells::new(),
             culprits: Default::default(),
             without_rip: 0,
+            work: [None; 2],
         }
     }
 
@@ -173,7 +176,15 @@ impl Follow for VmFaults {
     fn after(&mut self, record: &Record, _: Option<&VmReplay>) {
         match record {
             Record::Fault(row) => self.fault(row),
-            Record::Mark(row) if row.ends_keyframe().is_none() => self.begin(&row.name),
+            Record::Mark(row) if row.ends_keyframe().is_none() => {
+                let [from, to] = &mut self.work;
+                match row.name.as_str() {
+                    "work" => *from = from.or(Some(row.time_ns)),
+                    "done" => *to = Some(row.time_ns),
+                    _ => {}
+                }
+                self.begin(&row.name);
+            }
             _ => {}
         }
     }
@@ -192,6 +203,8 @@ pub struct Run {
     pub others: u64,
     /// Faults.
     pub faults: u64,
+    /// Length of the phase `work`, of all vCPUs together, ns; absent where a run has none.
+    pub work_ns: Option<u64>,
     /// Records known to be lost.
     pub lost: u64,
     /// Why reading ended early, if it did.
@@ -222,6 +235,10 @@ impl Run {
     }
 
     fn add(&mut self, vm: u16, of: VmFaults) {
+        if let [Some(from), Some(to)] = of.work {
+            let work_ns = to.0.saturating_sub(from.0);
+            self.work_ns = self.work_ns.max(Some(work_ns));
+        }
         for phase in &of.phases {
             if !self.phases.contains(phase) {
                 self.phases.push(phase.clone());

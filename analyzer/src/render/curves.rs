@@ -1,6 +1,6 @@
 //! A number of each class against a swept parameter.
 
-use events::Class;
+use plotters::style::RGBColor;
 
 use super::{
     RenderError,
@@ -8,8 +8,7 @@ use super::{
     palette,
 };
 use crate::{
-    diff::Measure,
-    sweep::Curve,
+    sweep::{Curve, Line},
     text::{
         plain,
         units::{count, duration, whole},
@@ -20,13 +19,9 @@ const HEIGHT: f64 = 320.0;
 const LEFT: f64 = 110.0;
 const RIGHT: f64 = 170.0;
 
-/// A line for each class, with the runs from the lowest to the highest around it.
-pub fn curves(
-    curve: &Curve<'_>,
-    classes: &[Class],
-    measure: Measure,
-) -> Result<String, RenderError> {
-    svg(HEIGHT, |canvas| draw(canvas, curve, classes, measure))
+/// The lines, with the runs from the lowest to the highest around each point. They have one unit.
+pub fn curves(curve: &Curve<'_>, lines: &[Line]) -> Result<String, RenderError> {
+    svg(HEIGHT, |canvas| draw(canvas, curve, lines))
 }
 
 /// Values that are all numbers have their place by size; words are placed one after another.
@@ -43,20 +38,14 @@ fn places(curve: &Curve<'_>) -> Vec<f64> {
     (0..curve.points.len()).map(|place| place as f64).collect()
 }
 
-fn draw(
-    canvas: &Canvas<'_>,
-    curve: &Curve<'_>,
-    classes: &[Class],
-    measure: Measure,
-) -> Result<(), RenderError> {
+fn draw(canvas: &Canvas<'_>, curve: &Curve<'_>, lines: &[Line]) -> Result<(), RenderError> {
     let places = places(curve);
     let from = places.iter().copied().fold(f64::MAX, f64::min);
     let to = places.iter().copied().fold(f64::MIN, f64::max);
-    let spreads = curve.points.iter().flat_map(|(_, point)| {
-        classes
-            .iter()
-            .filter_map(move |class| point.spread(*class, measure))
-    });
+    let spreads = curve
+        .points
+        .iter()
+        .flat_map(|(_, point)| lines.iter().filter_map(|line| point.line(*line)));
     let most = spreads.map(|spread| spread.high).fold(1.0, f64::max);
     let plot = Plot {
         place: [LEFT, 20.0, WIDTH - RIGHT, HEIGHT - 50.0],
@@ -64,9 +53,10 @@ fn draw(
         y: [0.0, most * 1.05],
     };
     let [left, top, right, bottom] = plot.place;
-    plot.y_scale(canvas, |value| match measure {
-        Measure::Count => count(whole(value)),
-        Measure::Median | Measure::Total => duration(value),
+    let is_time = lines.iter().any(|line| line.is_time());
+    plot.y_scale(canvas, |value| match is_time {
+        false => count(whole(value)),
+        true => duration(value),
     })?;
     for ((value, _), place) in curve.points.iter().zip(&places) {
         let x = plot.at_x(*place);
@@ -78,27 +68,33 @@ fn draw(
         ((left + right) / 2.0, bottom + 36.0),
         Anchor::Middle,
     )?;
-    for (number, class) in classes.iter().enumerate() {
-        class_line(canvas, &plot, (curve, &places), *class, measure)?;
+    for (number, line) in lines.iter().enumerate() {
+        draw_line(canvas, &plot, (curve, &places), *line)?;
         let y = top + 12.0 + 20.0 * number as f64;
-        let colour = palette::class(*class);
+        let colour = colour(*line);
         canvas.rect([right + 16.0, y - 5.0, right + 26.0, y + 5.0], colour)?;
-        canvas.word(class.name(), (right + 34.0, y), Anchor::Start)?;
+        canvas.word(line.name(), (right + 34.0, y), Anchor::Start)?;
     }
     plot.ground(canvas)
 }
 
-fn class_line(
+fn colour(line: Line) -> RGBColor {
+    match line {
+        Line::Class(class, _) => palette::class(class),
+        Line::OfRun(_) => palette::INK,
+    }
+}
+
+fn draw_line(
     canvas: &Canvas<'_>,
     plot: &Plot,
     (curve, places): (&Curve<'_>, &[f64]),
-    class: Class,
-    measure: Measure,
+    of: Line,
 ) -> Result<(), RenderError> {
-    let colour = palette::class(class);
+    let colour = colour(of);
     let mut line = Vec::new();
     for ((_, point), place) in curve.points.iter().zip(places) {
-        let Some(spread) = point.spread(class, measure) else {
+        let Some(spread) = point.line(of) else {
             continue;
         };
         let x = plot.at_x(*place);

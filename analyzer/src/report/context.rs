@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     explain::{self, Selector},
-    memory, pathologies,
+    memory, paper, pathologies,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
     table::ranges,
@@ -164,6 +164,7 @@ fn section(
         costs: vec![
             pathologies::brief(&numbers.pathologies),
             summary::classes(summary, numbers, Detail::Full),
+            paper::brief(summary.micro.as_ref()),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
             summary::acts(summary, numbers, Detail::Full),

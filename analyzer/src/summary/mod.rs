@@ -13,6 +13,7 @@ use crate::{
     faults::{Account, ActCost, ClassCost, FaultStep, GuestClock, Reconciled},
     figures,
     memory::PeakReport,
+    paper::{self, Timed},
     pathologies::Finding,
     refaults::Refaulted,
     replay::{DifferenceKind, Drift, LateKind},
@@ -58,6 +59,12 @@ pub struct Summary {
     pub drift: DriftSummary,
     /// Probes of the plan that record nothing, and why.
     pub absent: Vec<Absent>,
+    /// The operation that `micro` timed; left out of other workloads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub micro: Option<Timed>,
+    /// What differs from the machine of the PVM paper.
+    #[serde(skip)]
+    pub differs: Vec<String>,
     /// Each VM.
     pub vms: Vec<VmSummary>,
     /// What was recorded, in one line.
@@ -295,6 +302,8 @@ impl Summary {
             lost: lost(study),
             drift: drift_summary(&drift, keyframes),
             absent: absent(trace),
+            micro: Timed::of(meta),
+            differs: paper::differs(meta),
             about: about(trace, study, bytes_per_fault),
             come_and_go: meta.workload.is_none() || meta.vms.len().max(study.vms.len()) > 1,
             vms: study

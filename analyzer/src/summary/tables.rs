@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BTreeMap};
 use super::{Absent, LateSummary, RangeSummary, Summary, VmSummary};
 use crate::{
     faults::{Account, ClassCost, Reconciled, Relation},
-    pathologies, refaults,
+    paper, pathologies, refaults,
     text::{
         Cell, Column, Document, Section, Table, plain,
         units::{count, mean, ns, percent, plural, signed, since},
@@ -32,6 +32,14 @@ pub fn document(summary: &Summary, detail: Detail) -> Document {
         .iter()
         .map(|vm| section(summary, vm, detail))
         .collect();
+    if summary.micro.is_some() {
+        sections.push(Section {
+            title: "Beside the PVM paper: compare proportions, not times".to_owned(),
+            lines: summary.differs.iter().map(|line| plain(line)).collect(),
+            tables: vec![paper::brief(summary.micro.as_ref())],
+            ..Section::default()
+        });
+    }
     let mut tail = Vec::new();
     let absent = plural(summary.absent.len() as u64, "probe");
     match (summary.absent.is_empty(), detail) {

@@ -6,6 +6,7 @@
 //! nothing: there only counts are given. Memory: one trace is read at a time, and of each run three
 //! numbers for each class are kept.
 
+mod beside;
 mod index;
 mod page;
 mod tables;
@@ -15,9 +16,12 @@ use std::{collections::BTreeMap, path::Path};
 use events::Class;
 use serde::Serialize;
 
+pub use beside::{Beside, beside};
 pub use index::{Index, IndexError, Of, Over};
 pub use page::html;
 pub use tables::{document, json};
+
+use trace::Micro;
 
 use crate::diff::{Measure, Run, numbers};
 
@@ -32,6 +36,46 @@ pub struct Spread {
     pub median: f64,
     /// Of the highest run.
     pub high: f64,
+}
+
+/// A number of a whole run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OfRun {
+    /// Length of the phase `work`.
+    Work,
+    /// The lowest quartile of an operation of `micro`.
+    Quartile1,
+    /// The median time of it.
+    Operation,
+    /// The highest quartile of it.
+    Quartile3,
+}
+
+/// What a line of a figure shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    /// A number of the faults of a class.
+    Class(Class, Measure),
+    /// A number of a whole run.
+    OfRun(OfRun),
+}
+
+impl Line {
+    /// Its name in the legend.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Class(class, _) => class.name(),
+            Self::OfRun(OfRun::Work) => "work",
+            Self::OfRun(OfRun::Quartile1) => "lowest quartile",
+            Self::OfRun(OfRun::Operation) => "operation",
+            Self::OfRun(OfRun::Quartile3) => "highest quartile",
+        }
+    }
+
+    /// A time, not a count.
+    pub fn is_time(self) -> bool {
+        !matches!(self, Self::Class(_, Measure::Count))
+    }
 }
 
 /// One point.
@@ -49,11 +93,33 @@ pub struct Point {
     pub lost: u64,
     /// The numbers of each run.
     numbers: BTreeMap<(Class, Measure), Vec<f64>>,
+    /// Those of each run as a whole.
+    of_runs: BTreeMap<OfRun, Vec<f64>>,
+    /// The operation of its first run; none of another workload than `micro`.
+    pub micro: Option<Micro>,
 }
 
 impl Point {
-    /// Adds a run.
-    pub fn add(&mut self, run: &Run, times: bool) {
+    /// Adds a run, with what its guest timed.
+    pub fn add(&mut self, run: &Run, micro: Option<&Micro>, times: bool) {
+        self.micro = self.micro.take().or_else(|| micro.cloned());
+        let of_run = times.then(|| {
+            let [q1, median, q3] = match micro.and_then(Micro::quartiles_ns) {
+                Some(quartiles) => quartiles.map(Some),
+                None => [None; 3],
+            };
+            [
+                (OfRun::Work, run.work_ns.map(|ns| ns as f64)),
+                (OfRun::Quartile1, q1),
+                (OfRun::Operation, median),
+                (OfRun::Quartile3, q3),
+            ]
+        });
+        for (of, value) in of_run.into_iter().flatten() {
+            if let Some(value) = value {
+                self.of_runs.entry(of).or_default().push(value);
+            }
+        }
         self.runs += 1;
         self.lost = self.lost.saturating_add(run.lost);
         for ((class, measure), value) in numbers(run) {
@@ -79,10 +145,29 @@ impl Point {
         if measure != Measure::Median {
             values.resize(self.runs.max(values.len()), 0.0);
         }
+        Spread::of(values)
+    }
+
+    /// A number of whole runs; `None` where no run has it.
+    pub fn of_run(&self, of: OfRun) -> Option<Spread> {
+        Spread::of(self.of_runs.get(&of)?.clone())
+    }
+
+    /// What a line shows of it.
+    pub fn line(&self, line: Line) -> Option<Spread> {
+        match line {
+            Line::Class(class, measure) => self.spread(class, measure),
+            Line::OfRun(of) => self.of_run(of),
+        }
+    }
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_unstable_by(f64::total_cmp);
         let at = |place: usize| values.get(place).copied();
         let last = values.len().checked_sub(1)?;
-        Some(Spread {
+        Some(Self {
             runs: values.len(),
             low: at(0)?,
             median: (at(last / 2)? + at(last.div_ceil(2))?) / 2.0,
@@ -100,6 +185,8 @@ pub struct Curves {
     pub index: Index,
     /// Times mean something: no run was on an emulated machine.
     pub times: bool,
+    /// What differs from the machine of the PVM paper.
+    pub differs: Vec<String>,
     /// The points, in the order of the index.
     pub points: Vec<Point>,
 }
@@ -129,6 +216,7 @@ impl Curves {
             points: points.collect(),
             index,
             times,
+            differs: Vec::new(),
         }
     }
 
@@ -138,6 +226,29 @@ impl Curves {
         classes.sort_unstable();
         classes.dedup();
         classes
+    }
+
+    /// What is drawn: a title, and its lines.
+    pub fn figures(&self) -> Vec<(&'static str, Vec<Line>)> {
+        let classes = self.classes();
+        let title = |measure: Measure| match measure {
+            Measure::Count => "Faults of a run",
+            Measure::Median => "Median time of a fault",
+            Measure::Total => "Time of all faults of a run",
+        };
+        let of_classes = self.measures().iter().map(|measure| {
+            let lines = classes.iter().map(|class| Line::Class(*class, *measure));
+            (title(*measure), lines.collect())
+        });
+        let has = |of: OfRun| self.points.iter().any(|point| point.of_run(of).is_some());
+        let of_runs = [
+            ("Time of the phase work", OfRun::Work),
+            ("Median time of an operation", OfRun::Operation),
+        ];
+        let of_runs = of_runs.into_iter().filter(|(_, of)| has(*of));
+        of_classes
+            .chain(of_runs.map(|(title, of)| (title, vec![Line::OfRun(of)])))
+            .collect()
     }
 
     /// The numbers that are given.

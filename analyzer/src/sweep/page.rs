@@ -4,7 +4,6 @@ use askama::Template as _;
 
 use super::{Curves, document};
 use crate::{
-    diff::Measure,
     render,
     report::ReportError,
     text::{Section, plain},
@@ -33,22 +32,17 @@ const CAPTION: &str = "The median of the runs of each point; the bars are from t
 
 /// Curves and the table, on a page that needs no network.
 pub fn html(curves: &Curves) -> Result<String, ReportError> {
-    let classes = curves.classes();
+    let drawn = curves.figures();
     let mut figures = Vec::new();
     for curve in curves.curves() {
-        for measure in curves.measures() {
-            let what = match measure {
-                Measure::Count => "Faults of a run",
-                Measure::Median => "Median time of a fault",
-                Measure::Total => "Time of all faults of a run",
-            };
+        for (what, lines) in &drawn {
             let others = match curve.others.as_str() {
                 "" => String::new(),
                 others => format!(", {others}"),
             };
             figures.push(Figure {
                 title: plain(&format!("{what} by {}{others}", curve.over)),
-                svg: render::curves(&curve, &classes, *measure)?,
+                svg: render::curves(&curve, lines)?,
                 caption: CAPTION,
             });
         }

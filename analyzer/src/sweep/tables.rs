@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Curves, Point};
+use super::{Curves, OfRun, Point, beside};
 use crate::{
     diff::Measure,
+    paper,
     text::{
         Cell, Column, Document, Section, Table, plain,
         units::{plural, whole},
@@ -31,14 +32,16 @@ pub fn document(curves: &Curves) -> Document {
     )];
     head.extend(notes(curves));
     let head = head.iter().map(|line| plain(line)).collect();
+    let mut sections = vec![Section {
+        title: "Each class at each point: the median of its runs, the lowest, the highest"
+            .to_owned(),
+        tables: vec![table(curves), of_runs(curves)],
+        ..Section::default()
+    }];
+    sections.extend(beside_the_paper(curves));
     Document {
         head,
-        sections: vec![Section {
-            title: "Each class at each point: the median of its runs, the lowest, the highest"
-                .to_owned(),
-            tables: vec![table(curves)],
-            ..Section::default()
-        }],
+        sections,
         tail: Vec::new(),
     }
 }
@@ -104,6 +107,59 @@ fn table(curves: &Curves) -> Table {
     table
 }
 
+/// Whole runs: what the last figures draw.
+fn of_runs(curves: &Curves) -> Table {
+    let columns = [
+        Column::words("point"),
+        Column::code("what"),
+        Column::number("runs"),
+        Column::time("median"),
+        Column::time("lowest"),
+        Column::time("highest"),
+    ];
+    let mut table = Table::new("runs", "Whole runs", columns);
+    for point in &curves.points {
+        for (what, of) in [("work", OfRun::Work), ("operation", OfRun::Operation)] {
+            let Some(spread) = point.of_run(of) else {
+                continue;
+            };
+            let time = |ns: f64| Cell::Time(whole(ns.round()));
+            table.row([
+                Cell::words(&point.folder),
+                Cell::words(what),
+                Cell::Count(spread.runs as u64),
+                time(spread.median),
+                time(spread.low),
+                time(spread.high),
+            ]);
+        }
+    }
+    table
+}
+
+/// The paper's numbers, where the workload is one that it has too.
+fn beside_the_paper(curves: &Curves) -> Option<Section> {
+    let beside = beside(curves);
+    if beside.operations.is_empty() && beside.scaling.is_empty() {
+        return None;
+    }
+    let lines = curves.differs.iter().map(|line| plain(line));
+    let operations = &beside.operations;
+    Some(Section {
+        title: "Beside the PVM paper: compare proportions, not times".to_owned(),
+        lines: lines.collect(),
+        tables: vec![
+            paper::ratio_table(&beside.ratios),
+            paper::operations(operations),
+            paper::scaling_table(&beside.scaling),
+        ]
+        .into_iter()
+        .filter(|table| !table.is_empty())
+        .collect(),
+        ..Section::default()
+    })
+}
+
 /// What `sweep --json` prints.
 pub fn json(curves: &Curves) -> Value {
     let point = |point: &Point| {
@@ -119,11 +175,17 @@ pub fn json(curves: &Curves) -> Value {
             "folder": point.folder, "params": point.params, "runs": point.runs,
             "left_out": point.left_out, "lost_records": point.lost,
             "classes": classes.collect::<Vec<_>>(),
+            "work_ns": point.of_run(OfRun::Work),
+            "operation_ns": point.of_run(OfRun::Operation),
         })
     };
     json!({
         "workload": curves.index.workload, "params": curves.index.params,
         "over": curves.index.over, "end": curves.index.end, "times": curves.times,
+        "paper": {
+            "source": paper::SOURCE, "configurations": paper::CONFIGS,
+            "differs": curves.differs, "beside": beside(curves),
+        },
         "points": curves.points.iter().map(point).collect::<Vec<_>>(),
     })
 }

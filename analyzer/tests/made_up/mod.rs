@@ -7,5 +7,6 @@ mod errors;
 mod lists;
 mod report;
 mod summary;
+mod sweep;
 mod views;
 mod vms;
