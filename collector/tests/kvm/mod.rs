@@ -9,6 +9,7 @@ mod find;
 mod host;
 mod losses;
 mod memory;
+mod micro;
 mod pathologies;
 mod provoked;
 mod refaults;

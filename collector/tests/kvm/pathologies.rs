@@ -1,11 +1,12 @@
 //! What is wrong: each pathology is found in a workload that has it, and not in one that has not.
 
 use crate::support::{
-    folder,
+    analyze, folder,
     pathologies::{
-        HOST_DISCARD, NO_HUGE_PAGE, PING_PONG, Pair, ROOTS_REBUILT, UNSYNC_STORM, ZAP_STORMS,
+        HOST_DISCARD, HUGE_PAGES, LIVE_LOCK, NO_HUGE_PAGE, PING_PONG, Pair, ROOTS_REBUILT,
+        UNSYNC_STORM, ZAP_STORMS,
     },
-    series, trace_of,
+    record, series, trace_of,
 };
 
 fn check(pairs: &[Pair]) {
@@ -47,8 +48,48 @@ fn kvm_roots_that_are_built_anew_are_found() {
     check(&[ROOTS_REBUILT]);
 }
 
+/// Why huge pages are not there, in a recording of `huge`.
+fn reasons(prevent: &str) -> Vec<String> {
+    let folder = folder();
+    let (trace, _) = record(
+        &folder,
+        &[
+            "huge",
+            "-p",
+            "backing=huge",
+            "-p",
+            &format!("prevent={prevent}"),
+        ],
+    );
+    let findings = analyze("pathologies", &trace)["vms"][0]["pathologies"].clone();
+    let findings = findings.as_array().expect("findings").iter();
+    findings
+        .filter(|finding| finding["pathology"] == "no_huge_page")
+        .map(|finding| finding["culprit"]["what"].as_str().expect("why").to_owned())
+        .collect()
+}
+
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_huge_pages_that_could_be_are_found() {
-    check(&[NO_HUGE_PAGE]);
+    check(&[NO_HUGE_PAGE, HUGE_PAGES]);
+    for (prevent, why) in [
+        ("entries", "4 KiB entries"),
+        ("alignment", "HVA"),
+        ("tables", "guest table"),
+        ("dirty", "dirty logging"),
+    ] {
+        let of = reasons(prevent);
+        assert!(
+            matches!(&of[..], [one] if one.contains(why)),
+            "{prevent}: {of:?}"
+        );
+    }
+}
+
+/// Each access of `access` is refused by the same entry 32 times in a row, or P changes each time.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_accesses_that_are_refused_again_and_again_are_found() {
+    check(&[LIVE_LOCK]);
 }

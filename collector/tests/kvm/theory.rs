@@ -151,6 +151,29 @@ fn kvm_memory_that_is_released_faults_again() {
 
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_operations_fault_as_theory_says() {
+    let (ops, batches) = (24, 5);
+    let all = ops * batches;
+    for (op, faults) in [
+        // Each page is stored to once before.
+        ("shadow-fault", [0, ops + all, 0]),
+        ("page-fault", [all, ops + all, 0]),
+        // A load before each batch maps the page read-only.
+        ("protection-fault", [all, ops + 2 * all, 0]),
+        // An unmapped page is tried after each batch, and all pages are loaded at the end.
+        ("map-unmap", [batches, ops + all + ops, 0]),
+    ] {
+        let params = [
+            ("op", op.to_owned()),
+            ("ops", ops.to_string()),
+            ("batches", batches.to_string()),
+        ];
+        check("micro", &params, faults, (tables(ops), ops));
+    }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_aliases_past_the_limit_are_dropped_and_come_back() {
     for (aliases, faults, entries) in [
         (8, 8, 8),

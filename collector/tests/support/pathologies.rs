@@ -60,6 +60,20 @@ pub const NO_HUGE_PAGE: Pair = Pair {
     without: "linear",
 };
 
+/// The same over huge pages of the host, which KVM maps.
+pub const HUGE_PAGES: Pair = Pair {
+    pathology: "no_huge_page",
+    with: "huge",
+    without: "huge:backing=huge",
+};
+
+/// Each access is refused by the same entry 32 times in a row, or P changes each time.
+pub const LIVE_LOCK: Pair = Pair {
+    pathology: "live_lock",
+    with: "access",
+    without: "access:order=present-first",
+};
+
 impl Pair {
     /// Compares with what is found in the recording of either workload.
     pub fn check(&self, with: &Path, without: &Path) {
