@@ -93,7 +93,7 @@ fn damaged(seed: u64, origins: &[Origin], some: usize, tally: &mut Tally) {
     };
     let damage = Damage::ALL[random.usize(..Damage::ALL.len())];
     let copy = origin.damaged(damage, &mut random);
-    let mut commands: Vec<_> = COMMANDS.iter().copied().collect();
+    let mut commands = COMMANDS.to_vec();
     random.shuffle(&mut commands);
     let name = format!("seed {seed}, {damage:?} of {}", origin.name);
     tally.meet(&name, &copy.path(), commands.into_iter().take(some));

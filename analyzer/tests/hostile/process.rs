@@ -135,6 +135,7 @@ fn limit(command: &mut Command) {
 }
 
 /// Waits for its end: status, CPU time, peak memory.
+#[expect(clippy::zombie_processes, reason = "wait4 waits, and says what the child used")]
 fn wait(command: &mut Command) -> (ExitStatus, Duration, u64) {
     let child = command.spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();
