@@ -14,6 +14,9 @@ use crate::support::{
 
 /// Parts of 100 by which two medians of the same faults may differ.
 const WITHIN: u64 = 5;
+/// The same of faults that are injected. They take 1.5 us, and were seen 5 to 12 percent apart: about
+/// 100 ns, of which it was not measured what part is the observers' own time.
+const WITHIN_INJECTED: u64 = 20;
 
 fn median(times: &[u64]) -> u64 {
     let mut times = times.to_vec();
@@ -111,9 +114,8 @@ fn agree(workload: &str, ours: &[(u64, bool, u64)], theirs: &[Timed], rate: &Rat
             which(stored)
         );
         eprintln!("{about}");
-        // An injected fault takes 1.5 us: the calls of the two observers, 100 ns, are too much of it.
-        let is_close = ours.abs_diff(theirs) * 100 <= theirs * WITHIN;
-        assert!(is_close || !stored, "{about}");
+        let within = if stored { WITHIN } else { WITHIN_INJECTED };
+        assert!(ours.abs_diff(theirs) * 100 <= theirs * within, "{about}");
     }
 }
 
