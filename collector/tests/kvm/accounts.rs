@@ -14,8 +14,8 @@ use crate::support::{
 
 /// Parts of 100 by which two medians of the same faults may differ.
 const WITHIN: u64 = 5;
-/// The same of faults that are injected. They take 1.5 us, and were seen 5 to 12 percent apart: about
-/// 100 ns, of which it was not measured what part is the observers' own time.
+/// The same of faults that are injected. They take 1.5 us and were seen 5 to 12 percent apart, by
+/// about 100 ns: what part of that is the observers' own time was not measured.
 const WITHIN_INJECTED: u64 = 20;
 
 fn median(times: &[u64]) -> u64 {
