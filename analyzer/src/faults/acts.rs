@@ -171,6 +171,11 @@ impl Acts {
         recent.acts.push_back(waiting);
     }
 
+    /// Every kind of act has its probe.
+    pub fn has_every_kind(&self) -> bool {
+        self.is_seen
+    }
+
     /// Acts have records: a kind without one did not happen, unless it has no probe.
     pub fn are_seen(&self) -> bool {
         self.is_seen || !self.of.is_empty()

@@ -2,12 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Published, Timed};
+use super::{Published, Timed, numbers::CONFIGS};
 
 /// Operations that are compared: the first in units of the second.
-const PAIRS: [[&str; 2]; 7] = [
+const PAIRS: [[&str; 2]; 6] = [
     ["protection-fault", "page-fault"],
-    ["fork", "page-fault"],
     ["page-fault", "exception"],
     ["exception", "hypercall"],
     ["cpuid", "hypercall"],
@@ -26,7 +25,8 @@ pub struct Ratio {
     pub others: String,
     /// Here.
     pub ours: f64,
-    /// In each of the paper's configurations; null where it lacks one of the two.
+    /// In each of the paper's configurations; null where it lacks one of the two, or where its two
+    /// tables mean another KVM.
     pub published: [Option<f64>; 4],
 }
 
@@ -47,8 +47,13 @@ pub fn ratios(timed: &[Timed]) -> Vec<Ratio> {
                 published.map_or([None; 4], |published| published.us)
             };
             let mut published = us(one.published);
-            for (ratio_of, unit) in published.iter_mut().zip(us(unit.published)) {
-                *ratio_of = ratio(*ratio_of, unit);
+            let shadows =
+                [one.published, unit.published].map(|of| of.is_some_and(Published::shadows));
+            let is_same_kvm = shadows[0] == shadows[1];
+            let columns = published.iter_mut().zip(us(unit.published)).zip(CONFIGS);
+            for ((ratio_of, unit), config) in columns {
+                let is_comparable = is_same_kvm || !config.starts_with("kvm");
+                *ratio_of = ratio(*ratio_of, unit).filter(|_| is_comparable);
             }
             found.push(Ratio {
                 op,

@@ -77,7 +77,8 @@ impl Pathology {
         match self {
             Self::LiveLock => format!(
                 "{} equal faults of a vCPU in a row (RIP, address, error code) that change no \
-                 entry: a retry for the host's act ends with it, and takes a few",
+                 entry: a retry for the host's act ends with it, and takes a few; a guest that \
+                 gets on by its own #PF handler (a safepoint poll) looks the same",
                 livelock::REPEATS
             ),
             Self::ZapStorm => format!(

@@ -46,12 +46,20 @@ impl Livelocks {
             self.end(row.vcpu);
             return;
         }
+        let refused_by = match row.class {
+            // Without the entries it is not known that they are the same.
+            Class::Guest => match refused_by(row) {
+                None => return self.end(row.vcpu),
+                walked => walked,
+            },
+            _ => None,
+        };
         let fault = Run {
             rip: row.rip,
             gva: row.gva,
             error: row.error_code,
             cr3: row.cr3,
-            refused_by: (row.class == Class::Guest).then(|| refused_by(row)),
+            refused_by,
             first: row.seq,
             faults: 1,
             total_ns: row.total_ns.into(),
@@ -141,12 +149,15 @@ impl Livelocks {
 }
 
 /// The entries walked, as far as they decide: not A and D, and nothing of one that is not present.
-fn refused_by(row: &FaultRow) -> [Gpte; 5] {
+/// `None` where no walk was recorded.
+fn refused_by(row: &FaultRow) -> Option<[Gpte; 5]> {
     const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
     let walked = [row.gpte5, row.gpte4, row.gpte3, row.gpte2, row.gpte1];
-    walked.map(|gpte| match gpte.filter(|gpte| gpte.is_present()) {
-        Some(gpte) => Gpte(gpte.0 & !ACCESSED_DIRTY),
-        None => Gpte(0),
+    walked.iter().any(Option::is_some).then(|| {
+        walked.map(|gpte| match gpte.filter(|gpte| gpte.is_present()) {
+            Some(gpte) => Gpte(gpte.0 & !ACCESSED_DIRTY),
+            None => Gpte(0),
+        })
     })
 }
 

@@ -164,7 +164,7 @@ fn section(
         costs: vec![
             pathologies::brief(&numbers.pathologies),
             summary::classes(summary, numbers, Detail::Full),
-            paper::brief(summary.micro.as_ref()),
+            paper_table(summary),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
             summary::acts(summary, numbers, Detail::Full),
@@ -191,6 +191,15 @@ fn section(
             verify::keyframes(&keyframes).last(KEYFRAMES),
         ],
     })
+}
+
+/// The operation that `micro` timed, with what differs from the paper's machine.
+fn paper_table(summary: &Summary) -> Table {
+    let table = paper::brief(summary.micro.as_ref());
+    match table.is_empty() {
+        true => table,
+        false => table.more(plain(&summary.differs.join(" "))),
+    }
 }
 
 /// The median of all shadow faults by their time, or the first fault where there is none.

@@ -257,7 +257,7 @@ impl VmStudy {
             let account = self.account.as_ref();
             cost.run_percent = account.map(|account| account.percent(cost.total_ns));
         }
-        if self.acts.are_seen() {
+        if self.acts.has_every_kind() {
             let acts_ns = self.acts.outside_ns();
             self.account = self.account.map(|account| account.with_acts(acts_ns));
             for (class, cost) in &mut self.costs {

@@ -10,7 +10,7 @@ use crate::{
     replay::VmReplay,
     study::{Follow, StudyError, Subject},
     symbols::{Symbols, short},
-    text::{Cell, Column, Table},
+    text::{Cell, Column, Table, units::count},
 };
 
 /// By what. Changes by cause have a table of their own.
@@ -116,9 +116,16 @@ pub fn brief(ranks: &[Rank]) -> Table {
             worst.map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0)),
         ]);
     }
-    match table.is_empty() {
-        true => table,
-        false => table.more("`analyzer top TRACE --by KEY` has the others"),
+    let full = ranks.iter().filter(|rank| rank.others.count > 0);
+    let full: Vec<_> = full.map(|rank| rank.by.name()).collect();
+    match (table.is_empty(), full.is_empty()) {
+        (true, _) => table,
+        (false, true) => table.more("`analyzer top TRACE --by KEY` has the others"),
+        (false, false) => table.more(format!(
+            "of {}: only among the first {}; `analyzer top TRACE --by KEY` follows more",
+            full.join(", "),
+            count(KEYS as u64)
+        )),
     }
 }
 

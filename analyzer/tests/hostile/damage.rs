@@ -13,7 +13,7 @@ use super::{files, rows, values};
 use crate::{kept::copy::Copy, support::recording};
 
 /// Recordings that are damaged.
-const RECORDINGS: [&str; 10] = [
+const RECORDINGS: [&str; 11] = [
     "demand",
     "alias-lab",
     "boot-lab",
@@ -23,6 +23,7 @@ const RECORDINGS: [&str; 10] = [
     "lab",
     "loads",
     "roots",
+    "sync-lab",
     "unsync",
 ];
 

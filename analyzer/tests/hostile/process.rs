@@ -55,9 +55,7 @@ impl Outcome {
             (_, Some(signal)) => format!("signal {signal}"),
             (Some(code), None) if !matches!(code, 0..=2) => format!("exit code {code}"),
             _ if panicked => "text of a panic".to_owned(),
-            (Some(1 | 2), None) if error.is_empty() && self.code == Some(2) => {
-                "an error without a word".to_owned()
-            }
+            (Some(2), None) if error.is_empty() => "an error without a word".to_owned(),
             _ if self.memory > USED => format!("{} MiB", self.memory >> 20),
             _ => self.raw?.to_owned(),
         };
@@ -135,7 +133,10 @@ fn limit(command: &mut Command) {
 }
 
 /// Waits for its end: status, CPU time, peak memory.
-#[expect(clippy::zombie_processes, reason = "wait4 waits, and says what the child used")]
+#[expect(
+    clippy::zombie_processes,
+    reason = "wait4 waits, and says what the child used"
+)]
 fn wait(command: &mut Command) -> (ExitStatus, Duration, u64) {
     let child = command.spawn().unwrap();
     let pid = i32::try_from(child.id()).unwrap();

@@ -72,7 +72,11 @@ fn kvm_the_guest_pays_at_least_what_kvm_sees() {
         serde_json::from_slice(&std::fs::read(trace.join("meta.json")).expect("metadata"))
             .expect("JSON");
     let micro = &meta["workload"]["micro"];
-    assert_eq!(work["classes"]["shadow"], micro["count"], "{work}");
+    let range = &summary["vms"][0]["range"];
+    assert_eq!(range["shadow"], range["expected_shadow"], "{range}");
+    // The guest's own code and stack fault a few times too.
+    let others = number(&work["classes"]["shadow"]) - number(&micro["count"]);
+    assert!((0.0..16.0).contains(&others), "{work}");
     let paid_ns = number(&micro["cycles"]) * 1e6 / number(&micro["tsc_khz"]);
     assert!(paid_ns >= number(&work["total_ns"]), "{paid_ns}: {work}");
 }

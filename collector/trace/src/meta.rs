@@ -95,8 +95,8 @@ pub struct Sees {
     /// Each keyframe has the root of every vCPU, in `roots`, so that replay can begin with it.
     #[serde(default)]
     pub keyframe_roots: bool,
-    /// What KVM does to the tables in one piece has a record with its time, in `acts`: a kind of
-    /// act without a row did not happen.
+    /// What KVM does to the tables in one piece has a record with its time, in `acts`: every
+    /// kind of act has its probe. An act whose return the kernel missed has no row.
     #[serde(default)]
     pub acts: bool,
 }

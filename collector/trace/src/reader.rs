@@ -1,11 +1,15 @@
 //! Reading a trace, whoever made it: any bytes give an error or a result.
 
 use std::{
+    any::Any,
     cell::Cell,
     io::{self, Cursor},
     panic::{self, AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Once,
+    sync::{
+        Once,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -291,9 +295,19 @@ fn decode<R: Row>(
     });
     match quietly(decoding) {
         Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the Parquet decoder gave up".to_owned()),
+        Err(payload) => Err(format!("the Parquet decoder gave up: {}", words(&*payload))),
     }
 }
+
+/// What a panic said.
+fn words(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("without a reason")
+}
+
+/// Threads that are in the decoder.
+static DECODERS: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     /// This thread is in the decoder.
@@ -309,14 +323,17 @@ fn quietly<T>(decoding: AssertUnwindSafe<impl FnOnce() -> T>) -> thread::Result<
         panic::set_hook(Box::new(move |panic| {
             // Polars passes a panic of its own threads on to the one that waits for them.
             let is_polars = |name: &str| name.starts_with("polars-");
-            let is_decoder = DECODING.get() || thread::current().name().is_some_and(is_polars);
+            let helps = || thread::current().name().is_some_and(is_polars);
+            let is_decoder = DECODING.get() || (DECODERS.load(Ordering::Relaxed) > 0 && helps());
             if !is_decoder {
                 before(panic);
             }
         }));
     });
     DECODING.set(true);
+    DECODERS.fetch_add(1, Ordering::Relaxed);
     let result = catch_unwind(decoding);
+    DECODERS.fetch_sub(1, Ordering::Relaxed);
     DECODING.set(false);
     result
 }

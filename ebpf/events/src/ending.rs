@@ -65,8 +65,7 @@ impl Ending {
             Class::Spurious
         } else if self.now.fast != self.before.fast {
             Class::Fast
-        } else if self.errno != 0 {
-            // Not even `pf_fixed` moved: nothing was stored.
+        } else if self.errno != 0 && self.now.fixed == self.before.fixed {
             Class::Failed
         } else {
             Class::Retried
@@ -75,7 +74,8 @@ impl Ending {
 }
 
 /// KVM looks whether a frame is write-tracked only where an entry is present and refuses a store
-/// (`page_fault_handle_page_track`). What else it emulates without an entry has no memslot.
+/// (`page_fault_handle_page_track`). What else it emulates without an entry has no memslot, or is a
+/// store to a read-only one (`KVM_PFN_ERR_RO_FAULT`), which is device memory to the guest too.
 const fn may_be_tracked(error_code: ErrorCode) -> bool {
     error_code.is_present() && error_code.is_write() && !error_code.is_reserved()
 }
@@ -99,7 +99,7 @@ mod tests {
         };
         let mut now = before;
         match moved {
-            "fixed" => now.fixed += 1,
+            "fixed, EFAULT" => now.fixed += 1,
             "emulate" => now.emulate += 1,
             "spurious" => now.spurious += 1,
             "fast" => now.fast += 1,
@@ -111,7 +111,7 @@ mod tests {
             has_slot,
             before,
             now,
-            errno: if moved == "EFAULT" { 14 } else { 0 },
+            errno: if moved.ends_with("EFAULT") { 14 } else { 0 },
         };
         ending.class(is_mmio, may_be_table)
     }
@@ -189,6 +189,7 @@ mod tests {
             assert_eq!(of("fast"), Class::Fast);
             assert_eq!(of(""), Class::Retried);
             assert_eq!(of("EFAULT"), Class::Failed);
+            assert_eq!(of("fixed, EFAULT"), Class::Retried);
         }
         for code in error_codes() {
             let refused = class(Vcpu::REFUSED, code, "", [false, false, true]);

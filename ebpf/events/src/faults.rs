@@ -15,7 +15,7 @@ named_enum! {
     WriteProtected = 3 "write_protected",
     /// A store to a leaf page table that made its shadow page unsync.
     Unsync = 4 "unsync",
-    /// No memslot: emulated as MMIO.
+    /// No memslot, or a store to a read-only one: emulated as MMIO.
     Mmio = 5 "mmio",
     /// Fixed without `mmu_lock` (`fast_page_fault`).
     Fast = 6 "fast",

@@ -74,7 +74,9 @@ fn thread() -> u32 {
 #[inline(always)]
 fn doing() -> Option<&'static mut Doing> {
     let doing = DOING.get_ptr_mut(thread())?;
-    // SAFETY: only programs on this very thread use its value, one at a time.
+    // SAFETY: a map value, which stays memory of the map. Programs on this very thread use it, one at
+    // a time, unless the map is full and gives it to another thread meanwhile: then an act or a
+    // cause is wrong or missing, and no memory is.
     Some(unsafe { &mut *doing })
 }
 

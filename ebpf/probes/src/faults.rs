@@ -433,13 +433,20 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
     }
 }
 
-/// Whether the frame that the guest's tables name may be a shadowed table; also where a large
-/// page or no walk does not give the frame.
+/// Whether the frame that the guest's tables name may be a shadowed table; also where a page of
+/// 1 GiB, a large one of 32-bit tables or no walk does not give the frame.
 #[inline(always)]
 fn may_be_table(fault: &Fault) -> bool {
-    let [leaf, ..] = fault.gptes;
-    let is_small = fault.gpte_levels & 1 != 0 && leaf.is_present();
-    !is_small || pages::may_be_table(leaf.gpa().gfn())
+    const FOUR_LEVELS: u8 = 1 << 3;
+    let [small, large, ..] = fault.gptes;
+    let page = fault.gva.0 >> 12 & 511;
+    if fault.gpte_levels & 1 != 0 && small.is_present() {
+        pages::may_be_table(small.gpa().gfn())
+    } else if fault.gpte_levels & (FOUR_LEVELS | 0b11) == FOUR_LEVELS | 0b10 && large.is_large() {
+        pages::may_be_table(Gfn(large.gpa().gfn().0 & !511 | page))
+    } else {
+        true
+    }
 }
 
 /// The frame of the fault's page, if KVM took it for MMIO.

@@ -51,8 +51,9 @@ pub fn serve(number: u32, a: u64, b: u64, c: u64) -> bool {
 #[inline(always)]
 fn store_at(at: u64, value: u64) {
     let entry = core::ptr::with_exposed_provenance_mut::<u64>(at as usize);
-    // SAFETY: CPL3 passes addresses of page-table entries only; those are identity-mapped for CPL0
-    // and belong to no Rust object. A wrong address faults and is reported.
+    // SAFETY: CPL3 passes the address of a page-table entry, which is identity-mapped for CPL0 and
+    // belongs to no Rust object, or of a variable of its own that it exposed and that nothing else
+    // uses meanwhile. A wrong address faults and is reported.
     unsafe { entry.write_volatile(value) };
 }
 

@@ -261,10 +261,12 @@ fn failed(of: &FaultFacts) -> Because {
     };
     let text = match of.row.errno {
         Some(EFAULT) => {
-            ": the VMM's memory at the HVA of this address cannot be used as the access asks. It \
-             is not mapped, PROT_NONE, read-only, or past the end of its file \
-             (kvm_handle_error_pfn). The guest meets the same fault as soon as the VMM calls \
-             KVM_RUN again"
+            ". Which reason it had is not recorded. Most often the VMM's memory at the HVA of this \
+             address cannot be used as the access asks: not mapped, PROT_NONE, read-only, or past \
+             the end of its file (kvm_handle_error_pfn). With guest_memfd the frame may also be \
+             private where the access is shared, or the other way round \
+             (kvm_mmu_prepare_memory_fault_exit). The guest meets the same fault as soon as the \
+             VMM calls KVM_RUN again"
         }
         _ => "",
     };
