@@ -81,9 +81,12 @@ pub const OPERATIONS: [Published; 10] = [
         us: [Some(125_900.0), Some(115_200.0), None, Some(118_200.0)],
         of_one: false,
         differs: "LMbench maps, touches and unmaps a file, whose size the table does not give: no \
-                  ratio; here a page",
+                  ratio; here a page, with two requests of the guest's kernel",
     },
-    none("cr3-switch", "the paper's tables have none"),
+    none(
+        "cr3-switch",
+        "the paper's tables have none; here with a request of the guest's kernel",
+    ),
     one(
         "hypercall",
         "Table 1",
