@@ -1,8 +1,8 @@
 //! The same fault of a vCPU again and again, while no entry changes.
 //!
-//! KVM's own: it retries, or stores what is there already. The guest's own: its handler returns, and
-//! the same access is refused again by the same entries. What an entry that is not present holds
-//! changes nothing.
+//! KVM's own: it retries, or stores what is there already. The guest's own: its handler returns,
+//! and the same access is refused again by the same entries. What an entry that is not present
+//! holds changes nothing.
 
 use std::collections::BTreeMap;
 
