@@ -10,6 +10,7 @@ use super::{
     run::{By, Culprit, Run},
     sample::Sample,
 };
+use crate::faults::FaultStep;
 
 /// Culprits of each kind that are compared: those whose time differs most.
 const COMPARED: usize = 50;
@@ -22,6 +23,17 @@ pub struct ClassRow {
     /// Only of this class.
     pub class: Class,
     /// Its numbers.
+    pub changes: Vec<Change>,
+}
+
+/// One step of the faults of one class, in all phases.
+#[derive(Clone, Debug)]
+pub struct StepRow {
+    /// Of this class.
+    pub class: Class,
+    /// Which step.
+    pub step: FaultStep,
+    /// Its median and total; as many faults have it as its class has, or none.
     pub changes: Vec<Change>,
 }
 
@@ -124,6 +136,34 @@ impl Sides<'_> {
             })
     }
 
+    /// Each step of each class: where in a fault its time changed. Their intervals hold together.
+    pub fn steps(&self) -> Vec<StepRow> {
+        if !self.times {
+            return Vec::new();
+        }
+        let steps: BTreeSet<_> = self.runs().flat_map(|run| run.steps.keys()).collect();
+        let row = |&&(class, step): &&(Class, FaultStep)| {
+            let of = |run| -> Vec<&Blocks> { blocks_of(run, class, step).iter().collect() };
+            let mut changes = self.changes(&self.pair(of), steps.len(), self.alone());
+            changes.retain(|change| change.measure != Measure::Count);
+            StepRow {
+                class,
+                step,
+                changes,
+            }
+        };
+        steps.iter().map(row).collect()
+    }
+
+    /// What runs differ by, for the parts of a class: what one run a side shows of their times says
+    /// nothing.
+    fn alone(&self) -> Drift {
+        match self.base.len() > 1 && self.new.len() > 1 {
+            true => Drift::Included,
+            false => Drift::Unknown,
+        }
+    }
+
     /// Names of the phases, in the order of their marks.
     fn phases(&self) -> Vec<&str> {
         let mut phases: Vec<&str> = Vec::new();
@@ -156,16 +196,11 @@ impl Sides<'_> {
         });
         order.truncate(COMPARED);
         let rows = order.len();
-        // What one run a side shows of a culprit's time says nothing.
-        let drift = match self.base.len() > 1 && self.new.len() > 1 {
-            true => Drift::Included,
-            false => Drift::Unknown,
-        };
         let row = |(culprit, _)| {
             let pair = self.pair(|run| run.culprits.get(&(by, culprit)).into_iter().collect());
             CulpritRow {
                 culprit,
-                changes: self.changes(&pair, rows, drift),
+                changes: self.changes(&pair, rows, self.alone()),
             }
         };
         order.into_iter().map(row).collect()
@@ -192,6 +227,10 @@ impl Sides<'_> {
             })
             .collect()
     }
+}
+
+fn blocks_of(run: &Run, class: Class, step: FaultStep) -> &[Blocks] {
+    run.steps.get(&(class, step)).map_or(&[], Vec::as_slice)
 }
 
 /// The blocks of the cells that are kept.

@@ -1,8 +1,8 @@
 //! Two sides compared: did a change help, and is it more than noise?
 //!
 //! A side is one run or several of the same thing. Compared are the count of the faults of each
-//! class, their median time and their total time; in each phase too; and count and total by
-//! culprit: address space in the order in which they faulted first, RIP, 2 MiB of GVAs.
+//! class, their median time and their total time; in each phase too; median and total of each step
+//! (the walk, the frame, the tables, the entry); and count and total by culprit: address space in the order in which they faulted first, RIP, 2 MiB of GVAs.
 //!
 //! # Intervals
 //!
@@ -39,7 +39,11 @@
 //! A change of less than a stated minimum is noise as well. Times of an emulated machine mean
 //! nothing: there only counts are compared.
 //!
-//! Memory: a run keeps at most 40 blocks of 256 times for each phase (64 at most) and class, and 40
+//! Steps and culprits say where a change is: they do not decide whether there is one. With one run
+//! a side they are not judged.
+//!
+//! Memory: a run keeps at most 40 blocks of 256 times for each phase (64 at most) and class and for
+//! each class and step, and 40
 //! counts and totals for each of 4,096 culprits of each kind, however many faults it has.
 
 mod blocks;
@@ -59,7 +63,7 @@ use std::collections::BTreeMap;
 use trace::Trace;
 
 pub use change::{Change, Measure, Verdict};
-pub use compare::{ClassRow, CulpritRow, numbers};
+pub use compare::{ClassRow, CulpritRow, StepRow, numbers};
 pub use run::{By, Culprit, Run, VmFaults};
 pub use sides::Difference;
 pub use tables::{document, json, lines};
@@ -111,6 +115,8 @@ pub struct Comparison {
     pub classes: Vec<ClassRow>,
     /// Each class in each phase.
     pub phases: Vec<ClassRow>,
+    /// Each step of each class.
+    pub steps: Vec<StepRow>,
     /// Culprits of each kind, those first whose time differs most.
     pub culprits: BTreeMap<By, Vec<CulpritRow>>,
 }
@@ -144,6 +150,7 @@ impl Comparison {
             least_percent,
             classes,
             phases,
+            steps: sides.steps(),
             culprits: By::ALL
                 .into_iter()
                 .map(|by| (by, sides.culprits(by)))

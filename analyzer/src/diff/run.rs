@@ -1,4 +1,4 @@
-//! What is kept of one run: its faults by phase and class, and by culprit.
+//! What is kept of one run: its faults by phase and class, by step, and by culprit.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,6 +7,7 @@ use trace::{FaultRow, Record};
 
 use super::blocks::Blocks;
 use crate::{
+    faults::FaultStep,
     listing::table_of,
     replay::VmReplay,
     study::{Follow, Study},
@@ -127,6 +128,7 @@ pub struct VmFaults {
     phases: Vec<String>,
     phase: usize,
     cells: Cells,
+    steps: BTreeMap<(Class, FaultStep), Blocks>,
     culprits: [Culprits; By::ALL.len()],
     /// Faults without a readable RIP.
     without_rip: u64,
@@ -140,6 +142,7 @@ impl VmFaults {
             phases: vec![BEFORE.to_owned()],
             phase: 0,
             cells: Cells::new(),
+            steps: BTreeMap::new(),
             culprits: Default::default(),
             without_rip: 0,
             work: [None; 2],
@@ -162,6 +165,13 @@ impl VmFaults {
         let cell = self.cells.entry((self.phase, row.class));
         let cell = cell.or_insert_with(Blocks::with_times);
         cell.push(row.time_ns.0, row.total_ns);
+        for step in FaultStep::ALL {
+            if let Some(ns) = step.of(row) {
+                let blocks = self.steps.entry((row.class, step));
+                let blocks = blocks.or_insert_with(Blocks::with_times);
+                blocks.push(row.time_ns.0, ns);
+            }
+        }
         let [cr3, rip, range] = &mut self.culprits;
         cr3.push(table_of(row.cr3).0, row);
         range.push(row.gva.0 >> RANGE_BITS << RANGE_BITS, row);
@@ -195,6 +205,8 @@ impl Follow for VmFaults {
 pub struct Run {
     /// Its faults by name of the phase and class, those of each VM apart.
     pub cells: BTreeMap<(String, Class), Vec<Blocks>>,
+    /// The times of each step of its faults, those of each VM apart.
+    pub steps: BTreeMap<(Class, FaultStep), Vec<Blocks>>,
     /// Names of the phases, in the order of their first marks.
     pub phases: Vec<String>,
     /// Its faults by culprit.
@@ -248,6 +260,9 @@ impl Run {
             self.faults += blocks.count();
             let name = of.phases.get(phase).cloned().unwrap_or_default();
             self.cells.entry((name, class)).or_default().push(blocks);
+        }
+        for (step, blocks) in of.steps {
+            self.steps.entry(step).or_default().push(blocks);
         }
         for (by, culprits) in By::ALL.into_iter().zip(of.culprits) {
             self.others += culprits.others;

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure, Verdict};
+use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure, StepRow, Verdict};
 use crate::{
     text::{
         Cell, Column, Document, Section, Table,
@@ -85,6 +85,7 @@ pub fn document(comparison: &Comparison, programs: bool) -> Document {
     let mut tables = vec![
         classes(&comparison.classes),
         phases(&comparison.phases, programs),
+        steps(&comparison.steps, programs),
     ];
     let culprits = comparison.culprits.iter();
     tables.extend(culprits.map(|(by, rows)| self::culprits(*by, rows, programs)));
@@ -134,6 +135,22 @@ fn phases(rows: &[ClassRow], programs: bool) -> Table {
     let table = Table::new("phases", "By phase and class", columns);
     let rows = rows.iter().flat_map(|row| {
         let key = [row.phase.as_deref().unwrap_or_default(), row.class.name()];
+        let key = key.map(Cell::words).to_vec();
+        row.changes.iter().map(move |change| (key.clone(), change))
+    });
+    filled(table, rows, programs)
+}
+
+fn steps(rows: &[StepRow], programs: bool) -> Table {
+    let columns = [
+        Column::code("class"),
+        Column::code("step"),
+        Column::code("what"),
+    ];
+    let columns = columns.into_iter().chain(result_columns());
+    let table = Table::new("steps", "By step of a fault", columns);
+    let rows = rows.iter().flat_map(|row| {
+        let key = [row.class.name().to_owned(), row.step.label()];
         let key = key.map(Cell::words).to_vec();
         row.changes.iter().map(move |change| (key.clone(), change))
     });
@@ -232,6 +249,12 @@ pub fn json(comparison: &Comparison) -> Value {
         }
         Value::from(object)
     };
+    let step = |row: &StepRow| {
+        let mut object = changes(&row.changes);
+        object.insert("class".to_owned(), row.class.name().into());
+        object.insert("step".to_owned(), row.step.name().into());
+        Value::from(object)
+    };
     let culprits = comparison.culprits.iter().flat_map(|(by, rows)| {
         rows.iter().map(|row| {
             let mut object = changes(&row.changes);
@@ -249,6 +272,7 @@ pub fn json(comparison: &Comparison) -> Value {
         "times_compared": comparison.times, "rule": comparison.rule(),
         "classes": comparison.classes.iter().map(class).collect::<Vec<_>>(),
         "phases": comparison.phases.iter().map(class).collect::<Vec<_>>(),
+        "steps": comparison.steps.iter().map(step).collect::<Vec<_>>(),
         "culprits": culprits.collect::<Vec<_>>(),
     })
 }

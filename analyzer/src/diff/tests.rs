@@ -10,6 +10,7 @@ use super::{
     compare::{ClassRow, Sides},
     run::Run,
 };
+use crate::faults::FaultStep;
 
 /// Faults of each class in each phase: enough for 10 % to stand out in one run a side.
 const FAULTS: u64 = 3000;
@@ -33,7 +34,7 @@ const NOISE: Noise = Noise {
     fault: 0.2,
 };
 
-/// A run in which shadow faults take `factor` times as long.
+/// A run in which shadow faults take `factor` times as long, to write their leaf; the walk does not.
 fn run(seed: u64, noise: Noise, factor: f64) -> Run {
     let mut random = Rng::with_seed(seed);
     let mut run = Run::default();
@@ -54,6 +55,14 @@ fn run(seed: u64, noise: Noise, factor: f64) -> Run {
                     cell.push(Blocks::with_times());
                 }
                 cell[0].push(time, ns as u32);
+                let walk = 1_000.0 * (whole + slow + normal(&mut random) * noise.fault).exp();
+                for (step, ns) in [(FaultStep::Walk, walk), (FaultStep::Write, ns)] {
+                    let cell = run.steps.entry((class, step)).or_default();
+                    if cell.is_empty() {
+                        cell.push(Blocks::with_times());
+                    }
+                    cell[0].push(time, ns as u32);
+                }
             }
         }
     }
@@ -141,6 +150,37 @@ fn several_runs_find_a_change_of_all_that_they_are_many_enough_for() {
             "{changes:?}"
         );
     }
+}
+
+#[test]
+fn the_step_that_takes_longer_is_found() {
+    let little = Noise { run: 0.01, ..NOISE };
+    let (base, new) = (runs(1..6, little, 1.0), runs(6..11, little, 1.2));
+    let sides = |base, new| Sides {
+        base,
+        new,
+        times: true,
+        least_percent: super::LEAST_PERCENT,
+        incomplete: false,
+    };
+    let rows = sides(&base, &new).steps();
+    assert_eq!(rows.len(), 2 * CLASSES.len());
+    for row in rows {
+        let is_slower = (row.class, row.step) == (Class::Shadow, FaultStep::Write);
+        let expected = match is_slower {
+            true => Verdict::Higher,
+            false => Verdict::WithinNoise,
+        };
+        let verdicts = row
+            .changes
+            .iter()
+            .map(|change| (change.measure, change.verdict));
+        let measures = [Measure::Median, Measure::Total].map(|of| (of, expected));
+        assert!(verdicts.eq(measures), "{row:?}");
+    }
+    let alone = sides(&base[..1], &new[..1]).steps();
+    let mut changes = alone.iter().flat_map(|row| &row.changes);
+    assert!(changes.all(|change| change.verdict == Verdict::OneRun));
 }
 
 #[test]
