@@ -5,9 +5,10 @@ use crate::{Class, ErrorCode, Outcomes, Vcpu};
 /// What is known of a fault when KVM is done with it.
 ///
 /// KVM counts each outcome (`kvm_vcpu.stat.pf_*`): the counter that moved since the fault began
-/// names it. `pf_emulate` has several reasons, which the error code separates.
+/// names it. `pf_emulate` has several reasons, which the error code separates. All of it is inlined
+/// into the probes, whose stack has 512 bytes over all calls.
 #[derive(Clone, Copy, Debug)]
-pub struct Ending {
+pub struct Ending<'a> {
     /// How far the fault had come: one of the constants of [`Vcpu`].
     pub step: u8,
     /// Its error code.
@@ -15,15 +16,16 @@ pub struct Ending {
     /// Its frame lies in a memslot. Not known before [`Vcpu::REQUESTED`].
     pub has_slot: bool,
     /// KVM's counters when it began.
-    pub before: Outcomes,
+    pub before: &'a Outcomes,
     /// KVM's counters now.
-    pub now: Outcomes,
+    pub now: &'a Outcomes,
     /// What KVM_RUN returns; 0 where it does not return, or succeeds.
     pub errno: u8,
 }
 
 /// What KVM returned, if that is an error of a fault, as a positive number; else 0: a signal or a
 /// repetition is none.
+#[inline(always)]
 pub const fn errno_of(returned: i32) -> u8 {
     const EINTR: i32 = 4;
     const EAGAIN: i32 = 11;
@@ -34,13 +36,15 @@ pub const fn errno_of(returned: i32) -> u8 {
     }
 }
 
-impl Ending {
+impl Ending<'_> {
     /// KVM gave the fault to its emulator before it asked for an entry. Then KVM may remember the
     /// page as MMIO (`vcpu_cache_mmio_info`).
+    #[inline(always)]
     pub const fn is_emulated_unasked(&self) -> bool {
         self.step != Vcpu::REQUESTED && self.step != Vcpu::REFUSED && self.is_emulated()
     }
 
+    #[inline(always)]
     const fn is_emulated(&self) -> bool {
         // A marker for MMIO is emulated without being counted (`handle_mmio_page_fault`).
         let is_marker = self.step == Vcpu::CALLED && self.error_code.is_reserved();
@@ -49,6 +53,7 @@ impl Ending {
 
     /// Its class. Of one that [`Self::is_emulated_unasked`]: KVM remembers its page as MMIO, which
     /// it may also have forgotten; and its frame may be a shadowed guest table.
+    #[inline(always)]
     pub const fn class(&self, is_mmio: bool, may_be_table: bool) -> Class {
         let requested = self.step == Vcpu::REQUESTED;
         if self.step == Vcpu::REFUSED {
@@ -76,6 +81,7 @@ impl Ending {
 /// KVM looks whether a frame is write-tracked only where an entry is present and refuses a store
 /// (`page_fault_handle_page_track`). What else it emulates without an entry has no memslot, or is a
 /// store to a read-only one (`KVM_PFN_ERR_RO_FAULT`), which is device memory to the guest too.
+#[inline(always)]
 const fn may_be_tracked(error_code: ErrorCode) -> bool {
     error_code.is_present() && error_code.is_write() && !error_code.is_reserved()
 }
@@ -109,8 +115,8 @@ mod tests {
             step,
             error_code: ErrorCode(error_code),
             has_slot,
-            before,
-            now,
+            before: &before,
+            now: &now,
             errno: if moved.ends_with("EFAULT") { 14 } else { 0 },
         };
         ending.class(is_mmio, may_be_table)

@@ -413,8 +413,8 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
         step,
         error_code: vcpu.fault.error_code,
         has_slot: vcpu.fault.known & Fault::SLOT != 0,
-        before: vcpu.outcomes,
-        now: *now,
+        before: &vcpu.outcomes,
+        now,
         errno: vcpu.fault.errno,
     };
     // Where MMIO is not cached in SPTEs, KVM emulates before it asks for one.
