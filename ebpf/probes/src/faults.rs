@@ -434,10 +434,14 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
 }
 
 /// Whether the frame that the guest's tables name may be a shadowed table; also where a page of
-/// 1 GiB, a large one of 32-bit tables or no walk does not give the frame.
+/// 1 GiB, a large one of 32-bit tables or no walk does not give the frame, and where functions can
+/// be hooked: there nobody keeps the tables' frames.
 #[inline(always)]
 fn may_be_table(fault: &Fault) -> bool {
     const FOUR_LEVELS: u8 = 1 << 3;
+    if entries::sees_every_change() {
+        return true;
+    }
     let [small, large, ..] = fault.gptes;
     let page = fault.gva.0 >> 12 & 511;
     if fault.gpte_levels & 1 != 0 && small.is_present() {
