@@ -31,17 +31,20 @@ enum Why {
     WriteTracked,
     /// Dirty logging needs entries of 4 KiB.
     DirtyLog,
-    /// None of these: the host maps the memory by small pages.
+    /// None of these, and a frame of the host is not where it would be in a huge page.
     HostPages,
+    /// None of these, and every frame is.
+    NotSeen,
 }
 
 impl Why {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::GuestEntries,
         Self::SlotAlignment,
         Self::WriteTracked,
         Self::DirtyLog,
         Self::HostPages,
+        Self::NotSeen,
     ];
 
     const fn text(self) -> &'static str {
@@ -51,6 +54,11 @@ impl Why {
             Self::WriteTracked => "a guest table lies in the region",
             Self::DirtyLog => "dirty logging",
             Self::HostPages => "the host uses small pages",
+            // KVM sets the flag of a memslot before the record of it.
+            Self::NotSeen => {
+                "not seen: the host's frames are those of a huge page (which it may map in parts, \
+                 or a dirty log had just begun)"
+            }
         }
     }
 }
@@ -59,11 +67,25 @@ impl Why {
 #[derive(Clone, Copy, Debug)]
 struct Region {
     why: Why,
+    /// In all faults the host's frame is where it would be in a huge page.
+    fits: bool,
+    /// One of the faults came while the dirty log was on.
+    logged: bool,
     faults: u64,
     total_ns: u64,
     first: Seq,
     gva: Option<Gva>,
     slot: Option<Slot>,
+}
+
+impl Region {
+    fn why(&self) -> Why {
+        match self.why {
+            Why::HostPages if self.fits && self.logged => Why::DirtyLog,
+            Why::HostPages if self.fits => Why::NotSeen,
+            why => why,
+        }
+    }
 }
 
 /// See the module.
@@ -105,12 +127,16 @@ impl Huge {
             return;
         };
         let first = Gfn(gpa.gfn().0 & !(FRAMES - 1));
+        let apart = row.pfn.map(|pfn| pfn.0.wrapping_sub(gpa.gfn().0));
+        let fits = apart.is_some_and(|apart| apart.is_multiple_of(FRAMES));
         if !self.regions.contains_key(&first) {
             if self.regions.len() >= MAX_REGIONS {
                 return;
             }
             let region = Region {
                 why: self.why(first, row, vm),
+                fits,
+                logged: false,
                 faults: 0,
                 total_ns: 0,
                 first: row.seq,
@@ -120,6 +146,8 @@ impl Huge {
             self.regions.insert(first, region);
         }
         if let Some(region) = self.regions.get_mut(&first) {
+            region.fits &= fits;
+            region.logged |= self.logged.contains(&row.slot.map(|slot| slot.0));
             region.faults += 1;
             region.total_ns += u64::from(row.total_ns);
         }
@@ -155,6 +183,8 @@ impl Huge {
             };
             self.regions.entry(first).or_insert(Region {
                 why: Why::GuestEntries,
+                fits: false,
+                logged: false,
                 faults: 0,
                 total_ns: 0,
                 first: page.since,
@@ -172,7 +202,7 @@ impl Huge {
     }
 
     fn finding(&self, why: Why) -> Option<Finding> {
-        let regions = || self.regions.iter().filter(|(_, of)| of.why == why);
+        let regions = || self.regions.iter().filter(|(_, of)| of.why() == why);
         let count = regions().count() as u64;
         let key = |(gfn, of): &(&Gfn, &Region)| (of.total_ns, std::cmp::Reverse(gfn.0));
         let (gfn, worst) = regions().max_by_key(key).filter(|_| count >= REGIONS)?;

@@ -1,10 +1,10 @@
 //! Short made-up stories that have a pathology, and ones that lack a step of it.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gpte, Gva, Hpa, Level, PageEvent, Role, RoleLayout, Seq, Spte,
-    TimeNs, VcpuId, VmId,
+    Cause, Class, ErrorCode, Gfn, Gpte, Gva, HostEvent, Hpa, Level, PageEvent, Pfn, Role,
+    RoleLayout, Seq, Spte, TimeNs, VcpuId, VmId,
 };
-use trace::{EntryRow, FaultRow, KeyframePage, Meta, PageRow, Record};
+use trace::{EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Slot};
 
 use super::{Finding, Pathologies, Pathology, livelock::REPEATS, prefetch::UNUSED};
 use crate::{
@@ -122,6 +122,45 @@ impl Story {
         both.1.findings(&both.0, &Gaps::default())
     }
 
+    /// A fault on page `page` of the guest's huge page at gfn 0x400, which KVM maps by a small one.
+    fn small(&mut self, page: u64, pfn: u64) {
+        let (seq, time_ns) = self.at();
+        self.0.push(Record::Fault(FaultRow {
+            time_ns,
+            class: Class::Shadow,
+            gva: Gva(0x40_0000 + page * 4096),
+            gpte2: Some(Gpte(0x40_0087)),
+            gpa: Some(Gfn(0x400 + page).gpa(0)),
+            slot: Some(Slot(1)),
+            pfn: Some(Pfn(pfn)),
+            sptep: Some(Hpa(PLACE.0 + page * 8)),
+            spte: Some(Spte(pfn << 12 | 1 << 11 | 5)),
+            level: Some(Level(1)),
+            ..blank_fault(seq)
+        }));
+    }
+
+    fn dirty_log(&mut self, event: HostEvent) {
+        let (seq, time_ns) = self.at();
+        self.0.push(Record::Host(HostRow {
+            seq,
+            time_ns,
+            vm: VmId(0),
+            vcpu: None,
+            event,
+            slot: Some(Slot(1)),
+            gfn: Gfn(0x400),
+            pages: 512,
+        }));
+    }
+
+    /// Why a huge page is not there.
+    fn why(&self) -> String {
+        let one = self.one();
+        assert_eq!(one.pathology, Pathology::NoHugePage);
+        one.culprit.what.unwrap()
+    }
+
     fn one(&self) -> Finding {
         let [one] = <[Finding; 1]>::try_from(self.found()).unwrap();
         one
@@ -205,6 +244,25 @@ fn progress_ends_a_run() {
 }
 
 /// Hardware sets A at the first access.
+/// KVM sets the flag of a memslot before the record of it: faults come between.
+#[test]
+fn the_host_has_small_pages_only_where_its_frames_show_it() {
+    let mut story = Story::table();
+    story.small(0, 0x1000);
+    // The page of zeroes makes way for another huge page.
+    story.small(1, 0x3001);
+    assert!(story.why().starts_with("not seen"), "{}", story.why());
+    story.dirty_log(HostEvent::DirtyStart);
+    story.dirty_log(HostEvent::DirtyStop);
+    story.small(2, 0x3002);
+    assert!(story.why().starts_with("not seen"), "{}", story.why());
+    story.dirty_log(HostEvent::DirtyStart);
+    story.small(3, 0x3003);
+    assert_eq!(story.why(), "dirty logging");
+    story.small(4, 0x7777);
+    assert_eq!(story.why(), "the host uses small pages");
+}
+
 #[test]
 fn prefetched_entries_without_a_at_a_keyframe_are_unused() {
     let story = |used: u64| {
