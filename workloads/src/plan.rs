@@ -196,7 +196,7 @@ mod tests {
             let expected = Counts {
                 guest_faults,
                 shadow_faults,
-                retried_faults,
+                retried_faults: Some(retried_faults),
                 shadow_pages: 3,
                 entries: 7,
             };

@@ -32,7 +32,7 @@ pub fn start(options: &Options, vmm: &Vmm, stats: &KvmStats, kernel: &Kernel) ->
         range_pages: options.plan.work.pages,
         expected_guest_faults: expected.map(|counts| counts.guest_faults),
         expected_shadow_faults: expected.map(|counts| counts.shadow_faults),
-        expected_retried_faults: expected.map(|counts| counts.retried_faults),
+        expected_retried_faults: expected.and_then(|counts| counts.retried_faults),
         expected_shadow_pages: expected.map(|counts| counts.shadow_pages),
         expected_entries: expected.map(|counts| counts.entries),
         touches: None,

@@ -66,22 +66,18 @@ fn shadow(trace: &Path) -> (u64, u64) {
     (seen.len() as u64, leaves)
 }
 
-fn check(workload: &str, params: &[(&str, String)], faults: [u64; 3], tables: (u64, u64)) {
+/// Records the workload; theory, the plan and the recording must agree. No fault is retried, but
+/// where several vCPUs run, theory has no number.
+fn check(workload: &str, params: &[(&str, String)], faults: [u64; 2], tables: (u64, u64)) {
     let what = format!("{workload} {params:?}");
-    let expected = plan(workload, params);
-    let Counts {
-        guest_faults,
-        shadow_faults,
-        retried_faults,
-        shadow_pages,
-        entries,
-    } = expected;
-    assert_eq!(
-        [guest_faults, shadow_faults, retried_faults],
-        faults,
-        "{what}"
-    );
-    assert_eq!((shadow_pages, entries), tables, "{what}");
+    let plan = plan(workload, params);
+    let one = params
+        .iter()
+        .all(|(name, value)| *name != "vcpus" || value == "1");
+    let retried = one.then_some(0);
+    assert_eq!([plan.guest_faults, plan.shadow_faults], faults, "{what}");
+    assert_eq!(plan.retried_faults, retried, "{what}");
+    assert_eq!((plan.shadow_pages, plan.entries), tables, "{what}");
 
     let folder = folder();
     let mut args = vec![workload.to_owned()];
@@ -93,7 +89,11 @@ fn check(workload: &str, params: &[(&str, String)], faults: [u64; 3], tables: (u
     let summary = analyze("summary", &trace);
     let classes = &summary["vms"][0]["classes"];
     let count = |class: &str| classes[class]["in_range"].as_u64().unwrap_or(0);
-    assert_eq!(["guest", "shadow", "retried"].map(count), faults, "{what}");
+    assert_eq!(["guest", "shadow"].map(count), faults, "{what}");
+    assert!(
+        retried.is_none_or(|none| count("retried") == none),
+        "{what}"
+    );
     assert_eq!(shadow(&trace), tables, "{what}");
 }
 
@@ -108,8 +108,8 @@ fn kvm_ranges_are_as_theory_says() {
     for pages in [1, 513, 4096] {
         let params = [("pages", pages.to_string())];
         let after = (tables(pages), pages);
-        check("linear", &params, [0, pages, 0], after);
-        check("demand", &params, [pages, pages, 0], after);
+        check("linear", &params, [0, pages], after);
+        check("demand", &params, [pages, pages], after);
     }
 }
 
@@ -124,10 +124,10 @@ fn kvm_roots_that_come_back_cost_nothing() {
         ];
         // Each space has three tables; each page faults once in each space.
         let own = spaces * pages;
-        check("switch", &params, [0, own, 0], (3 * spaces, own));
+        check("switch", &params, [0, own], (3 * spaces, own));
         // All have the same three.
         params.push(("shared", true.to_string()));
-        check("switch", &params, [0, pages, 0], (3, pages));
+        check("switch", &params, [0, pages], (3, pages));
     }
 }
 
@@ -144,7 +144,7 @@ fn kvm_memory_that_is_released_faults_again() {
                 ("populate", populate.to_string()),
             ];
             let guest = if populate { 0 } else { touched };
-            check("alloc", &params, [guest, touched, 0], (3 * processes, 0));
+            check("alloc", &params, [guest, touched], (3 * processes, 0));
         }
     }
 }
@@ -156,12 +156,12 @@ fn kvm_operations_fault_as_theory_says() {
     let all = ops * batches;
     for (op, faults) in [
         // Each page is stored to once before.
-        ("shadow-fault", [0, ops + all, 0]),
-        ("page-fault", [all, ops + all, 0]),
+        ("shadow-fault", [0, ops + all]),
+        ("page-fault", [all, ops + all]),
         // A load before each batch maps the page read-only.
-        ("protection-fault", [all, ops + 2 * all, 0]),
+        ("protection-fault", [all, ops + 2 * all]),
         // An unmapped page is tried after each batch, and all pages are loaded at the end.
-        ("map-unmap", [batches, ops + all + ops, 0]),
+        ("map-unmap", [batches, ops + all + ops]),
     ] {
         let params = [
             ("op", op.to_owned()),
@@ -186,6 +186,6 @@ fn kvm_aliases_past_the_limit_are_dropped_and_come_back() {
         (1002, 1003 + 125 + 2, 10),
     ] {
         let params = [("aliases", aliases.to_string())];
-        check("alias", &params, [0, faults, 0], (tables(aliases), entries));
+        check("alias", &params, [0, faults], (tables(aliases), entries));
     }
 }
