@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path, thread};
 
 use serde::{Deserialize, Serialize};
-use trace::Host;
+use trace::{Host, Mode};
 
 use crate::{probes::Platform, program::with_sudo};
 
@@ -69,6 +69,15 @@ pub fn paging() -> Paging {
     match second_level.as_deref() {
         Some("N" | "0") => Paging::Shadow,
         _ => Paging::TwoDimensional,
+    }
+}
+
+/// Whose tables KVM shadows on this host.
+pub fn mode() -> Mode {
+    match (paging(), vendor_module()) {
+        (Paging::TwoDimensional, Some("kvm_intel")) => Mode::NestedEpt,
+        (Paging::TwoDimensional, _) => Mode::NestedNpt,
+        (Paging::Shadow | Paging::None, _) => Mode::Shadow,
     }
 }
 

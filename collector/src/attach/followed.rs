@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, ops::Range, os::fd::AsFd as _, sync::Arc, time:
 
 use anyhow::Context as _;
 use events::VmId;
-use trace::{Meta, VmMeta};
+use trace::{Meta, Mode, VmMeta};
 
 use super::{Target, traced::TracedVm};
 use crate::{
-    host::{self, Paging},
+    host,
     probes::{CounterNames, Probes, RequestError},
     recording::Recording,
     vms::{self, End, Found, FoundVm, FreezeError, Holder, HolderError},
@@ -19,6 +19,8 @@ pub struct TracedVms<'a> {
     recording: &'a Recording,
     names: CounterNames,
     target: Target,
+    /// What the probes were loaded for.
+    mode: Mode,
     running: Vec<TracedVm>,
     meta: Meta,
     next: u16,
@@ -33,6 +35,7 @@ impl<'a> TracedVms<'a> {
             recording,
             names,
             target,
+            mode: host::mode(),
             running: Vec::new(),
             meta,
             next: 0,
@@ -179,7 +182,7 @@ impl<'a> TracedVms<'a> {
         let new: BTreeSet<usize> = found
             .vms
             .iter()
-            .filter(|found| found.vm.is_none())
+            .filter(|found| found.vm.is_none() && self.wants(found))
             .map(|found| found.holder)
             .collect();
         let mut changed = false;
@@ -188,12 +191,12 @@ impl<'a> TracedVms<'a> {
                 continue;
             }
             // The module may have been loaded again with other parameters.
-            if host::paging() == Paging::TwoDimensional {
-                self.refuse(
-                    holder.number(),
-                    &holder.name,
-                    RequestError::TwoDimensional.into(),
-                )?;
+            if host::mode() != self.mode {
+                let error = match self.mode {
+                    Mode::Shadow => RequestError::TwoDimensional,
+                    Mode::NestedNpt | Mode::NestedEpt => RequestError::Reloaded,
+                };
+                self.refuse(holder.number(), &holder.name, error.into())?;
                 continue;
             }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
@@ -218,6 +221,12 @@ impl<'a> TracedVms<'a> {
             }
         }
         Ok(changed)
+    }
+
+    /// Where only nested guests have shadow tables, other VMs than those of the process that was
+    /// named are left out until they run one.
+    fn wants(&self, found: &FoundVm) -> bool {
+        self.target != Target::All || !self.mode.is_nested() || found.nested
     }
 
     /// What went wrong with one process's VMs: an error with `--pid`; with `--all` it is printed,

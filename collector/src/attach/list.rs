@@ -35,7 +35,8 @@ pub struct Listed {
     pub descriptor: i32,
     /// Number of its vCPUs.
     pub vcpus: usize,
-    /// `shadow`, `PVM` (shadow too) or `TDP`.
+    /// `shadow`, `PVM` (shadow too), `TDP` (no shadow tables), or `nested`: TDP, with shadow tables
+    /// for a nested guest.
     pub mode: &'static str,
     /// Shadow pages in use.
     pub shadow_pages: u64,
@@ -70,7 +71,6 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
         thread::sleep(SAMPLE);
     }
     let (after, seconds) = (count()?, begin.elapsed().as_secs_f64());
-    let mode = mode();
     let mut listed = Vec::new();
     for (number, (vm, (before, after))) in (0..).zip(found.iter().zip(before.iter().zip(&after))) {
         let Some(Holder { name, .. }) = holders.get(vm.holder) else {
@@ -81,7 +81,7 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
             name: name.clone(),
             descriptor: vm.descriptor,
             vcpus: vm.vcpus,
-            mode,
+            mode: mode(vm.nested),
             shadow_pages: probes.counters(&names, VmId(number), None)?.shadow_pages,
             faults_per_second: after.saturating_sub(*before) as f64 / seconds,
         });
@@ -98,11 +98,12 @@ fn faults(probes: &Probes, names: &CounterNames, vm: VmId) -> anyhow::Result<u64
         .sum())
 }
 
-/// How VMs of this host are paged: the vendor module decides for all of them.
-fn mode() -> &'static str {
+/// How a VM is paged: the vendor module decides for all of them.
+fn mode(nested: bool) -> &'static str {
     match (host::paging(), host::vendor_module()) {
         (Paging::Shadow, Some("kvm_pvm")) => "PVM",
         (Paging::Shadow, _) => "shadow",
+        (Paging::TwoDimensional, _) if nested => "nested",
         (Paging::TwoDimensional, _) => "TDP",
         (Paging::None, _) => "unknown",
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! mod      the sequence: host, probes, root dropped, trace, VMs, end of the trace
 //! followed the VMs traced now: added as they appear, removed when they end
+//! nested   waits for a nested guest, where only those have shadow tables
 //! traced   one VM: its first and last keyframe and counters
 //! emulated VMs in which nothing can be seen
 //! list     VMs that run now (`collector list`)
@@ -12,6 +13,7 @@
 mod emulated;
 mod followed;
 pub mod list;
+mod nested;
 mod outcome;
 mod traced;
 
@@ -28,8 +30,7 @@ use std::{
 
 use crate::{
     failure::Failure,
-    host::{self, Paging},
-    privileges, program,
+    host, privileges, program,
     recording::{self, Bar, Kernel, Recording},
     vms,
 };
@@ -105,10 +106,13 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     if let Target::Process(pid) = options.target {
         check_process(pid)?;
     }
-    if host::paging() == Paging::TwoDimensional {
-        return Err(recording::two_dimensional());
+    let mode = host::mode();
+    nested::check(mode)?;
+    let mut kernel = load(options)?;
+    if mode.is_nested() {
+        nested::wait(&kernel, options)?;
     }
-    let kernel = load(options)?;
+    attach_probes(&mut kernel, options)?;
     privileges::keep_only(privileges::WATCHING)?;
     let cancel = recording::cancel_on_signal()?;
 
@@ -165,13 +169,15 @@ fn check_process(pid: u32) -> Result<(), Failure> {
     )))
 }
 
-/// Everything that needs root.
 fn load(options: &Options) -> Result<Kernel, Failure> {
     let _bar = Bar::of_work("loading the probes", options.json)?;
-    let mut kernel = Kernel::load(options.ring_bytes, options.verbose)?;
+    Kernel::load(options.ring_bytes, options.verbose)
+}
+
+fn attach_probes(kernel: &mut Kernel, options: &Options) -> Result<(), Failure> {
+    let _bar = Bar::of_work("attaching the probes", options.json)?;
     kernel.attach()?;
-    kernel.attach_running()?;
-    Ok(kernel)
+    kernel.attach_running()
 }
 
 fn until_the_end(

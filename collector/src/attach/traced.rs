@@ -7,6 +7,7 @@ use events::{SlotAnswer, VcpuId, VmId};
 use trace::{Counters, Memslot, VmMeta};
 
 use crate::{
+    host,
     keyframe::Keyframes,
     probes::{CounterNames, Probes, RequestError},
     recording,
@@ -49,6 +50,7 @@ impl TracedVm {
             vm: vm.0,
             pid: process.number(),
             name: process.name.clone(),
+            mode: host::mode(),
             vcpus: before.keys().map(|vcpu| vcpu.0).collect(),
             from_ns: recording::now_ns(),
             counters_before: Counters {

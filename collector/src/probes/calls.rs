@@ -39,6 +39,11 @@ pub enum RequestError {
     /// The VM is not shadowed.
     #[error("this VM uses two-dimensional paging (EPT or NPT): there are no shadow tables")]
     TwoDimensional,
+    /// The probes were loaded for nested guests.
+    #[error(
+        "KVM's module was loaded again, without EPT or NPT, since the recording began: start a new one"
+    )]
+    Reloaded,
     /// It has a number already.
     #[error("this VM is traced already, as VM {}", .0.0)]
     Followed(VmId),

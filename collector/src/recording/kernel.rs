@@ -50,6 +50,7 @@ impl Kernel {
         } else {
             ErrorCode::NONE
         };
+        config.nested_only = u32::from(host::mode().is_nested());
         let (mut probes, ring) = Probes::load(&config, ring_bytes, verbose).map_err(cannot)?;
         let logger = verbose.then(|| ProbeLog::new(&mut probes)).transpose()?;
         Ok(Self {

@@ -27,6 +27,8 @@ pub struct FoundVm {
     pub holder: usize,
     /// Its number in the trace, if it is traced.
     pub vm: Option<VmId>,
+    /// It runs a nested guest, or has: a vCPU has a root for it.
+    pub nested: bool,
     /// Number of vCPUs that its process holds.
     pub vcpus: usize,
     /// Its file descriptor in that process; a vCPU's if the VM's own was closed.
@@ -58,6 +60,7 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
             match vms.iter_mut().find(|vm| vm.holder == index) {
                 Some(vm) => {
                     vm.vcpus += vcpus;
+                    vm.nested |= identity.has_nested != 0;
                     if object == Object::Vm && vm.object == Object::Vcpu {
                         (vm.descriptor, vm.kept, vm.object) = (descriptor, copy, object);
                     }
@@ -65,6 +68,7 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
                 None => vms.push(FoundVm {
                     holder: index,
                     vm: (identity.vm != NO_VM).then_some(identity.vm),
+                    nested: identity.has_nested != 0,
                     vcpus,
                     descriptor,
                     kept: copy,

@@ -43,7 +43,7 @@ pub use kinds::{
     PageRow, RootRow, Slot, WriteRow,
 };
 pub use meta::{
-    Counters, End, Host, Memslot, Meta, Micro, ProbeState, ProgramCost, SCHEMA_VERSION, Sees,
+    Counters, End, Host, Memslot, Meta, Micro, Mode, ProbeState, ProgramCost, SCHEMA_VERSION, Sees,
     Stores, Tool, Touches, Tried, VcpuTouches, VmMeta, WorkloadMeta,
 };
 pub use reader::Trace;

@@ -166,6 +166,27 @@ pub struct Tried {
     pub refused: String,
 }
 
+/// Whose tables KVM shadows, which decides what the addresses of a recording are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// The guest's page tables: column `gva` holds guest-virtual addresses, `cr3` the guest's CR3.
+    #[default]
+    Shadow,
+    /// The nested page tables (AMD's NPT) that a guest hypervisor, L1, keeps for its guest, L2:
+    /// column `gva` holds physical addresses of L2, `gpa` those of L1, `cr3` L1's nested CR3.
+    NestedNpt,
+    /// The same with Intel's EPT, `cr3` being L1's EPT pointer.
+    NestedEpt,
+}
+
+impl Mode {
+    /// Whether the tables are those of nested guests.
+    pub fn is_nested(self) -> bool {
+        self != Self::Shadow
+    }
+}
+
 /// A traced VM.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct VmMeta {
@@ -176,6 +197,9 @@ pub struct VmMeta {
     /// Its name.
     #[serde(default)]
     pub name: String,
+    /// Whose tables are shadowed.
+    #[serde(default)]
+    pub mode: Mode,
     /// Ids of its vCPUs.
     pub vcpus: Vec<u16>,
     /// Its memory, from the start unless `from_ns` says later.

@@ -134,6 +134,7 @@ offsets! {
     find vcpu_mmio_gva "kvm_vcpu" "arch.mmio_gva" "page of the latest access without a memslot";
     find vcpu_mmio_gfn "kvm_vcpu" "arch.mmio_gfn" "its frame";
     need vcpu_mmu "kvm_vcpu" "arch.mmu";
+    find vcpu_guest_mmu "kvm_vcpu" "arch.guest_mmu" "in use while a nested guest runs";
     need vcpu_run "kvm_vcpu" "run";
     need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "the other four follow: see `Outcomes`";
     need mmu_root_pgd "kvm_mmu" "root.pgd";
@@ -180,6 +181,10 @@ pub struct Config {
     pub role_level_width: u32,
     /// Where the mark of a direct page is in a role word.
     pub role_direct_shift: u32,
+    /// Where the mark of a nested guest's page is in a role word.
+    pub role_guest_mode_shift: u32,
+    /// 1 where the hardware walks a second level: only nested guests have shadow tables. Else 0.
+    pub nested_only: u32,
     /// Bits that the walk of every fault has: U where KVM emulates the guest's kernel (PVM), which
     /// separates faults from the emulator's walks, millions a second; else none.
     pub walk_bits: ErrorCode,

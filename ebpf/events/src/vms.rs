@@ -28,8 +28,10 @@ pub struct Identity {
     pub vm: VmId,
     /// Of a vCPU's descriptor, its id; [`crate::NO_VCPU`] for a VM's.
     pub vcpu: VcpuId,
+    /// Of a vCPU's descriptor: not 0 if a nested guest has run on it, and its shadow tables are there.
+    pub has_nested: u8,
     /// Zero.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 /// A memslot as KVM has it.

@@ -24,7 +24,7 @@ use crate::{
     entries::{self, Change},
     host,
     kernel::{Window, config, field, now, offset, physical, read},
-    pages,
+    nested, pages,
     ring::{lose, next_seq, place, submit},
     roots, unsync, vcpus, writes,
 };
@@ -115,8 +115,21 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
+    // The guest hypervisor's faults move the counter that separates the others' walks.
+    if nested::only() && vcpu.step != Vcpu::CALLED {
+        emulator_walks(vcpu, ctx.arg(0), error_code);
+        return;
+    }
     finish_last_event(vcpu);
     walk_begins(vcpu, ctx.arg(0), error_code);
+}
+
+#[inline(always)]
+fn emulator_walks(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode) {
+    set_emulators(address, error_code);
+    if vcpu.step == Vcpu::WALKING {
+        vcpu.step = Vcpu::WALKED;
+    }
 }
 
 /// Records the results of what the vCPU did before this event. Inlined into programs that leave
@@ -135,11 +148,8 @@ fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode) {
         return;
     };
     if outcomes.taken == vcpu.outcomes.taken {
-        // The emulator's: no fault was taken since.
-        set_emulators(address, error_code);
-        if vcpu.step == Vcpu::WALKING {
-            vcpu.step = Vcpu::WALKED;
-        }
+        // No fault was taken since.
+        emulator_walks(vcpu, address, error_code);
         return;
     }
     let walk_begins = now();
@@ -256,19 +266,28 @@ pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
 pub fn kvm_inj_exception(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::REFUSED && ctx.arg::<u64>(0) as u32 == PAGE_FAULT_VECTOR {
-        if roots::update(vcpu).is_none() {
-            lose(Probe::Read);
-        }
-        vcpu.fault.moments[Moment::Injected as usize] = since(vcpu);
-        decided(vcpu, Class::Guest);
-        vcpu.step = Vcpu::IDLE;
+        injected(vcpu);
     }
+}
+
+/// The fault that the guest's own tables refuse goes to the guest.
+#[inline(always)]
+pub fn injected(vcpu: &mut Vcpu) {
+    if roots::update(vcpu).is_none() {
+        lose(Probe::Read);
+    }
+    vcpu.fault.moments[Moment::Injected as usize] = since(vcpu);
+    decided(vcpu, Class::Guest);
+    vcpu.step = Vcpu::IDLE;
 }
 
 // TP_PROTO(struct kvm_page_fault *fault), since Linux 6.19 also u8 access; under mmu_lock.
 #[raw_tracepoint]
 pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
+    if !nested::shadows(vcpu.vcpu_ptr) {
+        return;
+    }
     unsync::compare_synced(vcpu);
     if request(vcpu, ctx.arg(0)).is_none() || roots::update(vcpu).is_none() {
         lose(Probe::Read);
@@ -360,6 +379,10 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         };
         decided(vcpu, class);
         vcpu.step = Vcpu::MAPPED;
+        return;
+    }
+    if nested::only() && pages::find(place & !0xfff).is_none() {
+        // The TDP MMU's.
         return;
     }
     let change = Change {

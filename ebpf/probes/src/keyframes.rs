@@ -13,7 +13,7 @@ use events::{
 
 use crate::{
     kernel::{field, now, offset, physical, read, role_level},
-    pages,
+    nested, pages,
     ring::{has_room, lose, submit, try_reserve},
     roots, vcpus,
 };
@@ -64,8 +64,8 @@ pub fn keyframe(ctx: RawTracePointContext) {
         }
         let sp = offset!(sp_link).container(link);
         match sp.and_then(|sp| copy(sp, vm, number)) {
-            Some(()) => {
-                cursor.pages += 1;
+            Some(copied) => {
+                cursor.pages += u32::from(copied);
             }
             None => {
                 cursor.lost += 1;
@@ -127,8 +127,9 @@ struct Found {
     root_count: u32,
 }
 
+/// Copies a page; false if it is none that is recorded.
 #[inline(always)]
-fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
+fn copy(sp: u64, vm: VmId, number: u32) -> Option<bool> {
     let found = Found {
         spt: field(sp, offset!(sp_spt))?,
         gfn: field(sp, offset!(sp_gfn))?,
@@ -138,6 +139,9 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     };
     if found.spt & 0xfff != 0 || !(1..=5).contains(&role_level(found.role)) {
         return None;
+    }
+    if !nested::is_shadow(found.role) {
+        return Some(false);
     }
     // Before it is copied: a page without room is still followed.
     pages::remember(sp, vm)?;
@@ -150,7 +154,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
             return None;
         }
         submit(entry);
-        return Some(());
+        return Some(true);
     }
     let mut entry = try_reserve::<KeyframeTable>(vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
@@ -168,7 +172,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
         return None;
     }
     submit(entry);
-    Some(())
+    Some(true)
 }
 
 /// Where the frames of the page's leaves are; 0 for a page, or a kernel, that keeps none.

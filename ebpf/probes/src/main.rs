@@ -18,6 +18,7 @@ mod kernel;
 mod keyframes;
 mod marks;
 mod memslots;
+mod nested;
 mod pages;
 mod ring;
 mod rmaps;

@@ -13,6 +13,7 @@ use events::{
 use crate::{
     causes, entries,
     kernel::{field, now, offset, physical, role_is_direct, role_level},
+    nested,
     ring::{lose, reserve, submit},
     unsync, vcpus, writes,
 };
@@ -152,6 +153,9 @@ fn count(vcpu: &mut Vcpu, place: impl FnOnce(&mut Fault) -> &mut u8) {
 pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     let sp: u64 = ctx.arg(0);
+    if nested::only() && !field(sp, offset!(sp_role)).is_some_and(nested::is_shadow) {
+        return;
+    }
     // The register holds a bool: only its low byte is defined.
     let created = ctx.arg::<u64>(1) & 0xff != 0;
     vcpu.linking = 1;

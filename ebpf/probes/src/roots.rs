@@ -9,6 +9,7 @@ use events::{
 use crate::{
     faults::emit,
     kernel::{Window, config, direct_map, field, now, offset, read, role_level},
+    nested,
     ring::{lose, reserve, submit, try_reserve},
     vcpus,
 };
@@ -36,10 +37,10 @@ pub fn update(vcpu: &mut Vcpu) -> Option<()> {
         vcpu.fault.known |= events::Fault::RIP;
     }
     let mmu = Mmu::read(vcpu.vcpu_ptr)?;
-    record(vcpu, cr3, &mmu)
+    record(vcpu, mmu.guest_root(cr3), &mmu)
 }
 
-/// What `vcpu->arch.mmu` says of its root.
+/// What the MMU whose tables are recorded says of its root.
 struct Mmu {
     pgd: u64,
     root: u64,
@@ -49,13 +50,23 @@ struct Mmu {
 impl Mmu {
     #[inline(always)]
     fn read(vcpu_ptr: u64) -> Option<Self> {
-        let mmu: u64 = field(vcpu_ptr, offset!(vcpu_mmu))?;
+        let mmu: u64 = match nested::only() {
+            true => nested::mmu(vcpu_ptr)?,
+            false => field(vcpu_ptr, offset!(vcpu_mmu))?,
+        };
         let mmu = Window::<40>::read(mmu, offset!(mmu_root_pgd))?;
         Some(Self {
             pgd: mmu.get(offset!(mmu_root_pgd))?,
             root: mmu.get(offset!(mmu_root_hpa))?,
             role: mmu.get(offset!(mmu_root_role))?,
         })
+    }
+
+    /// The root of the tables that are shadowed: the guest's CR3, or the nested CR3 that the guest
+    /// hypervisor has given its guest.
+    #[inline(always)]
+    fn guest_root(&self, cr3: u64) -> u64 {
+        if nested::only() { self.pgd } else { cr3 }
     }
 }
 
@@ -103,6 +114,13 @@ pub fn root_changed(_: RetProbeContext) -> u32 {
     0
 }
 
+/// Whether a nested guest has run on the vCPU, and its shadow root is still there.
+#[inline(always)]
+pub fn has_nested(vcpu_ptr: u64) -> bool {
+    let root = nested::mmu(vcpu_ptr).and_then(|mmu| field(mmu, offset!(mmu_root_hpa)));
+    root.is_some_and(|root: u64| root != INVALID_PAGE)
+}
+
 /// Records the root of a vCPU that is stopped, as part of a keyframe. One without a root has no
 /// record.
 #[inline(always)]
@@ -112,7 +130,7 @@ pub fn copy(key: VcpuKey, keyframe: u32) -> Option<()> {
     if mmu.root == INVALID_PAGE {
         return Some(());
     }
-    let cr3 = field(vcpu_ptr, offset!(vcpu_cr3))?;
+    let cr3 = mmu.guest_root(field(vcpu_ptr, offset!(vcpu_cr3))?);
     let level = role_level(mmu.role);
     let pdptes: [Spte; PDPTES] = match level {
         PAE_ROOT_LEVEL => read(direct_map(Hpa(mmu.root)))?,

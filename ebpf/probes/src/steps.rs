@@ -8,8 +8,9 @@ use events::{ErrorCode, Gva, Moment, Outcomes, Probe, Vcpu, errno_of};
 
 use crate::{
     causes,
-    faults::{self, begin, close, emit, since},
+    faults::{self, begin, close, emit, injected, since},
     kernel::{field, now, offset},
+    nested,
     ring::lose,
     roots, vcpus,
 };
@@ -78,6 +79,9 @@ pub fn fault_begins(ctx: ProbeContext) -> u32 {
     close(vcpu, &outcomes);
     emit(vcpu);
     vcpu.outcomes = outcomes;
+    if !nested::shadows(vcpu.vcpu_ptr) {
+        return 0;
+    }
     begin(vcpu, now(), Gva(gva), ErrorCode(error_code as u32));
     vcpu.step = Vcpu::CALLED;
     if roots::update(vcpu).is_none() {
@@ -86,14 +90,21 @@ pub fn fault_begins(ctx: ProbeContext) -> u32 {
     0
 }
 
-// Return of kvm_mmu_page_fault. The guest's own fault has its outcome when it is injected.
+// Return of kvm_mmu_page_fault. The guest's own fault has its outcome when it is injected: KVM has
+// handed a nested guest's to the guest hypervisor by now.
 #[kretprobe]
 pub fn fault_ends(ctx: RetProbeContext) -> u32 {
-    if let Some(vcpu) = vcpus::current()
-        && vcpu.step != Vcpu::REFUSED
-    {
-        vcpu.fault.errno = errno_of(ctx.ret());
-        decide(vcpu);
+    let Some(vcpu) = vcpus::current() else {
+        return 0;
+    };
+    match vcpu.step {
+        Vcpu::IDLE => {}
+        Vcpu::REFUSED if nested::only() => injected(vcpu),
+        Vcpu::REFUSED => {}
+        _ => {
+            vcpu.fault.errno = errno_of(ctx.ret());
+            decide(vcpu);
+        }
     }
     0
 }

@@ -11,7 +11,7 @@ use events::{Identity, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
 
 use crate::{
     kernel::{field, offset},
-    vcpus,
+    roots, vcpus,
 };
 
 /// Answer of [`identify`].
@@ -60,7 +60,8 @@ fn identity(descriptor: u64, is_vcpu: bool) -> Option<Identity> {
             kvm: object,
             vm: vcpus::traced(object).unwrap_or(NO_VM),
             vcpu: NO_VCPU,
-            reserved: [0; 4],
+            has_nested: 0,
+            reserved: [0; 3],
         });
     }
     let kvm: u64 = field(object, offset!(vcpu_kvm))?;
@@ -73,6 +74,7 @@ fn identity(descriptor: u64, is_vcpu: bool) -> Option<Identity> {
         kvm,
         vm: vm.unwrap_or(NO_VM),
         vcpu,
-        reserved: [0; 4],
+        has_nested: u8::from(roots::has_nested(object)),
+        reserved: [0; 3],
     })
 }
