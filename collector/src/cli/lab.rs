@@ -28,14 +28,17 @@ pub struct LabArgs {
     /// Run this guest on QEMU instead of a workload, recorded by `attach`
     #[arg(long, value_enum, conflicts_with = "command")]
     guest: Option<Guest>,
-    /// Number of CPUs of that guest
-    #[arg(long, value_name = "N", default_value_t = 1, requires = "guest",
+    /// Run the workload in a nested guest: KVM uses NPT, a Linux guest is the hypervisor
+    #[arg(long, requires = "workload")]
+    nested: bool,
+    /// Number of CPUs of the Linux guest
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "command",
           value_parser = clap::value_parser!(u16).range(1..=8))]
     guest_cpus: u16,
-    /// Memory of that guest in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 256, requires = "guest",
+    /// Memory of the Linux guest in MiB [default: 256, or 768 with --nested]
+    #[arg(long, value_name = "MIB", conflicts_with = "command",
           value_parser = clap::value_parser!(u32).range(128..))]
-    guest_memory: u32,
+    guest_memory: Option<u32>,
     /// Directory to create for the trace [default: WORKLOAD.trace or GUEST.trace]; with a COMMAND,
     /// for what it leaves in its working directory
     #[arg(short, long, value_name = "DIR")]
@@ -63,10 +66,9 @@ pub struct LabArgs {
     /// Number of CPUs of the lab [default: 1, or as many as the guest has]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     cpus: Option<u16>,
-    /// Memory of the lab in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 1536,
-          value_parser = clap::value_parser!(u32).range(256..))]
-    memory: u32,
+    /// Memory of the lab in MiB [default: 1536, or 3072 with --nested]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(256..))]
+    memory: Option<u32>,
     /// The QEMU to use [default: qemu-system-x86_64 in PATH]
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
@@ -94,6 +96,7 @@ impl LabArgs {
     /// Boots the lab and runs.
     pub fn execute(self) -> Result<ExitCode, Failure> {
         let (work, output) = match (&self.workload, self.guest) {
+            (Some(name), _) if self.nested => self.nested(name)?,
             (Some(name), _) => self.workload(name)?,
             (None, Some(guest)) => self.guest(guest)?,
             (None, None) => {
@@ -114,7 +117,7 @@ impl LabArgs {
             modules: self.modules,
             parameters: self.module_params,
             cpus: self.cpus.unwrap_or(self.guest_cpus),
-            memory_mib: self.memory,
+            memory_mib: self.memory.unwrap_or(if self.nested { 3072 } else { 1536 }),
             timeout: self.timeout,
             verbose: self.verbose,
         })
@@ -131,13 +134,30 @@ impl LabArgs {
         Ok((Work::Command(words), output))
     }
 
+    /// `collector run --untraced` in a guest hypervisor, and `collector attach` for that.
+    fn nested(&self, name: &str) -> Result<(Work, Option<Output>), Failure> {
+        plan(name, &self.params)?;
+        let mut run = ["run", name, "--untraced"].map(str::to_owned).to_vec();
+        for (name, value) in &self.params {
+            run.extend(["--param".to_owned(), format!("{name}={value}")]);
+        }
+        let (words, output) = self.recorded(&["attach"], name)?;
+        let work = Work::Nested {
+            run,
+            cpus: self.guest_cpus,
+            memory_mib: self.guest_memory.unwrap_or(768),
+            attach: (!self.untraced).then_some(words),
+        };
+        Ok((work, output))
+    }
+
     /// `collector attach`, for a guest that runs in the lab.
     fn guest(&self, guest: Guest) -> Result<(Work, Option<Output>), Failure> {
         let Guest::Linux = guest;
         let (words, output) = self.recorded(&["attach"], "linux")?;
         let work = Work::Linux {
             cpus: self.guest_cpus,
-            memory_mib: self.guest_memory,
+            memory_mib: self.guest_memory.unwrap_or(256),
             attach: (!self.untraced).then_some(words),
         };
         Ok((work, output))

@@ -28,6 +28,12 @@ pub const WHOLE: &str = "whole";
 pub const GUEST_KERNEL: &str = "/guest/kernel";
 /// The Linux guest's initramfs in the lab.
 pub const GUEST_INITRAMFS: &str = "/guest/initramfs";
+/// This program in the initramfs of a guest hypervisor.
+pub const GUEST_COLLECTOR: &str = "/bin/collector";
+/// What the init of a guest hypervisor prints when its first nested guest has run.
+pub const GUEST_READY: &str = "shadowscope: nested guests run";
+/// What it prints after the workload, before the workload's exit code.
+pub const GUEST_ENDED: &str = "shadowscope: the nested guest ended with";
 /// What the guest's init prints before it powers off.
 pub const GUEST_DONE: &str = "shadowscope: all work is done";
 
@@ -62,6 +68,8 @@ pub enum Work {
     Command(Vec<String>),
     /// A Linux guest.
     Linux(Linux),
+    /// A Linux guest that runs a workload in a guest of its own.
+    Nested(Linux),
 }
 
 /// A Linux guest on QEMU, as packed.

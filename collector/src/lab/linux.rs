@@ -10,8 +10,13 @@ use std::{
 
 use super::{
     initramfs::{Initramfs, PackError},
-    job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL},
+    job::{
+        self, GUEST_COLLECTOR, GUEST_DONE, GUEST_ENDED, GUEST_INITRAMFS, GUEST_KERNEL, GUEST_READY,
+        MODULES,
+    },
+    modules::Loadable,
 };
+use crate::program;
 
 /// Firmware that QEMU's `pc` machine needs to start a kernel.
 const FIRMWARE: &[&str] = &["bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin"];
@@ -114,27 +119,92 @@ impl LinuxGuest {
         &self,
         archive: &mut Initramfs<W>,
         kernel: &Path,
-        cpus: u16,
+        load: &Load<'_>,
     ) -> Result<(), PackError> {
         let files = [&self.qemu].into_iter().chain(&self.libraries);
         for path in files.chain(&self.firmware) {
             archive.file(&path.to_string_lossy(), path)?;
         }
         archive.file(GUEST_KERNEL, kernel)?;
-        archive.bytes(GUEST_INITRAMFS, &self.initramfs(cpus)?)
+        archive.bytes(GUEST_INITRAMFS, &self.initramfs(load)?)
     }
 
-    fn initramfs(&self, cpus: u16) -> Result<Vec<u8>, PackError> {
+    /// What the lab's init needs to know.
+    pub fn job(&self, cpus: u16, memory_mib: u32, attach: Option<&Vec<String>>) -> job::Linux {
+        job::Linux {
+            qemu: self.qemu.clone(),
+            library_path: self.library_path(),
+            cpus,
+            memory_mib,
+            attach: attach.cloned(),
+        }
+    }
+
+    fn initramfs(&self, load: &Load<'_>) -> Result<Vec<u8>, PackError> {
         let mut bytes = Vec::new();
         let mut archive = Initramfs::new(&mut bytes)?;
         archive.file("/bin/busybox", &self.busybox)?;
         archive.directory("/proc")?;
         archive.directory("/sys")?;
         archive.directory("/tmp")?;
-        archive.program("/init", init(cpus).as_bytes())?;
+        let init = match load {
+            Load::Processes { cpus } => init(*cpus),
+            Load::Nested { modules, words } => {
+                archive.file(GUEST_COLLECTOR, Path::new("/proc/self/exe"))?;
+                for module in *modules {
+                    archive.bytes(&format!("{MODULES}/{}.ko", module.name), &module.elf)?;
+                }
+                hypervisor_init(modules, words)
+            }
+        };
+        archive.program("/init", init.as_bytes())?;
         archive.finish()?;
         Ok(bytes)
     }
+}
+
+/// What the guest does.
+#[derive(Debug)]
+pub enum Load<'a> {
+    /// It runs processes on each CPU.
+    Processes {
+        /// Number of CPUs.
+        cpus: u16,
+    },
+    /// It is a hypervisor itself.
+    Nested {
+        /// Modules of KVM, in load order.
+        modules: &'a [Loadable],
+        /// Arguments of this program that run a workload in the nested guest.
+        words: &'a [String],
+    },
+}
+
+/// The init of a guest hypervisor: it runs small guests until a line comes on its console, then
+/// the workload. It stays on, so that the tables can be copied as the workload left them.
+fn hypervisor_init(modules: &[Loadable], words: &[String]) -> String {
+    let names: Vec<_> = modules.iter().map(|module| module.name.as_str()).collect();
+    let names = names.join(" ");
+    let words = words.iter().map(|word| program::quoted(Path::new(word)));
+    let words = Vec::from_iter(words).join(" ");
+    format!(
+        "#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc none /proc
+mount -t devtmpfs none /dev
+mount -t tmpfs none /tmp
+mount -t sysfs none /sys
+for module in {names}; do insmod {MODULES}/$module.ko || exit; done
+small() {{ collector run linear --untraced -p pages=16 --timeout 60 >/tmp/small 2>&1; }}
+small || cat /tmp/small
+echo '{GUEST_READY}'
+until read -r -t 1 line; do small; done
+collector {words}
+echo \"{GUEST_ENDED} $?\"
+while :; do sleep 1000; done
+"
+    )
 }
 
 /// The guest's init: it prints where KASLR has moved its kernel's code, and fills the buffers. On

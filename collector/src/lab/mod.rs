@@ -42,7 +42,7 @@ use deadline::{Deadline, Signals, Stopped};
 use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
 use kernel::{Kernel, KernelError};
-use linux::{LinuxError, LinuxGuest};
+use linux::{LinuxError, LinuxGuest, Load};
 use machine::{Machine, MachineError, Parts};
 use modules::{Loadable, ModuleError, Tree};
 
@@ -51,7 +51,9 @@ const PORT_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
 /// QEMU emulates AMD's SVM, not Intel's VMX.
 const KVM_MODULES: &[&str] = &["kvm_amd"];
 /// The parameter that makes KVM use shadow paging; the user's own parameters come after it.
-const SHADOW: (&str, &str) = ("kvm_amd", "npt=0");
+const SHADOW: &[(&str, &str)] = &[("kvm_amd", "npt=0")];
+/// Those that make KVM shadow only the tables of nested guests.
+const NESTED: &[(&str, &str)] = &[("kvm_amd", "npt=1"), ("kvm_amd", "nested=1")];
 
 /// What to do in the lab.
 #[derive(Debug)]
@@ -89,6 +91,17 @@ pub enum Work {
     Command(Vec<String>),
     /// A Linux guest.
     Linux {
+        /// Number of CPUs of the guest.
+        cpus: u16,
+        /// Memory of the guest, MiB.
+        memory_mib: u32,
+        /// Arguments of the collector that record it; `None`: it is not recorded.
+        attach: Option<Vec<String>>,
+    },
+    /// A workload in a guest of a Linux guest.
+    Nested {
+        /// Arguments of the collector in the guest that run the workload.
+        run: Vec<String>,
         /// Number of CPUs of the guest.
         cpus: u16,
         /// Memory of the guest, MiB.
@@ -270,7 +283,7 @@ fn pack(
         let name = format!("{}/{}.ko", job::MODULES, module.name);
         archive.bytes(&name, &module.elf)?;
     }
-    let work = pack_work(&options.work, qemu, image, &mut archive)?;
+    let work = pack_work(&options.work, qemu, image, &modules.kvm, &mut archive)?;
     let parameters = parameters(options);
     let with_parameters = |modules: &[Loadable]| {
         let module = |module: &Loadable| Module {
@@ -290,7 +303,7 @@ fn pack(
         // With two-dimensional paging there are no shadow tables that the emulator could corrupt.
         shadow: !parameters
             .iter()
-            .any(|(name, value)| *name == SHADOW.0 && value == "npt=1"),
+            .any(|(name, value)| *name == "kvm_amd" && value == "npt=1"),
         work,
         output: options.output.as_ref().map(|output| output.inside.clone()),
         reload: options
@@ -310,6 +323,7 @@ fn pack_work(
     work: &Work,
     qemu: &Path,
     image: &Path,
+    modules: &[Loadable],
     archive: &mut Initramfs<BufWriter<File>>,
 ) -> Result<job::Work, Failure> {
     Ok(match work {
@@ -320,23 +334,37 @@ fn pack_work(
             attach,
         } => {
             let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
-            guest.pack(archive, image, *cpus)?;
-            job::Work::Linux(job::Linux {
-                library_path: guest.library_path(),
-                qemu: guest.qemu,
-                cpus: *cpus,
-                memory_mib: *memory_mib,
-                attach: attach.clone(),
-            })
+            guest.pack(archive, image, &Load::Processes { cpus: *cpus })?;
+            job::Work::Linux(guest.job(*cpus, *memory_mib, attach.as_ref()))
+        }
+        Work::Nested {
+            run,
+            cpus,
+            memory_mib,
+            attach,
+        } => {
+            let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
+            guest.pack(
+                archive,
+                image,
+                &Load::Nested {
+                    modules,
+                    words: run,
+                },
+            )?;
+            job::Work::Nested(guest.job(*cpus, *memory_mib, attach.as_ref()))
         }
     })
 }
 
 /// The lab's own parameters, then the user's: the kernel uses the last of several.
 fn parameters(options: &Options) -> Vec<(String, String)> {
-    let ours = (SHADOW.0.to_owned(), SHADOW.1.to_owned());
-    [ours]
-        .into_iter()
+    let ours = match options.work {
+        Work::Nested { .. } => NESTED,
+        Work::Command(_) | Work::Linux { .. } => SHADOW,
+    };
+    let ours = ours.iter().copied();
+    ours.map(|(module, parameter)| (module.to_owned(), parameter.to_owned()))
         .chain(options.parameters.clone())
         .collect()
 }
@@ -472,6 +500,7 @@ impl Screen {
             work: match work {
                 Work::Command(words) => program::command(&words.join(" ")),
                 Work::Linux { .. } => "a Linux guest".to_owned(),
+                Work::Nested { .. } => "a guest of a Linux guest".to_owned(),
             },
         };
         screen.stage(Stage::Boot);

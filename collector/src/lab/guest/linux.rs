@@ -67,13 +67,30 @@ fn name_functions(trace: &Path, code: Code) -> anyhow::Result<()> {
     fs::write(&path, names).with_context(|| format!("while writing {}", path.display()))
 }
 
-enum Attached {
+/// QEMU on the lab's KVM, without its console.
+pub fn qemu(linux: &Linux) -> Command {
+    let mut command = Command::new(&linux.qemu);
+    command
+        .env("LD_LIBRARY_PATH", &linux.library_path)
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
+        .args(["-accel", "kvm"])
+        .args(["-smp", &linux.cpus.to_string()])
+        .args(["-m", &linux.memory_mib.to_string()])
+        .args(["-kernel", GUEST_KERNEL, "-initrd", GUEST_INITRAMFS])
+        .args(["-append", "console=ttyS0 panic=-1 quiet"]);
+    command
+}
+
+/// Whether `attach` records.
+pub enum Attached {
+    /// It does.
     Yes(Running),
+    /// It has ended with this exit code.
     No(u8),
 }
 
 /// Starts `attach`, and waits until the trace names the VM.
-fn attach(
+pub fn attach(
     job: &Job,
     words: &[String],
     pid: u32,
@@ -128,14 +145,8 @@ impl Vmm {
     /// Starts QEMU with the guest stopped before its first instruction.
     fn start(linux: &Linux) -> anyhow::Result<Self> {
         let (here, there) = UnixStream::pair()?;
-        let mut qemu = Command::new(&linux.qemu)
-            .env("LD_LIBRARY_PATH", &linux.library_path)
-            .args(["-nodefaults", "-no-user-config", "-display", "none"])
-            .args(["-accel", "kvm", "-S", "-no-shutdown"])
-            .args(["-smp", &linux.cpus.to_string()])
-            .args(["-m", &linux.memory_mib.to_string()])
-            .args(["-kernel", GUEST_KERNEL, "-initrd", GUEST_INITRAMFS])
-            .args(["-append", "console=ttyS0 panic=-1 quiet"])
+        let mut qemu = qemu(linux)
+            .args(["-S", "-no-shutdown"])
             .args(["-chardev", "file,id=console,path=/proc/self/fd/1"])
             .args(["-serial", "chardev:console"])
             // Standard input is the socket.

@@ -6,6 +6,7 @@
 //! port      messages to the host
 //! self_test checks that the emulator executes shadow paging correctly
 //! command   runs a command of the collector
+//! nested    runs a workload in a guest of a Linux guest, recorded likewise
 //! linux     runs a Linux guest, recorded by a command of the collector
 //! kallsyms  names of that guest's functions
 //! qmp       QEMU's machine protocol, for that guest
@@ -15,6 +16,7 @@
 mod command;
 mod kallsyms;
 mod linux;
+mod nested;
 mod observer;
 mod port;
 mod qmp;
@@ -105,6 +107,7 @@ fn record(job: &Job, port: &Port) -> anyhow::Result<()> {
     let carry_out = || match &job.work {
         Work::Command(words) => command::run(job, words, port),
         Work::Linux(guest) => linux::run(job, guest, output.as_deref(), port),
+        Work::Nested(guest) => nested::run(job, guest, output.as_deref(), port),
     };
     let mut code = carry_out()?;
     if let Some(module) = &job.reload {
