@@ -5,6 +5,7 @@
 //! counts a part of what the trace has, or the trace a part of what KVM counts.
 
 use events::{Cause, Class, PageEvent};
+use trace::Mode;
 
 use super::{Counts, Relation};
 use crate::replay::{ShadowTables, Totals};
@@ -53,6 +54,22 @@ pub(super) struct Rule {
     pub(super) trace: fn(&Evidence) -> Result<i64, &'static str>,
     /// What KVM counts, and for a bound why the trace's number is one.
     pub(super) counts: &'static str,
+}
+
+impl Rule {
+    /// How the counter relates where only nested guests have shadow tables: KVM counts what its TDP
+    /// MMU does for the guest hypervisor in the same counters.
+    pub(super) fn relation(&self, mode: Mode) -> Result<Relation, &'static str> {
+        match self.counter {
+            _ if !mode.is_nested() => Ok(self.relation),
+            "pf_guest" => Err("a fault of a nested guest leaves as its exit, which is not counted"),
+            "pf_mmio_spte_created" | "pages_4k" | "pages_2m" | "pages_1g" | "nx_lpage_splits" => {
+                Err("counts entries of the TDP MMU, which maps the guest hypervisor, too")
+            }
+            counter if counter.starts_with("pf_") => Ok(Relation::AtLeast),
+            _ => Ok(self.relation),
+        }
+    }
 }
 
 fn signed(count: u64) -> i64 {

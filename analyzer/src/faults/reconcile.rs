@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::Serialize;
-use trace::{Counters, Sees, Stores, VmMeta};
+use trace::{Counters, Mode, Sees, Stores, VmMeta};
 
 use super::{
     Counts,
@@ -73,25 +73,24 @@ pub fn reconcile(
     };
     let lines = RULES.iter().filter_map(|rule| {
         let kvm = value(rule.counter, rule.kept, before, after)?;
-        Some(line(rule, kvm, &evidence))
+        Some(line(rule, kvm, &evidence, meta.mode))
     });
     Some(lines.chain(without_rule(before, after)).collect())
 }
 
-fn line(rule: &Rule, kvm: i64, evidence: &Evidence) -> Reconciled {
-    let (trace, why) = match (rule.trace)(evidence) {
-        Ok(trace) => (Some(trace), None),
-        Err(why) => (None, Some(why)),
+fn line(rule: &Rule, kvm: i64, evidence: &Evidence, mode: Mode) -> Reconciled {
+    let compared = rule
+        .relation(mode)
+        .and_then(|relation| Ok((relation, (rule.trace)(evidence)?)));
+    let (relation, trace, why) = match compared {
+        Ok((relation, trace)) => (relation, Some(trace), None),
+        Err(why) => (Relation::NotCompared, None, Some(why)),
     };
-    let agrees = match (trace, rule.relation) {
+    let agrees = match (trace, relation) {
         (None, _) | (_, Relation::NotCompared) => true,
         (Some(trace), Relation::Equal) => kvm == trace,
         (Some(trace), Relation::AtLeast) => kvm >= trace,
         (Some(trace), Relation::AtMost) => kvm <= trace,
-    };
-    let relation = match trace {
-        Some(_) => rule.relation,
-        None => Relation::NotCompared,
     };
     Reconciled {
         counter: rule.counter.into(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use events::{Gpa, HostEvent, Hpa, Hva, PageEvent, Seq, Spte, VcpuId};
-use trace::{FaultRow, HostRow, PageRow, VmMeta};
+use trace::{FaultRow, HostRow, Mode, PageRow, VmMeta};
 
 use super::{state::Before, stores::is_kept};
 use crate::{
@@ -61,6 +61,7 @@ impl Before<'_> {
         let unsync = unsync.filter(|row| row.event == PageEvent::Unsync);
         let hpa = walk.as_ref().and_then(|walk| walk.mapping);
         FaultFacts {
+            mode: vm.map_or(Mode::Shadow, |vm| vm.mode),
             index: history.fault_count,
             start_ns: 0,
             phase: history.phase.clone(),

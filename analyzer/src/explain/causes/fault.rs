@@ -54,8 +54,7 @@ pub fn of_fault(of: &mut FaultFacts) {
 }
 
 fn injected(of: &FaultFacts) -> Because {
-    let text = "the walk of the guest's tables (FNAME(walk_addr_generic)) failed, so KVM \
-                injected a #PF and changed no shadow entry";
+    let text = words::of_mode(of.mode).injected;
     match of.row.error_code.is_present() {
         true => Because::new(
             "injected_after_sync",

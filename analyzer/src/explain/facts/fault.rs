@@ -2,7 +2,7 @@
 
 use events::{Gpa, Gva, Hpa, Hva, Level, Spte};
 use serde::Serialize;
-use trace::{EntryRow, FaultRow, HostRow};
+use trace::{EntryRow, FaultRow, HostRow, Mode};
 
 use super::{
     common::{Because, FaultRef, Store, Writer},
@@ -22,6 +22,8 @@ pub struct FaultFacts {
     pub index: u64,
     /// First time of the trace.
     pub start_ns: u64,
+    /// Whose tables are shadowed.
+    pub mode: Mode,
     /// The guest's phase.
     pub phase: Option<String>,
     /// Its record; `gpa` may come from the guest's entries.

@@ -58,7 +58,8 @@ fn head(out: &mut Lines, of: &FaultFacts) {
     out.line(4, &of.cause.text);
     let rip = row.rip.map(|rip| format!("  rip {rip}"));
     let (error, rip) = (flags::error_code(row.error_code), rip.unwrap_or_default());
-    out.line(2, format!("gva {}  error code {error}{rip}", row.gva));
+    let address = words::of_mode(of.mode).address;
+    out.line(2, format!("{address} {}  error code {error}{rip}", row.gva));
     let steps = FaultStep::ALL.into_iter();
     let steps: Vec<_> = steps
         .filter_map(|step| Some((step.label(), step.of(row)?)))
@@ -77,8 +78,9 @@ fn head(out: &mut Lines, of: &FaultFacts) {
 }
 
 fn guest_tables(out: &mut Lines, of: &FaultFacts) {
-    out.section(1, "The guest's tables: GVA -> GPA");
-    out.line(3, format!("cr3 {}", of.row.cr3));
+    let names = words::of_mode(of.mode);
+    out.section(1, names.guest_tables);
+    out.line(3, format!("{} {}", names.guest_root, of.row.cr3));
     if of.is_unpaged {
         out.line(3, "none: without paging, gva is gpa");
     } else if of.guest_walk.is_empty() {
@@ -98,14 +100,14 @@ fn guest_tables(out: &mut Lines, of: &FaultFacts) {
         (Some(gpa), _) => out.line(3, format!("gpa {gpa} (gfn {})", gpa.gfn())),
         (None, Some(refusal)) => {
             out.line(3, &refusal.text);
-            out.line(3, "no GPA: the guest gets its #PF");
+            out.line(3, names.refused);
         }
         (None, None) => out.line(3, "KVM ended the fault before it needed the GPA"),
     }
 }
 
 fn shadow_tables(out: &mut Lines, of: &FaultFacts) {
-    out.section(4, "KVM's shadow table: GVA -> HPA");
+    out.section(4, words::of_mode(of.mode).shadow_tables);
     out.line(3, format!("root {}", of.row.root));
     if of.shadow_walk.is_empty() {
         out.line(3, "its root is no shadow page that a record made");
