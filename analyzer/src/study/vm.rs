@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use events::{Class, Gva, VcpuId};
-use trace::{FaultRow, Record, Sees, Touches, VmMeta};
+use trace::{FaultRow, Mode, Record, Sees, Touches, VmMeta};
 
 use super::{Follow, StudyError, Subject};
 use crate::{
@@ -320,7 +320,12 @@ impl VmStudy {
     pub fn about(&self) -> String {
         let name = self.meta.as_ref().map_or("", |meta| &meta.name);
         let pid = self.meta.as_ref().map(|meta| meta.pid);
-        super::known::about(name, pid, &self.vcpus)
+        let about = super::known::about(name, pid, &self.vcpus);
+        match self.meta.as_ref().map(|meta| meta.mode) {
+            Some(Mode::NestedNpt) => format!("{about}, its nested guests, NPT"),
+            Some(Mode::NestedEpt) => format!("{about}, its nested guests, EPT"),
+            Some(Mode::Shadow) | None => about,
+        }
     }
 
     /// Phases with their number, length in ns (to the next mark or the end), and costs by class.

@@ -15,7 +15,11 @@ use crate::{
 
 /// What the facts mean; `program` is the name by which the user calls this program.
 pub fn judge(facts: &Facts, program: &str) -> Report {
-    let mut findings = vec![kvm(facts, program), paging(facts), root(facts, program)];
+    let mut findings = vec![
+        kvm(facts, program),
+        paging(facts, program),
+        root(facts, program),
+    ];
     findings.extend(capabilities(facts));
     findings.push(lockdown(facts));
     findings.extend(types(&facts.types));
@@ -111,7 +115,7 @@ fn kvm(facts: &Facts, program: &str) -> Finding {
     }
 }
 
-fn paging(facts: &Facts) -> Finding {
+fn paging(facts: &Facts, program: &str) -> Finding {
     const WHAT: &str = "shadow paging";
     let module = facts.hypervisor.as_deref().unwrap_or("no vendor module");
     match facts.paging {
@@ -122,7 +126,10 @@ fn paging(facts: &Facts) -> Finding {
             format!("{module}: every VM uses shadow paging"),
         ),
         Paging::TwoDimensional => {
-            let found = format!("{module} uses two-dimensional paging (EPT or NPT)");
+            let found = format!(
+                "{module} uses two-dimensional paging (EPT or NPT): only nested guests have shadow \
+                 tables, which `{program} attach` records with NPT"
+            );
             let command = host::shadow_paging_command(module, facts.root);
             finding(Section::Host, WHAT, State::Missing, found)
                 .remedy(format!("with no VM running: {command}"))

@@ -5,6 +5,7 @@ mod acts;
 mod exact;
 mod found;
 mod linux;
+mod nested;
 
 use std::{
     fs,
