@@ -27,6 +27,8 @@ mod object;
 mod plan;
 mod requests;
 mod resolver;
+#[cfg(test)]
+mod stack;
 mod vms;
 
 pub use btf::{KernelTypes, Resolved};

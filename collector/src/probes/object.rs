@@ -13,7 +13,7 @@ use aya::{
 use events::Config;
 
 /// The compiled probes. Aligned, since the object is parsed in place.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
 
 /// The ring buffer, as the drain reads it.
 pub type Ring = RingBuf<MapData>;
