@@ -5,17 +5,28 @@ use trace::{EntryRow, FaultRow, PageRow, Record, WriteRow};
 
 use super::ahead::{FAULT, Watcher, look_ahead};
 use crate::explain::{
-    before::{clear, is_store_of, is_within},
+    before::{History, Invalidations, clear, is_store_of, is_within, left_by, part},
     facts::{FaultFacts, FaultRef, Followed, PageChange, Store},
 };
 
 /// Adds what followed a fault. `stores` is how many went to its frame since KVM last used it as a
 /// table.
-pub fn fault(of: &mut FaultFacts, stores: u32, records: impl Iterator<Item = Record>) {
+///
+/// `history` is what is known when its record comes.
+pub fn fault(
+    of: &mut FaultFacts,
+    stores: u32,
+    history: &History,
+    records: impl Iterator<Item = Record>,
+) {
     let mut after = AfterFault {
         stores,
+        history,
+        unmaps: history.invalidations.clone(),
+        writes: Vec::new(),
         is_open: true,
         has_store: of.store.is_some(),
+        is_in_a_row: false,
         nearby: 0,
         of,
     };
@@ -25,16 +36,27 @@ pub fn fault(of: &mut FaultFacts, stores: u32, records: impl Iterator<Item = Rec
 struct AfterFault<'a> {
     of: &'a mut FaultFacts,
     stores: u32,
+    history: &'a History,
+    unmaps: Invalidations,
+    /// Stores since, until that of the fault.
+    writes: Vec<WriteRow>,
     /// What the vCPU does next still belongs to the fault.
     is_open: bool,
     /// The fault's store was known before.
     has_store: bool,
+    /// No other fault came since the latest one nearby.
+    is_in_a_row: bool,
     /// Later faults nearby.
     nearby: usize,
 }
 
 impl Watcher for AfterFault<'_> {
     fn see(&mut self, record: &Record, fault: Option<FaultRef>) {
+        if self.is_open && self.of.row.class == Class::Retried {
+            self.unmaps.see(record);
+            let beside = &mut self.of.invalidated_beside;
+            *beside = beside.or(self.unmaps.beside(&self.of.row).copied());
+        }
         match (record, fault) {
             (Record::Write(row), _) => self.write(row),
             (Record::Entry(row), _) => self.entry(row),
@@ -45,7 +67,7 @@ impl Watcher for AfterFault<'_> {
     }
 
     fn needs(&self) -> [bool; 2] {
-        let is_nearby = self.nearby >= FAULT.nearby;
+        let is_nearby = self.nearby >= FAULT.nearby && !self.is_in_a_row;
         [is_nearby, self.of.unsync.iter().all(|of| of.is_over)]
     }
 }
@@ -55,9 +77,33 @@ impl AfterFault<'_> {
         let is_same = self.of.row.gpa.map(Gpa::gfn) == Some(row.gpa.gfn());
         self.stores = self.stores.saturating_add(u32::from(is_same));
         if self.is_open && self.of.store.is_none() {
-            let store = Store::new(row, None);
+            let store = Store::new(row, self.before(row));
             self.of.store = Some(store).filter(|store| is_store_of(store, &self.of.row));
+            if self.of.store.is_none() && self.writes.len() < FAULT.changed {
+                self.writes.push(row.clone());
+            }
         }
+    }
+
+    /// What was there before the fault's store.
+    fn before(&self, row: &WriteRow) -> Option<u64> {
+        let (gpa, bytes) = (row.gpa, row.bytes);
+        if self.writes.len() == FAULT.changed {
+            return None;
+        }
+        let touches = |of: &&WriteRow| {
+            let end = |of: &WriteRow| of.gpa.0.saturating_add(of.bytes.into());
+            of.gpa.0 & !7 < end(row) && gpa.0 & !7 < end(of)
+        };
+        if let Some(by) = self.writes.iter().rev().find(touches) {
+            return left_by([by.gpa, gpa], [by.bytes, bytes], by.value);
+        }
+        let mut walk = self.of.guest_walk.iter();
+        let step = walk.find(|step| step.place() == Some(Gpa(gpa.0 & !7)));
+        step.map_or_else(
+            || self.history.value_before(gpa, bytes),
+            |step| part(step.gpte.0, gpa, bytes),
+        )
     }
 
     fn entry(&mut self, row: &EntryRow) {
@@ -124,12 +170,39 @@ impl AfterFault<'_> {
             let by = period.synced.map(|end| end.vcpu);
             period.is_over |= by.is_some_and(|vcpu| vcpu.is_none_or(|vcpu| vcpu == fault.vcpu));
         }
+        let after_ns = fault.time_ns.0.saturating_sub(self.of.row.time_ns.0);
+        if let Some(Followed::Fault {
+            fault: first,
+            again,
+            last_after_ns,
+            ..
+        }) = self.of.followed.last_mut()
+            && first.vcpu == fault.vcpu
+        {
+            self.is_in_a_row &= is_same(first, &fault);
+            if self.is_in_a_row {
+                *again += 1;
+                *last_after_ns = after_ns;
+                return;
+            }
+        }
         if fault.gva.0 >> 21 == self.of.row.gva.0 >> 21 && self.nearby < FAULT.nearby {
-            let after_ns = fault.time_ns.0.saturating_sub(self.of.row.time_ns.0);
-            self.of.followed.push(Followed::Fault { fault, after_ns });
+            self.is_in_a_row = is_same(&fault, &fault);
+            self.of.followed.push(Followed::Fault {
+                fault,
+                after_ns,
+                again: 0,
+                last_after_ns: after_ns,
+            });
             self.nearby += 1;
         }
     }
+}
+
+/// The guest repeated a fault that KVM gave up, or that KVM_RUN returned with.
+fn is_same(a: &FaultRef, b: &FaultRef) -> bool {
+    let stores_nothing = matches!(a.class, Class::Retried | Class::Failed);
+    stores_nothing && (a.class, a.vcpu, a.gva, a.cr3) == (b.class, b.vcpu, b.gva, b.cr3)
 }
 
 /// The address that a neighbour of the fault's leaf translates.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Gpa, HostEvent, Hpa, Hva, PageEvent, Seq, Spte, VcpuId};
+use events::{Class, Gpa, HostEvent, Hpa, Hva, PageEvent, Seq, Spte, VcpuId};
 use trace::{FaultRow, HostRow, Mode, PageRow, VmMeta};
 
 use super::{state::Before, stores::is_kept};
@@ -59,6 +59,7 @@ impl Before<'_> {
         let emptied = row.sptep.and_then(|place| history.stores.emptied(place));
         let unsync = pages.iter().map(|page| &page.row);
         let unsync = unsync.filter(|row| row.event == PageEvent::Unsync);
+        let unmaps = (row.class == Class::Retried).then_some(&history.invalidations);
         let hpa = walk.as_ref().and_then(|walk| walk.mapping);
         FaultFacts {
             mode: vm.map_or(Mode::Shadow, |vm| vm.mode),
@@ -84,6 +85,9 @@ impl Before<'_> {
             shadows_of_frame: self.shadows_of_frame(row),
             store: history.stores.of(row).cloned(),
             host: self.host(row).cloned(),
+            invalidated_by_itself: unmaps.and_then(|all| all.within(row)).copied(),
+            invalidated_beside: unmaps.and_then(|all| all.beside(row)).copied(),
+            root_zapped: unmaps.and_then(|_| history.zap_of_root(row)).cloned(),
             read_again: None,
             followed: Vec::new(),
             missing_records_since_keyframe: 0,
@@ -115,7 +119,8 @@ impl Before<'_> {
     /// What the host did to the frame while the fault was handled.
     fn host(&self, row: &FaultRow) -> Option<&HostRow> {
         let frame = gpa(row).map(Gpa::gfn);
-        let act = self.history.act(&[HostEvent::Unmap], frame);
+        let kinds = [HostEvent::Unmap, HostEvent::FlushSlot];
+        let act = self.history.act(&kinds, frame);
         act.filter(|act| act.time_ns >= row.time_ns)
     }
 }

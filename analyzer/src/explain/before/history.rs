@@ -6,7 +6,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use events::{Gfn, Gpa, Gpte, HostEvent, Hpa, PageEvent, Seq, VcpuId};
 use trace::{FaultRow, HostRow, PageRow, Record};
 
-use super::{periods::Periods, stores::Stores};
+use super::{
+    invalidations::Invalidations,
+    periods::Periods,
+    stores::{Stores, left_by, part},
+};
 use crate::{
     explain::facts::{
         FaultRef, GpteSource, GuestEntry, KnownGpte, Store, Writer, covers, guest_walk,
@@ -41,6 +45,12 @@ pub(in crate::explain) struct History {
     walks: HashMap<u64, (Gpte, FaultRef)>,
     writers: HashMap<Hpa, Writer>,
     roots: HashMap<Hpa, Gpa>,
+    /// The latest moment from which on the guest could store to a table unseen.
+    unseen: HashMap<Gfn, Seq>,
+    /// The latest zap of each root.
+    zapped_roots: HashMap<Hpa, PageRow>,
+    /// When the host took frames away.
+    pub invalidations: Invalidations,
     /// Emulated stores to each guest table since KVM last used it as one.
     flood: HashMap<Gfn, u32>,
 }
@@ -55,7 +65,12 @@ struct RecentAct {
 impl History {
     /// Takes the next record of the VM.
     pub fn see(&mut self, record: &Record) {
-        self.stores.see(record);
+        let before = match record {
+            Record::Write(row) => self.value_before(row.gpa, row.bytes),
+            _ => None,
+        };
+        self.stores.see(record, before);
+        self.invalidations.see(record);
         match record {
             Record::Fault(row) => self.fault(row),
             Record::Entry(row) => {
@@ -118,6 +133,13 @@ impl History {
         if matches!(row.event, PageEvent::Born | PageEvent::Reused) {
             self.flood.remove(&row.gfn);
         }
+        let is_open = matches!(row.event, PageEvent::Unsync | PageEvent::Zapped) && row.direct == 0;
+        if is_open && (self.unseen.len() < MAX_PLACES || self.unseen.contains_key(&row.gfn)) {
+            self.unseen.insert(row.gfn, row.seq);
+        }
+        if row.event == PageEvent::Zapped && self.roots.contains_key(&row.spt) {
+            self.zapped_roots.insert(row.spt, row.clone());
+        }
         self.pages.insert(row.vcpu, row.clone());
     }
 
@@ -136,6 +158,12 @@ impl History {
     /// The guest's CR3 that a root was last used for.
     pub fn cr3(&self, root: Hpa) -> Option<Gpa> {
         self.roots.get(&root).copied()
+    }
+
+    /// The zap of a fault's root after the fault had begun.
+    pub fn zap_of_root(&self, fault: &FaultRow) -> Option<&PageRow> {
+        let zap = self.zapped_roots.get(&fault.root);
+        zap.filter(|zap| zap.time_ns >= fault.time_ns)
     }
 
     /// Who stored an entry last, since its page was born.
@@ -175,6 +203,22 @@ impl History {
             known,
             before,
         })
+    }
+
+    /// What the guest has where a store of `bytes` goes: as a walk or a store showed it last, if no
+    /// store that nobody sees can have come since.
+    pub fn value_before(&self, gpa: Gpa, bytes: u32) -> Option<u64> {
+        let walk = self.walks.get(&(gpa.0 & !7));
+        let store = self.stores.last(gpa);
+        let (seq, value) = match (walk, store) {
+            (Some((gpte, fault)), store) if store.is_none_or(|store| store.seq < fault.seq) => {
+                (fault.seq, part(gpte.0, gpa, bytes))
+            }
+            (_, Some(by)) => (by.seq, left_by([by.gpa, gpa], [by.bytes, bytes], by.value)),
+            _ => return None,
+        };
+        let unseen = self.unseen.get(&gpa.gfn());
+        value.filter(|_| unseen.is_none_or(|unseen| *unseen < seq))
     }
 
     /// The latest act of the host of one of these kinds that covers a frame; any, if the frame is

@@ -3,6 +3,7 @@
 mod change;
 mod fault;
 mod history;
+mod invalidations;
 mod page;
 mod periods;
 mod record;
@@ -12,6 +13,7 @@ mod translations;
 
 pub(super) use fault::Recent;
 pub(super) use history::History;
+pub(super) use invalidations::Invalidations;
 pub(super) use page::Lives;
 pub(super) use state::Before;
-pub(super) use stores::{clear, is_store_of, is_within};
+pub(super) use stores::{clear, is_store_of, is_within, left_by, part};

@@ -43,7 +43,7 @@ impl Before<'_> {
             let index = shadow.sptep.index();
             self.history.guest_entry(&shadow.table, index)
         });
-        let before = guest_entry.and_then(|entry| Some(entry.known?.gpte.0));
+        let before = self.history.value_before(row.gpa, row.bytes);
         Kind::Store {
             store: Store::new(row, before),
             shadow_pages,

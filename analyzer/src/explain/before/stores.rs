@@ -29,10 +29,10 @@ fn entry_of(gpa: Gpa) -> u64 {
 }
 
 impl Stores {
-    /// Takes the next record of the VM.
-    pub fn see(&mut self, record: &Record) {
+    /// Takes the next record of the VM; of a store, `before` is what was there.
+    pub fn see(&mut self, record: &Record, before: Option<u64>) {
         match record {
-            Record::Write(row) => self.write(row),
+            Record::Write(row) => self.write(row, before),
             Record::Entry(row) => self.entry(row),
             _ => {}
         }
@@ -47,15 +47,26 @@ impl Stores {
         }
     }
 
-    fn write(&mut self, row: &WriteRow) {
+    fn write(&mut self, row: &WriteRow, before: Option<u64>) {
         let key = entry_of(row.gpa);
-        let known = self.latest.get(&key);
-        let same = known.filter(|store| (store.gpa, store.bytes) == (row.gpa, row.bytes));
-        let before = same.map(|store| store.value);
-        if known.is_some() || self.latest.len() < MAX_PLACES {
-            self.latest.insert(key, Store::new(row, before));
+        let last = row
+            .gpa
+            .0
+            .saturating_add(row.bytes.saturating_sub(1).min(4095).into());
+        // One that crosses entries changes them all.
+        for key in (key..=last).step_by(8) {
+            if self.latest.contains_key(&key) || self.latest.len() < MAX_PLACES {
+                self.latest.insert(key, Store::new(row, before));
+            }
+        }
+        if self.latest.contains_key(&key) {
             self.open.insert(row.vcpu, key);
         }
+    }
+
+    /// The latest store that changed the guest entry at an address, or a part of it.
+    pub fn last(&self, gpa: Gpa) -> Option<&Store> {
+        self.latest.get(&entry_of(gpa))
     }
 
     fn entry(&mut self, row: &EntryRow) {
@@ -96,6 +107,30 @@ impl Stores {
     }
 }
 
+/// The bytes that a store of `bytes` at `gpa` replaces in a guest entry; unknown if it crosses
+/// entries.
+pub(in crate::explain) fn part(entry: u64, gpa: Gpa, bytes: u32) -> Option<u64> {
+    let offset = (gpa.0 & 7) as u32;
+    if bytes == 0 || offset + bytes.min(9) > 8 {
+        return None;
+    }
+    let unused = 64 - 8 * bytes;
+    Some(entry >> (8 * offset) << unused >> unused)
+}
+
+/// What a store left where another one of `bytes` at `gpa` goes; unknown if it left a part.
+pub(in crate::explain) fn left_by(
+    [stored_at, gpa]: [Gpa; 2],
+    [stored_bytes, bytes]: [u32; 2],
+    value: u64,
+) -> Option<u64> {
+    match (stored_at, stored_bytes) {
+        same if same == (gpa, bytes) => Some(value),
+        (at, 8) if at.0 == entry_of(gpa) => part(value, gpa, bytes),
+        _ => None,
+    }
+}
+
 /// Adds an entry that a store cleared.
 pub(in crate::explain) fn clear(store: &mut Store, row: &EntryRow) {
     if store.cleared.len() < MAX_CLEARED {
@@ -120,4 +155,37 @@ pub(in crate::explain) fn is_store_of(store: &Store, fault: &FaultRow) -> bool {
 pub(in crate::explain) fn is_within(time: TimeNs, fault: &FaultRow) -> bool {
     let end = fault.time_ns.0.saturating_add(fault.total_ns.into());
     fault.emulate_ns.is_none() || time.0 <= end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_replaces_its_bytes_of_the_entry() {
+        let entry = 0x8877_6655_4433_2211;
+        for (gpa, bytes, expected) in [
+            (0x1000, 8, Some(entry)),
+            (0x1000, 4, Some(0x4433_2211)),
+            (0x1004, 4, Some(0x8877_6655)),
+            (0x1006, 2, Some(0x8877)),
+            (0x1007, 2, None),
+            (0x1004, 8, None),
+            (0x1000, 16, None),
+            (0x1000, 0, None),
+            (0x1000, u32::MAX, None),
+        ] {
+            assert_eq!(part(entry, Gpa(gpa), bytes), expected, "{gpa:#x}, {bytes}");
+        }
+    }
+
+    #[test]
+    fn a_partial_store_leaves_an_entry_that_is_not_known() {
+        let left = |at, bytes: [u32; 2]| left_by(at, bytes, 0x1_0000_0027);
+        let (low, high) = (Gpa(0x1000), Gpa(0x1004));
+        assert_eq!(left([low, low], [8, 8]), Some(0x1_0000_0027));
+        assert_eq!(left([low, high], [8, 4]), Some(1));
+        assert_eq!(left([low, low], [4, 8]), None);
+        assert_eq!(left([low, high], [4, 4]), None);
+    }
 }

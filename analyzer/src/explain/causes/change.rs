@@ -32,10 +32,6 @@ pub fn of_change(of: &mut ChangeFacts) {
     of.changed = old.map_or_else(Vec::new, |old| {
         bits::changed(old, of.row.spte, of.row.level)
     });
-    let guest_before = of.guest_entry.and_then(|entry| entry.before);
-    if let Some(store) = &mut of.store {
-        store.before = store.before.or(guest_before.map(|gpte| gpte.0));
-    }
     of.causes = causes(of).into_iter().flatten().collect();
 }
 

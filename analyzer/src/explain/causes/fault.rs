@@ -2,7 +2,7 @@
 
 use std::io;
 
-use events::{Cause, Class, PageEvent, Spte};
+use events::{Cause, Class, HostEvent, PageEvent, Spte};
 
 use crate::{
     explain::{
@@ -219,38 +219,89 @@ fn spurious(of: &FaultFacts) -> Because {
     )
 }
 
+/// Why KVM gave it up: `is_page_fault_stale`, `mmu_invalidate_retry_gfn`, KVM_MEMSLOT_INVALID.
 fn retried(of: &FaultFacts) -> Because {
-    let read = of.read_again.as_ref();
-    let (kind, why) = match (&of.host, read.filter(|row| !row.spte.is_shadow_present())) {
-        (Some(act), _) => {
-            let (what, frames) = (kernel::act(act.event), words::frames(act));
-            let (thread, seq) = (words::thread(act.vcpu), count(act.seq.0));
-            let why = format!(
-                "; meanwhile {what} ({frames}, on {thread}, seq {seq}), so the frame that KVM \
-                 looked up may not be its frame any more (mmu_invalidate_retry)"
-            );
-            ("host_changed", why)
-        }
-        (None, Some(row)) => {
-            let seq = count(row.seq.0);
-            let why = format!(
-                ". Read again afterwards (seq {seq}), its entry is empty: meanwhile the host \
-                 unmapped the frame, as the lookup itself does where it copies the host's page on \
-                 write (mmu_invalidate_retry)"
-            );
-            ("frame_unmapped", why)
-        }
-        (None, None) => (
-            "given_up",
-            ". Either an mmu-notifier ran while KVM looked the frame up (mmu_invalidate_seq), or \
-             the guest changed its entry, or the root was dropped, or the frame is still being \
-             read in"
-                .to_owned(),
-        ),
-    };
+    let proven = root_zapped(of)
+        .or_else(|| host_changed(of))
+        .or_else(|| copied(of));
+    let likely = || beside(of).or_else(|| found_empty(of));
+    let (kind, why) = proven.or_else(likely).unwrap_or_else(|| {
+        let why = ". Reason not seen: an mmu-notifier ran while KVM looked the frame up \
+                   (mmu_invalidate_seq), or the guest changed its entry, or the root or the memslot \
+                   was dropped, or the frame is still being read in";
+        ("not_seen", why.to_owned())
+    });
     let text =
         "RET_PF_RETRY: KVM gave the fault up without a store, and the guest repeats the access";
     Because::new(kind, format!("{text}{why}"))
+}
+
+fn root_zapped(of: &FaultFacts) -> Option<(&'static str, String)> {
+    let zap = of.root_zapped.as_ref()?;
+    let (thread, seq) = (words::thread(zap.vcpu), count(zap.seq.0));
+    let why = format!(
+        "; meanwhile {thread} zapped the root {} that it ran on (seq {seq}): an obsolete root \
+         (is_page_fault_stale)",
+        zap.spt
+    );
+    Some(("root_obsolete", why))
+}
+
+fn copied(of: &FaultFacts) -> Option<(&'static str, String)> {
+    let seq = count(of.invalidated_by_itself?.seq.0);
+    let why = format!(
+        "; on its own thread the host took a frame away meanwhile (host_unmap, seq {seq}), as KVM's \
+         lookup makes it do where the host copies the page on write: the frame that KVM looked up \
+         may not be its frame any more (mmu_invalidate_retry)"
+    );
+    Some(("copied_by_lookup", why))
+}
+
+fn host_changed(of: &FaultFacts) -> Option<(&'static str, String)> {
+    let act = of.host.as_ref()?;
+    let (what, frames) = (kernel::act(act.event), words::frames(act));
+    let (thread, seq) = (words::thread(act.vcpu), count(act.seq.0));
+    let (kind, so) = match act.event {
+        HostEvent::FlushSlot => (
+            "memslot_invalid",
+            "so the slot was invalid until the change was done (KVM_MEMSLOT_INVALID)",
+        ),
+        _ => (
+            "host_changed",
+            "so the frame that KVM looked up may not be its frame any more (mmu_invalidate_retry)",
+        ),
+    };
+    let why = format!("; meanwhile {what} ({frames}, on {thread}, seq {seq}), {so}");
+    Some((kind, why))
+}
+
+/// An invalidation of any frame makes KVM give up, if it ends between KVM's lookup of the frame and
+/// `mmu_lock`.
+fn beside(of: &FaultFacts) -> Option<(&'static str, String)> {
+    let other = of.invalidated_beside?;
+    let (thread, seq) = (words::thread(Some(other.vcpu)), count(other.seq.0));
+    let length = ns(other.until_ns.0.saturating_sub(other.from_ns.0));
+    let why = format!(
+        ". Its reason is not seen for certain, but on {thread} the host took a frame away \
+         (host_unmap, seq {seq}) within {length} that this fault overlaps: KVM gives up whatever it \
+         looked up while such an invalidation ended (mmu_invalidate_seq)"
+    );
+    Some(("invalidated_beside", why))
+}
+
+/// The CPU had found the entry present.
+fn found_empty(of: &FaultFacts) -> Option<(&'static str, String)> {
+    let read = of.read_again.as_ref()?;
+    if read.spte.is_shadow_present() || !of.row.error_code.is_present() {
+        return None;
+    }
+    let seq = count(read.seq.0);
+    let why = format!(
+        ". Its entry was present when the CPU took the fault, and is empty when read again \
+         afterwards (seq {seq}): the host unmapped the frame, most likely within the lookup, where \
+         it copies its page on write (mmu_invalidate_retry)"
+    );
+    Some(("frame_unmapped", why))
 }
 
 fn failed(of: &FaultFacts) -> Because {

@@ -39,6 +39,18 @@ pub struct FaultRef {
     pub stored_ns: TimeNs,
 }
 
+/// The host took a frame away, on the thread of a vCPU (an mmu-notifier): entries show it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Invalidation {
+    /// The entry that it emptied.
+    pub seq: Seq,
+    pub vcpu: VcpuId,
+    /// Not before: the thread's latest moment that is known.
+    pub from_ns: TimeNs,
+    /// Not after.
+    pub until_ns: TimeNs,
+}
+
 impl FaultRef {
     pub fn new(index: u64, row: &FaultRow) -> Self {
         Self {

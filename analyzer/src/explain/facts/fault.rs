@@ -2,10 +2,10 @@
 
 use events::{Gpa, Gva, Hpa, Hva, Level, Spte};
 use serde::Serialize;
-use trace::{EntryRow, FaultRow, HostRow, Mode};
+use trace::{EntryRow, FaultRow, HostRow, Mode, PageRow};
 
 use super::{
-    common::{Because, FaultRef, Store, Writer},
+    common::{Because, FaultRef, Invalidation, Store, Writer},
     page::PageChange,
     unsync::UnsyncPeriod,
 };
@@ -66,6 +66,12 @@ pub struct FaultFacts {
     pub unsync: Vec<UnsyncPeriod>,
     /// What the host did between the start of the fault and its record.
     pub host: Option<HostRow>,
+    /// For a fault that KVM gave up: its own lookup had the host take a frame away.
+    pub invalidated_by_itself: Option<Invalidation>,
+    /// For a fault that KVM gave up: another vCPU had the host do so, perhaps meanwhile.
+    pub invalidated_beside: Option<Invalidation>,
+    /// For a fault that KVM gave up: its root was zapped meanwhile.
+    pub root_zapped: Option<PageRow>,
     /// For a fault that KVM gave up: the entry as the probes read it afterwards.
     pub read_again: Option<EntryRow>,
     pub followed: Vec<Followed>,
@@ -107,5 +113,10 @@ pub enum Followed {
         #[serde(flatten)]
         fault: FaultRef,
         after_ns: u64,
+        /// Times that the same fault came again, with no other of its vCPU in between, as far as
+        /// the look-ahead goes.
+        again: u64,
+        /// When the last of these came.
+        last_after_ns: u64,
     },
 }

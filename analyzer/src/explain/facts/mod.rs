@@ -14,8 +14,8 @@ mod unsync;
 pub use crate::faults::{GuestStep, gpa, guest_walk};
 pub use change::{ChangeFacts, Fate, LaterGpte};
 pub use common::{
-    Because, FaultRef, GpteSource, GuestEntry, KnownGpte, Store, StoredBy, Translation,
-    Translations, Writer, covers, index_of,
+    Because, FaultRef, GpteSource, GuestEntry, Invalidation, KnownGpte, Store, StoredBy,
+    Translation, Translations, Writer, covers, index_of,
 };
 pub use fault::{FaultFacts, Followed, MemslotRange, StoredEntry};
 pub use page::{Link, Moment, PageChange, PageFacts, Zap, ZapCause};

@@ -14,7 +14,7 @@ use crate::{
     faults::FaultStep,
     text::{
         flags,
-        units::{ns, page_size, plural, since},
+        units::{count, ns, page_size, plural, since},
     },
 };
 
@@ -289,10 +289,23 @@ fn followed(out: &mut Lines, of: &FaultFacts) {
                     let (gva, rights) = (gva.unwrap_or_default(), flags::spte(*spte));
                     format!("mapped ahead{gva}: {sptep} = {:#x} ({rights})", spte.0)
                 }
-                Followed::Fault { fault, after_ns } => {
+                Followed::Fault {
+                    fault,
+                    after_ns,
+                    again,
+                    last_after_ns,
+                } => {
                     let (index, after) = (fault.index, ns(*after_ns));
                     let (class, gva) = (fault.class.name(), fault.gva);
-                    format!("fault {index}, {after} later: {class} at gva {gva}")
+                    let again = match again {
+                        0 => String::new(),
+                        _ => format!(
+                            ", and {} more times in a row, the last {} later",
+                            count(*again),
+                            ns(*last_after_ns),
+                        ),
+                    };
+                    format!("fault {index}, {after} later: {class} at gva {gva}{again}")
                 }
             },
         );
