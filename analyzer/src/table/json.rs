@@ -35,7 +35,7 @@ fn of_page(tables: &ShadowTables, page: &ShadowPage) -> Value {
     let entries: Vec<_> = page
         .entries()
         .filter(|(_, spte)| !spte.is_empty())
-        .map(|(index, spte)| value!([index, spte, gfn(index, spte)]))
+        .map(|(index, spte)| value!({"index": index, "spte": spte, "gfn": gfn(index, spte)}))
         .collect();
     let mut parents = tables.parents(page.info.spt).to_vec();
     parents.sort();

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audited;
+mod contract;
 pub mod copy;
 mod explained;
 mod mappings;

@@ -10,6 +10,10 @@ use crate::host;
 
 /// At the start; the VMs are added by the caller. `from_birth`: see [`Sees::from_birth`].
 pub fn start(kernel: &Kernel, ring_bytes: u32, from_birth: bool) -> Meta {
+    // One after the other: their distance is how far the two clocks differ.
+    let started_ns = now_ns();
+    let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let unix = unix.unwrap_or_default();
     Meta {
         schema: SCHEMA_VERSION,
         tool: Tool {
@@ -17,10 +21,9 @@ pub fn start(kernel: &Kernel, ring_bytes: u32, from_birth: bool) -> Meta {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
         command: command(),
-        started_unix_s: SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs()),
-        started_ns: now_ns(),
+        started_unix_s: unix.as_secs(),
+        started_unix_subsec_ns: Some(unix.subsec_nanos()),
+        started_ns,
         clock: "CLOCK_MONOTONIC".to_owned(),
         complete: false,
         host: host::facts(),

@@ -112,7 +112,7 @@ fn of_page(
     let level = number(&page["level"]);
     let mut links = Vec::new();
     for entry in page["entries"].as_array().expect("entries") {
-        let (index, spte) = (number(&entry[0]), hex(&entry[1]));
+        let (index, spte) = (number(&entry["index"]), hex(&entry["spte"]));
         let way = way.map(|(root, base)| {
             // The upper half is sign-extended from bit 47.
             let gva = base + (index << (12 + 9 * (level - 1)));
@@ -128,7 +128,7 @@ fn of_page(
                 place: spt + 8 * index,
                 pages: 1 << (9 * (level - 1)),
                 pfn: target >> 12,
-                gfn: (!entry[2].is_null()).then(|| hex(&entry[2])),
+                gfn: (!entry["gfn"].is_null()).then(|| hex(&entry["gfn"])),
             });
         } else if pages.contains_key(&target) {
             links.push((target, way));

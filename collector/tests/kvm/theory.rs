@@ -36,7 +36,7 @@ fn shadow(trace: &Path) -> (u64, u64) {
         .iter()
         .map(|page| {
             let entries = page["entries"].as_array().expect("entries").iter();
-            let entries = entries.map(|entry| (number(&entry[0]), hex(&entry[1])));
+            let entries = entries.map(|entry| (number(&entry["index"]), hex(&entry["spte"])));
             (
                 hex(&page["spt"]),
                 (number(&page["level"]), entries.collect()),

@@ -19,7 +19,11 @@ pub struct Meta {
     pub command: Vec<String>,
     /// Start of the recording, seconds of the Unix epoch.
     pub started_unix_s: u64,
-    /// Start of the recording on the trace's clock, ns.
+    /// The part of a second after that, ns; a number of all ns would be rounded by many readers of
+    /// JSON. Null in a trace of a recorder that did not keep it.
+    #[serde(default)]
+    pub started_unix_subsec_ns: Option<u32>,
+    /// The same moment on the trace's clock, ns.
     pub started_ns: u64,
     /// Clock of every `time_ns`.
     pub clock: String,
