@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     host::{self, Paging},
-    probes::{PLAN, Step},
+    probes::{EVERY_CHANGE, PLAN, Step},
     program::with_sudo,
 };
 
@@ -30,7 +30,8 @@ pub fn judge(facts: &Facts, program: &str) -> Report {
         .filter(|(step, finding)| finding.state == State::Absent && !step.columns.is_empty())
         .map(|(step, _)| {
             let columns = step.columns.join(", ");
-            finding(Section::Columns, columns, State::Absent, step.without)
+            let without = step.without(sees_every_change(facts));
+            finding(Section::Columns, columns, State::Absent, without)
         })
         .collect();
     findings.extend(steps);
@@ -217,7 +218,10 @@ fn probe(step: &Step, facts: &Facts) -> Finding {
     } else {
         State::Absent
     };
-    let absent = || finding(Section::Probes, step.name, failed, step.without);
+    let absent = || {
+        let without = step.without(sees_every_change(facts));
+        finding(Section::Probes, step.name, failed, without)
+    };
     match &facts.trial {
         Trial::Untried => finding(Section::Probes, step.name, State::Untried, step.shows),
         Trial::Failed(why) => absent().remedy(why),
@@ -234,6 +238,16 @@ fn probe(step: &Step, facts: &Facts) -> Finding {
             },
             None => absent(),
         },
+    }
+}
+
+/// As far as is known: without a trial nothing is said that this decides.
+fn sees_every_change(facts: &Facts) -> bool {
+    match &facts.trial {
+        Trial::Untried | Trial::Failed(_) => true,
+        Trial::Done(states) => states
+            .iter()
+            .any(|state| state.name == EVERY_CHANGE && state.attached),
     }
 }
 

@@ -161,7 +161,7 @@ impl Probes {
         }
         let refusals: BTreeSet<_> = tried.iter().map(|tried| tried.refused.as_str()).collect();
         let why = Vec::from_iter(refusals).join("; ");
-        let note = format!("{why}; {}", step.without);
+        let note = format!("{why}; {}", step.without(self.sees_every_change()));
         state(first, false, note, tried)
     }
 

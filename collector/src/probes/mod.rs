@@ -36,6 +36,6 @@ pub use calls::RequestError;
 pub use loader::{Platform, Probes};
 pub use log::{Printing, ProbeLog};
 pub use object::{LoadError, Ring};
-pub use plan::{PLAN, Step};
+pub use plan::{EVERY_CHANGE, PLAN, Step};
 pub use resolver::{is_two_dimensional, page_offset};
 pub use vms::{CounterNames, Object};

@@ -98,7 +98,10 @@ pub struct Step {
     /// What it shows.
     pub shows: &'static str,
     /// What the results lack without it.
-    pub without: &'static str,
+    without: &'static str,
+    /// The same, where no function can be hooked that stores entries ([`EVERY_CHANGE`]): entries
+    /// are read again instead.
+    without_functions: Option<&'static str>,
     /// Columns of `faults` that only this step fills.
     pub columns: &'static [&'static str],
     /// Hosts on which it is not seen.
@@ -145,6 +148,7 @@ const fn required(
         required: true,
         shows,
         without,
+        without_functions: None,
         columns: &[],
         silent: Silent::Nowhere,
     }
@@ -186,6 +190,19 @@ pub const THREAD_ENDS: Step = optional(
 );
 
 impl Step {
+    /// What the results lack without it, by whether [`EVERY_CHANGE`] is attached.
+    pub fn without(&self, sees_every_change: bool) -> &'static str {
+        let unhooked = self.without_functions.filter(|_| !sees_every_change);
+        unhooked.unwrap_or(self.without)
+    }
+
+    const fn without_functions(self, text: &'static str) -> Self {
+        Self {
+            without_functions: Some(text),
+            ..self
+        }
+    }
+
     const fn fills(self, columns: &'static [&'static str]) -> Self {
         Self { columns, ..self }
     }
@@ -306,6 +323,9 @@ pub const PLAN: &[Step] = &[
         ],
         "the guest's emulated stores, to shadowed tables among them (kind writes)",
         "an emulated store is seen as a fault, without the stored value",
+    )
+    .without_functions(
+        "stores to shadowed tables are seen by the emulator's walk; others are not seen",
     ),
     optional(
         "__kvm_sync_page",
@@ -327,6 +347,9 @@ pub const PLAN: &[Step] = &[
         ],
         "changes made by a sync",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "such changes are seen at the vCPU's next event, by a comparison with a copy",
     ),
     optional(
         "kvm_mmu_sync_roots",
@@ -347,6 +370,9 @@ pub const PLAN: &[Step] = &[
         ],
         "changes made by INVLPG and by injected faults",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "such changes are seen at the vCPU's next event, by a comparison with a copy",
     ),
     optional(
         "__kvm_mmu_get_shadow_page",
@@ -357,7 +383,8 @@ pub const PLAN: &[Step] = &[
         )],
         "write access taken from a frame that becomes a table",
         "such changes have the cause `other`",
-    ),
+    )
+    .without_functions("such changes are seen in keyframes"),
     optional(
         "__kvm_mmu_prepare_zap_page",
         &[&during(
@@ -377,6 +404,9 @@ pub const PLAN: &[Step] = &[
         )],
         "memory that the host takes away or moves (kind host)",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
     ),
     optional(
         "kvm_unmap_hva_range",
@@ -393,6 +423,9 @@ pub const PLAN: &[Step] = &[
         )],
         "start of dirty logging (kind host)",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
     ),
     optional(
         "kvm_arch_mmu_enable_log_dirty_pt_masked",
@@ -403,6 +436,9 @@ pub const PLAN: &[Step] = &[
         )],
         "passes over the dirty log (kind host)",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
     ),
     optional(
         "kvm_zap_gfn_range",
@@ -413,6 +449,9 @@ pub const PLAN: &[Step] = &[
         )],
         "ranges of frames zapped (kind host)",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
     ),
     optional(
         "kvm_arch_flush_shadow_memslot",
@@ -423,6 +462,9 @@ pub const PLAN: &[Step] = &[
         )],
         "memslots deleted or moved (kind host)",
         "such changes have the cause `other`",
+    )
+    .without_functions(
+        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
     ),
     optional(
         "kvm_mmu_load",
