@@ -59,7 +59,7 @@ pub use options::ReplayOptions;
 pub(crate) use pae::LEVEL as PAE_LEVEL;
 pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
-pub use tables::{MAX_LEVEL, ShadowTables, Totals};
+pub use tables::{MAX_LEVEL, ShadowTables, Totals, Touched};
 pub use vm::{CurrentRoot, VmReplay};
 pub use walk::{LOWEST_ROOT, Mapping, Ranges, Roots, Run, Step, Walk, canonical, first_gva};
 

@@ -25,6 +25,20 @@ pub(super) const LARGEST_LEAF: usize = 3;
 /// A leaf's guest frame and the level of the table that holds it: KVM's `gfn_to_rmap(gfn, level)`.
 type RmapKey = (Gfn, Level);
 
+/// A part of the tables that the latest record changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// The page at this address is gone, with its entries.
+    Gone(Hpa),
+    /// The page at this address was made, or what is known of it changed.
+    Page(Hpa),
+    /// The entry at this address was stored.
+    Entry(Hpa),
+}
+
+/// Changes of one record whose list is kept for the next: a keyframe may have a million.
+const KEPT_TOUCHED: usize = 1 << 12;
+
 /// How much there is of what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
@@ -108,6 +122,8 @@ pub struct ShadowTables {
     recycled: Vec<Hpa>,
     /// See [`super::ReplayOptions::sees_every_change`].
     sees_every_change: bool,
+    /// What the latest record changed, in order.
+    touched: Vec<Touched>,
 }
 
 impl ShadowTables {
@@ -116,6 +132,20 @@ impl ShadowTables {
         Self {
             sees_every_change,
             ..Self::default()
+        }
+    }
+
+    /// What the latest record changed, in order. A value may have changed again since: the tables
+    /// have the last one.
+    pub fn touched(&self) -> &[Touched] {
+        &self.touched
+    }
+
+    /// The next record begins.
+    pub(super) fn next_record(&mut self) {
+        match self.touched.capacity() > KEPT_TOUCHED {
+            true => self.touched = Vec::new(),
+            false => self.touched.clear(),
         }
     }
 
@@ -214,7 +244,9 @@ impl ShadowTables {
             self.totals.indirect += 1;
             self.shadows.add(info.gfn, info.spt);
         }
-        self.pages.insert(info.spt, ShadowPage::new(info, seq));
+        let before = self.pages.insert(info.spt, ShadowPage::new(info, seq));
+        self.touched.extend(before.map(|_| Touched::Gone(info.spt)));
+        self.touched.push(Touched::Page(info.spt));
         None
     }
 
@@ -226,6 +258,7 @@ impl ShadowTables {
         let before = std::mem::replace(&mut page.info.unsync, unsync);
         self.totals.unsync += u64::from(unsync);
         self.totals.unsync -= u64::from(before);
+        self.touched.push(Touched::Page(spt));
         None
     }
 
@@ -266,6 +299,7 @@ impl ShadowTables {
         let Some(page) = self.pages.remove(&spt) else {
             return false;
         };
+        self.touched.push(Touched::Gone(spt));
         *of(&mut self.totals.pages, page.info.level) -= 1;
         self.totals.unsync -= u64::from(page.info.unsync);
         if !page.info.direct {
@@ -321,6 +355,7 @@ impl ShadowTables {
         if old == spte && old_gfn == gfn {
             return None;
         }
+        self.touched.push(Touched::Entry(place));
         self.detach(place, old, level, old_gfn);
         self.attach(place, spte, level, gfn)
     }
@@ -337,6 +372,9 @@ impl ShadowTables {
                 let index = place.index();
                 let spte = page.entry(index);
                 page.put(index, spte.without_write(), page.leaf_gfn(index));
+                if spte.without_write() != spte {
+                    self.touched.push(Touched::Entry(*place));
+                }
             }
         }
     }
@@ -387,6 +425,7 @@ impl ShadowTables {
         };
         let level = page.info.level;
         let old = page.put(place.index(), Spte(0), None);
+        self.touched.push(Touched::Entry(place));
         *of(&mut self.totals.present, level) -= u64::from(old.is_shadow_present());
         if old.is_leaf(level) {
             self.totals.remove_leaf(level);

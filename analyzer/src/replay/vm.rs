@@ -118,6 +118,7 @@ impl VmReplay {
     }
 
     pub(crate) fn apply(&mut self, record: &Record) {
+        self.tables.next_record();
         match record {
             Record::Fault(row) => self.fault(row),
             Record::Entry(row) => self.entry(row),

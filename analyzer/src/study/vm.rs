@@ -15,6 +15,7 @@ use crate::{
     figures::{HeatMap, Phase, Timeline},
     memory::Growth,
     pathologies::Pathologies,
+    playback::Playback,
     refaults::{Options, Refaults},
     replay::{Anomalies, Checks, Drift, VmReplay},
     symbols::Symbols,
@@ -75,6 +76,8 @@ pub struct VmStudy {
     pub pathologies: Option<Pathologies>,
     /// Who pays; likewise.
     pub payers: Option<Payers>,
+    /// The tables after each record; only where a page shows them.
+    pub playback: Option<Playback>,
     range: Option<Range>,
     touches: Option<Touches>,
     phase: u16,
@@ -116,6 +119,9 @@ impl Follow for VmStudy {
         }
         if let Some(payers) = &mut self.payers {
             payers.after(record, replay);
+        }
+        if let Some(playback) = &mut self.playback {
+            playback.after(record, replay);
         }
         self.counts.add(record, replay);
         let time = record.time().0;
@@ -233,6 +239,7 @@ impl VmStudy {
             refaults: None,
             pathologies: None,
             payers: None,
+            playback: None,
             range,
             phase: 0,
         }
