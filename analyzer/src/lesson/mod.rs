@@ -1,0 +1,15 @@
+//! The five steps from a guest address to a shadow entry, as a page to show in class.
+//!
+//! ```text
+//! shipped  the recordings that come with the program
+//! guest    what one recording says of each step
+//! page     the page
+//! ```
+
+mod guest;
+mod page;
+mod shipped;
+
+pub use guest::{Guest, LessonError, choose};
+pub use page::html;
+pub use shipped::{NAMES, Unpacked, unpack};
