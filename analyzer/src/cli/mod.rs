@@ -9,6 +9,7 @@ mod faults;
 mod filter;
 mod find;
 mod format;
+mod lesson;
 mod listed;
 mod memory;
 mod number;
@@ -87,6 +88,8 @@ enum Command {
     Memory(memory::MemoryArgs),
     /// What `collector sweep` recorded: each class against the swept parameters, with curves
     Sweep(sweep::SweepArgs),
+    /// The five steps from a guest address to a shadow entry, as a page for a class
+    Lesson(lesson::LessonArgs),
     /// The columns of each kind of record
     Schema(schema::SchemaArgs),
 }
@@ -147,6 +150,7 @@ impl Analyzer {
             Command::Diff(args) => args.execute(),
             Command::Memory(args) => args.execute(),
             Command::Sweep(args) => args.execute(),
+            Command::Lesson(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }
     }

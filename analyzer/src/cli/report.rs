@@ -1,11 +1,17 @@
 //! `analyzer report`.
 
-use std::{fs, io, path::PathBuf, process::ExitCode};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
 
-use clap::Args;
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
 
 use super::{Failure, output, source, symbols::SymbolsArgs};
 use crate::{
+    playback::Playback,
     report::{self, Page},
     study::{Subject, VmStudy},
     text::units::bytes,
@@ -25,9 +31,31 @@ pub struct ReportArgs {
     /// File to write
     #[arg(short, long, value_name = "FILE", default_value = "report.html")]
     output: PathBuf,
-    /// Print what the page says as JSON, and write no page
-    #[arg(long, conflicts_with = "output")]
+    /// Bytes of changes of tables on the page, before compression; what is past them is sampled
+    #[arg(long, value_name = "BYTES", default_value_t = report::STEPS)]
+    moments: usize,
+    /// Show the page in the desktop's browser
+    #[arg(long)]
+    open: bool,
+    /// Also write each figure as a file of its own, SVG, into this folder
+    #[arg(long, value_name = "DIR")]
+    figures: Option<PathBuf>,
+    /// Form of the output; all but html are printed, and no page is written
+    #[arg(long, value_name = "FORMAT", default_value = "html")]
+    format: Form,
+    /// The same as --format json
+    #[arg(long, conflicts_with_all = ["output", "open", "format"])]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// A page for a browser
+    Html,
+    /// Sections and tables for an issue or a paper
+    Markdown,
+    /// What the page says, for programs
+    Json,
 }
 
 impl ReportArgs {
@@ -37,7 +65,19 @@ impl ReportArgs {
         for path in &self.traces {
             let trace = source::open(path)?;
             let symbols = self.symbols.read(&trace)?;
-            let whole = |vm: &Subject<'_>| VmStudy::whole(vm, &symbols);
+            let records = trace.segments().iter().map(|segment| segment.rows).sum();
+            let vms = trace
+                .meta()
+                .vms
+                .len()
+                .max(1)
+                .saturating_mul(self.traces.len());
+            let most = self.moments / vms;
+            let whole = |vm: &Subject<'_>| {
+                let mut of = VmStudy::whole(vm, &symbols);
+                of.playback = Some(Playback::new(vm, records, most));
+                of
+            };
             let study = source::follow(&trace, self.vm, whole)?;
             traces.push(report::section(&trace, &study)?);
             ended = ended.and(source::ended(&study));
@@ -48,16 +88,47 @@ impl ReportArgs {
             traces,
             made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
         };
-        if self.json {
-            output::print_json(&page)?;
-            return ended;
+        if let Some(folder) = &self.figures {
+            write_figures(folder, &page)?;
+        }
+        match self.format {
+            form if self.json || form == Form::Json => {
+                output::print_json(&page)?;
+                return ended;
+            }
+            Form::Markdown => {
+                output::print(&report::document(page).markdown())?;
+                return ended;
+            }
+            Form::Html | Form::Json => {}
         }
         let html = report::html(&page)?;
         let file = self.output.display();
         fs::write(&self.output, &html).map_err(|error| self.not_written(error))?;
         let size = bytes(html.len() as u64);
         output::print(&format!("{file}: {size}, opens in any browser\n"))?;
+        if self.open {
+            self.show()?;
+        }
         ended
+    }
+
+    /// Gives the page to the desktop's browser.
+    fn show(&self) -> Result<(), Failure> {
+        let opened = Command::new("xdg-open").arg(&self.output).status();
+        let file = self.output.display();
+        match opened {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => {
+                let failure = Failure::from(anyhow!("xdg-open {file} ended with {status}"));
+                Err(failure.hint("the page is written: open it in a browser"))
+            }
+            Err(error) => {
+                let what = format!("while running xdg-open {file}");
+                let failure = Failure::from(anyhow::Error::new(error).context(what));
+                Err(failure.hint("the page is written: open it in a browser"))
+            }
+        }
     }
 
     fn not_written(&self, error: io::Error) -> Failure {
@@ -69,4 +140,25 @@ impl ReportArgs {
             None => failure,
         }
     }
+}
+
+/// One file for each figure: `TRACE-vm-0-rates.svg`.
+fn write_figures(folder: &Path, page: &Page) -> Result<(), Failure> {
+    let context = |path: &Path| format!("while writing {}", path.display());
+    fs::create_dir_all(folder).with_context(|| context(folder))?;
+    for (number, trace) in page.traces.iter().enumerate() {
+        // Two traces of one name are two files.
+        let number = match page.traces.len() {
+            1 => String::new(),
+            _ => format!("{}-", number + 1),
+        };
+        for section in &trace.sections {
+            for figure in &section.figures {
+                let name = format!("{number}{}-{}-{}.svg", trace.name, section.id, figure.name);
+                let path = folder.join(name.replace('/', "_"));
+                fs::write(&path, &figure.svg).with_context(|| context(&path))?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -15,7 +15,14 @@ const LEFT: f64 = 170.0;
 const GAP: f64 = 46.0;
 /// Height of an area.
 const AREA: f64 = 150.0;
-const TOP: f64 = 96.0;
+const TOP: f64 = 116.0;
+
+/// The plot of each area, the highest addresses first: left, top, right, bottom, px.
+pub fn heat_plots(areas: usize) -> Vec<[f64; 4]> {
+    let top = |number: usize| TOP + (AREA + GAP) * number as f64;
+    let plot = |number| [LEFT, top(number), WIDTH - 20.0, top(number) + AREA];
+    (0..areas).map(plot).collect()
+}
 
 /// One plot for each area with faults; phases from `timeline`.
 pub fn heat(map: &HeatMap, timeline: &Timeline) -> Result<String, RenderError> {
@@ -46,9 +53,11 @@ fn draw(
     let mut plots = Vec::new();
     // The highest addresses on top.
     for (number, area) in areas.iter().rev().enumerate() {
-        let top = TOP + (AREA + GAP) * number as f64;
+        let Some(place) = heat_plots(areas.len()).get(number).copied() else {
+            continue;
+        };
         let plot = Plot {
-            place: [LEFT, top, right, top + AREA],
+            place,
             x,
             y: [0.0, area.rows as f64],
         };

@@ -12,10 +12,11 @@ mod steps;
 mod time;
 
 pub use curves::curves;
-pub use heat::heat;
+pub use heat::{heat, heat_plots};
 pub use latency::latency;
-pub use pages::pages;
-pub use rates::rates;
+pub use pages::{PAGES_PLOT, pages};
+pub use palette::{class_colour, heat_colours, level_colour};
+pub use rates::{RATES_PLOTS, rates};
 pub use share::share;
 pub use steps::steps;
 

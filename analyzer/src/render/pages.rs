@@ -8,6 +8,8 @@ use super::{
 use crate::figures::Timeline;
 
 const HEIGHT: f64 = 330.0;
+/// The plot: left, top, right, bottom, px.
+pub const PAGES_PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
 
 /// One area for each level, and a line for the pages that are unsync; `lost` in seconds.
 pub fn pages(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
@@ -44,7 +46,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         })
         .collect();
     let plot = Plot {
-        place: [80.0, 96.0, WIDTH - 20.0, 280.0],
+        place: PAGES_PLOT,
         x: [0.0, length * bins.len() as f64],
         y: [0.0, most * 1.05],
     };
@@ -52,11 +54,10 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     plot.y_scale(canvas, time::short)?;
     time::stacked(canvas, &plot, &starts, length, &areas)?;
     if any_unsync {
-        canvas.line(
-            &time::steps(&plot, &starts, length, &unsync),
-            palette::LOST,
-            2,
-        )?;
+        // On a light edge, so that it is seen on every level.
+        let line = time::steps(&plot, &starts, length, &unsync);
+        canvas.line(&line, plotters::style::WHITE, 6)?;
+        canvas.line(&line, palette::LOST, 3)?;
     }
     time::lost(canvas, lost, &[plot])?;
     time::phases(canvas, timeline, &[plot])?;

@@ -40,7 +40,7 @@ pub(super) fn step(step: FaultStep) -> RGBColor {
         FaultStep::Tables => RGBColor(221, 204, 119),
         FaultStep::PfnTables => RGBColor(68, 170, 153),
         FaultStep::Write => RGBColor(204, 102, 119),
-        FaultStep::Inject => RGBColor(230, 159, 0),
+        FaultStep::Inject => RGBColor(119, 119, 119),
         FaultStep::Emulate => RGBColor(170, 68, 153),
         FaultStep::Entry => RGBColor(51, 34, 136),
     }
@@ -66,3 +66,23 @@ pub(super) const HEAT: [RGBColor; 6] = [
     RGBColor(33, 113, 181),
     RGBColor(8, 48, 107),
 ];
+
+/// As a page has it: `#0072B2`.
+fn code(RGBColor(red, green, blue): RGBColor) -> String {
+    format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
+/// The colour of a class, for a page.
+pub fn class_colour(of: Class) -> String {
+    code(class(of))
+}
+
+/// The colour of pages of a level, counted from 1, for a page.
+pub fn level_colour(of: usize) -> String {
+    code(level(of))
+}
+
+/// Colours of a heat map, from few to many, for a page.
+pub fn heat_colours() -> Vec<String> {
+    HEAT.map(code).to_vec()
+}

@@ -2,12 +2,19 @@
 
 use super::{
     RenderError,
-    canvas::{Canvas, Plot, WIDTH, svg},
+    canvas::{Anchor, Canvas, Plot, WIDTH, svg, width},
     palette, time,
 };
 use crate::figures::Timeline;
 
 const HEIGHT: f64 = 470.0;
+/// Faults a second, and entries below: left, top, right, bottom, px.
+pub const RATES_PLOTS: [[f64; 4]; 2] = [
+    [80.0, 96.0, WIDTH - 20.0, 260.0],
+    [80.0, 300.0, WIDTH - 20.0, 420.0],
+];
+/// A peak this many times as high as all but one in a hundred of the bins is cut off.
+const SPIKE: f64 = 4.0;
 
 /// Two plots over one another with the same time axis; `lost` in seconds.
 pub fn rates(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
@@ -40,21 +47,22 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
             .filter_map(|(_, values)| values.get(bin))
             .sum::<f64>()
     };
-    let most = (0..bins.len()).map(total).fold(1.0, f64::max);
+    let totals: Vec<f64> = (0..bins.len()).map(total).collect();
+    let (most, peak) = highest(&totals);
     let entries: Vec<f64> = bins
         .iter()
         .map(|(_, bin)| bin.totals.entries() as f64)
         .collect();
     let most_entries = entries.iter().copied().fold(1.0, f64::max);
 
-    let right = WIDTH - 20.0;
+    let [above, below] = RATES_PLOTS;
     let upper = Plot {
-        place: [80.0, 96.0, right, 260.0],
+        place: above,
         x,
         y: [0.0, most * 1.05],
     };
     let lower = Plot {
-        place: [80.0, 300.0, right, 420.0],
+        place: below,
         x,
         y: [0.0, most_entries * 1.1],
     };
@@ -70,5 +78,49 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     upper.ground(canvas)?;
     lower.ground(canvas)?;
     upper.title(canvas, "faults a second")?;
+    if let Some(bin) = peak {
+        cut_off(canvas, &upper, (bin as f64 + 0.5) * length, totals.get(bin))?;
+    }
     lower.title(canvas, "shadow entries")
+}
+
+/// The top of the scale, and the highest bin if that is cut off: one spike would flatten the rest.
+fn highest(totals: &[f64]) -> (f64, Option<usize>) {
+    let most = totals.iter().copied().fold(1.0, f64::max);
+    let mut sorted: Vec<f64> = totals
+        .iter()
+        .copied()
+        .filter(|total| *total > 0.0)
+        .collect();
+    sorted.sort_by(f64::total_cmp);
+    let usual = sorted.get(sorted.len() * 98 / 100).copied();
+    match usual.filter(|usual| sorted.len() >= 50 && usual * SPIKE < most) {
+        Some(usual) => {
+            let at = totals.iter().position(|total| *total >= most);
+            (usual * 1.5, at)
+        }
+        None => (most, None),
+    }
+}
+
+/// A mark at the top of a bin that is higher than the plot, with its value.
+fn cut_off(
+    canvas: &Canvas<'_>,
+    plot: &Plot,
+    seconds: f64,
+    value: Option<&f64>,
+) -> Result<(), RenderError> {
+    let (x, top) = (plot.at_x(seconds), plot.place[1]);
+    let points = [(x, top - 8.0), (x - 5.0, top), (x + 5.0, top)];
+    canvas.polygon(&points, palette::LOST)?;
+    let words = format!(
+        "cut off: up to {}",
+        time::short(value.map_or(0.0, |v| v.round()))
+    );
+    let turned = x + 10.0 + width(&words) > plot.place[2];
+    let (at, anchor) = match turned {
+        true => (x - 10.0, Anchor::End),
+        false => (x + 10.0, Anchor::Start),
+    };
+    canvas.word(&words, (at, top - 4.0), anchor)
 }

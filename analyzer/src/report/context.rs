@@ -5,17 +5,24 @@ use serde::Serialize;
 use trace::Trace;
 
 use super::{
-    ReportError,
+    ReportError, SCRIPT, STYLE,
+    answers::answers,
+    embedded::embedded,
+    explained::{Explained, explained},
     figures::{Figure, figures},
-    method::{method, probes},
+    method::{absent, method, probes},
 };
 use crate::{
-    explain::{self, Selector},
+    explain,
+    faults::{Reconciled, Relation},
     memory, paper, pathologies,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
     table::ranges,
-    text::{Cell, Column, Table, plain, units::plural},
+    text::{
+        Cell, Column, Table, plain,
+        units::{count, plural, signed},
+    },
     top, verdict, verify,
 };
 
@@ -31,6 +38,16 @@ pub struct Page {
     pub made_by: String,
 }
 
+impl Page {
+    fn style(&self) -> &'static str {
+        STYLE
+    }
+
+    fn script(&self) -> &'static str {
+        SCRIPT
+    }
+}
+
 /// One trace.
 #[derive(Clone, Debug, Serialize)]
 pub struct TraceContext {
@@ -38,6 +55,8 @@ pub struct TraceContext {
     pub name: String,
     /// What was recorded, in one line.
     pub about: String,
+    /// When, UTC.
+    pub date: String,
     /// What must be said first: cut, damaged.
     pub warnings: Vec<String>,
     /// Whether everything is as it should be.
@@ -70,26 +89,62 @@ pub struct Section {
     pub id: String,
     /// When it was seen and how far it can be trusted; empty for the one VM of a run.
     pub about: String,
-    /// The tables above the figures.
+    /// What was found, in a few sentences.
+    pub answers: Vec<String>,
+    /// The tables below the first figures.
     pub costs: Vec<Table>,
     /// Figures.
     pub figures: Vec<Figure>,
-    /// Which fault is explained.
-    pub example_title: &'static str,
-    /// The five steps of that fault, as text.
-    pub example: String,
+    /// Which moments the page has the tables of.
+    pub moments: String,
+    /// Records explained step by step.
+    pub explained: Vec<Explained>,
+    /// What the classes that occur mean.
+    pub glossary: Vec<[&'static str; 2]>,
     /// Who pays, by each key.
     pub payers: Vec<Table>,
     /// The tables below it.
     pub proof: Vec<Table>,
+    /// What the script works on; JSON.
+    #[serde(skip)]
+    pub data: String,
+}
+
+impl Section {
+    /// Ids and titles of what has a heading, in order.
+    fn contents(&self) -> Vec<(String, &str)> {
+        let figures = self.figures.iter();
+        let mut contents: Vec<(String, &str)> = figures
+            .map(|figure| (format!("figure-{}", figure.name), figure.title.as_str()))
+            .collect();
+        if !self.moments.is_empty() {
+            contents.push(("moments".to_owned(), "The tables at any moment"));
+        }
+        let titled = |table: &&Table| !table.is_blank() && !table.title().is_empty();
+        let of = |table: &Table| table.name().to_owned();
+        for table in self.costs.iter().filter(titled) {
+            contents.push((of(table), table.title()));
+        }
+        if !self.explained.is_empty() {
+            contents.push(("explained".to_owned(), "Step by step"));
+        }
+        // Those who pay have one name for several tables.
+        for (number, table) in (1..).zip(&self.payers) {
+            if titled(&table) {
+                contents.push((format!("{number}-{}", table.name()), table.title()));
+            }
+        }
+        for table in self.proof.iter().filter(titled) {
+            contents.push((of(table), table.title()));
+        }
+        contents
+    }
 }
 
 /// Rows of the tables at the end.
 const RANGES: usize = 40;
 /// Rows of keyframes.
 const KEYFRAMES: usize = 20;
-/// Columns of the example.
-const EXAMPLE_WIDTH: usize = 100;
 
 pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, ReportError> {
     let summary = Summary::of(trace, study);
@@ -105,7 +160,7 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
             text: line.text,
         })
         .collect();
-    quality.push(absent(&summary));
+    quality.push(not_attached(&summary));
     let mut sections = Vec::new();
     for numbers in &summary.vms {
         let vm = VmId(numbers.vm);
@@ -117,17 +172,18 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
     Ok(TraceContext {
         name: plain(&name),
         about: summary.about.clone(),
+        date: date(trace.meta().started_unix_s),
         warnings: warnings.map(|line| plain(&line.text)).collect(),
         exact: line.good,
         verdict: line.text,
         quality,
         sections,
-        method: vec![method(trace), probes(trace)],
+        method: vec![method(trace), probes(trace), absent(&summary)],
     })
 }
 
 /// Absent is not wrong: each figure says what it lacks.
-fn absent(summary: &Summary) -> Statement {
+fn not_attached(summary: &Summary) -> Statement {
     match summary.absent.len() as u64 {
         0 => Statement {
             mark: "good",
@@ -151,9 +207,9 @@ fn section(
     summary: &Summary,
     numbers: &VmSummary,
 ) -> Result<Section, ReportError> {
-    let (example_title, example) = example(trace, vm, of);
     let keyframes = verify::keyframe_summaries(study, vm, of);
-    let counters = numbers.reconciliation.as_deref().unwrap_or_default();
+    let explained = explained(trace, vm, of, numbers)?;
+    let name = trace.path().display().to_string();
     Ok(Section {
         title: summary::title(numbers),
         id: format!("vm-{}", vm.0),
@@ -161,9 +217,10 @@ fn section(
             true => summary::recorded(numbers),
             false => String::new(),
         },
+        answers: answers(of, numbers),
         costs: vec![
             pathologies::brief(&numbers.pathologies),
-            summary::classes(summary, numbers, Detail::Full),
+            summary::classes(summary, numbers, Detail::Brief),
             paper_table(summary),
             summary::times_of(numbers),
             summary::steps(summary, numbers, Detail::Full),
@@ -176,21 +233,88 @@ fn section(
             summary::refaults(numbers),
         ],
         figures: figures(study, of, &summary.times())?,
-        example_title,
-        example,
+        moments: moments(of),
+        data: embedded(of, &explained, &name)?,
+        explained,
+        glossary: of.timeline.classes().into_iter().map(meaning).collect(),
         payers: top::tables(&numbers.ranks, study.span_ns[0], &summary.times()),
-        proof: vec![
+        proof: [
             memory::table(&of.memory),
-            ranges_at_the_end(study, vm),
-            match numbers.reconciliation {
-                Some(_) => summary::counters(counters, Detail::Full),
-                None => summary::counters(counters, Detail::Full)
-                    .more("The trace has no counters of the end."),
-            },
-            // The last ones: drift adds up.
-            verify::keyframes(&keyframes).last(KEYFRAMES),
-        ],
+            ranges_at_the_end(study, vm, numbers),
+        ]
+        .into_iter()
+        .chain(counters(numbers.reconciliation.as_deref()))
+        // The last ones: drift adds up.
+        .chain([verify::keyframes(&keyframes).last(KEYFRAMES)])
+        .collect(),
     })
+}
+
+fn meaning(class: Class) -> [&'static str; 2] {
+    [class.name(), explain::meaning(class)]
+}
+
+/// `2026-11-27 11:32 UTC`.
+fn date(unix_s: u64) -> String {
+    let days = (unix_s / 86_400).saturating_add(719_468);
+    // The proleptic Gregorian calendar, in years from March: days of 400, 100, 4 years and one.
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era.saturating_mul(400).saturating_add(year + next);
+    let (hour, minute) = (unix_s / 3_600 % 24, unix_s / 60 % 60);
+    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02} UTC")
+}
+
+/// Which moments the slider has.
+fn moments(of: &VmStudy) -> String {
+    let Some(playback) = of.playback.as_ref().filter(|playback| playback.exact() > 0) else {
+        return String::new();
+    };
+    let steps = plural(playback.exact(), "step");
+    match (playback.exact_until(), playback.samples()) {
+        (None, _) => format!("Every record of this VM: {steps}."),
+        (Some(until), samples) => format!(
+            "Every record up to seq {}: {steps}. What comes later would make the page too large: \
+             of it there are {}, each a fault with the tables on its way only. `analyzer table \
+             TRACE --seq N` shows any moment.",
+            count(until.0),
+            plural(samples, "sample"),
+        ),
+    }
+}
+
+/// KVM's counters: those that are compared, and the others by the reason why they are not.
+fn counters(lines: Option<&[Reconciled]>) -> [Table; 2] {
+    let title = "KVM's counters that are not compared";
+    let columns = [Column::words("why"), Column::words("counters")];
+    let mut others = Table::new("not_compared", title, columns);
+    let Some(lines) = lines else {
+        let none = summary::counters(&[], Detail::Full);
+        return [none.more("The trace has no counters of the end."), others];
+    };
+    let is_compared = |line: &&Reconciled| line.relation != Relation::NotCompared;
+    let compared: Vec<_> = lines.iter().filter(is_compared).cloned().collect();
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for line in lines.iter().filter(|line| !is_compared(line)) {
+        let why = line.why.unwrap_or(line.counts);
+        let counter = format!("{} {}", line.counter, signed(line.kvm));
+        match reasons.iter_mut().find(|(other, _)| *other == why) {
+            Some((_, counters)) => counters.push(counter),
+            None => reasons.push((why, vec![counter])),
+        }
+    }
+    for (why, counters) in reasons {
+        others.row([Cell::words(why), Cell::words(counters.join(", "))]);
+    }
+    [summary::counters(&compared, Detail::Full), others]
 }
 
 /// The operation that `micro` timed, with what differs from the paper's machine.
@@ -202,24 +326,8 @@ fn paper_table(summary: &Summary) -> Table {
     }
 }
 
-/// The median of all shadow faults by their time, or the first fault where there is none.
-fn example(trace: &Trace, vm: VmId, of: &VmStudy) -> (&'static str, String) {
-    let shadow = of.costs.iter().find(|(class, _)| *class == Class::Shadow);
-    let median = shadow.and_then(|(class, cost)| of.columns.position(*class, cost.p50_ns));
-    let title = match median {
-        Some(_) => "One fault, step by step: the shadow fault of median time",
-        None => "One fault, step by step: the first",
-    };
-    let selector = Selector::Index(median.unwrap_or(0));
-    let text = match explain::find(trace, vm, selector, &mut |_| {}) {
-        Ok(explained) => explained.text(EXAMPLE_WIDTH),
-        Err(error) => format!("no example: {}", plain(&error.to_string())),
-    };
-    (title, text)
-}
-
 /// What the tables map at the end.
-fn ranges_at_the_end(study: &Study, vm: VmId) -> Table {
+fn ranges_at_the_end(study: &Study, vm: VmId, numbers: &VmSummary) -> Table {
     let columns = [Column::code("root")].into_iter();
     let columns = columns.chain(ranges::columns());
     let title = "The shadow tables at the end";
@@ -237,7 +345,14 @@ fn ranges_at_the_end(study: &Study, vm: VmId) -> Table {
         }
     }
     match (table.is_empty(), cut) {
-        (true, _) => table.more("They map nothing."),
+        (true, _) => table.more(match numbers.memory {
+            Some(peak) => format!(
+                "They map nothing; {}: `analyzer table TRACE --seq {}` shows them then",
+                peak.line(),
+                peak.seq
+            ),
+            None => "They map nothing.".to_owned(),
+        }),
         (false, true) => table.more(ranges::CUT),
         (false, false) => table,
     }

@@ -5,22 +5,41 @@ use serde::Serialize;
 use super::ReportError;
 use crate::{
     faults::FaultStep,
-    figures::{PER_DECADE, absent, latency, steps},
+    figures::{Bin, PER_DECADE, absent, latency, steps},
     render,
     study::{Study, VmStudy},
-    text::units::{count, ns, plural},
+    text::units::{bytes, count, duration, ns, percent, plural},
 };
 
 /// A figure on the page.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figure {
+    /// Its name on the page and of its file.
+    pub name: &'static str,
     /// What it shows.
     pub title: String,
     /// The SVG; not in JSON, where it would drown the numbers.
     #[serde(skip)]
     pub svg: String,
+    /// Its main numbers, for those who do not see it.
+    pub numbers: String,
     /// n, units, and what to read from it.
     pub caption: String,
+}
+
+impl Figure {
+    /// The SVG with its numbers in words.
+    pub(super) fn labelled(&self) -> String {
+        let words = escaped(&self.numbers);
+        let label = format!(r#"<svg role="img" aria-label="{words}" "#);
+        self.svg.replacen("<svg ", &label, 1)
+    }
+}
+
+/// As text within HTML.
+fn escaped(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The figures of a VM that has faults. `times` is what to know before reading a time.
@@ -35,8 +54,9 @@ pub(super) fn figures(
     let lost = lost(study, vm);
     Ok(vec![
         figure(
-            "Time and number of faults by class",
+            ("share", "Time and number of faults by class"),
             render::share(&vm.costs)?,
+            shares(vm),
             [
                 &plural(vm.counts.faults(), "fault"),
                 ". The time of a fault is from the first to the last moment seen of it. A class \
@@ -47,8 +67,9 @@ pub(super) fn figures(
         ),
         rates(vm, &lost)?,
         figure(
-            "How long faults last",
+            ("latency", "How long faults last"),
             render::latency(&latency(&vm.columns, &vm.costs))?,
+            percentiles(vm),
             [
                 &format!("Logarithmic axis, {PER_DECADE} bins for each factor of ten"),
                 "; each class is drawn to its own height. Triangles: p50, p95, p99. Two humps in \
@@ -58,8 +79,9 @@ pub(super) fn figures(
         ),
         steps_of_a_fault(vm, times)?,
         figure(
-            "Which addresses fault when",
+            ("heat", "Which addresses fault when"),
             render::heat(&vm.heat, &vm.timeline)?,
+            areas(vm),
             [
                 "Faults by GVA and time, darker for more, logarithmic. A diagonal is a first walk \
                  through memory; a second mark at the same height is a page that faulted again. ",
@@ -71,12 +93,81 @@ pub(super) fn figures(
     ])
 }
 
-fn figure(title: &str, svg: String, caption: [&str; 3]) -> Figure {
+fn figure(
+    (name, title): (&'static str, &str),
+    svg: String,
+    numbers: String,
+    caption: [&str; 3],
+) -> Figure {
     Figure {
+        name,
         title: title.to_owned(),
         svg,
+        numbers,
         caption: caption.concat().trim_end().to_owned(),
     }
+}
+
+/// Parts of a sentence.
+fn sentence(parts: impl Iterator<Item = String>) -> String {
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+fn shares(vm: &VmStudy) -> String {
+    let total: u64 = vm.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+    sentence(vm.costs.iter().map(|(class, cost)| {
+        let share = percent(cost.total_ns, total);
+        let faults = plural(cost.count, "fault");
+        format!("{}: {share} of the time, {faults}", class.name())
+    }))
+}
+
+fn percentiles(vm: &VmStudy) -> String {
+    sentence(vm.costs.iter().map(|(class, cost)| {
+        let [p50, p95, p99, max] = [cost.p50_ns, cost.p95_ns, cost.p99_ns, cost.max_ns].map(ns);
+        let class = class.name();
+        format!("{class}: median {p50}, p95 {p95}, p99 {p99}, longest {max}")
+    }))
+}
+
+fn peaks(vm: &VmStudy) -> String {
+    let bins = vm.timeline.bins();
+    let faults = |bin: &Bin| bin.faults.values().sum::<u64>();
+    let most = bins.iter().max_by_key(|(_, bin)| faults(bin));
+    let most = most.map(|(start, bin)| {
+        let at = duration(start * 1e9);
+        let length = ns(vm.timeline.bin_ns());
+        let faults = plural(faults(bin), "fault");
+        format!("at most {faults} in {length}, {at} after the start")
+    });
+    let entries = bins.iter().map(|(_, bin)| bin.totals.entries());
+    let last = bins.last().map_or(0, |(_, bin)| bin.totals.entries());
+    let most_entries = plural(entries.max().unwrap_or(0), "entry");
+    let entries = format!("at most {most_entries}, {} at the end", count(last));
+    sentence(most.into_iter().chain([entries]))
+}
+
+fn areas(vm: &VmStudy) -> String {
+    let (areas, elsewhere) = vm.heat.areas();
+    let named = areas.iter().map(|area| {
+        let size = bytes(area.rows.saturating_mul(area.row_bytes));
+        let faults = plural(area.faults, "fault");
+        format!("{faults} in {size} from {}", area.from)
+    });
+    let rest = (elsewhere > 0).then(|| format!("{} elsewhere", plural(elsewhere, "fault")));
+    sentence(named.chain(rest))
+}
+
+fn most_pages(vm: &VmStudy) -> String {
+    let bins = vm.timeline.bins();
+    let pages = bins.iter().map(|(_, bin)| bin.totals.all_pages());
+    let unsync = bins.iter().map(|(_, bin)| bin.totals.unsync);
+    format!(
+        "at most {}, {} at the end; at most {} unsync",
+        plural(pages.max().unwrap_or(0), "shadow page"),
+        count(last_pages(vm)),
+        count(unsync.max().unwrap_or(0)),
+    )
 }
 
 /// What the red spans of a figure mean, if there are any.
@@ -90,8 +181,9 @@ fn shade(lost: &[(f64, f64)]) -> &'static str {
 fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     let bin = ns(vm.timeline.bin_ns());
     Ok(figure(
-        "Faults a second, and entries in the shadow tables",
+        ("rates", "Faults a second, and entries in the shadow tables"),
         render::rates(&vm.timeline, lost)?,
+        peaks(vm),
         [
             &format!("In bins of {bin}, stacked by class; below, SPTEs (leaves and links)"),
             " as replayed at the end of each bin. Thin lines are the guest's phases. Faults that \
@@ -115,9 +207,18 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
         true => "hva is the host's part of the lookup, from HVA to frame; pfn is the rest. ",
         false => "",
     };
+    let numbers = bars.iter().map(|bar| {
+        let steps = bar.steps.iter();
+        let steps: Vec<_> = steps
+            .map(|(step, mean)| format!("{} {}", step.name(), duration(*mean)))
+            .collect();
+        let mean = duration(bar.mean_ns);
+        format!("{}: mean {mean} ({})", bar.class.name(), steps.join(", "))
+    });
     Ok(figure(
-        "Where the time of a fault goes",
+        ("steps", "Where the time of a fault goes"),
         render::steps(&bars)?,
+        sentence(numbers),
         [
             "Mean over all faults of a class, cut into the steps that the trace shows. The \
              longest part is what to make cheaper. ",
@@ -130,8 +231,9 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
 fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     let made = count(vm.counts.page(events::PageEvent::Born));
     Ok(figure(
-        "Shadow pages by level",
+        ("pages", "Shadow pages by level"),
         render::pages(&vm.timeline, lost)?,
+        most_pages(vm),
         [
             &format!(
                 "{} at the end, {made} made in all, as replayed; each takes 4 KiB of the host.",

@@ -2,6 +2,7 @@
 
 use trace::{ProbeState, Trace};
 
+use crate::summary::{self, Summary};
 use crate::text::{
     Cell, Column, Table,
     units::{bytes, mean, plural},
@@ -46,35 +47,33 @@ pub(super) fn method(trace: &Trace) -> Table {
     table
 }
 
-/// Probes and what became of them.
+/// Probes that record nothing, by the reason.
+pub(super) fn absent(summary: &Summary) -> Table {
+    let title = format!(
+        "Not attached: {}",
+        plural(summary.absent.len() as u64, "probe")
+    );
+    summary::absent_probes(&summary.absent).titled(title)
+}
+
+/// Probes that are attached.
 pub(super) fn probes(trace: &Trace) -> Table {
     let meta = trace.meta();
     let programs = meta.end.iter().flat_map(|end| &end.programs);
     let columns = [
         Column::words("hook"),
-        Column::words("state"),
         Column::words("note"),
         Column::words("refused before"),
         Column::number("runs"),
         Column::time("mean cost"),
     ];
-    let mut table = Table::new("probes", "Probes", columns);
-    let absent = meta.probes.iter().filter(|probe| !probe.attached).count();
-    if absent > 0 {
-        let absent = plural(absent as u64, "probe");
-        table = table.note(format!("{absent} not attached"));
-    }
-    for probe in &meta.probes {
+    let mut table = Table::new("probes", "Probes that were attached", columns);
+    for probe in meta.probes.iter().filter(|probe| probe.attached) {
         let cost = programs
             .clone()
             .find(|program| program.name == probe.name && program.runs > 0);
-        let state = match probe.attached {
-            true => "attached",
-            false => "not attached",
-        };
         table.row([
             Cell::words(&probe.hook),
-            Cell::words(state),
             Cell::words(&probe.note),
             Cell::words(refusals(probe)),
             Cell::count(cost.map(|cost| cost.runs)),

@@ -1,15 +1,31 @@
 //! All on one page: an HTML file that opens without network.
 
+mod answers;
 mod context;
+mod embedded;
+mod explained;
 mod figures;
 mod method;
 
 use askama::Template as _;
 use trace::Trace;
 
-use crate::{render::RenderError, study::Study};
+use crate::{
+    render::RenderError,
+    study::Study,
+    text::{self, Document},
+};
 
 pub use context::{Page, Section, TraceContext};
+pub use explained::Explained;
+pub use figures::Figure;
+
+/// What every page of ours looks like.
+pub(crate) const STYLE: &str = include_str!("report.css");
+/// What works on the page: cursor, zoom, filters, the tables at a moment.
+const SCRIPT: &str = include_str!("report.js");
+/// Bytes of steps on a page, before compression: what keeps it below 5 MiB.
+pub const STEPS: usize = 4 << 20;
 
 /// The page could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +37,12 @@ pub enum ReportError {
     /// The template could not be filled.
     #[error("while writing the page: {0}")]
     Template(#[from] askama::Error),
+    /// The data of the page's script could not be written.
+    #[error("while writing the data of the page: {0}")]
+    Data(#[from] serde_json::Error),
+    /// It could not be compressed.
+    #[error("while compressing the data of the page: {0}")]
+    Compress(#[from] std::io::Error),
 }
 
 /// What one trace adds to the page.
@@ -31,4 +53,31 @@ pub fn section(trace: &Trace, study: &Study) -> Result<TraceContext, ReportError
 /// The page.
 pub fn html(page: &Page) -> Result<String, ReportError> {
     Ok(page.render()?)
+}
+
+/// The same without figures, for an issue or a paper.
+pub fn document(page: Page) -> Document {
+    let mut document = Document::default();
+    for trace in page.traces {
+        document.sections.push(text::Section {
+            title: format!("{}: {}", trace.name, trace.about),
+            lines: [format!("recorded {}", trace.date)]
+                .into_iter()
+                .chain(trace.warnings)
+                .chain([trace.verdict])
+                .collect(),
+            ..text::Section::default()
+        });
+        for vm in trace.sections {
+            let figures = vm.figures.iter();
+            let figures = figures.map(|figure| format!("{}: {}", figure.title, figure.numbers));
+            document.sections.push(text::Section {
+                title: vm.title,
+                lines: vm.answers.into_iter().chain(figures).collect(),
+                tables: [vm.costs, vm.payers, vm.proof].concat(),
+                ..text::Section::default()
+            });
+        }
+    }
+    document
 }

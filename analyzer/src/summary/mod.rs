@@ -26,8 +26,8 @@ use crate::{
 };
 
 pub use tables::{
-    Detail, acts, changes, classes, clock, counters, document, late, phases, range, recorded,
-    refaults, steps, times_of, title,
+    Detail, absent_probes, acts, changes, classes, clock, counters, document, late, phases, range,
+    recorded, refaults, steps, times_of, title,
 };
 
 /// What `summary --json` prints.

@@ -532,7 +532,7 @@ fn what(line: &Reconciled) -> String {
 }
 
 /// Probes that record nothing, together where the reason is the same.
-fn absent_probes(absent: &[Absent]) -> Table {
+pub fn absent_probes(absent: &[Absent]) -> Table {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for probe in absent {
         let why = reason(probe);

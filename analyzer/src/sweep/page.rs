@@ -5,7 +5,7 @@ use askama::Template as _;
 use super::{Curves, document};
 use crate::{
     render,
-    report::ReportError,
+    report::{self, ReportError},
     text::{Section, plain},
 };
 
@@ -18,6 +18,7 @@ struct Page {
     sections: Vec<Section>,
     figures: Vec<Figure>,
     made_by: &'static str,
+    style: &'static str,
 }
 
 /// A figure with its words.
@@ -54,6 +55,7 @@ pub fn html(curves: &Curves) -> Result<String, ReportError> {
         sections: document.sections,
         figures,
         made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")),
+        style: report::STYLE,
     };
     Ok(page.render()?)
 }

@@ -252,6 +252,12 @@ impl Table {
         self
     }
 
+    /// With this heading.
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = title.into();
+        self
+    }
+
     /// No row.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
@@ -291,6 +297,30 @@ impl Table {
             Shown::Last(rows) => (all.saturating_sub(rows), all),
         };
         self.rows.get(from..to).unwrap_or_default()
+    }
+
+    /// The columns that people are shown, with their cells in the rows shown; without those that
+    /// have nothing in any of them.
+    pub fn filled(&self) -> (Vec<&Column>, Vec<Vec<(&Column, &Cell)>>) {
+        let rows = self.shown();
+        let has_text = |at: usize| {
+            let cells = rows.iter().filter_map(|row| row.get(at));
+            cells.into_iter().any(|cell| !cell.text().is_empty())
+        };
+        let columns = self.columns.iter().enumerate();
+        let columns: Vec<_> = columns
+            .filter(|(at, column)| !column.for_programs && has_text(*at))
+            .collect();
+        let rows = rows.iter().map(|row| {
+            let cells = columns.iter();
+            let cells = cells.filter_map(|(at, column)| Some((*column, row.get(*at)?)));
+            cells.collect()
+        });
+        let rows = rows.collect();
+        (
+            columns.into_iter().map(|(_, column)| column).collect(),
+            rows,
+        )
     }
 
     /// The note before it, if any.

@@ -1,58 +1,149 @@
-//! The report in a real browser: every figure has a size, nothing is logged, nothing leaves.
+//! The report in a real browser: every figure has a size, the script does what it should by mouse
+//! and by keyboard, nothing is logged, nothing leaves.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use maker::{Maker, Shape, Vms};
+use serde_json::Value;
 
-use crate::support::analyzer;
+use crate::support::{analyzer, recording};
 
-/// Counts figures that take room on the page and writes the result into the title.
-const PROBE: &str = r#"<script>
-window.addEventListener("load", () => {
-  const figures = [...document.querySelectorAll("figure svg")];
-  const boxes = figures.map((svg) => svg.getBoundingClientRect());
-  const shown = boxes.filter((box) => box.width > 100 && box.height > 50).length;
-  const wide = document.documentElement.scrollWidth > window.innerWidth + 1;
-  const loaded = performance.getEntriesByType("resource").length;
-  document.title = `shown ${shown} of ${boxes.length}, too wide: ${wide}, loaded: ${loaded}`;
-});
-</script></body>"#;
+/// A script that writes what `drive` gives where the test finds it.
+fn probe(drive: &str) -> String {
+    format!(
+        r#"<script>
+window.addEventListener("load", async () => {{
+  let result;
+  try {{
+    if (window.shadowscope) await shadowscope.ready;
+    result = await (async () => {{ {drive} }})();
+  }} catch (error) {{ result = {{ failed: String(error.stack) }}; }}
+  const text = "RESULT[[" + JSON.stringify(result) + "]]RESULT";
+  if (parent !== window) return parent.postMessage(text, "*");
+  const out = document.createElement("script");
+  out.type = "text/plain";
+  out.textContent = text;
+  document.body.append(out);
+}});
+</script></body>"#
+    )
+}
 
-fn chromium(folder: &Path, page: &Path) -> (String, String, String) {
-    let net = folder.join("net.json");
+/// Figures that take room, whether anything is wider than the window, requests.
+const LOOK: &str = r##"
+  const boxes = [...document.querySelectorAll("figure svg")].map((svg) => svg.getBoundingClientRect());
+  const first = document.querySelector("figure svg").getBoundingClientRect();
+  const ids = [...document.querySelectorAll("[id]")].map((node) => node.id);
+  const text = [...document.querySelectorAll("figure svg text")].map((node) => node.getBoundingClientRect().height);
+  return {
+    figures: boxes.length, shown: boxes.filter((box) => box.width > 100 && box.height > 50).length,
+    wide: document.documentElement.scrollWidth > window.innerWidth + 1,
+    loaded: performance.getEntriesByType("resource").length,
+    first: first.top + scrollY, text: Math.min(...text),
+    twice: ids.filter((id, at) => ids.indexOf(id) !== at),
+    dead: [...document.querySelectorAll('a[href^="#"]')].map((a) => a.hash.slice(1)).filter((id) => !ids.includes(id)),
+    unnamed: [...document.querySelectorAll("figure svg")].filter((svg) => !svg.getAttribute("aria-label") || svg.getAttribute("role") !== "img").length,
+    heads: [...document.querySelectorAll("th")].filter((th) => th.scope !== "col").length,
+    empty: [...document.querySelectorAll("table")].filter((table) => !table.tBodies[0].rows.length).length,
+  };"##;
+
+/// What a page in a window of some width gives for a script; fails if anything is logged or asked
+/// for.
+fn drive(page: &Path, width: u32, script: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let driven = folder.path().join("page.html");
+    let html = fs::read_to_string(page).unwrap();
+    fs::write(&driven, html.replace("</body>", &probe(script))).unwrap();
+    let opened = match width < 500 {
+        true => framed(folder.path(), width),
+        false => driven,
+    };
+    let net = folder.path().join("net.json");
+    let profile = folder.path().join("profile");
     let output = Command::new("/usr/bin/chromium")
         .args([
             "--headless",
             "--no-sandbox",
             "--disable-gpu",
-            "--disable-background-networking",
-        ])
-        .args([
-            "--disable-component-update",
-            "--disable-sync",
             "--no-first-run",
-            "--disable-extensions",
         ])
         .args([
-            "--enable-logging=stderr",
-            "--host-resolver-rules=MAP * ~NOTFOUND",
-            "--window-size=1140,900",
-            "--dump-dom",
+            "--disable-background-networking",
+            "--disable-component-update",
         ])
-        .arg(format!(
-            "--user-data-dir={}",
-            folder.join("profile").display()
-        ))
+        .args([
+            "--disable-sync",
+            "--disable-extensions",
+            "--enable-logging=stderr",
+        ])
+        .args([
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            "--virtual-time-budget=20000",
+        ])
+        .arg(format!("--window-size={width},900"))
+        .arg("--dump-dom")
+        .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--log-net-log={}", net.display()))
-        .arg(format!("file://{}", page.display()))
+        .arg(format!("file://{}", opened.display()))
         .output()
         .unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    (
-        text(output.stdout),
-        text(output.stderr),
-        fs::read_to_string(net).unwrap_or_default(),
-    )
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!log.contains("CONSOLE"), "{log}");
+    sends_nothing(&fs::read_to_string(net).unwrap_or_default());
+    let dom = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, result) = dom.rsplit_once("RESULT[[").expect("a result");
+    let (result, _) = result.split_once("]]RESULT").unwrap();
+    let result: Value = serde_json::from_str(result).unwrap();
+    assert_eq!(result["failed"], Value::Null, "{result:#}");
+    result
+}
+
+/// A page with `page.html` in a frame: no window of the browser is as narrow as a phone.
+fn framed(folder: &Path, width: u32) -> PathBuf {
+    let outer = folder.join("outer.html");
+    let html = format!(
+        r#"<!doctype html><iframe src="page.html" style="width:{width}px;height:900px;border:0">
+</iframe><script type="text/plain" id="out"></script><script>
+addEventListener("message", (event) => {{ document.getElementById("out").textContent = event.data; }});
+</script>"#
+    );
+    fs::write(&outer, html).unwrap();
+    outer
+}
+
+/// Every request is logged with its address. The browser itself sends some to Google, whatever is
+/// forbidden.
+fn sends_nothing(net: &str) {
+    assert!(
+        net.contains("constants"),
+        "no log of the network was written"
+    );
+    let addresses = net.split("\"url\":\"").skip(1);
+    let addresses = addresses.filter_map(|rest| rest.split('"').next());
+    let own = |host: &str| host.ends_with(".google.com") || host.ends_with(".googleapis.com");
+    let host = |address: &str| address.split('/').nth(2).unwrap_or_default().to_owned();
+    let of_page: Vec<_> = addresses
+        .filter(|address| address.starts_with("http") && !own(&host(address)))
+        .collect();
+    assert!(of_page.is_empty(), "{of_page:?}");
+}
+
+fn report(folder: &Path, traces: &[&Path], options: &[&str]) -> PathBuf {
+    let page = folder.join("page.html");
+    let done = analyzer()
+        .arg("report")
+        .args(traces)
+        .args(options)
+        .arg("-o")
+        .arg(&page)
+        .status()
+        .unwrap();
+    assert!(done.success());
+    page
 }
 
 #[test]
@@ -75,40 +166,245 @@ fn a_report_opens_in_a_browser_without_network() {
     })
     .write(&two)
     .unwrap();
-    let page = folder.path().join("page.html");
-    let done = analyzer()
-        .arg("report")
-        .args([&trace, &two])
-        .arg("-o")
-        .arg(&page)
-        .status()
-        .unwrap();
-    assert!(done.success());
-    let html = fs::read_to_string(&page).unwrap();
-    assert!(!html.contains("<script"), "the report itself has no script");
-    fs::write(&page, html.replace("</body>", PROBE)).unwrap();
+    let page = report(folder.path(), &[&trace, &two], &[]);
+    for width in [1280, 390] {
+        let seen = drive(&page, width, LOOK);
+        for (what, expected) in [
+            ("figures", 18.into()),
+            ("shown", 18.into()),
+            ("wide", false.into()),
+            ("loaded", 0.into()),
+            ("twice", Value::Array(Vec::new())),
+            ("dead", Value::Array(Vec::new())),
+            ("unnamed", 0.into()),
+            ("heads", 0.into()),
+            ("empty", 0.into()),
+        ] {
+            assert_eq!(seen[what], expected, "{what} at {width} px: {seen:#}");
+        }
+        // Words of a figure are never smaller than this, px; on a phone, figures scroll.
+        assert!(seen["text"].as_f64().unwrap() > 9.0, "{width}: {seen:#}");
+        if width > 1000 {
+            assert!(seen["first"].as_f64().unwrap() < 900.0, "{seen:#}");
+        }
+    }
+}
 
-    let (dom, log, net) = chromium(folder.path(), &page);
-    assert!(
-        dom.contains("<title>shown 18 of 18, too wide: false, loaded: 0</title>"),
-        "{}",
-        dom.lines().take(8).collect::<String>()
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn a_report_is_driven_by_mouse_and_keyboard() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = report(folder.path(), &[&recording("unsync")], &[]);
+    let seen = drive(
+        &page,
+        1280,
+        r#"
+  const vm = shadowscope.vms[0], { moment } = vm, seen = {};
+  const key = (node, key) => node.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const pointer = (node, type, x, y) => node.dispatchEvent(new PointerEvent(type, { clientX: x, clientY: y, button: 0, bubbles: true }));
+  // The slider by keyboard, its buttons by mouse, by fault and by phase.
+  moment.show(0);
+  key(moment.slider, "ArrowRight");
+  seen.key = moment.at;
+  document.querySelector('[aria-label="Step back"]').click();
+  seen.back = moment.at;
+  moment.by.value = "fault";
+  const forward = document.querySelector('[aria-label="Step forward"]');
+  forward.click(); forward.click();
+  seen.fault = vm.tables.steps[moment.at].k;
+  seen.cause = document.querySelector(".cause").textContent;
+  seen.changed = document.querySelectorAll(".tree .changed").length;
+  seen.cells = document.querySelectorAll(".grid i").length;
+  moment.by.value = "phase";
+  forward.click();
+  seen.phase = document.querySelector(".cause").textContent;
+  // Zoom by drag and by keyboard; the cursor is in all figures.
+  const figure = vm.figures[0], box = figure.svg.getBoundingClientRect(), y = box.top + box.height / 3;
+  pointer(figure.svg, "pointerdown", box.left + box.width * 0.3, y);
+  pointer(figure.svg, "pointermove", box.left + box.width * 0.6, y);
+  seen.tip = document.querySelector(".tip").textContent;
+  pointer(figure.svg, "pointerup", box.left + box.width * 0.6, y);
+  seen.zoomed = vm.figures.every((one) => one.svg.classList.contains("live"));
+  seen.range = vm.range;
+  const region = figure.svg.parentNode;
+  key(region, "0");
+  seen.all = vm.range;
+  key(region, "End"); key(region, "+");
+  seen.keyed = vm.range !== null;
+  key(region, "Escape");
+  seen.cursors = document.querySelectorAll(".over .cursor").length;
+  key(region, "Home"); key(region, "ArrowRight");
+  seen.moved = vm.cursor > 0;
+  // A class out and in again.
+  const chip = document.querySelector('.chips button[data-class="shadow"]');
+  chip.click();
+  seen.filtered = [chip.getAttribute("aria-pressed"), figure.svg.classList.contains("live")];
+  chip.click();
+  seen.unfiltered = [chip.getAttribute("aria-pressed"), figure.svg.classList.contains("live")];
+  // An explanation by mouse and by keyboard; an entry by each.
+  const flag = document.querySelector(".over .flag");
+  flag.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  seen.byMouse = document.querySelector(".detail pre").textContent;
+  moment.show(0);
+  key(document.querySelector(".over .flag"), "Enter");
+  seen.byKey = document.querySelector(".detail pre").textContent;
+  document.querySelector(".tree button:not([aria-pressed])").click();
+  seen.entry = document.querySelector(".detail").textContent;
+  const grid = document.querySelector(".grid");
+  key(grid, "ArrowRight");
+  seen.cell = document.querySelector(".detail").textContent;
+  return seen;"#,
     );
-    assert!(!log.contains("CONSOLE"), "{log}");
-    // Every request is logged with its address. The browser itself sends some to Google, whatever is
-    // forbidden.
+    assert_eq!((&seen["key"], &seen["back"]), (&1.into(), &0.into()));
+    assert_eq!(seen["fault"], 0, "{seen:#}");
+    let text = |what: &str| seen[what].as_str().unwrap().to_owned();
+    assert!(text("cause").starts_with("fault at 0x"), "{seen:#}");
+    assert!(seen["changed"].as_u64() > Some(0), "{seen:#}");
+    assert_eq!(seen["cells"], 1024, "a guest table and a shadow table");
+    assert!(text("phase").starts_with("phase "), "{seen:#}");
+    assert!(text("tip").contains("after the start"), "{seen:#}");
+    assert_eq!(seen["zoomed"], true);
+    assert_eq!(seen["range"].as_array().map(Vec::len), Some(2));
+    assert_eq!((&seen["all"], &seen["keyed"]), (&Value::Null, &true.into()));
+    assert_eq!(seen["cursors"], 3, "one in each figure over time");
+    assert_eq!(seen["moved"], true);
+    assert_eq!(seen["filtered"], serde_json::json!(["false", true]));
+    assert_eq!(seen["unfiltered"], serde_json::json!(["true", false]));
+    assert_eq!(text("byMouse"), text("byKey"));
+    assert!(text("byMouse").contains("vCPU"), "{seen:#}");
+    assert!(text("entry").starts_with("Entry "), "{seen:#}");
+    assert!(text("cell").starts_with("Entry "), "{seen:#}");
+}
+
+/// Gives the tables at twenty steps.
+fn twenty(seed: u32) -> String {
+    format!(
+        r#"
+  const vm = shadowscope.vms[0], {{ moment, tables }} = vm, found = [];
+  let seed = {seed};
+  for (let n = 0; n < 20; n++) {{
+    seed = (seed * 48271 + 11) % 2147483647;
+    const step = seed % tables.steps.length;
+    moment.slider.value = step;
+    moment.slider.dispatchEvent(new Event("input"));
+    found.push({{ seq: tables.steps[step].seq, sampled: step >= tables.head.exact, pages: tables.json() }});
+  }}
+  return found;"#
+    )
+}
+
+/// A page without what the page does not show.
+fn page_of(page: &Value) -> Value {
+    let entry = |entry: &Value| {
+        let field = |name: &str, at: usize| entry.get(name).or(entry.get(at)).cloned();
+        let hex = |value: Option<Value>| -> Option<u64> {
+            let text = value?.as_str()?.to_owned();
+            u64::from_str_radix(text.trim_start_matches("0x"), 16).ok()
+        };
+        let index = field("index", 0).unwrap();
+        serde_json::json!([index, hex(field("spte", 1)), hex(field("gfn", 2))])
+    };
+    let entries = page["entries"].as_array().unwrap().iter().map(entry);
+    serde_json::json!({
+        "spt": page["spt"], "level": page["level"], "gfn": page["gfn"], "role": page["role"],
+        "direct": page["direct"], "unsync": page["unsync"],
+        "entries": entries.collect::<Vec<_>>(),
+    })
+}
+
+/// Compares twenty moments of the page's slider with `table`; gives how many were samples.
+fn compare(trace: &Path, options: &[&str]) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let page = report(folder.path(), &[trace], options);
+    let seed = fastrand::u32(1..1 << 30);
+    let found = drive(&page, 1280, &twenty(seed));
+    let found = found.as_array().unwrap();
+    assert_eq!(found.len(), 20);
+    let mut sampled = 0;
+    for moment in found {
+        let at = format!("seq:{}", moment["seq"]);
+        let output = analyzer()
+            .arg("table")
+            .arg(trace)
+            .args(["--at", &at, "--json"])
+            .output()
+            .unwrap();
+        let table: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let shown = moment["pages"].as_array().unwrap().iter().map(page_of);
+        let shown: Vec<_> = shown.collect();
+        let real = table["pages"].as_array().unwrap().iter().map(page_of);
+        let mut real: Vec<_> = real.collect();
+        if moment["sampled"] == true {
+            sampled += 1;
+            assert!(!shown.is_empty());
+            real.retain(|page| shown.iter().any(|other| other["spt"] == page["spt"]));
+        }
+        assert_eq!(shown, real, "{at} of {}, seed {seed}", trace.display());
+    }
+    sampled
+}
+
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn the_sliders_tables_are_those_of_the_command_table() {
+    for name in [
+        "demand",
+        "unsync",
+        "dirty-lab",
+        "alias-lab",
+        "keyframes",
+        "boot-lab",
+    ] {
+        assert_eq!(compare(&recording(name), &[]), 0);
+    }
+    assert!(compare(&recording("demand"), &["--moments", "4000"]) > 0);
+}
+
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn a_lesson_is_shown_by_arrow_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("lesson.html");
+    let mut lesson = analyzer();
     assert!(
-        net.contains("constants"),
-        "no log of the network was written"
+        lesson
+            .args(["lesson", "-o"])
+            .arg(&page)
+            .status()
+            .unwrap()
+            .success()
     );
-    let addresses = net
-        .split("\"url\":\"")
-        .skip(1)
-        .filter_map(|rest| rest.split('"').next());
-    let own = |host: &str| host.ends_with(".google.com") || host.ends_with(".googleapis.com");
-    let host = |address: &str| address.split('/').nth(2).unwrap_or_default().to_owned();
-    let of_page: Vec<_> = addresses
-        .filter(|address| address.starts_with("http") && !own(&host(address)))
-        .collect();
-    assert!(of_page.is_empty(), "{of_page:?}");
+    let seen = drive(
+        &page,
+        1280,
+        r#"
+  const key = (key) => dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const shown = () => [...document.querySelectorAll(".slide")].filter((one) => one.getBoundingClientRect().height > 0);
+  const seen = { titles: [], changed: [] };
+  key("Home");
+  for (let n = 0; n < 5; n++) {
+    seen.titles.push(shown().map((one) => one.querySelector("h2").textContent).join());
+    seen.changed.push(shown()[0].querySelectorAll("tr.changed").length);
+    key("ArrowRight");
+  }
+  key("ArrowLeft");
+  seen.hidden = shown()[0].querySelectorAll("details[open]").length;
+  key("a");
+  seen.asked = shown()[0].querySelectorAll("details[open]").length;
+  seen.wide = document.documentElement.scrollWidth > innerWidth + 1;
+  return seen;"#,
+    );
+    let titles = seen["titles"].as_array().unwrap();
+    let titles: Vec<_> = titles.iter().map(|title| title.as_str().unwrap()).collect();
+    assert!(
+        titles[0].starts_with("1. ") && titles[4].starts_with("5. "),
+        "{titles:?}"
+    );
+    let changed = seen["changed"].as_array().unwrap();
+    assert!(
+        changed[0].as_u64() > Some(0) && changed[3].as_u64() > Some(0),
+        "{seen:#}"
+    );
+    assert_eq!((&seen["hidden"], &seen["asked"]), (&0.into(), &2.into()));
+    assert_eq!(seen["wide"], false);
 }

@@ -1,0 +1,94 @@
+//! The first screen: what was found, in a few sentences.
+
+use crate::{
+    study::VmStudy,
+    summary::VmSummary,
+    text::{
+        Cell,
+        units::{ns, percent, plural},
+    },
+};
+
+/// What the faults of a VM took, the costliest class, who pays most, what is wrong.
+pub(super) fn answers(of: &VmStudy, numbers: &VmSummary) -> Vec<String> {
+    let mut answers = vec![took(of, numbers)];
+    answers.extend(costliest(of));
+    answers.extend(payer(numbers));
+    answers.push(wrong(numbers));
+    answers
+}
+
+fn took(of: &VmStudy, numbers: &VmSummary) -> String {
+    let faults = plural(numbers.faults, "fault");
+    let total: u64 = of.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+    match &of.account {
+        Some(account) => format!(
+            "{faults} took {}: {} of the run of {}.",
+            ns(total),
+            percent(total, account.total_ns),
+            ns(account.total_ns)
+        ),
+        None if numbers.faults == 0 => "No fault was recorded.".to_owned(),
+        None => format!("{faults} took {}.", ns(total)),
+    }
+}
+
+fn costliest(of: &VmStudy) -> Option<String> {
+    let total: u64 = of.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+    let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| cost.total_ns)?;
+    let steps = cost.steps.iter().filter(|step| step.part_of.is_none());
+    let step = steps.max_by_key(|step| step.total_ns);
+    let step = step.map_or_else(String::new, |step| {
+        let share = percent(step.total_ns, cost.total_ns);
+        format!("; {share} of it in the step {}", step.step.name())
+    });
+    Some(format!(
+        "Most costs class {}: {} of that time, median {}{step} ({}).",
+        class.name(),
+        percent(cost.total_ns, total),
+        ns(cost.p50_ns),
+        crate::explain::meaning(*class)
+    ))
+}
+
+/// The key with the largest share of all whose first payer does not have everything.
+fn payer(numbers: &VmSummary) -> Option<String> {
+    let paying = numbers.ranks.iter().filter_map(|rank| {
+        let payers = rank.payers.iter().filter(|payer| payer.sum.count > 0);
+        let first = payers.clone().next()?;
+        (payers.count() > 1).then_some((rank, first))
+    });
+    let share = |part: u64, whole: u64| u128::from(part) * 10_000 / u128::from(whole.max(1));
+    let (rank, first) =
+        paying.max_by_key(|(rank, first)| share(first.sum.total_ns, rank.all.total_ns))?;
+    let about = match first.about.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", first.about),
+    };
+    Some(format!(
+        "Most is paid by {} {}{about}: {} of the time in faults.",
+        rank.by.name(),
+        Cell::words(&first.name).text(),
+        Cell::Share(first.sum.total_ns, rank.all.total_ns).text(),
+    ))
+}
+
+fn wrong(numbers: &VmSummary) -> String {
+    let Some(first) = numbers.pathologies.first() else {
+        return "No pathology was found.".to_owned();
+    };
+    let [one, part] = first.pathology.counted();
+    let cost = first.cost_ns.map(|cost| format!(", cost {}", ns(cost)));
+    let more = match numbers.pathologies.len() as u64 - 1 {
+        0 => String::new(),
+        more => format!("; {} more below", more),
+    };
+    format!(
+        "Pathology {}: {}, {}{}: {}{more}.",
+        first.pathology.name(),
+        plural(first.count, one),
+        plural(first.size, part),
+        cost.unwrap_or_default(),
+        first.culprit.text(),
+    )
+}

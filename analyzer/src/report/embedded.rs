@@ -1,0 +1,172 @@
+//! What the page's script works on: the numbers of the figures over time, and the tables at any
+//! moment.
+
+use std::io::Write as _;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use events::Class;
+use flate2::{Compression, write::DeflateEncoder};
+use serde::Serialize;
+
+use super::{ReportError, explained::Explained};
+use crate::{
+    explain,
+    figures::{Area, COLUMNS, Phase, Timeline},
+    playback::Head,
+    render,
+    study::VmStudy,
+    text::plain,
+};
+
+/// The data of one VM.
+#[derive(Debug, Serialize)]
+pub(super) struct Embedded<'a> {
+    times: Times,
+    playback: Option<Head>,
+    /// The steps: raw DEFLATE (RFC 1951) in base64.
+    stream: String,
+    explained: &'a [Explained],
+    /// What explains any record.
+    command: String,
+}
+
+/// A series: name, colour, a value for each bin.
+type Series = (String, String, Vec<u64>);
+
+/// Figures over time.
+#[derive(Debug, Serialize)]
+struct Times {
+    bin_s: f64,
+    bins: usize,
+    /// Also what the class means.
+    classes: Vec<(&'static str, String, Vec<u64>, &'static str)>,
+    entries: Vec<u64>,
+    levels: Vec<Series>,
+    unsync: Vec<u64>,
+    phases: Vec<(String, f64)>,
+    heat: Heat,
+    plots: Plots,
+}
+
+/// The heat map, the highest addresses first.
+#[derive(Debug, Serialize)]
+struct Heat {
+    column_s: f64,
+    areas: Vec<HeatArea>,
+    most: u64,
+    colours: Vec<String>,
+    columns: u16,
+}
+
+#[derive(Debug, Serialize)]
+struct HeatArea {
+    from: String,
+    to: String,
+    rows: u64,
+    /// Row, column, faults.
+    cells: Vec<(u64, u16, u64)>,
+}
+
+/// Where each figure's plots are: left, top, right, bottom, px.
+#[derive(Debug, Serialize)]
+struct Plots {
+    rates: [[f64; 4]; 2],
+    pages: [[f64; 4]; 1],
+    heat: Vec<[f64; 4]>,
+}
+
+/// The data of one VM as JSON that can be within a page.
+pub(super) fn embedded(
+    vm: &VmStudy,
+    explained: &[Explained],
+    name: &str,
+) -> Result<String, ReportError> {
+    let playback = vm.playback.as_ref().filter(|playback| playback.exact() > 0);
+    let stream = playback.map_or(Ok(String::new()), |playback| packed(playback.bytes()))?;
+    let data = Embedded {
+        times: times(vm),
+        playback: playback.map(|playback| playback.head()),
+        stream,
+        explained,
+        command: format!("analyzer explain {} --vm {}", quoted(name), vm_of(vm)),
+    };
+    // What a name could end the script with.
+    Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))
+}
+
+/// As a shell takes it; a name with a zero byte is no file's.
+fn quoted(name: &str) -> String {
+    shlex::try_quote(name).map_or_else(|_| plain(name), |name| plain(&name))
+}
+
+fn vm_of(vm: &VmStudy) -> u16 {
+    vm.meta.as_ref().map_or(0, |meta| meta.vm)
+}
+
+fn packed(bytes: &[u8]) -> Result<String, ReportError> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes)?;
+    Ok(BASE64_STANDARD.encode(encoder.finish()?))
+}
+
+fn times(vm: &VmStudy) -> Times {
+    let timeline = &vm.timeline;
+    let bins = timeline.bins();
+    let each = |of: &dyn Fn(&crate::figures::Bin) -> u64| -> Vec<u64> {
+        bins.iter().map(|(_, bin)| of(bin)).collect()
+    };
+    let faults = |class: Class| each(&|bin| bin.faults.get(&class).copied().unwrap_or(0));
+    let class = |class: Class| {
+        let colour = render::class_colour(class);
+        (class.name(), colour, faults(class), explain::meaning(class))
+    };
+    let level = |level: usize| {
+        let pages = each(&|bin| bin.totals.pages.get(level - 1).copied().unwrap_or(0));
+        (format!("level {level}"), render::level_colour(level), pages)
+    };
+    let (areas, _) = vm.heat.areas();
+    Times {
+        bin_s: timeline.bin_ns() as f64 / 1e9,
+        bins: bins.len(),
+        classes: timeline.classes().into_iter().map(class).collect(),
+        entries: each(&|bin| bin.totals.entries()),
+        levels: (1..=timeline.levels()).map(level).collect(),
+        unsync: each(&|bin| bin.totals.unsync),
+        phases: phases(timeline),
+        plots: Plots {
+            rates: render::RATES_PLOTS,
+            pages: [render::PAGES_PLOT],
+            heat: render::heat_plots(areas.len()),
+        },
+        heat: Heat {
+            column_s: vm.heat.column_seconds(),
+            most: most(&areas),
+            areas: areas.iter().rev().map(area).collect(),
+            colours: render::heat_colours(),
+            columns: COLUMNS,
+        },
+    }
+}
+
+fn phases(timeline: &Timeline) -> Vec<(String, f64)> {
+    let phase = |phase: &Phase| (plain(&phase.name), timeline.seconds(phase.time_ns));
+    timeline.phases.iter().map(phase).collect()
+}
+
+fn most(areas: &[Area]) -> u64 {
+    let cells = areas.iter().flat_map(|area| area.cells.values());
+    cells.copied().max().unwrap_or(1)
+}
+
+fn area(area: &Area) -> HeatArea {
+    let bytes = area.rows.saturating_mul(area.row_bytes);
+    let cells = area.cells.iter();
+    HeatArea {
+        from: area.from.to_string(),
+        to: format!("{:#x}", area.from.0.wrapping_add(bytes)),
+        rows: area.rows,
+        cells: cells
+            .map(|((row, column), n)| (*row, *column, *n))
+            .collect(),
+    }
+}
