@@ -58,8 +58,8 @@ pub struct Row {
 
 /// Shadow faults that are looked at for one whose leaf entry the guest has just stored.
 const TRIED: u64 = 64;
-/// Columns of a text.
-const WIDTH: usize = 84;
+/// Columns of a text: with fewer, the two tables of the first step are one below the other.
+const WIDTH: usize = 100;
 
 /// The shadow fault for the lesson: the first whose leaf entry a record shows the guest's store to;
 /// without one, the first that is the workload's own work.
@@ -115,6 +115,10 @@ impl Guest {
         let leaf = number(&facts, "level");
         let full = found.text(WIDTH);
         let [first, second, third, fourth, fifth] = parts(&full);
+        let took = full
+            .lines()
+            .find(|line| line.trim_start().starts_with("took "));
+        let third = format!("{third}{}\n", took.unwrap_or_default().trim_start());
         let did = [first_step(&stored, &first), second, third, fourth, fifth];
         // The others were stored for a fault before.
         let lowest = stored.iter().min().copied();
@@ -196,7 +200,7 @@ fn parts(text: &str) -> [String; 5] {
 /// Whether the store that makes the entry was seen, above what `explain` says of it.
 fn first_step(stored: &[u64], said: &str) -> String {
     let leaf = match stored.contains(&1) {
-        true => "KVM emulated the guest's store to the leaf entry: the record is below.",
+        true => "KVM emulated the guest's store to the leaf entry.",
         false => {
             "No record shows the guest's store to the leaf entry: a store to a table that KVM does \
              not shadow, or that is unsync, does not exit."

@@ -104,7 +104,7 @@ fn vm_of(vm: &VmStudy) -> u16 {
 }
 
 fn packed(bytes: &[u8]) -> Result<String, ReportError> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::best());
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes)?;
     Ok(BASE64_STANDARD.encode(encoder.finish()?))
 }

@@ -25,7 +25,7 @@ pub struct Explained {
 }
 
 /// Records read for all explanations of a VM together: each is found by reading from the start.
-const READ: u64 = 2 << 20;
+const READ: u64 = 1 << 20;
 /// Columns of a text.
 pub(super) const WIDTH: usize = 100;
 

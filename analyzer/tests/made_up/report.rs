@@ -124,6 +124,7 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     let page = std::fs::read_to_string(demo.0.path().join("lesson.html")).unwrap();
     // The fault of `demand` whose leaf entry the emulator stored just before.
     assert!(page.contains("KVM emulated the guest&#39;s store to the leaf entry"));
+    assert!(page.contains("the guest&#39;s level 1 entry was stored by the emulator"));
     for name in ["<h3>linear</h3>", "<h3>demand</h3>", "0x8000001000"] {
         assert!(page.contains(name), "{name}");
     }
