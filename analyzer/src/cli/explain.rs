@@ -21,7 +21,8 @@ pub struct ExplainArgs {
     #[command(flatten)]
     which: Which,
     /// With --gva, --class, --cause or --page: which of them, counted from 0 [default: the first;
-    /// of a class, the first that is the workload's own work]
+    /// of a class, the first that is the workload's own work; of a cause, the first that changed
+    /// its entry]
     #[arg(long, value_name = "K", conflicts_with_all = ["fault", "change", "seq"])]
     nth: Option<u64>,
     /// Print JSON
@@ -99,7 +100,7 @@ impl ExplainArgs {
             gva.map(|gva| Selector::Gva(gva, nth)),
             class.map(|class| Selector::Class(class, self.nth)),
             change.map(Selector::Change),
-            cause.map(|cause| Selector::Cause(cause, nth)),
+            cause.map(|cause| Selector::Cause(cause, self.nth)),
             seq.map(|seq| Selector::Seq(Seq(seq))),
             page.map(|spt| Selector::Page(spt, nth)),
         ];

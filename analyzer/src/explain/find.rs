@@ -13,7 +13,7 @@ use super::{
     select::{Census, Selector},
 };
 use crate::{
-    replay::{Gaps, Replay, VmReplay},
+    replay::{Gaps, Replay, VmReplay, is_unchanged},
     study::replay_options,
 };
 
@@ -38,6 +38,13 @@ pub fn find(
     let mut records = counted(trace, progress);
     let found = loop {
         let Some(record) = records.next() else {
+            if let Selector::Cause(cause, None) = selector
+                && finder.matching > 0
+            {
+                // None changed its entry.
+                drop(records);
+                return find(trace, vm, Selector::Cause(cause, Some(0)), progress);
+            }
             return Err(nothing(trace, selector, finder.matching, &finder.census));
         };
         if let Some(found) = finder.next(&record?) {
@@ -217,6 +224,9 @@ impl Finder {
             return false;
         }
         self.matching += 1;
+        if let (Selector::Cause(_, None), Record::Entry(row)) = (self.selector, record) {
+            return !is_unchanged(row, self.replay());
+        }
         match self.preferred {
             Some(seq) => record.seq() == seq,
             None => self.matching == self.selector.nth().saturating_add(1),

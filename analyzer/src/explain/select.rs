@@ -19,8 +19,9 @@ pub enum Selector {
     Class(Class, Option<u64>),
     /// A change of an entry by its number among those of the VM, from 0.
     Change(u64),
-    /// The `nth` change, from 0, of a cause.
-    Cause(Cause, u64),
+    /// The `nth` record, from 0, of a cause; `None`: the first that changed its entry, and without
+    /// one the first of all.
+    Cause(Cause, Option<u64>),
     /// The record of this number, of any kind.
     Seq(Seq),
     /// The `nth` life, from 0, of the shadow page at an address.
@@ -48,9 +49,8 @@ impl Selector {
             Selector::Index(nth)
             | Selector::Gva(_, nth)
             | Selector::Change(nth)
-            | Selector::Cause(_, nth)
             | Selector::Page(_, nth) => nth,
-            Selector::Class(_, nth) => nth.unwrap_or(0),
+            Selector::Class(_, nth) | Selector::Cause(_, nth) => nth.unwrap_or(0),
             Selector::Seq(_) => 0,
         }
     }

@@ -18,6 +18,7 @@ mod page;
 mod places;
 mod rereads;
 mod tables;
+mod unchanged;
 mod vm;
 mod walk;
 
@@ -60,6 +61,7 @@ pub(crate) use pae::LEVEL as PAE_LEVEL;
 pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals, Touched};
+pub use unchanged::is_unchanged;
 pub use vm::{CurrentRoot, VmReplay};
 pub use walk::{LOWEST_ROOT, Mapping, Ranges, Roots, Run, Step, Walk, canonical, first_gva};
 

@@ -1,8 +1,11 @@
 //! One VM in one reading of a trace.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use events::{Class, Gva, VcpuId};
+use events::{Cause, Class, Gva, VcpuId};
 use trace::{FaultRow, Mode, Record, Sees, Touches, VmMeta};
 
 use super::{Follow, StudyError, Subject};
@@ -17,7 +20,7 @@ use crate::{
     pathologies::Pathologies,
     playback::Playback,
     refaults::{Options, Refaults},
-    replay::{Anomalies, Checks, Drift, VmReplay},
+    replay::{Anomalies, Checks, Drift, VmReplay, is_unchanged},
     symbols::Symbols,
     top::Payers,
 };
@@ -78,6 +81,11 @@ pub struct VmStudy {
     pub payers: Option<Payers>,
     /// The tables after each record; only where a page shows them.
     pub playback: Option<Playback>,
+    /// Records of entries, by cause, whose value had not changed: what was read again, or stored
+    /// as it was.
+    pub unchanged: BTreeMap<Cause, u64>,
+    /// The record that is being read is one of these.
+    is_unchanged: bool,
     range: Option<Range>,
     touches: Option<Touches>,
     phase: u16,
@@ -96,6 +104,12 @@ pub enum Exactness {
 
 impl Follow for VmStudy {
     fn before(&mut self, record: &Record, replay: Option<&VmReplay>) {
+        if let Record::Entry(row) = record {
+            self.is_unchanged = is_unchanged(row, replay);
+            if self.is_unchanged {
+                *self.unchanged.entry(row.cause).or_default() += 1;
+            }
+        }
         self.audit.before(record, replay);
         self.memory.before(record, replay);
         if let Some(refaults) = &mut self.refaults {
@@ -147,6 +161,7 @@ impl Follow for VmStudy {
                 };
                 self.phase = self.timeline.phase(phase);
             }
+            Record::Entry(_) if self.is_unchanged => {}
             Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
             Record::Page(row) if self.memory.counts(row.event) => {
                 self.timeline.page(row.time_ns.0, row.event);
@@ -240,6 +255,8 @@ impl VmStudy {
             pathologies: None,
             payers: None,
             playback: None,
+            unchanged: BTreeMap::new(),
+            is_unchanged: false,
             range,
             phase: 0,
         }

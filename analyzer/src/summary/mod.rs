@@ -170,6 +170,8 @@ pub struct VmSummary {
     pub absent_steps: Vec<&'static str>,
     /// Entries that changed other than the leaves of faults, by cause.
     pub entries: BTreeMap<&'static str, u64>,
+    /// Records of entries that had not changed, by cause: read again, or stored as they were.
+    pub entries_unchanged: BTreeMap<&'static str, u64>,
     /// The guest's stores that KVM emulated.
     pub writes: u64,
     /// What the host did to ranges of the guest's frames.
@@ -433,6 +435,14 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
         entries: of
             .counts
             .causes
+            .iter()
+            .map(|(cause, number)| {
+                let unchanged = of.unchanged.get(cause).copied().unwrap_or_default();
+                (cause.name(), number.saturating_sub(unchanged))
+            })
+            .collect(),
+        entries_unchanged: of
+            .unchanged
             .iter()
             .map(|(cause, number)| (cause.name(), *number))
             .collect(),

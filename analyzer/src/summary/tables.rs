@@ -393,6 +393,7 @@ pub fn changes(vm: &VmSummary) -> Table {
     let stores = BTreeMap::from([("emulated", vm.writes)]);
     for (what, counts) in [
         ("entry", &vm.entries),
+        ("entry, not changed", &vm.entries_unchanged),
         ("guest's store", &stores),
         ("host", &vm.host),
     ] {

@@ -186,3 +186,35 @@ fn kind(value: &Value) -> &'static str {
         Value::Object(_) => "object",
     }
 }
+
+/// Of the records of a cause, `entries` counts those that changed their entry.
+#[test]
+fn what_was_read_again_and_had_not_changed_is_no_change() {
+    let (mut changed, mut unchanged) = (0, 0);
+    for name in ["demand", "loads", "unsync"] {
+        let summary = json(&recording(name), &["summary"]).unwrap();
+        for vm in summary["vms"].as_array().unwrap() {
+            let sum = |key: &str| -> u64 {
+                let counts = vm[key].as_object().unwrap().values();
+                counts.filter_map(Value::as_u64).sum()
+            };
+            changed += sum("entries");
+            unchanged += sum("entries_unchanged");
+        }
+        let explained = json(&recording(name), &["explain", "--cause", "reread"]);
+        if let Some(change) = explained
+            && sum_of(&summary, "reread") > 0
+        {
+            assert_ne!(
+                change["old"], change["spte"],
+                "{name}: a real change comes first"
+            );
+        }
+    }
+    assert!(changed > 0 && unchanged > 0, "{changed}, {unchanged}");
+}
+
+fn sum_of(summary: &Value, cause: &str) -> u64 {
+    let vms = summary["vms"].as_array().unwrap().iter();
+    vms.filter_map(|vm| vm["entries"][cause].as_u64()).sum()
+}

@@ -302,7 +302,8 @@ fn every_class_and_cause_of_the_recordings_has_a_golden() {
             );
         }
         for cause in Cause::ALL {
-            let found = find(&open(name), VmId(0), Selector::Cause(cause, 0), &mut |_| {});
+            let selector = Selector::Cause(cause, None);
+            let found = find(&open(name), VmId(0), selector, &mut |_| {});
             assert!(
                 found.is_err() || has(cause.name()),
                 "{name}: {}",
@@ -484,7 +485,7 @@ fn what_is_missing_is_named_with_what_there_is() {
     let trace = open("loads-lab");
     let mut text = String::new();
     for selector in [
-        Selector::Cause(Cause::DirtyLog, 0),
+        Selector::Cause(Cause::DirtyLog, None),
         Selector::Class(Class::Fast, None),
         Selector::Change(4711),
         Selector::Seq(Seq(99_999)),
