@@ -46,6 +46,8 @@ pub struct Work {
     pub move_after: u64,
     pub discard: Option<Memory>,
     pub refuse: u64,
+    /// Call KVM_RUN as a 32-bit program does.
+    pub ia32: bool,
     pub last_page: usize,
 }
 

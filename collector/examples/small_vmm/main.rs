@@ -17,6 +17,7 @@
 )]
 
 mod guest;
+mod ia32;
 
 use std::{
     io::{self, BufRead as _},
@@ -59,6 +60,9 @@ struct Args {
     /// Give the pages of a vCPU back to the host when it has touched all: they fault again
     #[arg(long)]
     discard: bool,
+    /// Call KVM_RUN as a 32-bit program does (`int 0x80`)
+    #[arg(long)]
+    ia32: bool,
     /// Let KVM_RUN fail so often at the last page of each VM
     #[arg(long, default_value_t = 0)]
     refuse: u64,
@@ -121,6 +125,7 @@ impl Guest {
             move_after: args.move_after,
             discard: args.discard.then(|| self.memory_of(vcpu, args.pages)),
             refuse: args.refuse,
+            ia32: args.ia32,
             last_page: self.last_page(),
         }
     }
@@ -159,9 +164,16 @@ fn stretch(
         work.enter(vcpu)?;
     }
     loop {
-        match vcpu.run() {
-            Ok(VcpuExit::IoOut(guest::PORT, _)) => {}
-            Ok(exit) => bail!("the guest stopped: {exit:?}"),
+        let ran = match work.ia32 {
+            true => ia32::run(vcpu),
+            false => vcpu.run().map(|exit| match exit {
+                VcpuExit::IoOut(guest::PORT, _) => Ok(()),
+                exit => Err(format!("{exit:?}")),
+            }),
+        };
+        match ran {
+            Ok(Ok(())) => {}
+            Ok(Err(exit)) => bail!("the guest stopped: {exit}"),
             // Somebody looks at the thread (`ptrace`), or stops and continues it.
             Err(error) if error.errno() == libc::EINTR => continue,
             Err(error) if error.errno() == libc::EFAULT && *refused < work.refuse => {

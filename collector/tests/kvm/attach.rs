@@ -128,6 +128,25 @@ fn kvm_a_guest_taken_in_mid_run_is_exact_with_vcpus_that_come_later_and_change_t
     assert!(drift["keyframes"].as_u64() > Some(2), "{drift}");
 }
 
+/// A 32-bit VMM: its KVM_RUN is another system call, with other registers.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_vcpu_that_is_run_by_32_bit_system_calls_is_recorded() {
+    let folder = folder();
+    let trace = folder.path().join("a.trace");
+    let mut vmm = Vmm::small(&["--vcpus", "2", "--pages", "2048", "--ia32"]);
+    let pid = vmm.pid();
+    let mut attached = Attached::start(&trace, &["--pid", &pid.to_string()]);
+    attached.until_traced(&[pid]);
+    vmm.go();
+    vmm.expect("touched");
+    assert_eq!(attached.stop()["lost"], 0);
+    vmm.kill();
+    let expected: BTreeMap<_, _> = [(0, 0), (0, 1)].map(|vcpu| (vcpu, 2048)).into();
+    assert_eq!(faults_by_vcpu(&trace), expected);
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+}
+
 /// The counters at both ends belong to the same moments as the first and the last keyframe, however
 /// busy the vCPUs are just then.
 #[test]

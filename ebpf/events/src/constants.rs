@@ -22,6 +22,12 @@ pub const PAGE_FAULT_VECTOR: u32 = 14;
 /// `__NR_ioctl` (`arch/x86/entry/syscalls/syscall_64.tbl`).
 pub const SYSCALL_IOCTL: u64 = 16;
 
+/// The same for a 32-bit program (`syscall_32.tbl`), which passes its arguments in other registers.
+pub const SYSCALL_IOCTL_IA32: u64 = 54;
+
+/// The same of the x32 ABI (`syscall_64.tbl`), with `__X32_SYSCALL_BIT`.
+pub const SYSCALL_IOCTL_X32: u64 = 1 << 30 | 514;
+
 /// `KVM_RUN`, `_IO(KVMIO, 0x80)` (`include/uapi/linux/kvm.h`).
 pub const KVM_RUN: u32 = 0xae80;
 

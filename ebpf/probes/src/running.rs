@@ -7,7 +7,7 @@ use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::constants::{KVM_RUN, SYSCALL_IOCTL};
+use events::constants::{KVM_RUN, SYSCALL_IOCTL, SYSCALL_IOCTL_IA32, SYSCALL_IOCTL_X32};
 
 use crate::{
     causes, faults,
@@ -27,15 +27,18 @@ pub fn kvm_arch_vcpu_ioctl_run(ctx: ProbeContext) -> u32 {
 // TP_PROTO(struct pt_regs *regs, long id), before any system call.
 #[raw_tracepoint]
 pub fn sys_enter(ctx: RawTracePointContext) {
-    if ctx.arg::<u64>(1) != SYSCALL_IOCTL {
-        return;
-    }
+    let (file, request) = match ctx.arg::<u64>(1) {
+        SYSCALL_IOCTL | SYSCALL_IOCTL_X32 => (offset!(regs_di), offset!(regs_si)),
+        // Of a 64-bit program this is setsockopt: RCX is where it goes on, never so low an address.
+        SYSCALL_IOCTL_IA32 => (offset!(regs_bx), offset!(regs_cx)),
+        _ => return,
+    };
     let regs: u64 = ctx.arg(0);
-    if field(regs, offset!(regs_si)) != Some(KVM_RUN) {
+    if field(regs, request) != Some(KVM_RUN) {
         return;
     }
     // The file may be any; only a vCPU's leads to a traced VM.
-    if let Some(vcpu) = field(regs, offset!(regs_di)).and_then(vcpus::private_data) {
+    if let Some(vcpu) = field(regs, file).and_then(vcpus::private_data) {
         vcpus::runs(vcpu);
     }
 }
