@@ -1,4 +1,4 @@
-//! Acts that must remove leaves or pages, until something shows what they left.
+//! UnsettledActs that must remove leaves or pages, until something shows what they left.
 
 use events::{Gfn, HostEvent, Hpa, PageEvent, Pfn, Role, Seq, Spte, VcpuId};
 use trace::{HostRow, PageRow, Sees};
@@ -46,7 +46,7 @@ struct Zapped {
 
 /// The acts of a VM that nothing has settled yet.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Acts {
+pub(super) struct UnsettledActs {
     left: AddressMap<Hpa, Left>,
     flush: Option<Flush>,
     /// The latest deletion of a memslot: pages that are older may be obsolete.
@@ -55,7 +55,7 @@ pub(super) struct Acts {
     has_two_spaces: bool,
 }
 
-impl Acts {
+impl UnsettledActs {
     /// The host does something to a range of frames; the tables are as they were before.
     pub(super) fn begin(
         &mut self,

@@ -30,7 +30,7 @@ impl<'a> Doubt<'a> {
     pub fn proves(&self, violation: &Violation) -> bool {
         let (since, at) = (violation.since, violation.at);
         let lost = |row: &LossRow| row.from_ns <= at.time && since.time <= row.time_ns;
-        self.gaps.missing_between(since.seq, at.seq) == 0 && !self.losses.iter().any(lost)
+        !self.gaps.is_missing_between(since.seq, at.seq) && !self.losses.iter().any(lost)
     }
 
     /// Violations of a check that are proved, and those that are not. Of those that are only

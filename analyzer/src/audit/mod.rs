@@ -29,7 +29,7 @@ mod tests;
 use events::{Act, Cause, PageEvent, Spte, VcpuId};
 use trace::{EntryRow, FaultRow, PageRow, Record, Sees};
 
-use acts::Acts;
+use acts::UnsettledActs;
 pub use check::{Check, Why};
 pub use doubt::Doubt;
 use leaves::Dropped;
@@ -52,7 +52,7 @@ pub struct Audit {
     slots: Slots,
     sees: Sees,
     tallies: Tallies,
-    acts: Acts,
+    acts: UnsettledActs,
     /// The way to the latest fault's leaf.
     path: Option<Path>,
     dropped: Option<Dropped>,
@@ -75,7 +75,7 @@ impl Audit {
             slots: Slots::of(subject.meta, meta.workload.is_some()),
             sees: meta.sees(),
             tallies: Tallies::default(),
-            acts: Acts::default(),
+            acts: UnsettledActs::default(),
             path: None,
             dropped: None,
             vcpu: None,

@@ -22,8 +22,8 @@ use crate::{
 ///
 /// A side is a trace, or a folder of traces: the runs of the same thing. Record at least three
 /// runs of each, in turns: one run does not show how much equal runs differ, so that only a class
-/// which changes more than all others is found. `analyzer diff A B` compares two; `--base A1 A2 A3
-/// --new B1 B2 B3` compares several.
+/// which changes far more than all others is found. `analyzer diff A B` compares two; `--base A1 A2
+/// A3 --new B1 B2 B3` compares several.
 #[derive(Debug, Args)]
 pub struct DiffArgs {
     /// The trace, or folder of traces, to compare with, and the one to compare

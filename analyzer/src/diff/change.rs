@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Fewer faults than this on a side give no interval of their times.
-const FEW: f64 = 16.0;
+pub(super) const FEW: f64 = 16.0;
 
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +19,8 @@ pub enum Measure {
     Median,
     /// The time of all faults together, of the mean run.
     Total,
+    /// The median time by that of another class in the same run, of the mean run.
+    Relative,
 }
 
 impl Measure {
@@ -28,6 +30,7 @@ impl Measure {
             Self::Count => "count",
             Self::Median => "p50",
             Self::Total => "total",
+            Self::Relative => "p50 ratio",
         }
     }
 
@@ -37,6 +40,8 @@ impl Measure {
             Self::Count => Some(numbers.count),
             Self::Median => numbers.median_ns,
             Self::Total => Some(numbers.total_ns),
+            // Of two classes: see `relative`.
+            Self::Relative => None,
         }
     }
 }
@@ -114,7 +119,7 @@ impl Change {
     pub fn of_incomplete(self) -> Self {
         match self.measure {
             // What is lost is lost by chance, so the others are a sample.
-            Measure::Median => self,
+            Measure::Median | Measure::Relative => self,
             Measure::Count | Measure::Total => Self {
                 low_percent: None,
                 high_percent: None,
@@ -140,6 +145,8 @@ pub struct Rule {
     pub comparisons: usize,
     /// A change by less is noise, percent.
     pub least_percent: f64,
+    /// The row has all faults of a class: not those of one phase, step or culprit.
+    pub whole: bool,
     /// What runs differ by, where a side has only one.
     pub drift: Drift,
 }
@@ -149,7 +156,7 @@ pub struct Rule {
 pub enum Drift {
     /// The interval has it: it is from several runs of each side.
     Included,
-    /// What the other classes of the same runs changed by at most, as natural logarithms.
+    /// From what the other classes of the same runs changed by, as natural logarithms.
     Others {
         /// In count.
         count: f64,
@@ -170,7 +177,7 @@ impl Drift {
             (Self::Others { count, .. }, Measure::Count) => Some(count),
             (Self::Others { median, .. }, Measure::Median) => Some(median),
             (Self::Others { total, .. }, Measure::Total) => Some(total),
-            (Self::Unknown, _) => None,
+            (Self::Unknown | Self::Others { .. }, _) => None,
         }
     }
 }
@@ -212,7 +219,7 @@ impl Pair {
     fn moved(&self, measure: Measure) -> f64 {
         let [base, new] = [&self.base, &self.new].map(Sample::moved);
         match measure {
-            Measure::Count => 0.0,
+            Measure::Count | Measure::Relative => 0.0,
             Measure::Median => base[0].max(new[0]),
             Measure::Total => base[1].max(new[1]),
         }
@@ -282,11 +289,19 @@ impl Pair {
 
     /// If each fault were as likely in any run of either side, all of them would be on one side
     /// with this probability. Faults that came in bursts count as that many bursts.
+    ///
+    /// Which phase has a fault, and who causes it, can be decided once for all faults of a run: so
+    /// one run a side says nothing of them, and of several all must have some.
     fn came_or_went(&self, rule: Rule) -> Verdict {
         let (side, verdict) = match self.base.count() < 1.0 {
             true => (&self.new, Verdict::New),
             false => (&self.base, Verdict::Gone),
         };
+        match rule.drift {
+            Drift::Included if !side.each_has_some() => return Verdict::WithinNoise,
+            Drift::Others { .. } | Drift::Unknown if !rule.whole => return Verdict::OneRun,
+            _ => {}
+        }
         let all = (self.base.runs() + self.new.runs()).max(1) as f64;
         let bursts = side.uneven().powi(-2).min(side.count());
         let chance = 2.0 * (side.runs() as f64 / all).powf(bursts);
@@ -305,6 +320,30 @@ fn percent(log: f64) -> f64 {
 /// To a millionth: what is beyond is an error of the arithmetic. At most a million percent.
 fn rounded(percent: f64) -> f64 {
     (percent.min(1e6) * 1e6).round() / 1e6
+}
+
+/// A number with its change, as a natural logarithm, and half of its interval.
+pub(super) fn interval_of(
+    measure: Measure,
+    [base, new]: [f64; 2],
+    change: f64,
+    half: f64,
+    rule: Rule,
+) -> Change {
+    let interval = Interval {
+        change,
+        low: change - half,
+        high: change + half,
+    };
+    Change {
+        measure,
+        base,
+        new,
+        change_percent: Some(percent(change)),
+        low_percent: Some(percent(interval.low)),
+        high_percent: Some(percent(interval.high)),
+        verdict: verdict(interval, rule),
+    }
 }
 
 fn verdict(interval: Interval, rule: Rule) -> Verdict {

@@ -7,8 +7,10 @@ use events::Class;
 use super::{
     blocks::Blocks,
     change::{Change, Drift, Measure, Pair, Rule},
+    relative,
     run::{By, Culprit, Run},
     sample::Sample,
+    student,
 };
 use crate::faults::FaultStep;
 
@@ -108,9 +110,17 @@ impl Sides<'_> {
         let row = |phase: Option<&str>, class: Class, pair: &Pair| ClassRow {
             phase: phase.map(str::to_owned),
             class,
-            changes: self.changes(pair, rows, self.drift(&pairs, class)),
+            changes: self.changes(pair, rows, phase.is_none(), self.drift(&pairs, class)),
         };
-        let all = pairs.iter().map(|(class, pair)| row(None, *class, pair));
+        let mut relative = match self.times {
+            true => relative::changes(self.base, self.new, self.least_percent),
+            false => BTreeMap::new(),
+        };
+        let all = pairs.iter().map(|(class, pair)| {
+            let mut row = row(None, *class, pair);
+            row.changes.extend(relative.remove(class));
+            row
+        });
         let in_phases = self.phases().into_iter().flat_map(|phase| {
             let here = cells.iter().filter(move |(name, _)| name == phase);
             here.map(move |(_, class)| (phase, *class))
@@ -122,18 +132,26 @@ impl Sides<'_> {
 
     /// What runs differ by, for a class: see the module.
     fn drift(&self, pairs: &BTreeMap<Class, Pair>, class: Class) -> Drift {
-        if self.base.len() > 1 && self.new.len() > 1 {
+        if self.has_several() {
             return Drift::Included;
         }
         let others = pairs.iter().filter(|(other, _)| **other != class);
-        others
-            .filter_map(|(_, pair)| pair.changed_by())
-            .reduce(|most, other| [0, 1, 2].map(|at: usize| most[at].max(other[at])))
-            .map_or(Drift::Unknown, |[count, median, total]| Drift::Others {
-                count,
-                median,
-                total,
-            })
+        let others: Vec<_> = others.filter_map(|(_, pair)| pair.changed_by()).collect();
+        if others.is_empty() {
+            return Drift::Unknown;
+        }
+        let [count, median, total] =
+            [0, 1, 2].map(|at: usize| differ_by(others.iter().map(|other| other[at])));
+        Drift::Others {
+            count,
+            median,
+            total,
+        }
+    }
+
+    /// Each side has several runs.
+    fn has_several(&self) -> bool {
+        self.base.len() > 1 && self.new.len() > 1
     }
 
     /// Each step of each class: where in a fault its time changed. Their intervals hold together.
@@ -144,7 +162,7 @@ impl Sides<'_> {
         let steps: BTreeSet<_> = self.runs().flat_map(|run| run.steps.keys()).collect();
         let row = |&&(class, step): &&(Class, FaultStep)| {
             let of = |run| -> Vec<&Blocks> { blocks_of(run, class, step).iter().collect() };
-            let mut changes = self.changes(&self.pair(of), steps.len(), self.alone());
+            let mut changes = self.changes(&self.pair(of), steps.len(), false, self.alone());
             changes.retain(|change| change.measure != Measure::Count);
             StepRow {
                 class,
@@ -158,7 +176,7 @@ impl Sides<'_> {
     /// What runs differ by, for the parts of a class: what one run a side shows of their times says
     /// nothing.
     fn alone(&self) -> Drift {
-        match self.base.len() > 1 && self.new.len() > 1 {
+        match self.has_several() {
             true => Drift::Included,
             false => Drift::Unknown,
         }
@@ -200,7 +218,7 @@ impl Sides<'_> {
             let pair = self.pair(|run| run.culprits.get(&(by, culprit)).into_iter().collect());
             CulpritRow {
                 culprit,
-                changes: self.changes(&pair, rows, self.alone()),
+                changes: self.changes(&pair, rows, false, self.alone()),
             }
         };
         order.into_iter().map(row).collect()
@@ -211,10 +229,11 @@ impl Sides<'_> {
         Pair::new(sample(self.base), sample(self.new))
     }
 
-    fn changes(&self, pair: &Pair, rows: usize, drift: Drift) -> Vec<Change> {
+    fn changes(&self, pair: &Pair, rows: usize, whole: bool, drift: Drift) -> Vec<Change> {
         let rule = Rule {
             comparisons: rows * self.measures().len(),
             least_percent: self.least_percent,
+            whole,
             drift,
         };
         let measures = self.measures().iter();
@@ -229,12 +248,22 @@ impl Sides<'_> {
     }
 }
 
+/// What a further class would change by in 95 % of all pairs of runs, if all classes of a pair
+/// change alike by chance, with mean 0: Student's distribution of as many degrees of freedom as
+/// there are classes. At least what one of them did change by.
+fn differ_by(changes: impl ExactSizeIterator<Item = f64> + Clone) -> f64 {
+    let classes = changes.len() as f64;
+    let most = changes.clone().fold(0.0, f64::max);
+    let square = changes.map(|change| change * change).sum::<f64>() / classes;
+    most.max(student::quantile(classes, 0.95) * square.sqrt())
+}
+
 fn blocks_of(run: &Run, class: Class, step: FaultStep) -> &[Blocks] {
     run.steps.get(&(class, step)).map_or(&[], Vec::as_slice)
 }
 
 /// The blocks of the cells that are kept.
-fn of_cells<'a>(run: &'a Run, keep: &dyn Fn(&str, Class) -> bool) -> Vec<&'a Blocks> {
+pub(super) fn of_cells<'a>(run: &'a Run, keep: &dyn Fn(&str, Class) -> bool) -> Vec<&'a Blocks> {
     let cells = run
         .cells
         .iter()

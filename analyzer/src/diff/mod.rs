@@ -21,18 +21,27 @@
 //!
 //! - Where each side has several runs, runs are drawn, and the interval has what they differ by.
 //!   Take the runs of both sides in turns, so that a drift of the machine meets both.
-//! - Where a side has one run, two things stand in for it, and widen the interval on both sides:
-//!   what the *other* classes of the same runs changed by at most, and what the class itself moved
-//!   by within its run (highest against lowest of four quarters, on the side where it is more).
-//!   So only a class that stands out from the others is found, and a change of all classes is not.
-//!   With no other class, times are not judged (`one run`).
+//! - Where a side has one run, two things stand in for it, and widen the interval on both sides.
+//!   First, what a further class of this pair of runs would change by in 95 % of all pairs, by
+//!   Student's distribution, if the changes of the *other* classes are all chance: 12.7 times the
+//!   change of one other class, 4.3 times that of two (their quadratic mean), 3.2 times that of
+//!   three. Second, what the class itself moved by within its run (highest against lowest of four
+//!   quarters, on the side where it is more). So only a class that stands out from the others is
+//!   found, and a change of all classes is not. With no other class, times are not judged (`one
+//!   run`).
+//! - A class that only one side has in some phase, and a culprit that only one side has: with one
+//!   run a side they are not judged, and several runs must all have it. What decides between two
+//!   phases is often one moment of a run, and not each fault.
 //! - The count of one run is taken to vary as its faults came: evenly, or in bursts. Where both
 //!   sides have the same count, it is taken as fixed.
+//! - The machine's own speed is the same for all faults of a run: with several runs a side, the
+//!   median of each class is also set against that of `guest` in the same run (`p50 ratio`; without
+//!   enough such faults, against the class with the most). On that machine medians of equal runs
+//!   had a standard deviation of 13 %, their ratio one of 2.4 %. If all ratios fall, the reference
+//!   became slower.
 //!
-//! Measured on pairs of equal runs there, while compilers ran: one run a side found a change in 5
-//! of 80 pairs (3 of 11 of `mixed`, whose counts chance decides; 2 of 69 of the others); two runs
-//! a side in 1 of 67, three and five in 0 of 78. Random numbers are seeded: the same traces give
-//! the same result.
+//! What was measured is in docs/measured.md. Random numbers are seeded: the same traces give the
+//! same result.
 //!
 //! Where a side lacks records, counts and totals are not judged (`records lost`).
 //!
@@ -50,6 +59,7 @@ mod blocks;
 mod bootstrap;
 mod change;
 mod compare;
+mod relative;
 mod run;
 mod sample;
 mod sides;
@@ -60,6 +70,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use events::Class;
 use trace::Trace;
 
 pub use change::{Change, Measure, Verdict};
@@ -109,6 +120,8 @@ pub struct Comparison {
     pub warnings: Vec<Line>,
     /// Times were compared.
     pub times: bool,
+    /// What the medians of the other classes are set against, where each side has several runs.
+    pub reference: Option<Class>,
     /// A change by less is noise, percent.
     pub least_percent: f64,
     /// Each class.
@@ -134,6 +147,8 @@ impl Comparison {
             incomplete: base.is_incomplete() || new.is_incomplete(),
         };
         let [classes, phases] = sides.classes();
+        let runs = (base.runs.len() > 1 && new.runs.len() > 1)
+            .then(|| base.runs.iter().chain(&new.runs).collect::<Vec<_>>());
         let names = |side: &Side| {
             let paths = side
                 .traces
@@ -147,6 +162,9 @@ impl Comparison {
             differences: sides::differences(&base.traces, &new.traces),
             warnings: [base, new].into_iter().flat_map(warnings).collect(),
             times,
+            reference: runs
+                .filter(|_| times)
+                .and_then(|runs| relative::reference(&runs)),
             least_percent,
             classes,
             phases,
@@ -197,14 +215,22 @@ impl Comparison {
         let runs = match self.base.len() > 1 && self.new.len() > 1 {
             true => "runs are drawn, and faults within them",
             false => {
-                "one run does not show how much runs differ: what other classes changed by, and \
-                 what a class moved by within its run, widen its interval; several runs a side \
-                 find more"
+                "one run does not show how much runs differ: what other classes changed by, by \
+                 Student's distribution, and what a class moved by within its run, widen its \
+                 interval; several runs a side find more"
             }
         };
+        let ratio = self.reference.map(|class| {
+            format!(
+                " p50 ratio is the p50 of a class by that of {} in the same run; these intervals \
+                 are 95% together.",
+                class.name()
+            )
+        });
         format!(
             "Intervals are 95% for all classes and phases together ({runs}). Noise is a change \
-             whose interval includes zero, or of less than {least}%."
+             whose interval includes zero, or of less than {least}%.{}",
+            ratio.unwrap_or_default()
         )
     }
 }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use fastrand::Rng;
 
 use super::blocks::{Block, Blocks};
+use crate::faults::rank;
 
 /// Times of one side of one row looked at for its median.
 const MOST_TIMES: usize = 1 << 13;
@@ -106,6 +107,11 @@ impl Sample {
         self.runs.iter().map(|run| run.count).sum()
     }
 
+    /// No run is without faults.
+    pub fn each_has_some(&self) -> bool {
+        self.runs.iter().all(|run| run.count > 0.0)
+    }
+
     /// Every run had as many.
     pub fn same_count(&self) -> Option<f64> {
         let first = self.runs.first()?.count;
@@ -142,12 +148,13 @@ impl Sample {
         }
     }
 
+    /// The same time as in `summary`, while the times of all faults are kept.
     fn median(&self, drawn: &[u32], count: f64) -> Option<f64> {
-        let mut before = 0.0;
+        let (rank, mut before) = (rank(count, 0.50), 0.0);
         for (ns, block, weight) in &self.times {
             let times = drawn.get(*block).copied().unwrap_or_default();
             before += weight * f64::from(times);
-            if times > 0 && before * 2.0 >= count {
+            if times > 0 && before > rank {
                 return Some(f64::from(*ns));
             }
         }

@@ -1,5 +1,6 @@
 //! A comparison as a document and as JSON.
 
+use events::Class;
 use serde_json::{Map, Value, json};
 
 use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure, StepRow, Verdict};
@@ -236,6 +237,7 @@ fn cell(measure: Measure, value: f64) -> Cell {
     match measure {
         Measure::Count => Cell::Count(whole(value.round())),
         Measure::Median | Measure::Total => Cell::Time(whole(value.round())),
+        Measure::Relative => Cell::words(format!("{value:.2}")),
     }
 }
 
@@ -269,7 +271,8 @@ pub fn json(comparison: &Comparison) -> Value {
         "verdict": if comparison.changed().next().is_some() { "changed" } else { "within noise" },
         "base": comparison.base, "new": comparison.new,
         "warnings": warnings, "differences": comparison.differences,
-        "times_compared": comparison.times, "rule": comparison.rule(),
+        "times_compared": comparison.times,
+        "reference": comparison.reference.map(Class::name), "rule": comparison.rule(),
         "classes": comparison.classes.iter().map(class).collect::<Vec<_>>(),
         "phases": comparison.phases.iter().map(class).collect::<Vec<_>>(),
         "steps": comparison.steps.iter().map(step).collect::<Vec<_>>(),
@@ -283,6 +286,7 @@ fn changes(changes: &[Change]) -> Map<String, Value> {
             Measure::Count => "count",
             Measure::Median => "p50_ns",
             Measure::Total => "total_ns",
+            Measure::Relative => "p50_ratio",
         };
         (key.to_owned(), json!(change))
     };

@@ -152,6 +152,27 @@ fn several_runs_find_a_change_of_all_that_they_are_many_enough_for() {
     }
 }
 
+/// The machine is up to a third slower or faster from run to run, but for all classes alike.
+#[test]
+fn three_runs_find_a_change_of_one_class_on_a_machine_that_drifts() {
+    let drifting = Noise { run: 0.15, ..NOISE };
+    let (mut alarms, mut found) = (0, 0);
+    for pair in 0..20 {
+        let seed = 9_000 + 16 * pair;
+        let base = runs(seed..seed + 3, drifting, 1.0);
+        let equal = runs(seed + 4..seed + 7, drifting, 1.0);
+        let slower = runs(seed + 8..seed + 11, drifting, 1.1);
+        alarms += u32::from(!changed(&rows(&base, &equal)).is_empty());
+        let is_ratio = |(class, change): &(Class, Change)| {
+            (*class, change.measure, change.verdict)
+                == (Class::Shadow, Measure::Relative, Verdict::Higher)
+        };
+        found += u32::from(changed(&rows(&base, &slower)).iter().any(is_ratio));
+    }
+    assert!(alarms <= 1, "{alarms} of 20 pairs of equal sides");
+    assert!(found >= 19, "{found} of 20 changes");
+}
+
 #[test]
 fn the_step_that_takes_longer_is_found() {
     let little = Noise { run: 0.01, ..NOISE };
@@ -226,6 +247,39 @@ fn a_class_that_comes_goes_or_has_few_faults_is_said_so() {
         Some(Verdict::TooFew)
     );
     assert!(changed(&same).is_empty());
+}
+
+/// Which phase has the faults is decided once a run.
+#[test]
+fn a_class_of_one_phase_of_one_run_is_not_judged_and_of_several_all_must_have_it() {
+    let with = |seed, faults| {
+        let mut run = run(seed, NOISE, 1.0);
+        let cells = [("map", 100 - faults), ("touch", faults)];
+        for (phase, faults) in cells {
+            let mut blocks = Blocks::with_times();
+            (0..faults).for_each(|fault| blocks.push(fault * 10_000, 700));
+            run.cells
+                .insert((phase.to_owned(), Class::Fast), vec![blocks]);
+        }
+        run
+    };
+    let verdict = |base: &[Run], new: &[Run]| {
+        let rows = rows(base, new);
+        let row = rows
+            .iter()
+            .find(|row| row.class == Class::Fast && row.phase.as_deref() == Some("touch"));
+        row.unwrap().changes[0].verdict
+    };
+    let (none, all) = (with(1, 0), with(2, 100));
+    let [alone, same] = [&none, &all].map(std::slice::from_ref);
+    assert_eq!(verdict(alone, same), Verdict::OneRun);
+    assert_eq!(verdict(same, alone), Verdict::OneRun);
+    let nones = [none.clone(), with(3, 0), with(4, 0)];
+    let alls = [all.clone(), with(5, 90), with(6, 80)];
+    assert_eq!(verdict(&nones, &alls), Verdict::New);
+    assert_eq!(verdict(&alls, &nones), Verdict::Gone);
+    let some = [all, with(5, 90), none];
+    assert_eq!(verdict(&nones, &some), Verdict::WithinNoise);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Whether the numbers of one fault agree with each other.
 
-use events::{Gpa, Level, Seq, TimeNs};
-use trace::{FaultRow, Memslot, Slot, VmMeta};
+use events::{Level, Seq};
+use trace::{FaultRow, VmMeta};
 
 use super::{FaultStep, Memslots};
 
@@ -68,23 +68,6 @@ impl Check {
             }
         }
     }
-}
-
-/// The memslot that held a GPA at a time, where exactly one did. For faults that KVM ended before it
-/// looked for their memslot.
-pub fn slot_at(gpa: Gpa, time: TimeNs, memslots: &[Memslot]) -> Option<Slot> {
-    let holds = |memslot: &&Memslot| {
-        memslot.from_ns <= time.0
-            && memslot.until_ns.is_none_or(|until| time.0 <= until)
-            && gpa
-                .0
-                .checked_sub(memslot.gpa)
-                .is_some_and(|offset| offset < memslot.bytes)
-    };
-    let mut slots = memslots.iter().filter(holds).map(|memslot| memslot.slot);
-    let first = slots.next()?;
-    // Two address spaces (SMM), or a slot that another replaced at about this time.
-    slots.all(|slot| slot == first).then_some(Slot(first))
 }
 
 /// Results of one check over all faults.

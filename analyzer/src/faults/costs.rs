@@ -191,11 +191,17 @@ pub(super) fn sum(times: &[u32]) -> u64 {
     times.iter().copied().map(u64::from).sum()
 }
 
+/// How many of `count` times in order come before the one that `part` of all do not exceed: the
+/// nearest place, so that it is the time of a fault.
+pub fn rank(count: f64, part: f64) -> f64 {
+    ((count - 1.0).max(0.0) * part).round()
+}
+
 /// The time that `part` of all do not exceed, by nearest rank: one that a fault has. Orders the
 /// times anew.
 pub(super) fn quantile(times: &mut [u32], part: f64) -> u64 {
     let last = times.len().saturating_sub(1);
-    let rank = usize::try_from(whole((last as f64 * part).round())).unwrap_or(last);
+    let rank = usize::try_from(whole(rank(times.len() as f64, part))).unwrap_or(last);
     match times.is_empty() {
         true => 0,
         false => u64::from(*times.select_nth_unstable(rank.min(last)).1),

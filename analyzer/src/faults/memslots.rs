@@ -1,6 +1,6 @@
 //! The memslots of a VM over time, by their ids.
 
-use events::TimeNs;
+use events::{Gpa, TimeNs};
 use trace::{FaultRow, Memslot, Slot, VmMeta};
 
 /// Earlier memslots of the same id that are looked at. A slot has one memslot at a time, so that
@@ -39,9 +39,89 @@ impl Memslots {
     }
 }
 
+/// Ranges of a GPA that are looked at. Memslots of one address space do not overlap: there is one,
+/// or there are a few that followed each other; bounds the work that a trace takes.
+const RANGES: usize = 16;
+/// Memslots of one range that are looked at.
+const SAME: usize = 8;
+
+/// Memslots that had the same GPAs, in the order of their beginnings.
+#[derive(Clone, Debug)]
+struct Range {
+    gpa: u64,
+    bytes: u64,
+    /// Where this range, or one before it, ends last.
+    reach: u64,
+    memslots: Vec<Memslot>,
+}
+
+impl Range {
+    fn holds(&self, gpa: Gpa) -> bool {
+        gpa.0
+            .checked_sub(self.gpa)
+            .is_some_and(|offset| offset < self.bytes)
+    }
+}
+
+/// The memslots of a VM over time, by their GPAs.
+#[derive(Clone, Debug, Default)]
+pub struct SlotsByGpa(Vec<Range>);
+
+impl SlotsByGpa {
+    /// Those of the metadata.
+    pub fn of(vm: &VmMeta) -> Self {
+        let mut all = vm.memslots.clone();
+        all.sort_by_key(|of| (of.gpa, of.bytes, of.from_ns));
+        let mut ranges: Vec<Range> = Vec::new();
+        for of in all {
+            let reach = ranges.last().map_or(0, |last| last.reach);
+            let reach = reach.max(of.gpa.saturating_add(of.bytes));
+            let place = (of.gpa, of.bytes);
+            match ranges.last_mut() {
+                Some(last) if (last.gpa, last.bytes) == place => last.memslots.push(of),
+                _ => ranges.push(Range {
+                    gpa: of.gpa,
+                    bytes: of.bytes,
+                    reach,
+                    memslots: vec![of],
+                }),
+            }
+        }
+        Self(ranges)
+    }
+
+    /// The memslot that held a GPA at a time, where exactly one did. For faults that KVM ended
+    /// before it looked for their memslot.
+    pub fn at(&self, gpa: Gpa, time: TimeNs) -> Option<Slot> {
+        let begun = self.0.partition_point(|range| range.gpa <= gpa.0);
+        let ranges = self.0.get(..begun).unwrap_or_default().iter().rev();
+        let mut found = None;
+        // The last range reaches as far as one before it.
+        for (number, range) in ranges.take_while(|range| range.reach > gpa.0).enumerate() {
+            if number == RANGES {
+                return None;
+            }
+            if !range.holds(gpa) {
+                continue;
+            }
+            let begun = range.memslots.partition_point(|of| of.from_ns <= time.0);
+            let begun = range.memslots.get(..begun).unwrap_or_default();
+            let held = |of: &&Memslot| of.until_ns.is_none_or(|until| time.0 <= until);
+            for of in begun.iter().rev().take(SAME).filter(held) {
+                // Two address spaces (SMM), or a slot that another replaced at about this time.
+                if found.is_some_and(|found| found != of.slot) {
+                    return None;
+                }
+                found = Some(of.slot);
+            }
+        }
+        found.map(Slot)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use events::{Gpa, Seq};
+    use events::Seq;
 
     use super::*;
     use crate::replay::blank_fault;
@@ -80,5 +160,44 @@ mod tests {
         assert_eq!(of(1, 0x7000, 105), None);
         assert_eq!(of(2, 0x1000, 5_000), Some(0));
         assert_eq!(of(3, 0x1000, 5_000), None);
+    }
+
+    /// As each memslot compared one by one says.
+    #[test]
+    fn a_gpa_has_the_only_memslot_of_its_time() {
+        let mut random = fastrand::Rng::with_seed(3);
+        for _ in 0..200 {
+            let memslot = |_| Memslot {
+                slot: random.u16(..4),
+                gpa: random.u64(..6) * 0x1000,
+                bytes: random.u64(1..4) * 0x1000,
+                hva: 0,
+                from_ns: random.u64(..50),
+                until_ns: random.bool().then(|| random.u64(..60)),
+            };
+            let memslots: Vec<_> = (0..7).map(memslot).collect();
+            let slots = SlotsByGpa::of(&VmMeta {
+                memslots: memslots.clone(),
+                ..VmMeta::default()
+            });
+            for (gpa, time) in (0..10).flat_map(|page| (0..60).map(move |time| (page << 12, time)))
+            {
+                let mut held: Vec<_> = memslots
+                    .iter()
+                    .filter(|of| of.gpa <= gpa && gpa < of.gpa + of.bytes)
+                    .filter(|of| {
+                        of.from_ns <= time && of.until_ns.is_none_or(|until| time <= until)
+                    })
+                    .map(|of| of.slot)
+                    .collect();
+                held.sort_unstable();
+                held.dedup();
+                let only = match held[..] {
+                    [one] => Some(Slot(one)),
+                    _ => None,
+                };
+                assert_eq!(slots.at(Gpa(gpa), TimeNs(time)), only, "{memslots:?}");
+            }
+        }
     }
 }

@@ -14,11 +14,11 @@ mod walk;
 
 pub use account::Account;
 pub use acts::{ActCost, Acts, meaning_of_act};
-pub use agreement::{Agreement, Check, Tally, slot_at};
+pub use agreement::{Agreement, Check, Tally};
 pub use clock::GuestClock;
 pub use columns::{FaultColumns, FaultStep};
-pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase};
+pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase, rank};
 pub use counts::Counts;
-pub use memslots::Memslots;
+pub use memslots::{Memslots, SlotsByGpa};
 pub use reconcile::{Reconciled, Relation, reconcile};
 pub use walk::{GuestStep, gpa, guest_walk};

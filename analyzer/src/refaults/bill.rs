@@ -92,9 +92,7 @@ impl Bill {
 
 /// Whether a number is missing between two.
 pub(super) fn is_over(gaps: &Gaps, [act, fault]: [Seq; 2]) -> bool {
-    let gaps = gaps.gaps();
-    let after = gaps.partition_point(|gap| gap.to <= act);
-    gaps.get(after).is_some_and(|gap| gap.from < fault)
+    gaps.is_missing_between(act, fault)
 }
 
 /// The bill of one cause.

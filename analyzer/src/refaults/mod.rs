@@ -38,7 +38,7 @@ pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
 pub use cause::RefaultCause;
 pub use tables::{brief, section};
 
-use act::{ActId, Acts, What};
+use act::{ActId, RemovalActs, What};
 use bill::Bill;
 use places::{At, Loss, Places, State};
 use threads::Thread;
@@ -53,11 +53,11 @@ use crate::{
 pub struct Options {
     /// Longest time from the act to the refault, ns; `None` for the whole trace.
     pub window_ns: Option<u64>,
-    /// Acts listed.
+    /// RemovalActs listed.
     pub top: usize,
 }
 
-/// Acts listed where nobody asks for another number.
+/// RemovalActs listed where nobody asks for another number.
 pub const DEFAULT_TOP: usize = 10;
 
 impl Default for Options {
@@ -77,7 +77,7 @@ pub struct Refaults {
     start_ns: u64,
     from_birth: bool,
     invalid: events::RoleLayout,
-    acts: Acts,
+    acts: RemovalActs,
     places: Places,
     threads: BTreeMap<Option<VcpuId>, Thread>,
     /// One for each cause, then those of zaps whose cause is not known yet.
@@ -140,7 +140,7 @@ impl Refaults {
             start_ns: subject.span_ns[0],
             from_birth: subject.recording.sees().from_birth,
             invalid: subject.recording.role_layout(),
-            acts: Acts::new(options.top),
+            acts: RemovalActs::new(options.top),
             places: Places::default(),
             threads: BTreeMap::new(),
             bills: vec![Bill::default(); RefaultCause::ALL.len()],
@@ -174,12 +174,12 @@ impl Refaults {
         }
     }
 
-    /// Acts that zapped many pages.
+    /// RemovalActs that zapped many pages.
     pub fn zap_storms(&self, gaps: &Gaps) -> HeavyActs {
         HeavyActs::of(&self.acts.zap_storms, self.start_ns, gaps)
     }
 
-    /// Acts by which the host took memory away that the guest then used.
+    /// RemovalActs by which the host took memory away that the guest then used.
     pub fn discards(&self, gaps: &Gaps) -> HeavyActs {
         HeavyActs::of(&self.acts.discards, self.start_ns, gaps)
     }

@@ -1,5 +1,7 @@
 //! Sequence numbers that no record carries.
 
+use std::collections::BTreeMap;
+
 use events::{Seq, TimeNs};
 
 /// A stretch of missing sequence numbers.
@@ -22,7 +24,8 @@ pub struct Gap {
 pub struct Gaps {
     next: Seq,
     latest: TimeNs,
-    gaps: Vec<Gap>,
+    /// By their first numbers: a late record closes one in the midst of many.
+    gaps: BTreeMap<Seq, Gap>,
     missing: u64,
     repeated: u64,
 }
@@ -54,55 +57,56 @@ impl Gaps {
     fn open(&mut self, seq: Seq, time: TimeNs) {
         self.missing = self.missing.saturating_add(seq.0 - self.next.0);
         if self.gaps.len() < KEPT {
-            self.gaps.push(Gap {
+            let gap = Gap {
                 from: self.next,
                 to: seq,
                 from_time: self.latest,
                 to_time: time,
-            });
-        } else if let Some(last) = self.gaps.last_mut() {
-            last.to = seq;
-            last.to_time = time;
+            };
+            self.gaps.insert(gap.from, gap);
+        } else if let Some(mut last) = self.gaps.last_entry() {
+            last.get_mut().to = seq;
+            last.get_mut().to_time = time;
         }
         self.next = Seq(seq.0.saturating_add(1));
     }
 
     fn close(&mut self, seq: Seq) {
-        let after = self.gaps.partition_point(|gap| gap.from <= seq);
-        let Some(at) = after.checked_sub(1) else {
-            self.repeated += 1;
-            return;
-        };
         let is_full = self.gaps.len() >= KEPT;
-        let Some(gap) = self.gaps.get_mut(at).filter(|gap| seq < gap.to) else {
+        let before = self.gaps.range_mut(..=seq).next_back();
+        let Some((_, gap)) = before.filter(|(_, gap)| seq < gap.to) else {
             self.repeated += 1;
             return;
         };
         self.missing = self.missing.saturating_sub(1);
-        let whole = gap.to;
+        let (from, whole) = (gap.from, gap.to);
         let after = Gap {
             from: Seq(seq.0 + 1),
             ..*gap
         };
         gap.to = seq;
-        let ahead_is_empty = gap.from == gap.to;
-        if after.from == after.to {
-            if ahead_is_empty {
-                self.gaps.remove(at);
-            }
-        } else if ahead_is_empty {
-            *gap = after;
-        } else if is_full {
+        if from == seq {
+            self.gaps.remove(&from);
+        } else if is_full && after.from < whole {
             // It stays one, a record too long.
             gap.to = whole;
-        } else {
-            self.gaps.insert(at + 1, after);
+            return;
+        }
+        if after.from < whole {
+            self.gaps.insert(after.from, after);
         }
     }
 
     /// The gaps, in order.
-    pub fn gaps(&self) -> &[Gap] {
-        &self.gaps
+    pub fn gaps(&self) -> impl ExactSizeIterator<Item = &Gap> {
+        self.gaps.values()
+    }
+
+    /// Whether any number between two is missing.
+    pub fn is_missing_between(&self, from: Seq, to: Seq) -> bool {
+        // The last gap that begins before `to` ends last of them.
+        let before = self.gaps.range(..to).next_back();
+        before.is_some_and(|(_, gap)| gap.to > from)
     }
 
     /// Missing numbers in all.
@@ -118,7 +122,8 @@ impl Gaps {
     /// Missing numbers between two.
     pub fn missing_between(&self, from: Seq, to: Seq) -> u64 {
         let within = |gap: &Gap| gap.to.0.min(to.0).saturating_sub(gap.from.0.max(from.0));
-        self.gaps.iter().map(within).sum()
+        let before = self.gaps.range(..to).rev().map(|(_, gap)| gap);
+        before.take_while(|gap| gap.to > from).map(within).sum()
     }
 }
 
@@ -136,16 +141,15 @@ mod tests {
 
     #[test]
     fn a_late_record_closes_the_gap_it_opened() {
-        assert_eq!(gaps(&[0, 2, 1, 3]).gaps(), &[]);
+        assert_eq!(gaps(&[0, 2, 1, 3]).gaps().len(), 0);
         assert_eq!(gaps(&[0, 5, 2]).missing(), 3);
         let both = gaps(&[0, 5, 2]);
-        let ends: Vec<_> = both
-            .gaps()
-            .iter()
-            .map(|gap| (gap.from.0, gap.to.0))
-            .collect();
+        let ends: Vec<_> = both.gaps().map(|gap| (gap.from.0, gap.to.0)).collect();
         assert_eq!(ends, [(1, 2), (3, 5)]);
         assert_eq!(both.missing_between(Seq(0), Seq(4)), 2);
+        let is_missing = |from, to| both.is_missing_between(Seq(from), Seq(to));
+        assert!(is_missing(0, 2) && is_missing(2, 4) && is_missing(4, 9));
+        assert!(!is_missing(0, 1) && !is_missing(2, 3) && !is_missing(5, 9));
     }
 
     #[test]

@@ -28,14 +28,110 @@ pub struct ShadowPage {
     pub since: Seq,
     /// Shadow-present entries.
     present: u32,
-    /// Absent until the first entry is stored.
-    entries: Option<Box<[Spte; ENTRIES_PER_TABLE]>>,
-    /// Guest frames of the leaves of an indirect page, as KVM's `shadowed_translation`.
-    gfns: Option<Box<[u64; ENTRIES_PER_TABLE]>>,
+    entries: Entries,
 }
 
 /// A leaf whose guest frame no record has named yet.
 const UNKNOWN_GFN: u64 = u64::MAX;
+/// Entries up to which a page keeps only those that are not zero: a trace of many pages with one
+/// entry each takes as much memory as it has records.
+const FEW: usize = 128;
+
+/// The entries of a page.
+#[derive(Clone, Debug)]
+enum Entries {
+    /// Those that are not zero, by index.
+    Few(Vec<Entry>),
+    /// All of them.
+    All {
+        sptes: Box<[Spte; ENTRIES_PER_TABLE]>,
+        /// Guest frames of the leaves of an indirect page, as KVM's `shadowed_translation`.
+        gfns: Option<Box<[u64; ENTRIES_PER_TABLE]>>,
+    },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    index: u16,
+    spte: Spte,
+    gfn: u64,
+}
+
+impl Entries {
+    fn get(&self, index: u16) -> Spte {
+        match self {
+            Self::Few(few) => find(few, index)
+                .ok()
+                .and_then(|at| few.get(at))
+                .map(|of| of.spte),
+            Self::All { sptes, .. } => sptes.get(usize::from(index)).copied(),
+        }
+        .unwrap_or_default()
+    }
+
+    fn gfn(&self, index: u16) -> Option<Gfn> {
+        let gfn = match self {
+            Self::Few(few) => few.get(find(few, index).ok()?)?.gfn,
+            Self::All { gfns, .. } => *gfns.as_deref()?.get(usize::from(index))?,
+        };
+        (gfn != UNKNOWN_GFN).then_some(Gfn(gfn))
+    }
+
+    /// Stores an entry, gives the one before. `gfn` is [`UNKNOWN_GFN`] where none is kept.
+    fn put(&mut self, index: u16, spte: Spte, gfn: u64) -> Spte {
+        if let Self::Few(few) = self {
+            match find(few, index) {
+                Ok(at) if spte.0 == 0 => return few.remove(at).spte,
+                Ok(at) => {
+                    let new = Entry { index, spte, gfn };
+                    let old = few.get_mut(at).map(|of| std::mem::replace(of, new));
+                    return old.map(|of| of.spte).unwrap_or_default();
+                }
+                Err(_) if spte.0 == 0 => return Spte(0),
+                Err(at) if few.len() < FEW => {
+                    few.insert(at, Entry { index, spte, gfn });
+                    return Spte(0);
+                }
+                Err(_) => self.spread(),
+            }
+        }
+        let Self::All { sptes, gfns } = self else {
+            return Spte(0);
+        };
+        let Some(slot) = sptes.get_mut(usize::from(index)) else {
+            return Spte(0);
+        };
+        let old = std::mem::replace(slot, spte);
+        if gfns.is_some() || gfn != UNKNOWN_GFN {
+            let gfns = gfns.get_or_insert_with(|| Box::new([UNKNOWN_GFN; ENTRIES_PER_TABLE]));
+            if let Some(slot) = gfns.get_mut(usize::from(index)) {
+                *slot = gfn;
+            }
+        }
+        old
+    }
+
+    /// From few to all.
+    fn spread(&mut self) {
+        let all = Self::All {
+            sptes: Box::new([Spte(0); ENTRIES_PER_TABLE]),
+            gfns: None,
+        };
+        if let Self::Few(few) = std::mem::replace(self, all) {
+            for of in few {
+                self.put(of.index, of.spte, of.gfn);
+            }
+        }
+    }
+}
+
+/// The place of an index. Tables are often filled in order.
+fn find(few: &[Entry], index: u16) -> Result<usize, usize> {
+    match few.last() {
+        Some(last) if last.index < index => Err(few.len()),
+        _ => few.binary_search_by_key(&index, |of| of.index),
+    }
+}
 
 impl ShadowPage {
     /// An empty page.
@@ -44,18 +140,13 @@ impl ShadowPage {
             info,
             since,
             present: 0,
-            entries: None,
-            gfns: None,
+            entries: Entries::Few(Vec::new()),
         }
     }
 
     /// The entry at `index`; empty past the end.
     pub fn entry(&self, index: u16) -> Spte {
-        let entries = self.entries.as_deref();
-        entries
-            .and_then(|entries| entries.get(usize::from(index)))
-            .copied()
-            .unwrap_or_default()
+        self.entries.get(index)
     }
 
     /// Number of shadow-present entries.
@@ -65,10 +156,13 @@ impl ShadowPage {
 
     /// Every entry that was ever stored and is not zero, by index.
     pub fn entries(&self) -> impl Iterator<Item = (u16, Spte)> {
-        let entries = self.entries.iter().flat_map(|entries| entries.iter());
-        (0_u16..)
-            .zip(entries.copied())
-            .filter(|(_, spte)| spte.0 != 0)
+        let (few, all) = match &self.entries {
+            Entries::Few(few) => (&few[..], &[][..]),
+            Entries::All { sptes, .. } => (&[][..], &sptes[..]),
+        };
+        let all = (0_u16..).zip(all.iter().copied());
+        let few = few.iter().map(|of| (of.index, of.spte));
+        few.chain(all).filter(|(_, spte)| spte.0 != 0)
     }
 
     /// Address of the entry at `index`.
@@ -82,32 +176,21 @@ impl ShadowPage {
             let offset = u64::from(index).wrapping_mul(self.info.level.pages());
             return Some(Gfn(self.info.gfn.0.wrapping_add(offset)));
         }
-        let gfn = self.gfns.as_deref()?.get(usize::from(index)).copied()?;
-        (gfn != UNKNOWN_GFN).then_some(Gfn(gfn))
+        self.entries.gfn(index)
     }
 
     /// Stores an entry, gives the one before.
     pub(crate) fn put(&mut self, index: u16, spte: Spte, gfn: Option<Gfn>) -> Spte {
-        if self.entries.is_none() && spte.0 == 0 {
+        if usize::from(index) >= ENTRIES_PER_TABLE {
             return Spte(0);
         }
-        let entries = self
-            .entries
-            .get_or_insert_with(|| Box::new([Spte(0); ENTRIES_PER_TABLE]));
-        let Some(slot) = entries.get_mut(usize::from(index)) else {
-            return Spte(0);
+        let gfn = match (self.info.direct, gfn) {
+            (false, Some(gfn)) => gfn.0,
+            _ => UNKNOWN_GFN,
         };
-        let old = std::mem::replace(slot, spte);
+        let old = self.entries.put(index, spte, gfn);
         self.present += u32::from(spte.is_shadow_present());
         self.present -= u32::from(old.is_shadow_present());
-        if !self.info.direct && (self.gfns.is_some() || gfn.is_some()) {
-            let gfns = self
-                .gfns
-                .get_or_insert_with(|| Box::new([UNKNOWN_GFN; ENTRIES_PER_TABLE]));
-            if let Some(slot) = gfns.get_mut(usize::from(index)) {
-                *slot = gfn.map_or(UNKNOWN_GFN, |gfn| gfn.0);
-            }
-        }
         old
     }
 }

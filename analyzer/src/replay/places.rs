@@ -7,18 +7,65 @@ use events::Hpa;
 
 use super::hash::AddressMap;
 
+/// Places of a key that are searched one by one; of more, each one's position is known.
+const FEW: usize = 64;
+
 /// The places (`sptep`) of one key. Most keys have one, so that one costs no allocation.
 #[derive(Clone, Debug)]
 enum Places {
     One(Hpa),
-    Many(Vec<Hpa>),
+    Few(Vec<Hpa>),
+    /// More than [`FEW`], with the position of each: where a trace has many, it removes many.
+    Many(Vec<Hpa>, AddressMap<Hpa, u32>),
 }
 
 impl Places {
     fn all(&self) -> &[Hpa] {
         match self {
             Places::One(place) => std::slice::from_ref(place),
-            Places::Many(places) => places,
+            Places::Few(places) | Places::Many(places, _) => places,
+        }
+    }
+
+    /// A place is added at most once by who holds the reverse map.
+    fn add(&mut self, place: Hpa) {
+        match self {
+            Places::One(first) => *self = Places::Few(vec![*first, place]),
+            Places::Few(places) if places.len() < FEW => places.push(place),
+            Places::Few(places) => {
+                places.push(place);
+                let positions = places.iter().copied().zip(0..).collect();
+                *self = Places::Many(std::mem::take(places), positions);
+            }
+            Places::Many(places, positions) => {
+                let position = u32::try_from(places.len()).unwrap_or(u32::MAX);
+                positions.insert(place, position);
+                places.push(place);
+            }
+        }
+    }
+
+    /// Whether there is none afterwards.
+    fn remove(&mut self, place: Hpa) -> bool {
+        match self {
+            Places::One(one) => *one == place,
+            Places::Few(places) => {
+                // From the end: what was mapped last is often unmapped first.
+                if let Some(at) = places.iter().rposition(|other| *other == place) {
+                    places.swap_remove(at);
+                }
+                places.is_empty()
+            }
+            Places::Many(places, positions) => {
+                if let Some(position) = positions.remove(&place) {
+                    let at = position as usize;
+                    places.swap_remove(at);
+                    if let Some(moved) = places.get(at) {
+                        positions.insert(*moved, position);
+                    }
+                }
+                places.is_empty()
+            }
         }
     }
 }
@@ -42,17 +89,11 @@ impl<K: Eq + Hash + Copy> ReverseMap<K> {
                 vacant.insert(Places::One(place));
                 0
             }
-            Entry::Occupied(mut occupied) => match occupied.get_mut() {
-                Places::One(first) => {
-                    let first = *first;
-                    *occupied.get_mut() = Places::Many(vec![first, place]);
-                    1
-                }
-                Places::Many(places) => {
-                    places.push(place);
-                    places.len() - 1
-                }
-            },
+            Entry::Occupied(mut occupied) => {
+                let before = occupied.get().all().len();
+                occupied.get_mut().add(place);
+                before
+            }
         }
     }
 
@@ -61,17 +102,7 @@ impl<K: Eq + Hash + Copy> ReverseMap<K> {
         let Entry::Occupied(mut occupied) = self.0.entry(key) else {
             return;
         };
-        let empty = match occupied.get_mut() {
-            Places::One(one) => *one == place,
-            Places::Many(places) => {
-                // From the end: what was mapped last is often unmapped first.
-                if let Some(at) = places.iter().rposition(|other| *other == place) {
-                    places.swap_remove(at);
-                }
-                places.is_empty()
-            }
-        };
-        if empty {
+        if occupied.get_mut().remove(place) {
             occupied.remove();
         }
     }
@@ -81,7 +112,7 @@ impl<K: Eq + Hash + Copy> ReverseMap<K> {
         match self.0.remove(&key) {
             None => Vec::new(),
             Some(Places::One(place)) => vec![place],
-            Some(Places::Many(places)) => places,
+            Some(Places::Few(places) | Places::Many(places, _)) => places,
         }
     }
 

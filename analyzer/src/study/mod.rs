@@ -31,7 +31,7 @@ const MOST_VMS: usize = 1024;
 /// VMs beyond the bound, none of which was followed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Those that have records.
+    /// Which ones, those of the metadata without records included.
     pub vms: BTreeSet<VmId>,
     /// Their records.
     pub records: u64,
@@ -139,6 +139,8 @@ impl<F: Follow> Study<F> {
         {
             if study.vms.len() < MOST_VMS {
                 study.vms.entry(*vm).or_insert_with(|| make(*vm));
+            } else if !study.vms.contains_key(vm) {
+                study.left_out.vms.insert(*vm);
             }
         }
         for (vm, of) in &mut study.vms {
@@ -201,7 +203,7 @@ impl<F> Study<F> {
 
     /// Stretches in which records are missing, of any VM, ns on the trace's clock.
     pub fn lost_spans(&self) -> Vec<[u64; 2]> {
-        let gaps = self.gaps.gaps().iter();
+        let gaps = self.gaps.gaps();
         let gaps = gaps.map(|gap| [gap.from_time.0, gap.to_time.0]);
         let losses = self.losses.iter().map(|row| [row.from_ns.0, row.time_ns.0]);
         gaps.chain(losses).collect()

@@ -235,6 +235,7 @@ impl Curves {
             Measure::Count => "Faults of a run",
             Measure::Median => "Median time of a fault",
             Measure::Total => "Time of all faults of a run",
+            Measure::Relative => "Median time of a fault by that of another class",
         };
         let of_classes = self.measures().iter().map(|measure| {
             let lines = classes.iter().map(|class| Line::Class(*class, *measure));

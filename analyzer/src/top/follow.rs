@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use events::{Class, Gpa};
-use trace::{EntryRow, FaultRow, Memslot, Record, Sees, Slot};
+use trace::{EntryRow, FaultRow, Record, Sees, Slot};
 
 use super::{
     By, GuestTables, Seen, Sum,
     sums::{KEYS, Sums},
 };
 use crate::{
-    faults::{gpa, slot_at},
+    faults::{SlotsByGpa, gpa},
     listing::{FaultFilter, table_of},
     replay::{AddressMap, PageInfo, VmReplay},
     study::{Follow, StudyError, Subject},
@@ -81,10 +81,6 @@ pub(super) const NO_FUNCTION: u64 = u64::MAX;
 pub(super) const USER_SPACE: u64 = u64::MAX - 1;
 /// Key of the leaves in pages that no record made known.
 pub(super) const UNKNOWN_PAGE: u64 = u64::MAX;
-/// Memslots up to which the slot of a fault that names none is looked up: so the work of a fault is
-/// bounded. A VMM has a few; with more, it stays unknown.
-const MEMSLOTS: usize = 4096;
-
 /// The sums of one VM.
 #[derive(Clone, Debug)]
 pub struct Top {
@@ -94,7 +90,7 @@ pub struct Top {
     pub(super) pages: AddressMap<u64, PageInfo>,
     /// Followed for [`By::GuestTable`] only.
     pub(super) tables: GuestTables,
-    memslots: Vec<Memslot>,
+    memslots: SlotsByGpa,
     /// The record is in the stretch asked for.
     inside: bool,
 }
@@ -102,14 +98,9 @@ pub struct Top {
 impl Top {
     /// Nothing was read yet.
     pub fn of(question: &Question, subject: &Subject<'_>) -> Self {
-        let memslots = subject.meta.map_or(&[][..], |meta| &meta.memslots);
-        let is_asked = question.by == By::Slot && memslots.len() <= MEMSLOTS;
+        let meta = subject.meta.filter(|_| question.by == By::Slot);
         Self {
-            memslots: if is_asked {
-                memslots.to_vec()
-            } else {
-                Vec::new()
-            },
+            memslots: meta.map(SlotsByGpa::of).unwrap_or_default(),
             ..Self::new(question)
         }
     }
@@ -121,7 +112,7 @@ impl Top {
             sums: Sums::with_limit(question.keys),
             pages: AddressMap::default(),
             tables: GuestTables::default(),
-            memslots: Vec::new(),
+            memslots: SlotsByGpa::default(),
             inside: false,
         }
     }
@@ -142,9 +133,7 @@ impl Top {
     /// As KVM found it; by the memslots, where it ended the fault before that.
     fn slot(&self, row: &FaultRow) -> Option<Slot> {
         let by_gpa = || match row.class {
-            Class::WriteProtected | Class::Failed => {
-                slot_at(gpa(row)?, row.time_ns, &self.memslots)
-            }
+            Class::WriteProtected | Class::Failed => self.memslots.at(gpa(row)?, row.time_ns),
             _ => None,
         };
         row.slot.or_else(by_gpa)
@@ -219,20 +208,24 @@ impl Follow for Top {
 #[cfg(test)]
 mod tests {
     use events::{ErrorCode, Gpte, Gva, Hpa, Seq};
+    use trace::{Memslot, VmMeta};
 
     use super::*;
     use crate::replay::blank_fault;
 
     fn key(by: By, row: FaultRow) -> Option<u64> {
         let mut top = Top::new(&Question::new(by));
-        top.memslots = vec![Memslot {
-            slot: 3,
-            gpa: 0x8000,
-            bytes: 0x2000,
-            hva: 0,
-            from_ns: 0,
-            until_ns: None,
-        }];
+        top.memslots = SlotsByGpa::of(&VmMeta {
+            memslots: vec![Memslot {
+                slot: 3,
+                gpa: 0x8000,
+                bytes: 0x2000,
+                hva: 0,
+                from_ns: 0,
+                until_ns: None,
+            }],
+            ..VmMeta::default()
+        });
         top.key(&row, None)
     }
 

@@ -183,7 +183,7 @@ impl Verification {
 }
 
 fn unvouched(study: &Study, start: u64) -> Vec<Unvouched> {
-    let gaps = study.gaps.gaps().iter().map(|gap| Unvouched {
+    let gaps = study.gaps.gaps().map(|gap| Unvouched {
         from_ns: gap.from_time.0.saturating_sub(start),
         to_ns: gap.to_time.0.saturating_sub(start),
         why: format!(

@@ -6,8 +6,8 @@ use events::{
     TimeNs, VcpuId, VmId,
 };
 use trace::{
-    Batch, End, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, Meta, PageRow,
-    RootRow, Sees, Stores, TraceWriter, VmMeta, WriteRow,
+    Batch, End, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, Memslot, Meta,
+    PageRow, RootRow, Sees, Stores, TraceWriter, VmMeta, WriteRow,
 };
 
 use super::damage::Damaged;
@@ -272,7 +272,7 @@ pub type Size = u64;
 pub type Craft = fn(Size) -> Damaged;
 
 /// Every trace with its name.
-pub const ALL: [(&str, Craft); 17] = [
+pub const ALL: [(&str, Craft); 20] = [
     ("VMs that no record names", vms_without_records),
     ("a VM for each record", a_vm_for_each_record),
     ("tables that share all tables below", shared_tables),
@@ -289,6 +289,12 @@ pub const ALL: [(&str, Craft); 17] = [
     ("keyframes that are never whole", keyframes_not_whole),
     ("keyframes of no pages", empty_keyframes),
     ("numbers that go backwards", backwards),
+    (
+        "gaps that are closed late, from the first on",
+        gaps_closed_late,
+    ),
+    ("faults in one of very many memslots", many_memslots),
+    ("a page for each leaf", a_page_for_each_leaf),
     ("a page made and zapped again and again", a_page_reborn),
 ];
 
@@ -432,7 +438,7 @@ fn a_frame_of_many_leaves(size: Size) -> Damaged {
 fn a_table_of_many_parents(size: Size) -> Damaged {
     let mut tape = Tape::new(false);
     tape.born(0x1000, 1, 1);
-    for table in 0..size / 128 {
+    for table in 0..size / 16 {
         let spt = 0x1000_0000 + (table << 12);
         tape.born(spt, 2, 0x10_0000 + table);
         tape.links(spt, 2, 0x1000);
@@ -445,7 +451,8 @@ fn a_table_of_many_parents(size: Size) -> Damaged {
             Some((0x1008, 0x400)),
         );
     }
-    for table in 0..size / 128 {
+    // From the first on.
+    for table in 0..size / 16 {
         let spt = 0x1000_0000 + (table << 12);
         for index in 0..512 {
             tape.entry(Cause::GuestWrite, spt + 8 * index, 2, 0, None);
@@ -549,6 +556,59 @@ fn backwards(size: Size) -> Damaged {
         }
     }
     tape.seq = size * 16;
+    tape.write()
+}
+
+/// The odd numbers come after all even ones: as many gaps as a study keeps.
+fn gaps_closed_late(size: Size) -> Damaged {
+    let mut tape = Tape::new(false);
+    let gaps = size * 32;
+    for late in [0, 1] {
+        tape.batches.push(Batch::default());
+        for number in 0..gaps {
+            tape.seq = 2 * number + late;
+            let (seq, time_ns) = (Seq(tape.seq), TimeNs(1_000_000 + tape.seq * 1_000));
+            tape.seq = 1;
+            tape.fault(Class::Guest, 0x1000, 0x1000, None);
+            let row = tape.batches.last_mut().unwrap().faults.last_mut().unwrap();
+            (row.seq, row.time_ns) = (seq, time_ns);
+        }
+    }
+    tape.seq = 2 * gaps;
+    tape.write()
+}
+
+/// KVM emulates a store to a guest table before it needs the memslot: its fault names none.
+fn many_memslots(size: Size) -> Damaged {
+    let mut tape = Tape::new(false);
+    let slots = (size * 2).min(u16::MAX.into());
+    tape.meta.vms[0].memslots = (0..slots)
+        .map(|slot| Memslot {
+            slot: slot as u16,
+            gpa: (slot / 2) << 12,
+            bytes: 1 << 40,
+            hva: 0x7000_0000_0000,
+            from_ns: slot,
+            until_ns: None,
+        })
+        .collect();
+    for fault in 0..size * 32 {
+        let gpa = (fault % slots) << 12;
+        tape.fault(Class::WriteProtected, 0x1000, gpa, None);
+        let row = tape.batches.last_mut().unwrap().faults.last_mut().unwrap();
+        row.gpa = Some(Gpa(gpa));
+    }
+    tape.write()
+}
+
+/// KVM makes a table of 4 KiB for it.
+fn a_page_for_each_leaf(size: Size) -> Damaged {
+    let mut tape = Tape::new(false);
+    for page in 0..size * 64 {
+        let spt = 0x1000_0000 + (page << 12);
+        tape.born(spt, 1, 0x10_0000 + page);
+        tape.leaf(spt + 8 * (page % 512), 0x1000 + page);
+    }
     tape.write()
 }
 
