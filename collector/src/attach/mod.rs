@@ -113,6 +113,9 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         nested::wait(&kernel, options)?;
     }
     attach_probes(&mut kernel, options)?;
+    if mode.is_nested() {
+        nested::check_probes(&kernel)?;
+    }
     privileges::keep_only(privileges::WATCHING)?;
     let cancel = recording::cancel_on_signal()?;
 

@@ -13,7 +13,7 @@ use super::{Options, Target};
 use crate::{
     failure::Failure,
     host,
-    recording::{Bar, Kernel},
+    recording::{Bar, Kernel, cannot},
     vms::{self, HolderError},
 };
 
@@ -34,6 +34,16 @@ pub fn check(mode: Mode) -> Result<(), Failure> {
              read yet"
         ))
         .hint("`modprobe kvm_intel ept=0`, with no VM running, makes KVM shadow every guest")),
+    }
+}
+
+/// Whether the kernel has granted the probes that nested guests need.
+pub fn check_probes(kernel: &Kernel) -> Result<(), Failure> {
+    match kernel.probes.sees_nested() {
+        true => Ok(()),
+        false => Err(cannot(anyhow!(
+            "following nested guests needs probes on functions, which this kernel refuses"
+        ))),
     }
 }
 

@@ -11,8 +11,8 @@ use super::{
     maps::Maps,
     object::{load, object, refusal, take, verify},
     plan::{
-        Attachment, Candidate, EVERY_ACT, EVERY_CHANGE, EVERY_STORE, Hook, PLAN, RUNNING, Silent,
-        Step, THREAD_ENDS,
+        Attachment, Candidate, EVERY_ACT, EVERY_CHANGE, EVERY_FAULT, EVERY_STORE, Hook, PLAN,
+        RUNNING, Silent, Step, THREAD_ENDS,
     },
 };
 
@@ -237,6 +237,12 @@ impl Probes {
     /// Whether every change of an entry outside a fault has its own record.
     pub fn sees_every_change(&self) -> bool {
         self.is_attached(EVERY_CHANGE)
+    }
+
+    /// Whether nested guests can be recorded: without their functions, a fault of the guest
+    /// hypervisor passes for one of its guest, and changes have no record.
+    pub fn sees_nested(&self) -> bool {
+        self.is_attached(EVERY_FAULT) && self.sees_every_change()
     }
 
     /// Which of the guest's emulated stores have a record.

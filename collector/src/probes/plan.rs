@@ -230,6 +230,8 @@ const fn during(
 
 /// Step whose functions make every change that no tracepoint announces.
 pub const EVERY_CHANGE: &str = "mmu_spte_update";
+/// Step whose function begins every fault.
+pub const EVERY_FAULT: &str = "kvm_mmu_page_fault";
 /// Step whose functions make a record of every store that KVM emulates.
 pub const EVERY_STORE: &str = "kvm_mmu_track_write";
 /// Steps whose functions are timed: with all of them, every act of KVM has a record.
@@ -543,7 +545,7 @@ pub const PLAN: &[Step] = &[
         "no fault is seen",
     ),
     optional(
-        "kvm_mmu_page_fault",
+        EVERY_FAULT,
         &[&[
             ret("fault_ends", "kvm_mmu_page_fault"),
             entry(
