@@ -193,6 +193,15 @@ enum Shown {
     Last(usize),
 }
 
+/// What a page shows of a table.
+#[derive(Clone, Debug)]
+pub struct Filled<'a> {
+    /// Its columns.
+    pub columns: Vec<&'a Column>,
+    /// For each cell of each row, its class on the page and its text.
+    pub rows: Vec<Vec<(&'static str, String)>>,
+}
+
 /// A table with its title.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -301,26 +310,25 @@ impl Table {
 
     /// The columns that people are shown, with their cells in the rows shown; without those that
     /// have nothing in any of them.
-    pub fn filled(&self) -> (Vec<&Column>, Vec<Vec<(&Column, &Cell)>>) {
-        let rows = self.shown();
+    pub fn filled(&self) -> Filled<'_> {
+        let shown = self.shown();
         let has_text = |at: usize| {
-            let cells = rows.iter().filter_map(|row| row.get(at));
-            cells.into_iter().any(|cell| !cell.text().is_empty())
+            let mut cells = shown.iter().filter_map(|row| row.get(at));
+            cells.any(|cell| !cell.text().is_empty())
         };
         let columns = self.columns.iter().enumerate();
         let columns: Vec<_> = columns
             .filter(|(at, column)| !column.for_programs && has_text(*at))
             .collect();
-        let rows = rows.iter().map(|row| {
+        let row = |row: &'_ Vec<Cell>| -> Vec<(&'static str, String)> {
             let cells = columns.iter();
-            let cells = cells.filter_map(|(at, column)| Some((*column, row.get(*at)?)));
-            cells.collect()
-        });
-        let rows = rows.collect();
-        (
-            columns.into_iter().map(|(_, column)| column).collect(),
-            rows,
-        )
+            let cells = cells.filter_map(|(at, column)| Some((column.class(), row.get(*at)?)));
+            cells.map(|(class, cell)| (class, cell.text())).collect()
+        };
+        Filled {
+            rows: shown.iter().map(row).collect(),
+            columns: columns.into_iter().map(|(_, column)| column).collect(),
+        }
     }
 
     /// The note before it, if any.
