@@ -163,8 +163,6 @@ offsets! {
     find desc_count "pte_list_desc" "spte_count" "its low 32 bits are read";
     find regs_di "pt_regs" "di" "first argument of a system call";
     find regs_si "pt_regs" "si" "second";
-    find regs_bx "pt_regs" "bx" "first argument of a 32-bit system call";
-    find regs_cx "pt_regs" "cx" "second";
 }
 
 /// Everything that the probes must know of the kernel they run on.

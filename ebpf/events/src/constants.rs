@@ -25,7 +25,14 @@ pub const SYSCALL_IOCTL: u64 = 16;
 /// The same for a 32-bit program (`syscall_32.tbl`), which passes its arguments in other registers.
 pub const SYSCALL_IOCTL_IA32: u64 = 54;
 
-/// The same of the x32 ABI (`syscall_64.tbl`), with `__X32_SYSCALL_BIT`.
+/// Where `struct pt_regs` has RBX, the first argument of a 32-bit system call. Its layout is ABI:
+/// `ptrace` shows it (`arch/x86/include/asm/ptrace.h`).
+pub const PT_REGS_BX: u32 = 40;
+
+/// The same of RCX, the second argument.
+pub const PT_REGS_CX: u32 = 88;
+
+/// `__NR_ioctl` of the x32 ABI (`syscall_64.tbl`), with `__X32_SYSCALL_BIT`.
 pub const SYSCALL_IOCTL_X32: u64 = 1 << 30 | 514;
 
 /// `KVM_RUN`, `_IO(KVMIO, 0x80)` (`include/uapi/linux/kvm.h`).

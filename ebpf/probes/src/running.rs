@@ -7,7 +7,12 @@ use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::constants::{KVM_RUN, SYSCALL_IOCTL, SYSCALL_IOCTL_IA32, SYSCALL_IOCTL_X32};
+use events::{
+    Offset,
+    constants::{
+        KVM_RUN, PT_REGS_BX, PT_REGS_CX, SYSCALL_IOCTL, SYSCALL_IOCTL_IA32, SYSCALL_IOCTL_X32,
+    },
+};
 
 use crate::{
     causes, faults,
@@ -30,7 +35,7 @@ pub fn sys_enter(ctx: RawTracePointContext) {
     let (file, request) = match ctx.arg::<u64>(1) {
         SYSCALL_IOCTL | SYSCALL_IOCTL_X32 => (offset!(regs_di), offset!(regs_si)),
         // Of a 64-bit program this is setsockopt: RCX is where it goes on, never so low an address.
-        SYSCALL_IOCTL_IA32 => (offset!(regs_bx), offset!(regs_cx)),
+        SYSCALL_IOCTL_IA32 => (Offset::new(Some(PT_REGS_BX)), Offset::new(Some(PT_REGS_CX))),
         _ => return,
     };
     let regs: u64 = ctx.arg(0);
