@@ -43,11 +43,11 @@ fn costliest(of: &VmStudy) -> Option<String> {
         format!("; {share} of it in the step {}", step.step.name())
     });
     Some(format!(
-        "Most costs class {}: {} of that time, median {}{step} ({}).",
+        "Most costs class {} ({}): {} of that time, median {}{step}.",
         class.name(),
+        crate::explain::meaning(*class),
         percent(cost.total_ns, total),
         ns(cost.p50_ns),
-        crate::explain::meaning(*class)
     ))
 }
 
@@ -65,10 +65,14 @@ fn payer(numbers: &VmSummary) -> Option<String> {
         true => String::new(),
         false => format!(" ({})", first.about),
     };
+    let (by, name) = (rank.by.name(), Cell::words(&first.name).text());
+    // `slot 1`, `vCPU 0` say what they are.
+    let who = match name.to_lowercase().starts_with(by) {
+        true => name,
+        false => format!("{by} {name}"),
+    };
     Some(format!(
-        "Most is paid by {} {}{about}: {} of the time in faults.",
-        rank.by.name(),
-        Cell::words(&first.name).text(),
+        "Most is paid by {who}{about}: {} of the time in faults.",
         Cell::Share(first.sum.total_ns, rank.all.total_ns).text(),
     ))
 }
