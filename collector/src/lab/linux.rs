@@ -26,6 +26,16 @@ const ROUNDS: u32 = 60;
 /// once: a trace shows each as a run of as many faults in one address space.
 const BUFFERS_MIB: [u32; 3] = [2, 3, 4];
 
+/// How the init of every guest begins.
+const PREPARE: &str = "#!/bin/busybox sh
+/bin/busybox --install -s /bin
+export PATH=/bin
+mount -t proc none /proc
+mount -t devtmpfs none /dev
+mount -t tmpfs none /tmp
+mount -t sysfs none /sys
+";
+
 /// Why a Linux guest cannot be packed.
 #[derive(Debug, thiserror::Error)]
 pub enum LinuxError {
@@ -188,14 +198,7 @@ fn hypervisor_init(modules: &[Loadable], words: &[String]) -> String {
     let words = words.iter().map(|word| program::quoted(Path::new(word)));
     let words = Vec::from_iter(words).join(" ");
     format!(
-        "#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc none /proc
-mount -t devtmpfs none /dev
-mount -t tmpfs none /tmp
-mount -t sysfs none /sys
-for module in {names}; do insmod {MODULES}/$module.ko || exit; done
+        "{PREPARE}for module in {names}; do insmod {MODULES}/$module.ko || exit; done
 small() {{ collector run linear --untraced -p pages=16 --timeout 60 >/tmp/small 2>&1; }}
 small || cat /tmp/small
 echo '{GUEST_READY}'
@@ -212,14 +215,7 @@ while :; do sleep 1000; done
 fn init(cpus: u16) -> String {
     let buffers = BUFFERS_MIB.map(|mib| mib.to_string()).join(" ");
     format!(
-        "#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/bin
-mount -t proc none /proc
-mount -t devtmpfs none /dev
-mount -t tmpfs none /tmp
-mount -t sysfs none /sys
-grep -E ' _e?text$' /proc/kallsyms
+        "{PREPARE}grep -E ' _e?text$' /proc/kallsyms
 # One fault for each page, not for a huge page.
 echo never >/sys/kernel/mm/transparent_hugepage/enabled
 for mib in {buffers}; do
