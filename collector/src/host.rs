@@ -81,6 +81,12 @@ pub fn mode() -> Mode {
     }
 }
 
+/// Whether guests that the hardware translates have tables of another kind (KVM's TDP MMU) than
+/// nested guests; always so where the module does not say.
+pub fn tdp_mmu() -> bool {
+    !matches!(parameter("kvm", "tdp_mmu").as_deref(), Some("N" | "0"))
+}
+
 /// The command that makes a vendor module use shadow paging, for a user who is root or not.
 pub fn shadow_paging_command(module: &str, is_root: bool) -> String {
     let (module, parameter) = match module {

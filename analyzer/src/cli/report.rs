@@ -65,17 +65,16 @@ impl ReportArgs {
         for path in &self.traces {
             let trace = source::open(path)?;
             let symbols = self.symbols.read(&trace)?;
-            let records = trace.segments().iter().map(|segment| segment.rows).sum();
-            let vms = trace
-                .meta()
-                .vms
-                .len()
-                .max(1)
-                .saturating_mul(self.traces.len());
-            let most = self.moments / vms;
+            let records = trace.listed_rows();
+            let vms = match self.vm {
+                Some(_) => 1,
+                None => trace.meta().vms.len().max(1),
+            };
+            let most = self.moments / vms.saturating_mul(self.traces.len());
             let whole = |vm: &Subject<'_>| {
                 let mut of = VmStudy::whole(vm, &symbols);
-                of.playback = Some(Playback::new(vm, records, most));
+                // Those that only records name have no share of the bytes.
+                of.playback = vm.meta.map(|_| Playback::new(vm, records, most));
                 of
             };
             let study = source::follow(&trace, self.vm, whole)?;

@@ -28,6 +28,17 @@ pub struct ClassRow {
     pub changes: Vec<Change>,
 }
 
+impl ClassRow {
+    /// Whether its own median is higher: a ratio of medians also rises where the reference falls.
+    pub fn is_slower(&self) -> bool {
+        let mut medians = self
+            .changes
+            .iter()
+            .filter(|one| one.measure == Measure::Median);
+        medians.any(|one| one.change_percent.is_some_and(|change| change > 0.0))
+    }
+}
+
 /// One step of the faults of one class, in all phases.
 #[derive(Clone, Debug)]
 pub struct StepRow {

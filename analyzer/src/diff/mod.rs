@@ -189,9 +189,12 @@ impl Comparison {
 
     /// Those that are more or slower by more than this, percent, and more than noise.
     pub fn above(&self, percent: f64) -> usize {
-        let above = self.changed().filter(|(_, change)| match change.verdict {
+        let above = self.changed().filter(|(row, change)| match change.verdict {
             Verdict::New => true,
-            _ => change.change_percent.is_some_and(|change| change > percent),
+            _ => {
+                let more = change.change_percent.is_some_and(|change| change > percent);
+                more && (change.measure != Measure::Relative || row.is_slower())
+            }
         });
         above.count()
     }

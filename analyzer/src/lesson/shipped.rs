@@ -4,8 +4,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process,
 };
+
+use tempfile::TempDir;
 
 /// The guests of the lecture.
 pub const NAMES: [&str; 2] = ["linear", "demand"];
@@ -28,26 +29,20 @@ const FILES: [[File; 9]; 2] = [files!("linear"), files!("demand")];
 
 /// Recordings in a folder that is removed when this is dropped.
 #[derive(Debug)]
-pub struct Unpacked(PathBuf);
+pub struct Unpacked(TempDir);
 
 impl Unpacked {
     /// The recording of a name.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.0.path().join(name)
     }
 }
 
-impl Drop for Unpacked {
-    fn drop(&mut self) {
-        // What cannot be removed stays in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Writes the recordings to a new folder for temporary files.
+/// Writes the recordings to a new folder in that for temporary files.
 pub fn unpack(temporary: &Path) -> io::Result<Unpacked> {
-    let folder = temporary.join(format!("analyzer-lesson-{}", process::id()));
-    fs::create_dir(&folder)?;
+    let folder = tempfile::Builder::new()
+        .prefix("shadowscope-lesson-")
+        .tempdir_in(temporary)?;
     let unpacked = Unpacked(folder);
     for (name, files) in NAMES.iter().zip(FILES) {
         for (file, bytes) in files {

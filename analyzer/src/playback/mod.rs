@@ -18,23 +18,25 @@ use std::collections::BTreeMap;
 
 use events::{Act, Cause, Class, HostEvent, PageEvent, Seq, VmId};
 use serde::Serialize;
-use trace::{Record, Sees};
+use trace::{Mode, Record, Sees};
 
 use crate::{
-    replay::VmReplay,
+    replay::{VmReplay, is_unchanged},
     study::{Follow, StudyError, Subject},
 };
 
 pub use stream::Word;
 use stream::{Numbers, Stream};
 
-/// Samples of what is past the full length.
+/// Most samples of what is past the full length. They are spread over the records of the whole
+/// trace, so that one VM of several has fewer.
 const SAMPLES: u64 = 64;
 
 /// The steps of one VM.
 #[derive(Clone, Debug)]
 pub struct Playback {
     vm: VmId,
+    mode: Mode,
     stream: Stream,
     numbers: Numbers,
     /// Longest stream of steps that are not samples, bytes.
@@ -76,6 +78,10 @@ pub struct Head {
     pub start_ns: u64,
     /// Values of 64 bits that the stream names by their number.
     pub words: Vec<Word>,
+    /// What the address that is walked is called, and the tables that are shadowed.
+    pub address: &'static str,
+    /// See `address`.
+    pub guest_tables: &'static str,
     /// Names of phases, likewise.
     pub names: Vec<String>,
     /// Numbers and names of classes, causes, page events, host events and acts.
@@ -91,17 +97,19 @@ pub struct Head {
 }
 
 impl Follow for Playback {
+    fn before(&mut self, record: &Record, tables: Option<&VmReplay>) {
+        if let Record::Entry(row) = record
+            && !is_unchanged(row, tables)
+        {
+            self.firsts.entry(row.cause).or_insert(row.seq);
+        }
+    }
+
     fn after(&mut self, record: &Record, tables: Option<&VmReplay>) {
         let Some(tables) = tables else { return };
         self.seen += 1;
-        match record {
-            Record::Entry(row) => {
-                self.firsts.entry(row.cause).or_insert(row.seq);
-            }
-            Record::Page(row) => {
-                self.first_page.get_or_insert(row.seq);
-            }
-            _ => {}
+        if let Record::Page(row) = record {
+            self.first_page.get_or_insert(row.seq);
         }
         if self.exact_until.is_none() {
             self.exactly(record, tables);
@@ -121,6 +129,7 @@ impl Playback {
     pub fn new(subject: &Subject<'_>, records: u64, most: usize) -> Self {
         Self {
             vm: subject.vm,
+            mode: subject.meta.map_or(Mode::Shadow, |meta| meta.mode),
             stream: Stream::default(),
             numbers: Numbers::new(subject.span_ns[0]),
             most,
@@ -187,6 +196,15 @@ impl Playback {
             records: self.records,
             start_ns: self.numbers.start_ns(),
             words: self.numbers.words().to_vec(),
+            address: match self.mode {
+                Mode::Shadow => "GVA",
+                Mode::NestedNpt | Mode::NestedEpt => "nGPA",
+            },
+            guest_tables: match self.mode {
+                Mode::Shadow => "Guest tables",
+                Mode::NestedNpt => "L1's NPT",
+                Mode::NestedEpt => "L1's EPT",
+            },
             names: self.numbers.names().to_vec(),
             classes: Class::ALL.map(|of| (of as u8, of.name())).to_vec(),
             causes: Cause::ALL.map(|of| (of as u8, of.name())).to_vec(),

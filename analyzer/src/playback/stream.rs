@@ -77,6 +77,9 @@ pub(super) struct Numbers {
     words: Vec<Word>,
     known: HashMap<Word, u64>,
     names: Vec<String>,
+    known_names: HashMap<String, u64>,
+    /// Bytes of the names in [`super::Head`].
+    name_bytes: usize,
 }
 
 /// Numbers of addresses in units of their pages or entries are below: a browser's numbers are exact
@@ -93,6 +96,8 @@ impl Numbers {
             words: Vec::new(),
             known: HashMap::new(),
             names: Vec::new(),
+            known_names: HashMap::new(),
+            name_bytes: 0,
         };
         new.forget();
         new
@@ -151,12 +156,18 @@ impl Numbers {
 
     /// Writes a name likewise.
     pub(super) fn name(&mut self, to: &mut Stream, name: &str) {
-        let known = self.names.iter().position(|other| other == name);
-        let number = known.unwrap_or_else(|| {
-            self.names.push(crate::text::plain(name));
-            self.names.len() - 1
-        });
-        to.number(number as u64);
+        let next = self.names.len() as u64;
+        let number = match self.known_names.get(name) {
+            Some(known) => *known,
+            None => {
+                let plain = crate::text::plain(name);
+                self.name_bytes += plain.len() + 3;
+                self.names.push(plain);
+                self.known_names.insert(name.to_owned(), next);
+                next
+            }
+        };
+        to.number(number);
     }
 
     pub(super) fn words(&self) -> &[Word] {
@@ -169,7 +180,6 @@ impl Numbers {
 
     /// Bytes that words and names take besides the stream.
     pub(super) fn len(&self) -> usize {
-        let names = self.names.iter().map(|name| name.len() + 3);
-        self.words.len() * WORD + names.sum::<usize>()
+        self.words.len() * WORD + self.name_bytes
     }
 }

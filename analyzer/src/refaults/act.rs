@@ -1,4 +1,4 @@
-//! RemovalActs: what removed or weakened entries, and what that led to.
+//! Acts: what removed or weakened entries, and what that led to.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -11,7 +11,7 @@ use super::RefaultCause;
 pub(super) type ActId = u32;
 /// The first of them; lower numbers are other states of a place.
 pub(super) const FIRST_ACT: ActId = 3;
-/// RemovalActs kept apart at a time, 100 bytes each. What more acts remove is of no act that is seen.
+/// Acts kept apart at a time, 100 bytes each. What more acts remove is of no act that is seen.
 const MAX_OPEN: usize = 1 << 20;
 
 /// Pages that one act zaps to be a storm: two thirds of what one recycling frees at most
@@ -140,7 +140,7 @@ impl Act {
     }
 }
 
-/// RemovalActs of one kind that are worth a warning.
+/// Acts of one kind that are worth a warning.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Heavy {
     pub(super) acts: u64,
@@ -231,7 +231,7 @@ pub(super) struct RemovalActs {
     pub(super) zap_storms: Heavy,
     /// All acts by which the host took memory away that came back.
     pub(super) discards: Heavy,
-    /// RemovalActs that were not kept apart.
+    /// Acts that were not kept apart.
     pub(super) unkept: u64,
 }
 

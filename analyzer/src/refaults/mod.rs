@@ -53,11 +53,11 @@ use crate::{
 pub struct Options {
     /// Longest time from the act to the refault, ns; `None` for the whole trace.
     pub window_ns: Option<u64>,
-    /// RemovalActs listed.
+    /// Acts listed.
     pub top: usize,
 }
 
-/// RemovalActs listed where nobody asks for another number.
+/// Acts listed where nobody asks for another number.
 pub const DEFAULT_TOP: usize = 10;
 
 impl Default for Options {
@@ -174,12 +174,12 @@ impl Refaults {
         }
     }
 
-    /// RemovalActs that zapped many pages.
+    /// Acts that zapped many pages.
     pub fn zap_storms(&self, gaps: &Gaps) -> HeavyActs {
         HeavyActs::of(&self.acts.zap_storms, self.start_ns, gaps)
     }
 
-    /// RemovalActs by which the host took memory away that the guest then used.
+    /// Acts by which the host took memory away that the guest then used.
     pub fn discards(&self, gaps: &Gaps) -> HeavyActs {
         HeavyActs::of(&self.acts.discards, self.start_ns, gaps)
     }

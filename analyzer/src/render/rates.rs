@@ -13,7 +13,7 @@ pub const RATES_PLOTS: [[f64; 4]; 2] = [
     [80.0, 96.0, WIDTH - 20.0, 260.0],
     [80.0, 300.0, WIDTH - 20.0, 420.0],
 ];
-/// A peak this many times as high as all but one in a hundred of the bins is cut off.
+/// A peak this many times as high as all but two in a hundred of the bins with faults is cut off.
 const SPIKE: f64 = 4.0;
 
 /// Two plots over one another with the same time axis; `lost` in seconds.

@@ -352,7 +352,9 @@ impl ShadowTables {
         let gfn = gfn.or(old_gfn.filter(|_| same_frame));
         let old = page.put(index, spte, gfn);
         let gfn = page.leaf_gfn(index);
-        if old == spte && old_gfn == gfn {
+        // Empty has two values: see `Spte::is_empty`.
+        let same = old == spte || old.is_empty() && spte.is_empty();
+        if same && old_gfn == gfn {
             return None;
         }
         self.touched.push(Touched::Entry(place));

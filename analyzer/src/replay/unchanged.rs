@@ -8,5 +8,6 @@ use super::VmReplay;
 /// it was. `replay` is the state before; what neither knows counts as a change.
 pub fn is_unchanged(row: &EntryRow, replay: Option<&VmReplay>) -> bool {
     let known = || replay.and_then(|vm| vm.tables().entry(row.sptep));
-    row.old.or_else(known) == Some(row.spte)
+    let before = row.old.or_else(known);
+    before.is_some_and(|before| before == row.spte || before.is_empty() && row.spte.is_empty())
 }

@@ -8,7 +8,7 @@ use super::{
     ReportError, SCRIPT, STYLE,
     answers::answers,
     embedded::embedded,
-    explained::{Explained, explained},
+    explained::{Explained, READ, explained},
     figures::{Figure, figures},
     method::{absent, method, probes},
 };
@@ -162,10 +162,12 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
         .collect();
     quality.push(not_attached(&summary));
     let mut sections = Vec::new();
+    let mut left = READ;
     for numbers in &summary.vms {
         let vm = VmId(numbers.vm);
         if let Some(of) = study.vms.get(&vm) {
-            sections.push(section(trace, study, vm, of, &summary, numbers)?);
+            let explained = explained(trace, vm, of, numbers, &mut left)?;
+            sections.push(section(trace, study, vm, of, &summary, numbers, explained)?);
         }
     }
     let warnings = verdict::warnings(trace, study).into_iter();
@@ -206,9 +208,9 @@ fn section(
     of: &VmStudy,
     summary: &Summary,
     numbers: &VmSummary,
+    explained: Vec<Explained>,
 ) -> Result<Section, ReportError> {
     let keyframes = verify::keyframe_summaries(study, vm, of);
-    let explained = explained(trace, vm, of, numbers)?;
     let name = trace.path().display().to_string();
     Ok(Section {
         title: summary::title(numbers),

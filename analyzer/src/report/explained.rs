@@ -24,21 +24,21 @@ pub struct Explained {
     pub text: Option<String>,
 }
 
-/// Records read for all explanations of a VM together: each is found by reading from the start.
-const READ: u64 = 1 << 20;
+/// Records read for all explanations of a trace together: each is found by reading from the start.
+pub(super) const READ: u64 = 1 << 20;
 /// Columns of a text.
 pub(super) const WIDTH: usize = 100;
 
-/// What is explained of a VM, the most telling first.
+/// What is explained of a VM, the most useful first, as long as records are `left` to read.
 pub(super) fn explained(
     trace: &Trace,
     vm: VmId,
     of: &VmStudy,
     numbers: &VmSummary,
+    left: &mut u64,
 ) -> Result<Vec<Explained>, ReportError> {
-    let mut left = READ;
     let mut explained: Vec<Explained> = Vec::new();
-    let all: u64 = trace.segments().iter().map(|segment| segment.rows).sum();
+    let all = trace.listed_rows();
     for (label, seq, is_fault) in wanted(of, numbers) {
         if explained.iter().any(|one| one.seq == seq.0) {
             continue;
@@ -51,7 +51,7 @@ pub(super) fn explained(
         // The life of a page is known when everything was read.
         let reads = if is_fault { seq.0 } else { all };
         if let Some(rest) = left.checked_sub(reads) {
-            left = rest;
+            *left = rest;
             let found = explain::find(trace, vm, Selector::Seq(seq), &mut |_| {});
             match found {
                 Ok(found) => one.text = Some(found.text(WIDTH)),

@@ -32,7 +32,7 @@ use crate::{
     failure::Failure,
     host, privileges, program,
     recording::{self, Bar, Kernel, Recording},
-    vms,
+    vms::{self, Holder},
 };
 use followed::TracedVms;
 
@@ -103,15 +103,18 @@ impl Reason {
 pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     recording::check_output(&options.output)?;
     recording::check_root()?;
-    if let Target::Process(pid) = options.target {
-        check_process(pid)?;
-    }
+    let process = match options.target {
+        Target::Process(pid) => Some(check_process(pid)?),
+        Target::All => None,
+    };
     let mode = host::mode();
     nested::check(mode)?;
     let mut kernel = load(options)?;
-    if mode.is_nested() {
-        nested::wait(&kernel, options)?;
-    }
+    let waited = match mode.is_nested() {
+        true => nested::wait(&kernel, options, process.as_ref())?,
+        false => Duration::ZERO,
+    };
+    let time = options.time.map(|time| time.saturating_sub(waited));
     attach_probes(&mut kernel, options)?;
     if mode.is_nested() {
         nested::check_probes(&kernel)?;
@@ -131,7 +134,7 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     )?;
     let begin = Instant::now();
     let mut vms = TracedVms::new(&recording, names, options.target, meta);
-    let watched = until_the_end(&mut vms, options, &cancel);
+    let watched = until_the_end(&mut vms, options, time, &cancel);
     let elapsed = begin.elapsed();
     // Whatever went wrong: each traced VM gets its last keyframe and counters.
     let (meta, closed) = vms.finish();
@@ -155,10 +158,10 @@ fn cut_short(options: &Options, error: anyhow::Error) -> Failure {
 }
 
 /// Before anything is loaded: a process that has a VM.
-fn check_process(pid: u32) -> Result<(), Failure> {
+fn check_process(pid: u32) -> Result<Holder, Failure> {
     let holder = vms::of(pid).map_err(Failure::failed)?;
     if holder.has_vcpus() {
-        return Ok(());
+        return Ok(holder);
     }
     let what = match holder.descriptors.is_empty() {
         true => "has no VM",
@@ -186,6 +189,7 @@ fn attach_probes(kernel: &mut Kernel, options: &Options) -> Result<(), Failure> 
 fn until_the_end(
     vms: &mut TracedVms<'_>,
     options: &Options,
+    time: Option<Duration>,
     cancel: &Arc<AtomicBool>,
 ) -> anyhow::Result<Reason> {
     let begin = Instant::now();
@@ -200,7 +204,7 @@ fn until_the_end(
         if cancel.load(Ordering::Acquire) {
             return Ok(Reason::Interrupted);
         }
-        if options.time.is_some_and(|time| begin.elapsed() >= time) {
+        if time.is_some_and(|time| begin.elapsed() >= time) {
             return Ok(Reason::Time);
         }
         if options.target != Target::All && vms.running() == 0 {
@@ -212,7 +216,7 @@ fn until_the_end(
             vms.keyframes()?;
             keyframe = Some(Instant::now() + every);
         }
-        let end = options.time.map(|time| begin + time);
+        let end = time.map(|time| begin + time);
         let next = [Some(look), keyframe, end].into_iter().flatten().min();
         let pause = next.map_or(POLL, |next| next.saturating_duration_since(Instant::now()));
         thread::sleep(pause.min(POLL));

@@ -9,21 +9,23 @@ use std::{
 use anyhow::anyhow;
 use trace::Mode;
 
-use super::{Options, Target};
+use super::Options;
 use crate::{
     failure::Failure,
     host,
     recording::{Bar, Kernel, cannot},
-    vms::{self, HolderError},
+    vms::{self, End, Holder, HolderError},
 };
-
-/// How often to look.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// Whether this host's nested guests can be recorded.
 pub fn check(mode: Mode) -> Result<(), Failure> {
     match mode {
         Mode::Shadow => Ok(()),
+        Mode::NestedNpt if !host::tdp_mmu() => Err(Failure::host(anyhow!(
+            "kvm.tdp_mmu is off: KVM keeps the tables of all guests alike, and those of nested \
+             guests cannot be separated"
+        ))
+        .hint("with no VM running: modprobe -r kvm_amd kvm && modprobe kvm tdp_mmu=1")),
         Mode::NestedNpt if host::platform().kprobes => Ok(()),
         Mode::NestedNpt => Err(Failure::host(anyhow!(
             "with NPT only nested guests have shadow tables, and following those needs probes on \
@@ -47,15 +49,16 @@ pub fn check_probes(kernel: &Kernel) -> Result<(), Failure> {
     }
 }
 
-/// Waits until a VM of the target has run a nested guest. No probe is attached meanwhile, so that
-/// the VM pays nothing.
-pub fn wait(kernel: &Kernel, options: &Options) -> Result<(), Failure> {
+/// Waits until a VM of the target has run a nested guest; how long that took. No probe is attached
+/// meanwhile, so that the VM pays nothing. `process` is the one that was named.
+pub fn wait(
+    kernel: &Kernel,
+    options: &Options,
+    process: Option<&Holder>,
+) -> Result<Duration, Failure> {
     let begin = Instant::now();
     let mut bar = None;
-    loop {
-        if runs_nested(kernel, options.target)? {
-            return Ok(());
-        }
+    while !runs_nested(kernel, process)? {
         if options.time.is_some_and(|time| begin.elapsed() >= time) {
             return Err(Failure::failed(anyhow!(
                 "no nested guest ran in {} s: nothing was recorded",
@@ -70,22 +73,32 @@ pub fn wait(kernel: &Kernel, options: &Options) -> Result<(), Failure> {
             );
             bar = Some(Bar::of_work("waiting for a nested guest", options.json)?);
         }
-        thread::sleep(LOOK);
+        thread::sleep(options.target.look_every());
     }
+    Ok(begin.elapsed())
 }
 
-fn runs_nested(kernel: &Kernel, target: Target) -> Result<bool, Failure> {
-    let holders = match target {
-        Target::All => vms::all().map_err(Failure::failed)?,
-        Target::Process(pid) => match vms::of(pid) {
-            Ok(holder) => vec![holder],
-            Err(HolderError::None(_)) => {
-                let error = anyhow!("process {pid} ended before it ran a nested guest");
-                return Err(Failure::failed(error));
-            }
-            Err(error) => return Err(Failure::failed(error)),
-        },
+fn runs_nested(kernel: &Kernel, process: Option<&Holder>) -> Result<bool, Failure> {
+    let holders = match process {
+        None => vms::all().map_err(Failure::failed)?,
+        Some(process) => vec![still(process)?],
     };
     let found = vms::among(&holders, &kernel.probes)?;
     Ok(found.vms.iter().any(|vm| vm.nested))
+}
+
+/// The process as it is now: its number may be another's by now, and its VM may be gone.
+fn still(process: &Holder) -> Result<Holder, Failure> {
+    let pid = process.number();
+    let gone = |what| Failure::failed(anyhow!("process {pid} {what} before it ran a nested guest"));
+    let now = match vms::of(pid) {
+        Ok(now) => now,
+        Err(HolderError::None(_)) => return Err(gone("ended")),
+        Err(error) => return Err(Failure::failed(error)),
+    };
+    match (process.end(), now.has_vcpus()) {
+        (End::NotYet, true) => Ok(now),
+        (End::NotYet, false) => Err(gone("closed its VM")),
+        (End::UnderWay | End::Over, _) => Err(gone("ended")),
+    }
 }

@@ -41,7 +41,7 @@ pub enum RequestError {
     TwoDimensional,
     /// The probes were loaded for nested guests.
     #[error(
-        "KVM's module was loaded again, without EPT or NPT, since the recording began: start a new one"
+        "KVM's module was loaded again with other parameters since the recording began: start a new one"
     )]
     Reloaded,
     /// It has a number already.

@@ -124,6 +124,13 @@ impl Trace {
             .fold(0, |sum, segment| sum.saturating_add(segment.rows))
     }
 
+    /// Rows of all kinds, by the list.
+    pub fn listed_rows(&self) -> u64 {
+        self.segments
+            .iter()
+            .fold(0, |sum, segment| sum.saturating_add(segment.rows))
+    }
+
     /// Bytes of all segments.
     pub fn bytes(&self) -> u64 {
         self.segments

@@ -13,7 +13,7 @@ use events::{
 
 use crate::{
     kernel::{field, now, offset, physical, read, role_level},
-    nested, pages,
+    pages,
     ring::{has_room, lose, submit, try_reserve},
     roots, vcpus,
 };
@@ -64,8 +64,8 @@ pub fn keyframe(ctx: RawTracePointContext) {
         }
         let sp = offset!(sp_link).container(link);
         match sp.and_then(|sp| copy(sp, vm, number)) {
-            Some(copied) => {
-                cursor.pages += u32::from(copied);
+            Some(()) => {
+                cursor.pages += 1;
             }
             None => {
                 cursor.lost += 1;
@@ -127,9 +127,8 @@ struct Found {
     root_count: u32,
 }
 
-/// Copies a page; false if it is none that is recorded.
 #[inline(always)]
-fn copy(sp: u64, vm: VmId, number: u32) -> Option<bool> {
+fn copy(sp: u64, vm: VmId, number: u32) -> Option<()> {
     let found = Found {
         spt: field(sp, offset!(sp_spt))?,
         gfn: field(sp, offset!(sp_gfn))?,
@@ -139,9 +138,6 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<bool> {
     };
     if found.spt & 0xfff != 0 || !(1..=5).contains(&role_level(found.role)) {
         return None;
-    }
-    if !nested::is_shadow(found.role) {
-        return Some(false);
     }
     // Before it is copied: a page without room is still followed.
     pages::remember(sp, vm)?;
@@ -154,7 +150,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<bool> {
             return None;
         }
         submit(entry);
-        return Some(true);
+        return Some(());
     }
     let mut entry = try_reserve::<KeyframeTable>(vm, NO_VCPU, now())?;
     let record = entry.as_mut_ptr();
@@ -172,7 +168,7 @@ fn copy(sp: u64, vm: VmId, number: u32) -> Option<bool> {
         return None;
     }
     submit(entry);
-    Some(true)
+    Some(())
 }
 
 /// Where the frames of the page's leaves are; 0 for a page, or a kernel, that keeps none.

@@ -3,7 +3,7 @@
 //! KVM keeps shadow tables there too, for guests of guests: the table with which the guest
 //! hypervisor (L1) maps its guest's (L2's) physical addresses is shadowed like any guest table.
 //! While L2 runs, `vcpu->arch.mmu` is `&vcpu->arch.guest_mmu`. L1's own faults, which the TDP MMU
-//! resolves, are left out.
+//! resolves, are left out, and so are its pages, which are in no list of shadow pages.
 
 use crate::kernel::{config, field, offset};
 
@@ -23,11 +23,4 @@ pub fn mmu(vcpu_ptr: u64) -> Option<u64> {
 #[inline(always)]
 pub fn shadows(vcpu_ptr: u64) -> bool {
     !only() || field(vcpu_ptr, offset!(vcpu_mmu)) == mmu(vcpu_ptr)
-}
-
-/// Whether a page with this role is a shadow page: of the legacy MMU's pages, those of L1 itself
-/// are not.
-#[inline(always)]
-pub fn is_shadow(role: u32) -> bool {
-    !only() || role >> (config!(role_guest_mode_shift) & 31) & 1 != 0
 }

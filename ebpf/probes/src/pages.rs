@@ -153,7 +153,8 @@ fn count(vcpu: &mut Vcpu, place: impl FnOnce(&mut Fault) -> &mut u8) {
 pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     let sp: u64 = ctx.arg(0);
-    if nested::only() && !field(sp, offset!(sp_role)).is_some_and(nested::is_shadow) {
+    if !nested::shadows(vcpu.vcpu_ptr) {
+        // The TDP MMU's: of the guest hypervisor, or of its guest where that has no NPT.
         return;
     }
     // The register holds a bool: only its low byte is defined.

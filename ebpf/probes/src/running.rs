@@ -34,7 +34,8 @@ pub fn kvm_arch_vcpu_ioctl_run(ctx: ProbeContext) -> u32 {
 pub fn sys_enter(ctx: RawTracePointContext) {
     let (file, request) = match ctx.arg::<u64>(1) {
         SYSCALL_IOCTL | SYSCALL_IOCTL_X32 => (offset!(regs_di), offset!(regs_si)),
-        // Of a 64-bit program this is setsockopt: RCX is where it goes on, never so low an address.
+        // Of a 64-bit program this is setsockopt. Its RCX holds the address after SYSCALL, never so
+        // low a number; with FRED any, but its RBX is then hardly a descriptor of a traced vCPU.
         SYSCALL_IOCTL_IA32 => (Offset::new(Some(PT_REGS_BX)), Offset::new(Some(PT_REGS_CX))),
         _ => return,
     };

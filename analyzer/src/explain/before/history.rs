@@ -1,7 +1,7 @@
 //! What is remembered of a VM while its records go by, so that a record can be explained by what
 //! led to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use events::{Gfn, Gpa, Gpte, HostEvent, Hpa, PageEvent, Seq, VcpuId};
 use trace::{FaultRow, HostRow, PageRow, Record};
@@ -47,6 +47,10 @@ pub(in crate::explain) struct History {
     roots: HashMap<Hpa, Gpa>,
     /// The latest moment from which on the guest could store to a table unseen.
     unseen: HashMap<Gfn, Seq>,
+    /// Shadow pages that are unsync, by the table that they shadow.
+    unsync: BTreeSet<(Gfn, Hpa)>,
+    /// There are more than are kept.
+    unsync_too_many: bool,
     /// The latest zap of each root.
     zapped_roots: HashMap<Hpa, PageRow>,
     /// When the host took frames away.
@@ -133,14 +137,37 @@ impl History {
         if matches!(row.event, PageEvent::Born | PageEvent::Reused) {
             self.flood.remove(&row.gfn);
         }
-        let is_open = matches!(row.event, PageEvent::Unsync | PageEvent::Zapped) && row.direct == 0;
-        if is_open && (self.unseen.len() < MAX_PLACES || self.unseen.contains_key(&row.gfn)) {
-            self.unseen.insert(row.gfn, row.seq);
+        if row.direct == 0 {
+            self.table(row);
         }
         if row.event == PageEvent::Zapped && self.roots.contains_key(&row.spt) {
             self.zapped_roots.insert(row.spt, row.clone());
         }
         self.pages.insert(row.vcpu, row.clone());
+    }
+
+    /// A guest table whose shadow page changes its state: before this record nobody may have seen
+    /// a store, and nobody does while a page of it is unsync.
+    fn table(&mut self, row: &PageRow) {
+        match row.event {
+            PageEvent::Unsync if self.unsync.len() < MAX_PLACES => {
+                self.unsync.insert((row.gfn, row.spt));
+            }
+            PageEvent::Unsync => self.unsync_too_many = true,
+            PageEvent::Sync | PageEvent::Zapped => {
+                self.unsync.remove(&(row.gfn, row.spt));
+            }
+            PageEvent::Born => {}
+            _ => return,
+        }
+        if self.unseen.len() < MAX_PLACES || self.unseen.contains_key(&row.gfn) {
+            self.unseen.insert(row.gfn, row.seq);
+        }
+    }
+
+    fn is_unsync(&self, gfn: Gfn) -> bool {
+        let mut pages = self.unsync.range((gfn, Hpa(0))..=(gfn, Hpa(u64::MAX)));
+        self.unsync_too_many || pages.next().is_some()
     }
 
     fn root(&mut self, root: Hpa, cr3: Gpa) {
@@ -217,6 +244,9 @@ impl History {
             (_, Some(by)) => (by.seq, left_by([by.gpa, gpa], [by.bytes, bytes], by.value)),
             _ => return None,
         };
+        if self.is_unsync(gpa.gfn()) {
+            return None;
+        }
         let unseen = self.unseen.get(&gpa.gfn());
         value.filter(|_| unseen.is_none_or(|unseen| *unseen < seq))
     }

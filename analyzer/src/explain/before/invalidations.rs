@@ -35,16 +35,22 @@ impl Invalidations {
 
     fn entry(&mut self, row: &EntryRow) {
         let Some(vcpu) = row.vcpu else { return };
-        if row.cause == Cause::HostUnmap {
-            // Found by reading the entry again, at the thread's next event: it was in between.
-            let from = self.last.get(&vcpu).copied();
+        // Without its old value it was found by reading the entry again, at the thread's next event:
+        // it came in between. Of a thread that was not seen before, nothing is known.
+        let from = match row.old {
+            Some(_) => Some(row.time_ns),
+            None => self.last.get(&vcpu).copied(),
+        };
+        if row.cause == Cause::HostUnmap
+            && let Some(from) = from
+        {
             if self.recent.len() == MAX {
                 self.recent.pop_front();
             }
             self.recent.push_back(Invalidation {
                 seq: row.seq,
                 vcpu,
-                from_ns: from.unwrap_or_default().min(row.time_ns),
+                from_ns: from.min(row.time_ns),
                 until_ns: row.time_ns,
             });
         }
@@ -117,6 +123,7 @@ mod tests {
     #[test]
     fn one_on_the_faults_own_thread_came_after_the_fault_had_begun() {
         let mut seen = Invalidations::default();
+        seen.see(&Record::Fault(fault(0, 20, 0)));
         seen.see(&unmapped(1, 100, 0));
         assert_eq!(seen.within(&fault(2, 100, 0)), None, "it came before");
         let found = seen.within(&fault(2, 95, 0)).map(|of| of.seq);
@@ -147,5 +154,8 @@ mod tests {
             assert_eq!(found, meanwhile || (ends >= 50 && time <= 100), "at {time}");
         }
         assert_eq!(seen.beside(&fault(2, 70, 1)), None, "its own thread");
+        let mut seen = Invalidations::default();
+        seen.see(&unmapped(1, 100, 1));
+        assert_eq!(seen.beside(&fault(2, 70, 0)), None, "when is not known");
     }
 }

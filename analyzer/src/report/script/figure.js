@@ -129,7 +129,7 @@ class Figure {
     let bins = { first, last, width: times.bin_s };
     let series = this.name === "pages" ? times.levels
       : times.classes.filter(([name]) => !this.vm.hidden.has(name)).map(([name, colour, faults]) => [name, colour, faults.map((n) => n / times.bin_s)]);
-    const fine = this.name === "rates" && this.vm.tables && !this.vm.data.playback.exact_until && this.vm.range && this.finer(from, to);
+    const fine = this.name === "rates" && this.vm.tables && this.vm.data.playback.exact_until === null && this.vm.range && this.finer(from, to);
     if (fine) { ({ bins, series } = fine); }
     this.stack(this.plots[0], series, bins, this.name === "pages" ? "shadow pages" : "faults a second", this.plots.length === 1);
     if (this.name === "pages" && times.unsync.some((n) => n)) this.line(this.plots[0], times.unsync, { first, last, width: times.bin_s }, this.most, "#D50000");

@@ -71,7 +71,7 @@ class Moment {
       .filter(Boolean).join(", ") || "no entry changed";
     const what = {
       [FAULT]: () => `fault at ${gva(s)}${by}: ${name(head.classes, s.class)}, ${time(s.took)}`,
-      [ENTRY]: () => `entry ${hex(s.place * 8)} changed${by}: ${name(head.causes, s.cause)}`,
+      [ENTRY]: () => `entry ${hex(s.place * 8)} ${changes ? "changed" : "read or stored again"}${by}: ${name(head.causes, s.cause)}`,
       [PAGE]: () => `shadow page ${hex(s.place * 8)}${by}: ${name(head.events, s.event)}`,
       [ROOT]: () => `root ${hex(this.tables.frame(s.root) * 4096)}${by}, guest CR3 ${head.words[s.cr3]}`,
       [MARK]: () => `phase ${s.name} begins`,
@@ -85,11 +85,11 @@ class Moment {
   sides() {
     const { tables } = this, way = this.focus ? this.focus.way() : [];
     const s = this.focus && this.focus.s, guest = s ? tables.guestWay(s) : this.guestOf(way);
-    this.side(this.shadow, 1, "Shadow tables: GVA to HPA", way.map(({ page, index }) => ({ level: page.level, index, entries: page.e,
+    this.side(this.shadow, 1, `Shadow tables: ${this.vm.data.playback.address} to HPA`, way.map(({ page, index }) => ({ level: page.level, index, entries: page.e,
       name: `${hex(page.spt * 4096)}${page.unsync ? " unsync" : ""}`, place: (i) => page.spt * 512 + i,
       line: (e) => `${bits(tables.low[e.w], tables.isLeaf(e, page.level))} ${hex(e.pfn * 4096)}${e.gfn === null ? "" : ` gfn ${hex(e.gfn)}`}`,
       there: (e) => tables.isPresent(e) })), "No table is known on this way.");
-    this.side(this.guest, 0, "Guest tables: GVA to GPA", guest.map(({ level, table, index }) => ({ level, index, entries: tables.guest.get(table) || new Map(),
+    this.side(this.guest, 0, `${this.vm.data.playback.guest_tables}: ${this.vm.data.playback.address} to GPA`, guest.map(({ level, table, index }) => ({ level, index, entries: tables.guest.get(table) || new Map(),
       name: hex(table * 4096), place: null,
       line: (e) => `${bits(tables.low[e.w], level === 1)} ${hex(e.pfn * 4096)}`, there: (e) => !!(tables.low[e.w] & 1) })),
     "Not seen: no fault on this way read the guest's tables.");

@@ -101,7 +101,7 @@ class Tables {
     }
     return way;
   }
-  // As `analyzer table --json` has the pages.
+  // The pages, for the test that compares them with `analyzer table`.
   json() {
     return [...this.pages.values()].sort((a, b) => a.spt - b.spt).map((page) => ({
       spt: hex(page.spt * 4096), level: page.level, gfn: hex(page.gfn), direct: page.direct, unsync: page.unsync,

@@ -48,9 +48,6 @@ impl KernelTypes {
         let [direct, _] = *role
             .get("direct")
             .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.direct".to_owned()))?;
-        let [guest_mode, _] = *role
-            .get("guest_mode")
-            .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.guest_mode".to_owned()))?;
         let mut found = BTreeMap::new();
         let mut offsets = Offsets::zeroed();
         let numbers: &mut [Offset] = bytemuck::cast_slice_mut(slice::from_mut(&mut offsets));
@@ -70,7 +67,6 @@ impl KernelTypes {
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
             role_direct_shift: u32::from(direct),
-            role_guest_mode_shift: u32::from(guest_mode),
             desc_entries: self.elements("pte_list_desc", "sptes").unwrap_or(0),
             ..Config::EMPTY
         };
