@@ -297,9 +297,10 @@ fn is_such(act: &HostRow, kinds: &[HostEvent], gfn: Option<Gfn>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use events::{TimeNs, VmId};
+    use events::{Level, Role, TimeNs, VmId};
 
     use super::*;
+    use crate::replay::blank_fault;
 
     #[test]
     fn an_act_ends_when_its_range_is_settled() {
@@ -332,5 +333,51 @@ mod tests {
         assert_eq!(open(48, Some(1)), None, "not of this frame");
         let known = history.act(&[HostEvent::Unmap], Some(Gfn(5)));
         assert_eq!(known.map(|act| act.seq.0), Some(0), "it is still known");
+    }
+
+    #[test]
+    fn an_entry_is_not_known_where_the_guest_could_store_unseen() {
+        const STORED: u64 = 0x5007;
+        let walk = |seq| {
+            Record::Fault(FaultRow {
+                cr3: Gpa(0x1000),
+                gpte4: Some(Gpte(0x2003)),
+                gpte3: Some(Gpte(0x3003)),
+                gpte2: Some(Gpte(0x4003)),
+                gpte1: Some(Gpte(STORED)),
+                ..blank_fault(Seq(seq))
+            })
+        };
+        let page = |seq, event| {
+            Record::Page(PageRow {
+                seq: Seq(seq),
+                time_ns: TimeNs(seq),
+                vm: VmId(0),
+                vcpu: Some(VcpuId(0)),
+                event,
+                spt: Hpa(0x9000),
+                gfn: Gfn(4),
+                role: Role(0),
+                level: Level(1),
+                direct: 0,
+                unsync: 0,
+            })
+        };
+        let mut history = History::default();
+        for (record, known) in [
+            (walk(1), true),
+            (page(2, PageEvent::Unsync), false),
+            (walk(3), false),
+            (page(4, PageEvent::Sync), false),
+            (walk(5), true),
+            (page(6, PageEvent::Zapped), false),
+            (walk(7), true),
+            (page(8, PageEvent::Born), false),
+            (walk(9), true),
+        ] {
+            history.see(&record);
+            let value = history.value_before(Gpa(0x4000), 8);
+            assert_eq!(value, known.then_some(STORED), "{:?}", record.seq());
+        }
     }
 }
