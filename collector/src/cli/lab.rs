@@ -3,12 +3,12 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::anyhow;
-use clap::{Args, ValueEnum};
+use clap::{ArgGroup, Args, ValueEnum};
 
 use super::run::{default_output, param, plan, seconds};
 use crate::{
     failure::Failure,
-    lab::{self, Options, Output, Work},
+    lab::{self, Linux, Options, Output, Work},
 };
 
 /// A guest other than the workloads.
@@ -20,6 +20,7 @@ pub enum Guest {
 
 /// Arguments of `lab`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("linux").args(["guest", "nested"]))]
 pub struct LabArgs {
     /// Name of the workload (the command `workloads` lists them)
     #[arg(required_unless_present_any = ["guest", "command"],
@@ -32,11 +33,11 @@ pub struct LabArgs {
     #[arg(long, requires = "workload")]
     nested: bool,
     /// Number of CPUs of the Linux guest
-    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "command",
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "linux",
           value_parser = clap::value_parser!(u16).range(1..=8))]
     guest_cpus: u16,
     /// Memory of the Linux guest in MiB [default: 256, or 768 with --nested]
-    #[arg(long, value_name = "MIB", conflicts_with = "command",
+    #[arg(long, value_name = "MIB", requires = "linux",
           value_parser = clap::value_parser!(u32).range(128..))]
     guest_memory: Option<u32>,
     /// Directory to create for the trace [default: WORKLOAD.trace or GUEST.trace]; with a COMMAND,
@@ -98,7 +99,7 @@ impl LabArgs {
         let (work, output) = match (&self.workload, self.guest) {
             (Some(name), _) if self.nested => self.nested(name)?,
             (Some(name), _) => self.workload(name)?,
-            (None, Some(guest)) => self.guest(guest)?,
+            (None, Some(Guest::Linux)) => self.linux("linux", 256, None)?,
             (None, None) => {
                 let output = self.output.clone().map(|outside| Output {
                     inside: PathBuf::new(),
@@ -128,9 +129,7 @@ impl LabArgs {
         // An error comes now, not from inside the lab after half a minute.
         plan(name, &self.params)?;
         let (mut words, output) = self.recorded(&["run", name], name)?;
-        for (name, value) in &self.params {
-            words.extend(["--param".to_owned(), format!("{name}={value}")]);
-        }
+        words.extend(self.given());
         Ok((Work::Command(words), output))
     }
 
@@ -138,29 +137,31 @@ impl LabArgs {
     fn nested(&self, name: &str) -> Result<(Work, Option<Output>), Failure> {
         plan(name, &self.params)?;
         let mut run = ["run", name, "--untraced"].map(str::to_owned).to_vec();
-        for (name, value) in &self.params {
-            run.extend(["--param".to_owned(), format!("{name}={value}")]);
-        }
-        let (words, output) = self.recorded(&["attach"], name)?;
-        let work = Work::Nested {
-            run,
-            cpus: self.guest_cpus,
-            memory_mib: self.guest_memory.unwrap_or(768),
-            attach: (!self.untraced).then_some(words),
-        };
-        Ok((work, output))
+        run.extend(self.given());
+        self.linux(name, 768, Some(run))
     }
 
     /// `collector attach`, for a guest that runs in the lab.
-    fn guest(&self, guest: Guest) -> Result<(Work, Option<Output>), Failure> {
-        let Guest::Linux = guest;
-        let (words, output) = self.recorded(&["attach"], "linux")?;
-        let work = Work::Linux {
+    fn linux(
+        &self,
+        name: &str,
+        memory_mib: u32,
+        nested: Option<Vec<String>>,
+    ) -> Result<(Work, Option<Output>), Failure> {
+        let (words, output) = self.recorded(&["attach"], name)?;
+        let work = Work::Linux(Linux {
             cpus: self.guest_cpus,
-            memory_mib: self.guest_memory.unwrap_or(256),
+            memory_mib: self.guest_memory.unwrap_or(memory_mib),
             attach: (!self.untraced).then_some(words),
-        };
+            nested,
+        });
         Ok((work, output))
+    }
+
+    /// The workload's parameters, as arguments.
+    fn given(&self) -> impl Iterator<Item = String> {
+        let params = self.params.iter();
+        params.flat_map(|(name, value)| ["--param".to_owned(), format!("{name}={value}")])
     }
 
     /// The command's arguments and its output, with the options that `run` and `attach` share.

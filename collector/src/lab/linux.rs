@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    Linux,
     initramfs::{Initramfs, PackError},
     job::{
         self, GUEST_COLLECTOR, GUEST_DONE, GUEST_ENDED, GUEST_INITRAMFS, GUEST_KERNEL, GUEST_READY,
@@ -140,13 +141,13 @@ impl LinuxGuest {
     }
 
     /// What the lab's init needs to know.
-    pub fn job(&self, cpus: u16, memory_mib: u32, attach: Option<&Vec<String>>) -> job::Linux {
+    pub fn job(&self, guest: &Linux) -> job::Linux {
         job::Linux {
             qemu: self.qemu.clone(),
             library_path: self.library_path(),
-            cpus,
-            memory_mib,
-            attach: attach.cloned(),
+            cpus: guest.cpus,
+            memory_mib: guest.memory_mib,
+            attach: guest.attach.clone(),
         }
     }
 
@@ -198,9 +199,9 @@ fn hypervisor_init(modules: &[Loadable], words: &[String]) -> String {
     let words = words.iter().map(|word| program::quoted(Path::new(word)));
     let words = Vec::from_iter(words).join(" ");
     format!(
-        "{PREPARE}for module in {names}; do insmod {MODULES}/$module.ko || exit; done
+        "{PREPARE}for module in {names}; do insmod {MODULES}/$module.ko || poweroff -f; done
 small() {{ collector run linear --untraced -p pages=16 --timeout 60 >/tmp/small 2>&1; }}
-small || cat /tmp/small
+small || {{ cat /tmp/small; poweroff -f; }}
 echo '{GUEST_READY}'
 until read -r -t 1 line; do small; done
 collector {words}

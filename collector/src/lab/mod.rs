@@ -90,25 +90,21 @@ pub enum Work {
     /// The collector with these arguments.
     Command(Vec<String>),
     /// A Linux guest.
-    Linux {
-        /// Number of CPUs of the guest.
-        cpus: u16,
-        /// Memory of the guest, MiB.
-        memory_mib: u32,
-        /// Arguments of the collector that record it; `None`: it is not recorded.
-        attach: Option<Vec<String>>,
-    },
-    /// A workload in a guest of a Linux guest.
-    Nested {
-        /// Arguments of the collector in the guest that run the workload.
-        run: Vec<String>,
-        /// Number of CPUs of the guest.
-        cpus: u16,
-        /// Memory of the guest, MiB.
-        memory_mib: u32,
-        /// Arguments of the collector that record it; `None`: it is not recorded.
-        attach: Option<Vec<String>>,
-    },
+    Linux(Linux),
+}
+
+/// A Linux guest.
+#[derive(Debug)]
+pub struct Linux {
+    /// Number of its CPUs.
+    pub cpus: u16,
+    /// Its memory, MiB.
+    pub memory_mib: u32,
+    /// Arguments of the collector that record it; `None`: it is not recorded.
+    pub attach: Option<Vec<String>>,
+    /// Arguments of the collector in it, which run a workload in a guest of its own; `None`: it
+    /// runs processes.
+    pub nested: Option<Vec<String>>,
 }
 
 /// What is copied out of the lab.
@@ -328,40 +324,26 @@ fn pack_work(
 ) -> Result<job::Work, Failure> {
     Ok(match work {
         Work::Command(words) => job::Work::Command(words.clone()),
-        Work::Linux {
-            cpus,
-            memory_mib,
-            attach,
-        } => {
+        Work::Linux(linux) => {
             let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
-            guest.pack(archive, image, &Load::Processes { cpus: *cpus })?;
-            job::Work::Linux(guest.job(*cpus, *memory_mib, attach.as_ref()))
-        }
-        Work::Nested {
-            run,
-            cpus,
-            memory_mib,
-            attach,
-        } => {
-            let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
-            guest.pack(
-                archive,
-                image,
-                &Load::Nested {
-                    modules,
-                    words: run,
-                },
-            )?;
-            job::Work::Nested(guest.job(*cpus, *memory_mib, attach.as_ref()))
+            let load = match &linux.nested {
+                None => Load::Processes { cpus: linux.cpus },
+                Some(words) => Load::Nested { modules, words },
+            };
+            guest.pack(archive, image, &load)?;
+            match linux.nested {
+                None => job::Work::Linux(guest.job(linux)),
+                Some(_) => job::Work::Nested(guest.job(linux)),
+            }
         }
     })
 }
 
 /// The lab's own parameters, then the user's: the kernel uses the last of several.
 fn parameters(options: &Options) -> Vec<(String, String)> {
-    let ours = match options.work {
-        Work::Nested { .. } => NESTED,
-        Work::Command(_) | Work::Linux { .. } => SHADOW,
+    let ours = match &options.work {
+        Work::Linux(linux) if linux.nested.is_some() => NESTED,
+        Work::Command(_) | Work::Linux(_) => SHADOW,
     };
     let ours = ours.iter().copied();
     ours.map(|(module, parameter)| (module.to_owned(), parameter.to_owned()))
@@ -499,8 +481,10 @@ impl Screen {
             kernel: kernel.to_owned(),
             work: match work {
                 Work::Command(words) => program::command(&words.join(" ")),
-                Work::Linux { .. } => "a Linux guest".to_owned(),
-                Work::Nested { .. } => "a guest of a Linux guest".to_owned(),
+                Work::Linux(linux) if linux.nested.is_some() => {
+                    "a guest of a Linux guest".to_owned()
+                }
+                Work::Linux(_) => "a Linux guest".to_owned(),
             },
         };
         screen.stage(Stage::Boot);
