@@ -10,10 +10,8 @@ use super::{
     KernelTypes, LoadError, Ring,
     maps::Maps,
     object::{load, object, refusal, take, verify},
-    plan::{
-        Attachment, Candidate, EVERY_ACT, EVERY_CHANGE, EVERY_FAULT, EVERY_STORE, Hook, PLAN,
-        RUNNING, Silent, Step, THREAD_ENDS,
-    },
+    plan::{EVERY_ACT, EVERY_CHANGE, EVERY_FAULT, EVERY_STORE, PLAN, RUNNING, THREAD_ENDS},
+    step::{Attachment, Candidate, Hook, Silent, Step},
 };
 
 /// Loaded probes. Dropping them detaches.

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! btf       offsets and bit-fields from the running kernel's own description
+//! step      what a step of the plan is: its hooks, and what it shows
 //! plan      the programs, what each shows, and what it means if it is refused
 //! object    the compiled probes: maps, programs that the kernel accepts
 //! maps      the maps that user space reads and writes
@@ -29,6 +30,7 @@ mod requests;
 mod resolver;
 #[cfg(test)]
 mod stack;
+mod step;
 mod vms;
 
 pub use btf::{KernelTypes, Resolved};
@@ -36,6 +38,7 @@ pub use calls::RequestError;
 pub use loader::{Platform, Probes};
 pub use log::{Printing, ProbeLog};
 pub use object::{LoadError, Ring};
-pub use plan::{EVERY_CHANGE, PLAN, Step};
+pub use plan::{EVERY_CHANGE, PLAN};
 pub use resolver::{is_two_dimensional, page_offset};
+pub use step::Step;
 pub use vms::{CounterNames, Object};

@@ -7,164 +7,7 @@
 //! before and after them. Clones with a suffix (`.isra.0`) are not hooked either: BTF does not
 //! describe their arguments.
 
-use std::fmt;
-
-use super::KernelTypes;
-
-/// A place in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hook {
-    /// A raw tracepoint.
-    Tracepoint(&'static str),
-    /// A function is called.
-    Entry(&'static str),
-    /// A function returns.
-    Return(&'static str),
-}
-
-impl fmt::Display for Hook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Hook::Tracepoint(name) => write!(f, "raw tracepoint {name}"),
-            Hook::Entry(name) => write!(f, "kprobe {name}"),
-            Hook::Return(name) => write!(f, "kretprobe {name}"),
-        }
-    }
-}
-
-/// A program and its hook.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attachment {
-    /// Name of the program.
-    pub program: &'static str,
-    /// Its place.
-    pub hook: Hook,
-    /// The arguments that it reads, by position. Of a function their names, `""` for one that it
-    /// does not read; of a tracepoint only their number is checked.
-    pub reads: &'static [&'static str],
-}
-
-impl Attachment {
-    /// Whether this kernel has the hook, with the arguments that the program reads; else why not.
-    pub fn fits(&self, types: &KernelTypes) -> Result<(), String> {
-        match self.hook {
-            Hook::Tracepoint(name) => match types.tracepoint(name) {
-                None => Err("this kernel has no such tracepoint".to_owned()),
-                Some(arguments) if arguments < self.reads.len() => Err(format!(
-                    "the tracepoint has {arguments} arguments, {} are read",
-                    self.reads.len()
-                )),
-                Some(_) => Ok(()),
-            },
-            Hook::Entry(name) | Hook::Return(name) => {
-                let function = types
-                    .function(name)
-                    .ok_or("this kernel has no such function")?;
-                let moved = (0..).zip(self.reads).find(|(number, parameter)| {
-                    !parameter.is_empty() && function.argument(parameter) != Some(*number)
-                });
-                match moved {
-                    Some((number, parameter)) => Err(format!(
-                        "the function's argument {number} is not `{parameter}`"
-                    )),
-                    None => Ok(()),
-                }
-            }
-        }
-    }
-}
-
-/// Everything that must be attached together to see a step.
-pub type Candidate = &'static [Attachment];
-
-/// Hosts on which a step is not seen although the hook is there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Silent {
-    /// None.
-    Nowhere,
-    /// KVM-PVM enters and leaves the guest without it.
-    OnPvm,
-}
-
-/// A step of a fault or a kind of change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step {
-    /// Name, after the kernel's.
-    pub name: &'static str,
-    /// Ways to see it, the best first.
-    pub candidates: &'static [Candidate],
-    /// Without it nothing useful is recorded.
-    pub required: bool,
-    /// What it shows.
-    pub shows: &'static str,
-    /// What the results lack without it.
-    without: &'static str,
-    /// The same, where no function can be hooked that stores entries ([`EVERY_CHANGE`]): entries
-    /// are read again instead.
-    without_functions: Option<&'static str>,
-    /// Columns of `faults` that only this step fills.
-    pub columns: &'static [&'static str],
-    /// Hosts on which it is not seen.
-    pub silent: Silent,
-}
-
-const fn tracepoint(name: &'static str, reads: &'static [&'static str]) -> Attachment {
-    Attachment {
-        program: name,
-        hook: Hook::Tracepoint(name),
-        reads,
-    }
-}
-
-const fn entry(
-    program: &'static str,
-    function: &'static str,
-    reads: &'static [&'static str],
-) -> Attachment {
-    Attachment {
-        program,
-        hook: Hook::Entry(function),
-        reads,
-    }
-}
-
-const fn ret(program: &'static str, function: &'static str) -> Attachment {
-    Attachment {
-        program,
-        hook: Hook::Return(function),
-        reads: &[],
-    }
-}
-
-const fn required(
-    name: &'static str,
-    candidates: &'static [Candidate],
-    shows: &'static str,
-    without: &'static str,
-) -> Step {
-    Step {
-        name,
-        candidates,
-        required: true,
-        shows,
-        without,
-        without_functions: None,
-        columns: &[],
-        silent: Silent::Nowhere,
-    }
-}
-
-const fn optional(
-    name: &'static str,
-    candidates: &'static [Candidate],
-    shows: &'static str,
-    without: &'static str,
-) -> Step {
-    Step {
-        required: false,
-        ..required(name, candidates, shows, without)
-    }
-}
+use super::step::{Attachment, Step, entry, optional, required, ret, tracepoint};
 
 /// Which thread runs which vCPU: only attached for VMs of other processes.
 pub const RUNNING: Step = required(
@@ -188,32 +31,6 @@ pub const THREAD_ENDS: Step = optional(
     "threads that end",
     "a new thread with the id of a vCPU's thread that ended is taken for the vCPU",
 );
-
-impl Step {
-    /// What the results lack without it, by whether [`EVERY_CHANGE`] is attached.
-    pub fn without(&self, sees_every_change: bool) -> &'static str {
-        let unhooked = self.without_functions.filter(|_| !sees_every_change);
-        unhooked.unwrap_or(self.without)
-    }
-
-    const fn without_functions(self, text: &'static str) -> Self {
-        Self {
-            without_functions: Some(text),
-            ..self
-        }
-    }
-
-    const fn fills(self, columns: &'static [&'static str]) -> Self {
-        Self { columns, ..self }
-    }
-
-    const fn silent_on_pvm(self) -> Self {
-        Self {
-            silent: Silent::OnPvm,
-            ..self
-        }
-    }
-}
 
 /// The innermost cause of a change ends when its function returns.
 const ENDS: &str = "cause_ends";
@@ -247,6 +64,14 @@ pub const EVERY_ACT: &[&str] = &[
     "kvm_zap_gfn_range",
     "kvm_arch_flush_shadow_memslot",
 ];
+
+/// What a change lacks without the function that makes it.
+const NO_CAUSE: &str = "such changes have the cause `other`";
+/// How the changes of unsync pages are seen where no function can be hooked.
+const BY_COPY: &str = "such changes are seen at the vCPU's next event, by a comparison with a copy";
+/// How the host's changes are seen there.
+const IN_KEYFRAMES: &str =
+    "what the built-in VMM does has a record; such changes by others are seen in keyframes";
 
 /// Every step, in the order in which they are attached: what ends a fault before what begins one.
 pub const PLAN: &[Step] = &[
@@ -348,11 +173,9 @@ pub const PLAN: &[Step] = &[
             ],
         ],
         "changes made by a sync",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "such changes are seen at the vCPU's next event, by a comparison with a copy",
-    ),
+    .without_functions(BY_COPY),
     optional(
         "kvm_mmu_sync_roots",
         &[&during("kvm_mmu_sync_roots", "sync_roots_begins", &[])],
@@ -371,11 +194,9 @@ pub const PLAN: &[Step] = &[
             ],
         ],
         "changes made by INVLPG and by injected faults",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "such changes are seen at the vCPU's next event, by a comparison with a copy",
-    ),
+    .without_functions(BY_COPY),
     optional(
         "__kvm_mmu_get_shadow_page",
         &[&during(
@@ -384,7 +205,7 @@ pub const PLAN: &[Step] = &[
             &[],
         )],
         "write access taken from a frame that becomes a table",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
     .without_functions("such changes are seen in keyframes"),
     optional(
@@ -405,11 +226,9 @@ pub const PLAN: &[Step] = &[
             &["kvm", "range"],
         )],
         "memory that the host takes away or moves (kind host)",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
-    ),
+    .without_functions(IN_KEYFRAMES),
     optional(
         "kvm_unmap_hva_range",
         &[&[tracepoint("kvm_unmap_hva_range", &["start", "end"])]],
@@ -424,11 +243,9 @@ pub const PLAN: &[Step] = &[
             &["kvm", "memslot"],
         )],
         "start of dirty logging (kind host)",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
-    ),
+    .without_functions(IN_KEYFRAMES),
     optional(
         "kvm_arch_mmu_enable_log_dirty_pt_masked",
         &[&during(
@@ -437,11 +254,9 @@ pub const PLAN: &[Step] = &[
             &["kvm", "slot", "gfn_offset", "mask"],
         )],
         "passes over the dirty log (kind host)",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
-    ),
+    .without_functions(IN_KEYFRAMES),
     optional(
         "kvm_zap_gfn_range",
         &[&during(
@@ -450,11 +265,9 @@ pub const PLAN: &[Step] = &[
             &["kvm", "gfn_start", "gfn_end"],
         )],
         "ranges of frames zapped (kind host)",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
-    ),
+    .without_functions(IN_KEYFRAMES),
     optional(
         "kvm_arch_flush_shadow_memslot",
         &[&during(
@@ -463,11 +276,9 @@ pub const PLAN: &[Step] = &[
             &["kvm", "slot"],
         )],
         "memslots deleted or moved (kind host)",
-        "such changes have the cause `other`",
+        NO_CAUSE,
     )
-    .without_functions(
-        "what the built-in VMM does has a record; such changes by others are seen in keyframes",
-    ),
+    .without_functions(IN_KEYFRAMES),
     optional(
         "kvm_mmu_load",
         &[&[
@@ -581,7 +392,10 @@ mod tests {
 
     use std::path::Path;
 
-    use super::{super::KernelTypes, Hook, PLAN};
+    use super::{
+        super::{KernelTypes, step::Hook},
+        PLAN,
+    };
 
     /// Which way each kernel's BTF allows, for every step that has a choice or lacks one
     /// somewhere.
