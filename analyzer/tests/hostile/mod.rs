@@ -17,6 +17,7 @@ mod damage;
 mod files;
 mod process;
 mod rows;
+mod tape;
 mod values;
 
 use std::{
