@@ -1,4 +1,4 @@
-//! UnsettledActs that must remove leaves or pages, until something shows what they left.
+//! Acts that must remove leaves or pages, until something shows what they left.
 
 use events::{Gfn, HostEvent, Hpa, PageEvent, Pfn, Role, Seq, Spte, VcpuId};
 use trace::{HostRow, PageRow, Sees};

@@ -35,7 +35,7 @@ pub struct ShadowPage {
 const UNKNOWN_GFN: u64 = u64::MAX;
 /// Entries up to which a page keeps only those that are not zero: a trace of many pages with one
 /// entry each takes as much memory as it has records.
-const FEW: usize = 128;
+const FEW: usize = 32;
 
 /// The entries of a page.
 #[derive(Clone, Debug)]

@@ -15,15 +15,23 @@ const FEW: usize = 64;
 enum Places {
     One(Hpa),
     Few(Vec<Hpa>),
-    /// More than [`FEW`], with the position of each: where a trace has many, it removes many.
-    Many(Vec<Hpa>, AddressMap<Hpa, u32>),
+    /// More than [`FEW`]. Boxed, since a map has as many of these as leaves have frames.
+    Many(Box<Many>),
+}
+
+/// Places with the position of each: where a trace has many, it removes many.
+#[derive(Clone, Debug)]
+struct Many {
+    places: Vec<Hpa>,
+    positions: AddressMap<Hpa, u32>,
 }
 
 impl Places {
     fn all(&self) -> &[Hpa] {
         match self {
             Places::One(place) => std::slice::from_ref(place),
-            Places::Few(places) | Places::Many(places, _) => places,
+            Places::Few(places) => places,
+            Places::Many(many) => &many.places,
         }
     }
 
@@ -35,12 +43,13 @@ impl Places {
             Places::Few(places) => {
                 places.push(place);
                 let positions = places.iter().copied().zip(0..).collect();
-                *self = Places::Many(std::mem::take(places), positions);
+                let places = std::mem::take(places);
+                *self = Places::Many(Box::new(Many { places, positions }));
             }
-            Places::Many(places, positions) => {
-                let position = u32::try_from(places.len()).unwrap_or(u32::MAX);
-                positions.insert(place, position);
-                places.push(place);
+            Places::Many(many) => {
+                let position = u32::try_from(many.places.len()).unwrap_or(u32::MAX);
+                many.positions.insert(place, position);
+                many.places.push(place);
             }
         }
     }
@@ -56,7 +65,8 @@ impl Places {
                 }
                 places.is_empty()
             }
-            Places::Many(places, positions) => {
+            Places::Many(many) => {
+                let Many { places, positions } = &mut **many;
                 if let Some(position) = positions.remove(&place) {
                     let at = position as usize;
                     places.swap_remove(at);
@@ -112,7 +122,8 @@ impl<K: Eq + Hash + Copy> ReverseMap<K> {
         match self.0.remove(&key) {
             None => Vec::new(),
             Some(Places::One(place)) => vec![place],
-            Some(Places::Few(places) | Places::Many(places, _)) => places,
+            Some(Places::Few(places)) => places,
+            Some(Places::Many(many)) => many.places,
         }
     }
 
