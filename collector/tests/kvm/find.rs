@@ -11,7 +11,7 @@ use crate::support::{analyzer, folder, json, record, run};
 
 /// Moments at which the tables are searched.
 const MOMENTS: u64 = 10;
-/// Addresses of each kind, besides the one with most mappings.
+/// Addresses of each kind, of all and of those that change, besides the one with most mappings.
 const ADDRESSES: usize = 5;
 /// Bits of an SPTE: shadow-present, a leaf above level 1, the frame.
 const PRESENT: u64 = 1 << 11;
@@ -157,21 +157,36 @@ fn searched(leaves: &[Leaf], kind: &Kind, page: u64) -> Found {
 }
 
 /// Pages with a mapping at one of the moments: the one with most, the last page of the largest
-/// leaf, and some others.
+/// leaf, some of all, and some whose mappings are not the same at all moments.
 fn pages(moments: &[(u64, Vec<Leaf>)], kind: &Kind) -> BTreeSet<u64> {
-    let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut mapped: BTreeMap<u64, BTreeMap<u64, Found>> = BTreeMap::new();
     let mut largest = (0, 0);
-    for leaf in moments.iter().flat_map(|(_, leaves)| leaves) {
-        let Some(first) = (kind.first)(leaf) else {
-            continue;
-        };
-        *counts.entry(first).or_default() += 1;
-        largest = largest.max((leaf.pages, first + leaf.pages - 1));
+    for (seq, leaves) in moments {
+        for leaf in leaves {
+            let Some(first) = (kind.first)(leaf) else {
+                continue;
+            };
+            let found = mapped.entry(first).or_default().entry(*seq).or_default();
+            found.insert((leaf.way, leaf.place));
+            largest = largest.max((leaf.pages, first + leaf.pages - 1));
+        }
     }
-    let most = counts.iter().max_by_key(|(_, count)| **count);
+    let most = mapped
+        .iter()
+        .max_by_key(|(_, at)| at.values().map(BTreeSet::len).sum::<usize>());
     let most = most.map(|(page, _)| *page);
-    let step = (counts.len() / ADDRESSES).max(1);
-    let some = counts.keys().copied().step_by(step);
+    let changes = |at: &BTreeMap<u64, Found>| {
+        let mut sets = at.values();
+        let first = sets.next();
+        at.len() < moments.len() || sets.any(|found| Some(found) != first)
+    };
+    let changing = mapped.iter().filter(|(_, at)| changes(at));
+    let changing: Vec<_> = changing.map(|(page, _)| *page).collect();
+    let all: Vec<_> = mapped.keys().copied().collect();
+    let some = [all, changing].into_iter().flat_map(|pages| {
+        let step = (pages.len() / ADDRESSES).max(1);
+        pages.into_iter().step_by(step)
+    });
     some.chain(most).chain([largest.1]).collect()
 }
 
