@@ -51,7 +51,8 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     let names = CounterNames::of(&types);
     let mut config = resolved.config;
     [config.vm_counters, config.vcpu_counters] = names.places();
-    let (probes, _ring) = Probes::load(&config, RING, false).map_err(recording::cannot)?;
+    let (probes, _ring) =
+        Probes::load(&config, host::platform(), RING, false).map_err(recording::cannot)?;
 
     let holders = vms::all().context("while looking for VMs in /proc")?;
     let found = vms::among(&holders, &probes)?.vms;

@@ -148,9 +148,10 @@ fn lacking() -> Vec<String> {
 
 fn attach(types: &KernelTypes) -> Result<Vec<ProbeState>, String> {
     let config = types.resolve().map_err(|why| why.to_string())?.config;
+    let platform = host::platform();
     let (mut probes, _ring) =
-        Probes::load(&config, TRIAL_RING, false).map_err(|why| why.to_string())?;
+        Probes::load(&config, platform, TRIAL_RING, false).map_err(|why| why.to_string())?;
     // The states say which required probe was refused.
-    let _ = probes.attach(types, host::platform());
+    let _ = probes.attach(types, platform);
     Ok(probes.states().to_vec())
 }

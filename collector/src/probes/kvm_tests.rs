@@ -20,11 +20,11 @@ const EXIT: Duration = Duration::from_secs(5);
 fn kvm_a_thread_that_ends_runs_no_vcpu() {
     let types = KernelTypes::running().expect("BTF");
     let config = types.resolve().expect("all fields").config;
-    let (mut probes, _ring) = Probes::load(&config, 1 << 16, false).expect("loaded");
     let platform = Platform {
         pvm: false,
         kprobes: false,
     };
+    let (mut probes, _ring) = Probes::load(&config, platform, 1 << 16, false).expect("loaded");
     probes.attach(&types, platform).expect("attached");
     let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).expect("a VM");
     let vcpu = vm.create_vcpu(0).expect("a vCPU");

@@ -9,7 +9,7 @@ use trace::{ProbeState, ProgramCost, Stores, Tried};
 use super::{
     KernelTypes, LoadError, Ring,
     maps::Maps,
-    object::{load, object, refusal, take, verify},
+    object::{Room, load, object, refusal, take, verify},
     plan::{EVERY_ACT, EVERY_CHANGE, EVERY_FAULT, EVERY_STORE, PLAN, RUNNING, THREAD_ENDS},
     step::{Attachment, Candidate, Hook, Silent, Step},
 };
@@ -70,10 +70,11 @@ impl Probes {
     /// Loads the programs that run on request; nothing is attached yet.
     pub fn load(
         config: &Config,
+        platform: Platform,
         ring_bytes: u32,
         verbose: bool,
     ) -> Result<(Self, Ring), LoadError> {
-        let mut ebpf = object(config, ring_bytes, verbose)?;
+        let mut ebpf = object(config, Room::new(ring_bytes, platform), verbose)?;
         load(&mut ebpf, &ON_REQUEST)?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {

@@ -12,8 +12,35 @@ use aya::{
 };
 use events::Config;
 
+use super::Platform;
+
 /// The compiled probes. Aligned, since the object is parsed in place.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
+
+/// Room in the probes' maps.
+#[derive(Clone, Copy)]
+pub(super) struct Room {
+    /// Of the ring buffer.
+    ring_bytes: u32,
+    /// Unsync pages of which a copy is kept, of all VMs.
+    unsync_pages: u32,
+}
+
+impl Room {
+    /// Where nothing is recorded: a page, and an entry.
+    pub const NONE: Self = Self {
+        ring_bytes: 4096,
+        unsync_pages: 1,
+    };
+
+    /// To record. Copies are kept where functions cannot be hooked: 33 MiB of kernel memory.
+    pub fn new(ring_bytes: u32, platform: Platform) -> Self {
+        Self {
+            ring_bytes,
+            unsync_pages: if platform.kprobes { 1 } else { 8192 },
+        }
+    }
+}
 
 /// The ring buffer, as the drain reads it.
 pub type Ring = RingBuf<MapData>;
@@ -54,7 +81,7 @@ pub(super) struct Plain<T>(pub T);
 unsafe impl<T: bytemuck::Pod> aya::Pod for Plain<T> {}
 
 /// The object with its maps; no program is loaded yet.
-pub(super) fn object(config: &Config, ring_bytes: u32, verbose: bool) -> Result<Ebpf, LoadError> {
+pub(super) fn object(config: &Config, room: Room, verbose: bool) -> Result<Ebpf, LoadError> {
     // Frozen like the configuration: without -v the verifier drops the probes' log altogether.
     let log_level = if verbose {
         aya_log::Level::Debug as u8
@@ -64,7 +91,8 @@ pub(super) fn object(config: &Config, ring_bytes: u32, verbose: bool) -> Result<
     let ebpf = EbpfLoader::new()
         .override_global("CONFIG", bytemuck::bytes_of(config), true)
         .override_global("AYA_LOG_LEVEL", &log_level, false)
-        .map_max_entries("RING", ring_bytes)
+        .map_max_entries("RING", room.ring_bytes)
+        .map_max_entries("UNSYNC", room.unsync_pages)
         .load(OBJECT)?;
     Ok(ebpf)
 }

@@ -59,9 +59,7 @@ pub fn is_two_dimensional(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<b
 
 impl Resolver {
     fn load(config: &Config) -> Result<Self, RequestError> {
-        /// Nothing is written to it: one page.
-        const RING: u32 = 4096;
-        let mut ebpf = object::object(config, RING, false)?;
+        let mut ebpf = object::object(config, object::Room::NONE, false)?;
         object::load(&mut ebpf, &["resolve"])?;
         let answer = object::take(&mut ebpf, "RESOLVED")?;
         Ok(Self { ebpf, answer })

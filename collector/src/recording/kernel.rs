@@ -51,7 +51,8 @@ impl Kernel {
             ErrorCode::NONE
         };
         config.nested_only = u32::from(host::mode().is_nested());
-        let (mut probes, ring) = Probes::load(&config, ring_bytes, verbose).map_err(cannot)?;
+        let (mut probes, ring) =
+            Probes::load(&config, host::platform(), ring_bytes, verbose).map_err(cannot)?;
         let logger = verbose.then(|| ProbeLog::new(&mut probes)).transpose()?;
         Ok(Self {
             probes,

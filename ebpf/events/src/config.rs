@@ -137,6 +137,15 @@ offsets! {
     find vcpu_guest_mmu "kvm_vcpu" "arch.guest_mmu" "in use while a nested guest runs";
     need vcpu_run "kvm_vcpu" "run";
     need vcpu_pf_taken "kvm_vcpu" "stat.pf_taken" "the other four follow: see `Outcomes`";
+    find vcpu_invlpg "kvm_vcpu" "stat.invlpg" "INVLPGs and INVPCIDs of one address";
+    find vcpu_emulated "kvm_vcpu" "stat.insn_emulation";
+    find vcpu_cr2 "kvm_vcpu" "arch.cr2" "address of the fault that is injected";
+    find vcpu_emulator "kvm_vcpu" "arch.emulate_ctxt" "a pointer";
+    find emulator_opcode "x86_emulate_ctxt" "b" "the last byte of the opcode";
+    find emulator_modrm "x86_emulate_ctxt" "modrm";
+    find emulator_address "x86_emulate_ctxt" "src.addr.mem.ea" "without the segment's base";
+    find emulator_segment "x86_emulate_ctxt" "src.addr.mem.seg";
+    find mmu_prev_roots "kvm_mmu" "prev_roots" "three pairs: the guest's root, its shadow root";
     need mmu_root_pgd "kvm_mmu" "root.pgd";
     need mmu_root_hpa "kvm_mmu" "root.hpa" "follows at once";
     need mmu_root_role "kvm_mmu" "root_role";

@@ -29,6 +29,9 @@ named_enum! {
     Host = 9 "host",
     /// An act of KVM found no room.
     Act = 10 "act",
+    /// Unsync pages were not compared with their copies: their changes are seen at the next
+    /// keyframe.
+    Unsync = 11 "unsync",
 }
 
 /// One CPU's count for one [`Probe`], since the programs were loaded.

@@ -59,6 +59,10 @@ pub struct Vcpu {
     /// Kernel address of the shadow page that was synced last, until its entries are compared; 0:
     /// none.
     pub synced: u64,
+    /// `stat.invlpg` at the last event with unsync pages.
+    pub invlpgs: u64,
+    /// `stat.insn_emulation` then.
+    pub emulated: u64,
     /// Kernel addresses of the entries of that page, until the vCPU's next event.
     pub unmapping: [u64; SHADOWS],
     /// The store, while `storing` is not 0.
@@ -107,4 +111,4 @@ impl Store {
 }
 
 const _: () =
-    assert!(size_of::<Vcpu>() == 80 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());
+    assert!(size_of::<Vcpu>() == 96 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());

@@ -112,6 +112,11 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
     }
     if !error_code.has(config!(walk_bits)) {
         set_emulators(ctx.arg(0), error_code);
+        if unsync::has_copies()
+            && let Some(vcpu) = vcpus::current()
+        {
+            unsync::event(vcpu);
+        }
         return;
     }
     let Some(vcpu) = vcpus::current() else { return };
@@ -138,7 +143,7 @@ fn emulator_walks(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode) {
 fn finish_last_event(vcpu: &mut Vcpu) {
     writes::finish(vcpu);
     host::finish(vcpu);
-    unsync::compare(vcpu, Cause::Invlpg);
+    unsync::event(vcpu);
 }
 
 #[inline(never)]
@@ -265,7 +270,17 @@ pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
 #[raw_tracepoint]
 pub fn kvm_inj_exception(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
-    if vcpu.step == Vcpu::REFUSED && ctx.arg::<u64>(0) as u32 == PAGE_FAULT_VECTOR {
+    if ctx.arg::<u64>(0) as u32 != PAGE_FAULT_VECTOR {
+        return;
+    }
+    // For a page that is present KVM brings the address in line.
+    if unsync::has_copies()
+        && ErrorCode(ctx.arg::<u64>(2) as u32).is_present()
+        && let Some(gva) = field(vcpu.vcpu_ptr, offset!(vcpu_cr2))
+    {
+        unsync::invalidated(vcpu, Gva(gva));
+    }
+    if vcpu.step == Vcpu::REFUSED {
         injected(vcpu);
     }
 }

@@ -170,8 +170,11 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     } else {
         count(vcpu, |fault| &mut fault.reused);
         // An unsync page has just been synced (`kvm_mmu_find_shadow_page`).
-        if field::<u8>(sp, offset!(sp_unsync)) != Some(0) {
-            unsync::compare(vcpu, Cause::Sync);
+        if unsync::has_copies()
+            && field::<u8>(sp, offset!(sp_unsync)) != Some(0)
+            && let Some(spt) = field(sp, offset!(sp_spt))
+        {
+            unsync::compare_page(vcpu, spt, Cause::Sync);
         }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }

@@ -70,6 +70,32 @@ impl Mmu {
     }
 }
 
+/// The roots that a vCPU holds: the one in use, and those that KVM keeps for a CR3 that comes back.
+pub struct Roots {
+    /// Their addresses, or `INVALID_PAGE`.
+    pub tables: [u64; 1 + PREVIOUS],
+    /// Their level.
+    pub level: u8,
+}
+
+/// `KVM_MMU_NUM_PREV_ROOTS`.
+const PREVIOUS: usize = 3;
+
+/// All roots of the vCPU.
+#[inline(always)]
+pub fn all(vcpu_ptr: u64) -> Option<Roots> {
+    let mmu: u64 = field(vcpu_ptr, offset!(vcpu_mmu))?;
+    let root = field(mmu, offset!(mmu_root_hpa))?;
+    let role = field(mmu, offset!(mmu_root_role))?;
+    // Each has the guest's root before the address of its shadow.
+    let [[_, first], [_, second], [_, third]] =
+        field::<[[u64; 2]; PREVIOUS]>(mmu, offset!(mmu_prev_roots))?;
+    Some(Roots {
+        tables: [root, first, second, third],
+        level: role_level(role),
+    })
+}
+
 /// Records the roots if they are not those last recorded.
 #[inline(always)]
 fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {

@@ -1,9 +1,11 @@
 //! Unsync pages, whose entries change without a tracepoint: a sync, INVLPG and the fault that KVM
 //! injects bring them in line with the guest's table.
 //!
-//! Only used where functions cannot be hooked. A copy of each unsync page is kept. At the vCPU's
-//! next event the page is compared with it: entries that differ have changed since the event
-//! before.
+//! Only used where functions cannot be hooked. A copy of each unsync page is kept, and compared with
+//! the page where something can have changed it: a sync names its page, an injected fault its
+//! address. KVM counts INVLPGs (`stat.invlpg`); the address is the operand of the instruction that
+//! was emulated last, if KVM emulated one since the vCPU's last event, and it was INVLPG. Where the
+//! address is not known (a hypercall), up to [`BUDGET`] pages are compared as a whole.
 
 use aya_ebpf::{
     helpers::{bpf_for_each_map_elem, bpf_loop, generated::bpf_probe_read_kernel},
@@ -11,21 +13,33 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 use core::ffi::c_void;
-use events::{Cause, ENTRIES_PER_TABLE, Probe, Spte, Vcpu, VcpuId, VmId};
+use events::{
+    Cause, ENTRIES_PER_TABLE, Gva, Hpa, Level, PathStep, Probe, Spte, Vcpu, VcpuId, VmId,
+    constants::INVALID_PAGE,
+};
 
 use crate::{
     entries,
-    kernel::{field, offset, read},
+    kernel::{direct_map, field, offset, read},
     ring::lose,
+    roots,
 };
 
-/// Unsync pages that are compared, of all VMs. Further ones are seen in keyframes only, and
-/// counted as lost.
-const MOST: u32 = 1024;
+/// Pages that are compared as a whole for an INVLPG whose address is not known. Where there are
+/// more, none is, and that is counted as lost: 5 us a page would slow the guest down.
+const BUDGET: u64 = 16;
 
-/// By the kernel address of the page's entries.
+/// The second byte of the opcode of INVLPG, and its digit in ModRM (0F 01 /7).
+const INVLPG: u8 = 0x01;
+const INVLPG_DIGIT: u8 = 7;
+
+/// `VCPU_SREG_FS`, the first segment register whose base is not 0 in 64-bit mode.
+const SEGMENT_FS: u32 = 4;
+
+/// By the kernel address of the page's entries. User space sizes it. Changes of pages that it has
+/// no room for are seen in keyframes only, and counted as lost.
 #[map]
-static UNSYNC: HashMap<u64, PageCopy> = HashMap::with_max_entries(MOST, 0);
+static UNSYNC: HashMap<u64, PageCopy> = HashMap::with_max_entries(1, 0);
 
 /// The first value of a new copy, which is too large for a program's stack.
 #[map]
@@ -45,8 +59,14 @@ struct PageCopy {
 }
 
 #[inline(always)]
-fn has_copies() -> bool {
-    COPIES.get(0).is_some_and(|copies| *copies != 0)
+fn copies() -> u64 {
+    COPIES.get(0).copied().unwrap_or(0)
+}
+
+/// Whether there are unsync pages, of any VM.
+#[inline(always)]
+pub fn has_copies() -> bool {
+    copies() != 0
 }
 
 #[inline(always)]
@@ -75,13 +95,15 @@ pub fn keep(vcpu: &mut Vcpu, sp: u64) {
         lose(Probe::Read);
         return;
     };
-    if UNSYNC.get_ptr_mut(spt).is_some() {
-        // Another vCPU has synced it and had no event since.
-        compare(vcpu, Cause::Sync);
+    if copies() == 0 {
+        // INVLPGs until now changed no page.
+        look(vcpu);
     }
+    // Another vCPU may have synced it and had no event since.
+    compare_page(vcpu, spt, Cause::Sync);
     if UNSYNC.get_ptr_mut(spt).is_none() {
         if UNSYNC.insert(spt, blank, 0).is_err() {
-            lose(Probe::PageMap);
+            lose(Probe::Unsync);
             return;
         }
         count(1);
@@ -165,12 +187,128 @@ pub fn compare_synced(vcpu: &mut Vcpu) {
     forget(spt);
 }
 
-/// Compares all unsync pages of the vCPU's VM, which something with `cause` may have changed.
+/// A page that has just been brought in line.
 #[inline(always)]
-pub fn compare(vcpu: &mut Vcpu, cause: Cause) {
+pub fn compare_page(vcpu: &Vcpu, spt: u64, cause: Cause) {
+    if let Some(copy) = UNSYNC.get_ptr_mut(spt) {
+        compare_with(spt, copy, vcpu.vm, vcpu.vcpu, cause);
+    }
+}
+
+/// An event of the vCPU: what it synced or invalidated before is done.
+#[inline(always)]
+pub fn event(vcpu: &mut Vcpu) {
     if has_copies() {
         compare_synced(vcpu);
-        each(vcpu, cause);
+        compare_invalidated(vcpu);
+    }
+}
+
+/// What KVM's emulator did for a vCPU, by KVM's counters.
+struct Seen {
+    invlpgs: u64,
+    emulated: u64,
+}
+
+/// Keeps the counters as they are now, and returns those of the last look.
+#[inline(always)]
+fn look(vcpu: &mut Vcpu) -> Option<Seen> {
+    let invlpgs = field(vcpu.vcpu_ptr, offset!(vcpu_invlpg))?;
+    let emulated = field(vcpu.vcpu_ptr, offset!(vcpu_emulated))?;
+    let before = Seen {
+        invlpgs: vcpu.invlpgs,
+        emulated: vcpu.emulated,
+    };
+    vcpu.invlpgs = invlpgs;
+    vcpu.emulated = emulated;
+    Some(before)
+}
+
+#[inline(never)]
+fn compare_invalidated(vcpu: &mut Vcpu) {
+    let Some(before) = look(vcpu) else {
+        lose(Probe::Read);
+        return;
+    };
+    let invlpgs = vcpu.invlpgs.wrapping_sub(before.invlpgs);
+    if invlpgs == 0 {
+        return;
+    }
+    let one = invlpgs == 1 && vcpu.emulated.wrapping_sub(before.emulated) == 1;
+    match if one { operand(vcpu) } else { None } {
+        Some(gva) => invalidated(vcpu, gva),
+        None if copies() <= BUDGET => each(vcpu, Cause::Invlpg),
+        None => lose(Probe::Unsync),
+    }
+}
+
+/// The operand of the instruction that was emulated last, if it was INVLPG. The emulator keeps it
+/// until it has decoded the next instruction.
+#[inline(always)]
+fn operand(vcpu: &Vcpu) -> Option<Gva> {
+    let emulator: u64 = field(vcpu.vcpu_ptr, offset!(vcpu_emulator))?;
+    let opcode: u8 = field(emulator, offset!(emulator_opcode))?;
+    let modrm: u8 = field(emulator, offset!(emulator_modrm))?;
+    let address: u64 = field(emulator, offset!(emulator_address))?;
+    let segment: u32 = field(emulator, offset!(emulator_segment))?;
+    let known = opcode == INVLPG && modrm >> 3 & 7 == INVLPG_DIGIT && segment < SEGMENT_FS;
+    known.then_some(Gva(address))
+}
+
+/// KVM has brought the entry of this address in line in each unsync page on its path, from each of
+/// the vCPU's roots.
+#[inline(always)]
+pub fn invalidated(vcpu: &Vcpu, gva: Gva) {
+    let Some(roots) = roots::all(vcpu.vcpu_ptr) else {
+        lose(Probe::Read);
+        return;
+    };
+    // Not a loop: the verifier would follow each of its turns through all of the path.
+    let [current, first, second, third] = roots.tables;
+    compare_path(vcpu, current, roots.level, gva);
+    compare_path(vcpu, first, roots.level, gva);
+    compare_path(vcpu, second, roots.level, gva);
+    compare_path(vcpu, third, roots.level, gva);
+}
+
+#[inline(never)]
+fn compare_path(vcpu: &Vcpu, root: u64, level: u8, gva: Gva) {
+    if root == INVALID_PAGE {
+        return;
+    }
+    let mut step = Level(level);
+    let mut table = Hpa(root);
+    // From level 5 down to 1.
+    for _ in 0..5 {
+        let Some(index) = step.index(gva) else { return };
+        let spt = direct_map(table);
+        let Some(spte) = read::<u64>(spt + 8 * u64::from(index)).map(Spte) else {
+            lose(Probe::Read);
+            return;
+        };
+        if step.0 == 1 {
+            if let Some(copy) = UNSYNC.get_ptr_mut(spt) {
+                let mut page = ComparedPage {
+                    spt,
+                    copy,
+                    vm: vcpu.vm,
+                    vcpu: vcpu.vcpu,
+                    cause: Cause::Invlpg,
+                };
+                compare_entry(&mut page, usize::from(index), spte);
+            }
+            return;
+        }
+        let here = PathStep {
+            spte,
+            level: step,
+            root_level: Level(level),
+        };
+        if here.is_end() {
+            return;
+        }
+        table = spte.child();
+        step.0 -= 1;
     }
 }
 
@@ -193,7 +331,7 @@ fn each(vcpu: &Vcpu, cause: Cause) {
     unsafe {
         bpf_for_each_map_elem(
             (&raw const UNSYNC).cast_mut().cast(),
-            compare_page as *mut c_void,
+            compare_each as *mut c_void,
             (&raw const comparison).cast_mut().cast(),
             0,
         );
@@ -202,7 +340,7 @@ fn each(vcpu: &Vcpu, cause: Cause) {
 
 /// Called for each copy; 0: continue.
 #[inline(never)]
-unsafe extern "C" fn compare_page(
+unsafe extern "C" fn compare_each(
     _: *mut c_void,
     key: *const u64,
     copy: *mut PageCopy,
