@@ -57,6 +57,18 @@ pub enum ParamError {
         /// The second value.
         second: String,
     },
+    /// Each value is possible, but not both together.
+    #[error("{first} times {second} is {product}: at most {most}; lower one of them")]
+    Together {
+        /// A parameter with its value.
+        first: String,
+        /// The other one.
+        second: String,
+        /// What they make.
+        product: u64,
+        /// The most that is possible.
+        most: u64,
+    },
 }
 
 fn did_you_mean(nearest: Option<&'static str>) -> String {

@@ -203,6 +203,10 @@ mod tests {
                 .params
                 .iter()
                 .filter_map(|param| match param.kind {
+                    // Both counts of `unsync` at their largest are refused.
+                    Kind::Count { .. } if (workload.name, param.name) == ("unsync", "pages") => {
+                        Some((param.name.to_owned(), "2".to_owned()))
+                    }
                     Kind::Count { max, .. } => Some((param.name.to_owned(), max.to_string())),
                     _ => None,
                 })

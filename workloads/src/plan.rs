@@ -1,7 +1,7 @@
 //! A workload with checked parameters: what to run, and what to expect.
 
 use abi::layout::WORK;
-use abi::{ABI_VERSION, BootInfo, Gva, MAGIC, MAX_PARAMS};
+use abi::{ABI_VERSION, BootInfo, Gva, MAGIC, MAX_PARAMS, WorkloadId};
 
 use crate::error::nearest;
 use crate::given::Given;
@@ -70,6 +70,9 @@ impl Workload {
     pub fn plan(&'static self, given: &[(String, String)]) -> Result<Plan, ParamError> {
         let values = self.values(given)?;
         let given = Given(&values);
+        if self.id == WorkloadId::Unsync {
+            together(given, "tables", "pages", UNSYNC_PAGES)?;
+        }
         let needs = Needs::of(self.id, given);
         let pools = Pools::new(needs);
         let boot_info = self.boot_info(&values, pools);
@@ -141,6 +144,29 @@ impl Workload {
     }
 }
 
+/// Pages that `unsync` uses at most: the guest keeps five words of each.
+const UNSYNC_PAGES: u64 = 8192;
+
+/// Refuses two counts whose product is more than `most`.
+fn together(
+    given: Given<'_>,
+    first: &'static str,
+    second: &'static str,
+    most: u64,
+) -> Result<(), ParamError> {
+    let product = given.count(first) * given.count(second);
+    if product <= most {
+        return Ok(());
+    }
+    let text = |name| format!("{name}={}", given.count(name));
+    Err(ParamError::Together {
+        first: text(first),
+        second: text(second),
+        product,
+        most,
+    })
+}
+
 /// The parameter `vcpus`, or 1.
 fn vcpus(values: &[(&'static str, Value)]) -> u32 {
     let given = Given(values).count("vcpus");
@@ -158,6 +184,16 @@ mod tests {
             .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
             .collect();
         find(workload).expect("in the catalogue").plan(&given)
+    }
+
+    #[test]
+    fn counts_that_are_too_many_together_are_refused() {
+        assert!(plan("unsync", &[("tables", "4096"), ("pages", "2")]).is_ok());
+        let error = plan("unsync", &[("tables", "4096")]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "tables=4096 times pages=16 is 65536: at most 8192; lower one of them"
+        );
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub const ITEMS: &[&str] = &[
     "unsync:tables=1,flush=cr3",
     "unsync:tables=16,flush=invlpg",
     "unsync:tables=64,rounds=8",
+    "unsync:tables=1024,pages=4,rounds=3,flush=mixed",
     "flood:rounds=5",
     "flood:via=user",
     "flood:rounds=200",

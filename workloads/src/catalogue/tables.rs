@@ -91,7 +91,7 @@ pub(super) const WORKLOADS: &[Workload] = &[
         name: "unsync",
         stresses: "CPL3 writes its own leaf tables: they become unsync, and flushes sync them",
         params: &[
-            count("tables", "leaf tables", [1, 64]).or("4"),
+            count("tables", "leaf tables; times pages at most 8192", [1, 4096]).or("4"),
             count("pages", "used pages of each table", [1, 64]).or("16"),
             count(
                 "rounds",
