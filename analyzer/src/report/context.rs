@@ -8,7 +8,7 @@ use super::{
     ReportError, SCRIPT, STYLE,
     answers::answers,
     embedded::embedded,
-    explained::{Explained, READ, explained},
+    explained::{Explained, budget, explained},
     figures::{Figure, figures},
     method::{absent, method, probes},
 };
@@ -162,7 +162,7 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
         .collect();
     quality.push(not_attached(&summary));
     let mut sections = Vec::new();
-    let mut left = READ;
+    let mut left = budget(trace);
     for numbers in &summary.vms {
         let vm = VmId(numbers.vm);
         if let Some(of) = study.vms.get(&vm) {

@@ -24,8 +24,12 @@ pub struct Explained {
     pub text: Option<String>,
 }
 
-/// Records read for all explanations of a trace together: each is found by reading from the start.
-pub(super) const READ: u64 = 1 << 20;
+/// Records read for all explanations together: each is found by reading from the start. An eighth
+/// of a large trace, so that the report takes no more than twice the time of reading it.
+pub(super) fn budget(trace: &Trace) -> u64 {
+    (trace.listed_rows() / 8).clamp(1 << 18, 1 << 20)
+}
+
 /// Columns of a text.
 pub(super) const WIDTH: usize = 100;
 
