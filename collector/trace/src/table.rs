@@ -37,6 +37,8 @@ pub trait Row: Sized {
     fn seq(&self) -> events::Seq;
     /// When.
     fn time(&self) -> events::TimeNs;
+    /// Which VM.
+    fn vm(&self) -> events::VmId;
     /// Rows to columns.
     fn to_frame(rows: &[Self]) -> PolarsResult<DataFrame>;
     /// Columns to rows; `path` is only for the error.
@@ -91,6 +93,10 @@ macro_rules! table {
 
             fn time(&self) -> events::TimeNs {
                 self.time_ns
+            }
+
+            fn vm(&self) -> events::VmId {
+                self.vm
             }
 
             fn to_frame(
