@@ -171,7 +171,7 @@ impl ActBill {
 }
 
 /// What was done, in words.
-fn what(what: &What) -> String {
+pub(super) fn what(what: &What) -> String {
     match what {
         What::Store(gpa) => format!("store to gpa {gpa}"),
         What::Table { gfn, level } => format!("level {level} table of gfn {gfn}"),

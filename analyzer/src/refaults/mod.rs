@@ -12,6 +12,7 @@
 //! threads   what each thread is doing: a store, a sync, an act of the host, zaps
 //! removals  what a record removes
 //! faults    why a fault's entry was missing
+//! latest    the same of one fault, for whoever lists faults
 //! bill      the sums, when all gaps are known
 //! tables    the same as text
 //! ```
@@ -20,6 +21,7 @@ mod act;
 mod bill;
 mod cause;
 mod faults;
+mod latest;
 mod places;
 mod removals;
 mod tables;
@@ -36,6 +38,7 @@ use trace::{FaultRow, Record, Sees, VmMeta};
 pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES, Worst};
 pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
 pub use cause::RefaultCause;
+pub use latest::{Refault, Removal};
 pub use tables::{brief, section};
 
 use act::{ActId, RemovalActs, What};
@@ -91,11 +94,14 @@ pub struct Refaults {
     hole: Seq,
     /// Leaves before the record that is applied.
     leaves: u64,
+    /// Of the latest record, if it is a refault.
+    latest: Option<Refault>,
 }
 
 impl Follow for Refaults {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.number(record.seq());
+        self.latest = None;
         let Some(vm) = vm else { return };
         self.leaves = vm.tables().totals().leaves;
         match record {
@@ -149,6 +155,7 @@ impl Refaults {
             next: Seq(0),
             hole: Seq(0),
             leaves: 0,
+            latest: None,
         }
     }
 
@@ -182,6 +189,11 @@ impl Refaults {
     /// Acts by which the host took memory away that the guest then used.
     pub fn discards(&self, gaps: &Gaps) -> HeavyActs {
         HeavyActs::of(&self.acts.discards, self.start_ns, gaps)
+    }
+
+    /// The latest record, if it was a fault on what an act had removed.
+    pub fn latest(&self) -> Option<&Refault> {
+        self.latest.as_ref()
     }
 
     /// Takes note of numbers that are missing so far. Those of other VMs' records are, too: which
@@ -250,6 +262,11 @@ impl Refaults {
                     bill.doubt(Seq(0), fault.seq);
                 }
             }
+            self.latest = Some(Refault {
+                cause: RefaultCause::NotSeen,
+                removal: None,
+                over_gap: hole > Seq(0),
+            });
             return;
         };
         let after = fault.time_ns.0.saturating_sub(act.time.0);
@@ -262,10 +279,16 @@ impl Refaults {
         act.total_ns += u64::from(fault.total_ns);
         act.last = act.last.max(fault.seq);
         Worst::add(&mut act.worst, fault);
-        if act.seq < hole {
+        let latest = Refault {
+            cause: act.cause,
+            removal: Some(Removal::of(act)),
+            over_gap: act.seq < hole,
+        };
+        if latest.over_gap {
             let seq = act.seq;
             bill.doubt(seq, fault.seq);
         }
+        self.latest = Some(latest);
     }
 }
 
