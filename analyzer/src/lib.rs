@@ -7,7 +7,8 @@
 //! give the numbers of a trace and whether it can be trusted. [`playback`] has the tables at every
 //! record in few bytes, for a page that shows any moment. [`text`] has the tables that all of
 //! them print, [`figures`] the data of each figure, [`render`] draws them, [`report`] puts
-//! everything on one page. [`cli`] is the command line. Replay knows no files, figures no drawing, the report no computing.
+//! everything on one page. [`export`] gives
+//! other tools what they read. [`cli`] is the command line. Replay knows no files, figures no drawing, the report no computing.
 
 #![cfg_attr(
     test,
@@ -23,6 +24,7 @@ pub mod audit;
 pub mod cli;
 pub mod diff;
 pub mod explain;
+pub mod export;
 pub mod faults;
 pub mod figures;
 pub mod find;

@@ -10,24 +10,31 @@ use crate::{
     table::Moment,
 };
 
-/// Which faults. What is not given leaves nothing out.
+/// Which faults, in a stretch of the trace.
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
+    #[command(flatten)]
+    faults: FaultArgs,
+    #[command(flatten)]
+    window: WindowArgs,
+}
+
+/// Which faults. What is not given leaves nothing out.
+#[derive(Debug, Args)]
+pub(super) struct FaultArgs {
     /// Only faults of this class; several with commas: guest, shadow, write_protected, unsync,
     /// mmio, fast, spurious, retried
     #[arg(long, value_name = "CLASS", value_parser = class, value_delimiter = ',')]
-    pub(super) class: Vec<Class>,
+    class: Vec<Class>,
     /// Only faults on the page of this address, or on a range: 0x1000..0x9000
     #[arg(long, value_name = "ADDR", value_parser = number::gvas)]
-    pub(super) gva: Option<[Gva; 2]>,
+    gva: Option<[Gva; 2]>,
     /// Only faults of the guest's process with this root table
     #[arg(long, value_name = "CR3", value_parser = number::gpa)]
-    pub(super) cr3: Option<Gpa>,
+    cr3: Option<Gpa>,
     /// Only this vCPU
     #[arg(long, value_name = "N")]
-    pub(super) vcpu: Option<u16>,
-    #[command(flatten)]
-    pub(super) window: WindowArgs,
+    vcpu: Option<u16>,
 }
 
 /// A stretch of the trace.
@@ -57,12 +64,19 @@ impl WindowArgs {
 impl FilterArgs {
     /// Of these faults.
     pub(super) fn of(&self, trace: &Trace) -> Result<FaultFilter, Failure> {
-        Ok(FaultFilter {
+        Ok(self.faults.within(self.window.of(trace)?))
+    }
+}
+
+impl FaultArgs {
+    /// Those in a stretch.
+    pub(super) fn within(&self, window: Window) -> FaultFilter {
+        FaultFilter {
             classes: self.class.clone(),
             gva: self.gva,
             cr3: self.cr3,
             vcpu: self.vcpu.map(VcpuId),
-            window: self.window.of(trace)?,
-        })
+            window,
+        }
     }
 }

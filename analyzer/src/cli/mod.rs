@@ -4,6 +4,7 @@ mod audit;
 mod changes;
 mod diff;
 mod explain;
+mod export;
 mod failure;
 mod faults;
 mod filter;
@@ -88,6 +89,8 @@ enum Command {
     Memory(memory::MemoryArgs),
     /// What `collector sweep` recorded: each class against the swept parameters, with curves
     Sweep(sweep::SweepArgs),
+    /// A trace for other tools: Perfetto, the Firefox Profiler, CSV, JSON lines
+    Export(export::ExportArgs),
     /// The five steps from a guest address to a shadow entry, as a page for a class
     Lesson(lesson::LessonArgs),
     /// The columns of each kind of record
@@ -150,6 +153,7 @@ impl Analyzer {
             Command::Diff(args) => args.execute(),
             Command::Memory(args) => args.execute(),
             Command::Sweep(args) => args.execute(),
+            Command::Export(args) => args.execute(),
             Command::Lesson(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }

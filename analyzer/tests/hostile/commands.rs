@@ -83,5 +83,12 @@ pub const COMMANDS: &[&[&str]] = &[
     &["explain", "TRACE", "--vm", "0", "--cause", "sync", "--json"],
     &["explain", "TRACE", "--vm", "0", "--seq", "300"],
     &["explain", "TRACE", "--vm", "0", "--page", "0x1000"],
+    &["export", "TRACE", "--to", "perfetto", "-o", "OUT"],
+    &["export", "TRACE", "--to", "firefox", "-o", "OUT"],
+    &["export", "TRACE", "--to", "csv", "-o", "OUT"],
+    &["export", "TRACE", "--to", "jsonl", "--class", "shadow"],
+    &["export", "TRACE", "--to", "csv", "--what", "entries"],
+    &["export", "TRACE", "--to", "jsonl", "--what", "keyframes"],
+    &["export", "TRACE", "--to", "csv", "--what", "losses"],
     &["sweep", "TWICE"],
 ];

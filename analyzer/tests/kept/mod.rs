@@ -5,6 +5,7 @@ mod audited;
 mod contract;
 pub mod copy;
 mod explained;
+mod exported;
 mod mappings;
 mod recordings;
 mod remembered;

@@ -1,10 +1,14 @@
 //! The program, and the recordings that the project keeps.
 
+mod python;
+
 use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
+
+pub use python::python;
 
 /// The program, under the name that hints give.
 pub fn analyzer() -> Command {
