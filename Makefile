@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test test-kernels lint bench dist
+.PHONY: help setup build demo test test-kernels test-fleets lint bench dist
 
 help:
 	@echo "make build         install what the build needs, build both programs in target/release"
 	@echo "make demo          build, run a guest, trace it, write report.html"
 	@echo "make test          install what the tests need, run them"
 	@echo "make test-kernels  the lab's tests on each kernel that can be downloaded"
+	@echo "make test-fleets   docs/sql on Spark (450 MB of packages, Java)"
 	@echo "make lint          formatting, clippy (warnings are errors), licences of dependencies"
 	@echo "make bench         cost of tracing, bytes per fault, speed of replay (root)"
 	@echo "make dist          static binaries as a tarball and a Debian package in target/dist"
@@ -31,6 +32,10 @@ test:
 test-kernels: build
 	@.ci/setup test
 	@.ci/test-kernels
+
+test-fleets:
+	@.ci/setup fleets
+	@.ci/test-fleets
 
 lint:
 	@.ci/setup lint

@@ -4,7 +4,8 @@
 //! does both in one pass. [`explain`] explains one fault, one change or the life of one page,
 //! [`table`] shows one moment, [`audit`] checks invariants, [`refaults`] joins faults with what
 //! made them necessary, [`pathologies`] finds what is wrong. [`summary`], [`verify`] and [`verdict`]
-//! give the numbers of a trace and whether it can be trusted. [`playback`] has the tables at every
+//! give the numbers of a trace and whether it can be trusted, [`fleet`]
+//! those of several. [`playback`] has the tables at every
 //! record in few bytes, for a page that shows any moment. [`text`] has the tables that all of
 //! them print, [`figures`] the data of each figure, [`render`] draws them, [`report`] puts
 //! everything on one page. [`export`] gives
@@ -28,6 +29,7 @@ pub mod export;
 pub mod faults;
 pub mod figures;
 pub mod find;
+pub mod fleet;
 pub mod lesson;
 pub mod listing;
 pub mod memory;

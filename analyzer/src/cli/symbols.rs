@@ -22,6 +22,11 @@ pub(super) struct SymbolsArgs {
 }
 
 impl SymbolsArgs {
+    /// Whether the command line names some.
+    pub(super) fn are_given(&self) -> bool {
+        self.symbols.is_some()
+    }
+
     /// Reads them; those of the trace without `--symbols`, none if it has none either.
     pub(super) fn read(&self, trace: &Trace) -> Result<Arc<Symbols>, Failure> {
         let Some(path) = &self.symbols else {

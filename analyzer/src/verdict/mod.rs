@@ -18,6 +18,16 @@ pub struct Line {
 }
 
 impl Line {
+    /// All is well.
+    pub fn good(text: impl Into<String>) -> Self {
+        Self::new(true, text)
+    }
+
+    /// Something is wrong.
+    pub fn bad(text: impl Into<String>) -> Self {
+        Self::new(false, text)
+    }
+
     fn new(good: bool, text: impl Into<String>) -> Self {
         Self {
             good,

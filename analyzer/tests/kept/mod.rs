@@ -6,6 +6,7 @@ mod contract;
 pub mod copy;
 mod explained;
 mod exported;
+mod fleets;
 mod mappings;
 mod recordings;
 mod remembered;
