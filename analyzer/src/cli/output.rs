@@ -1,9 +1,10 @@
 //! Results on stdout.
 
-use std::io::{self, ErrorKind, IsTerminal as _, Write as _};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal as _, Write};
 
 use anyhow::Context as _;
 use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 
 use super::Failure;
 use crate::{text::wrap, verdict::Line};
@@ -18,6 +19,10 @@ pub fn print(text: &str) -> Result<(), Failure> {
     let written = stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush());
+    printed(written)
+}
+
+fn printed(written: io::Result<()>) -> Result<(), Failure> {
     match written {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(error).context("while printing the result")?;
@@ -31,6 +36,68 @@ pub fn print(text: &str) -> Result<(), Failure> {
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).context("while writing JSON")?;
     print(&(text + "\n"))
+}
+
+/// Prints a value as JSON that may be too long to hold: each element of its lists on a line.
+pub fn print_long_json(value: &impl Serialize) -> Result<(), Failure> {
+    let mut stdout = BufWriter::new(io::stdout().lock());
+    let mut out = Serializer::with_formatter(&mut stdout, Lines::default());
+    let written = value
+        .serialize(&mut out)
+        .map_err(io::Error::from)
+        .and_then(|()| stdout.write_all(b"\n"))
+        .and_then(|()| stdout.flush());
+    printed(written)
+}
+
+/// Fields of the outermost object and elements of its lists begin a line.
+#[derive(Debug, Default)]
+struct Lines {
+    depth: u32,
+}
+
+impl Lines {
+    fn begin(&mut self, out: &mut (impl Write + ?Sized), sign: &[u8]) -> io::Result<()> {
+        self.depth += 1;
+        out.write_all(sign)
+    }
+
+    fn element(&self, out: &mut (impl Write + ?Sized), first: bool) -> io::Result<()> {
+        out.write_all(if first { b"" } else { b"," })?;
+        out.write_all(if self.depth <= 2 { b"\n" } else { b"" })
+    }
+
+    fn end(&mut self, out: &mut (impl Write + ?Sized), sign: &[u8]) -> io::Result<()> {
+        out.write_all(if self.depth <= 2 { b"\n" } else { b"" })?;
+        self.depth -= 1;
+        out.write_all(sign)
+    }
+}
+
+impl Formatter for Lines {
+    fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.begin(out, b"[")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.element(out, first)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.end(out, b"]")
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.begin(out, b"{")
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+        self.element(out, first)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
+        self.end(out, b"}")
+    }
 }
 
 /// Whether words may be coloured: on a terminal, unless `NO_COLOR` says no.

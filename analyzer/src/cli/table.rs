@@ -93,7 +93,10 @@ impl TableArgs {
         for snapshot in take(&trace, vm, &[moment])? {
             let roots = snapshot.roots(self.root)?;
             if json {
-                output::print_json(&self.json(&snapshot, &roots))?;
+                match self.gva {
+                    Some(gva) => output::print_json(&translations(&snapshot, &roots, gva))?,
+                    None => output::print_long_json(&table::json(&snapshot, &roots))?,
+                }
                 return Ok(ExitCode::SUCCESS);
             }
             text.push_str(&match (self.gva, self.form) {
@@ -105,24 +108,22 @@ impl TableArgs {
         output::print(&fit(&text))?;
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn json(&self, snapshot: &Snapshot, roots: &[Hpa]) -> serde_json::Value {
-        let Some(gva) = self.gva else {
-            return table::json(snapshot, roots);
-        };
-        let walks: Vec<_> = roots
-            .iter()
-            .map(|root| {
-                let walk = snapshot.vm.walk(*root, gva);
-                serde_json::json!({
-                    "root": root, "walk": walk.steps,
-                    "pfn": walk.mapping.map(|mapping| mapping.pfn),
-                    "gfn": table::gfn(snapshot, &walk),
-                })
+/// The way of an address through each of `roots`.
+fn translations(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> serde_json::Value {
+    let walks: Vec<_> = roots
+        .iter()
+        .map(|root| {
+            let walk = snapshot.vm.walk(*root, gva);
+            serde_json::json!({
+                "root": root, "walk": walk.steps,
+                "pfn": walk.mapping.map(|mapping| mapping.pfn),
+                "gfn": table::gfn(snapshot, &walk),
             })
-            .collect();
-        serde_json::json!({"gva": gva, "seq": snapshot.seq, "roots": walks})
-    }
+        })
+        .collect();
+    serde_json::json!({"gva": gva, "seq": snapshot.seq, "roots": walks})
 }
 
 fn progress(trace: &Trace) -> Progress {

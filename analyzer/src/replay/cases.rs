@@ -132,7 +132,7 @@ fn a_pae_root_is_walked_and_is_no_page() {
     assert_eq!(levels, [3, 2, 1]);
     assert_eq!(walk.mapping.map(|mapping| mapping.pfn.0), Some(9));
     assert_eq!(vm.walk(Hpa(0x3000), Gva(0x1000)).steps.len(), 1);
-    let run = vm.ranges(Hpa(0x3000)).runs[0];
+    let run = vm.ranges().root(Hpa(0x3000)).runs[0];
     assert_eq!((run.gva, run.entries), (Gva(0xc000_1000), 1));
 }
 
@@ -151,7 +151,7 @@ fn a_direct_table_without_its_pae_root_is_read_by_its_frame() {
     };
     assert_eq!(mapped(0x4040_1000), Some(0x201));
     assert_eq!(mapped(0x40_1000), None);
-    assert_eq!(vm.ranges(Hpa(0x4000)).runs[0].gva, Gva(0x4040_0000));
+    assert_eq!(vm.ranges().root(Hpa(0x4000)).runs[0].gva, Gva(0x4040_0000));
 }
 
 /// Zapping an unsync page fires the event of a sync as well (`kvm_unlink_unsync_page`), though

@@ -63,7 +63,9 @@ pub use page::{PageInfo, ShadowPage};
 pub use tables::{MAX_LEVEL, ShadowTables, Totals, Touched};
 pub use unchanged::is_unchanged;
 pub use vm::{CurrentRoot, VmReplay};
-pub use walk::{LOWEST_ROOT, Mapping, Ranges, Roots, Run, Step, Walk, canonical, first_gva};
+pub use walk::{
+    LOWEST_ROOT, MAX_RUNS, Mapping, Ranges, RangesOf, Roots, Run, Step, Walk, canonical, first_gva,
+};
 
 /// The shadow tables of every VM.
 #[derive(Clone, Debug, Default)]

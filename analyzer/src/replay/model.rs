@@ -591,7 +591,7 @@ proptest! {
                 tables.guest_table(page.info.spt);
             }
             for root in vm.table_roots().all() {
-                vm.ranges(root);
+                vm.ranges().root(root);
                 vm.walk(root, Gva(1 << 47));
             }
         }

@@ -184,24 +184,13 @@ impl VmReplay {
         walk
     }
 
-    /// What `root`, a shadow page or a PAE root, maps.
-    pub fn ranges(&self, root: Hpa) -> Ranges {
-        let mut ranges = Ranges::default();
-        match self.pdptes(root) {
-            Some(pdptes) => {
-                for (number, table) in (0_u64..).zip(pdptes) {
-                    if let Some(page) = self.pdpte_table(*table) {
-                        ranges.visit(self.tables(), page, number << 30, pae::LEVEL);
-                    }
-                }
-            }
-            None => {
-                if let Some(page) = self.tables().page(root.table()) {
-                    ranges.visit(self.tables(), page, first_gva(page), page.info.level);
-                }
-            }
+    /// What roots map, one after the other: for all of them within one bound of work and memory.
+    pub fn ranges(&self) -> RangesOf<'_> {
+        RangesOf {
+            vm: self,
+            visits: 0,
+            runs: 0,
         }
-        ranges
     }
 
     /// The shadow page that a PDPTE points to, if it exists and is below.
@@ -265,41 +254,75 @@ impl Run {
 pub struct Ranges {
     /// The runs.
     pub runs: Vec<Run>,
-    /// The tables share so many pages that the list was cut.
+    /// These are not all: see [`RangesOf`].
     pub cut: bool,
-    visits: u64,
 }
 
-/// Entries visited at most: 64 GiB mapped by 4 KiB pages. Shared tables could make it 512^5.
-const MAX_VISITS: u64 = 16 << 20;
+/// Entries visited at most: 512 GiB mapped by 4 KiB pages. Tables that share all tables below make
+/// it 512^5, and roots that share theirs as often as there are roots.
+const MAX_VISITS: u64 = 128 << 20;
+/// What a table costs, in entries: those that are empty are looked at too.
+const TABLE: u64 = 64;
 /// Runs listed at most.
-const MAX_RUNS: usize = 1 << 20;
-/// Rights and the page size: what leaves of one run have in common.
-const RIGHTS: u64 = 1 << 1 | 1 << 2 | 1 << 9 | 1 << 10 | 1 << 63;
+pub const MAX_RUNS: usize = 1 << 18;
 
-impl Ranges {
-    fn visit(&mut self, tables: &ShadowTables, page: &ShadowPage, base: u64, root: Level) {
+/// What the roots of a VM map. What they share is visited for each of them, so there is a bound for
+/// all together: of what is past it, the ranges are cut.
+#[derive(Debug)]
+pub struct RangesOf<'a> {
+    vm: &'a VmReplay,
+    visits: u64,
+    runs: usize,
+}
+
+impl RangesOf<'_> {
+    /// What `root`, a shadow page or a PAE root, maps.
+    pub fn root(&mut self, root: Hpa) -> Ranges {
+        let mut ranges = Ranges::default();
+        match self.vm.pdptes(root) {
+            Some(pdptes) => {
+                for (number, table) in (0_u64..).zip(pdptes) {
+                    if let Some(page) = self.vm.pdpte_table(*table) {
+                        self.visit(&mut ranges, page, number << 30, pae::LEVEL);
+                    }
+                }
+            }
+            None => {
+                if let Some(page) = self.vm.tables().page(root.table()) {
+                    self.visit(&mut ranges, page, first_gva(page), page.info.level);
+                }
+            }
+        }
+        ranges
+    }
+
+    fn visit(&mut self, ranges: &mut Ranges, page: &ShadowPage, base: u64, root: Level) {
         let level = page.info.level;
         if level.0 > 5 || level.0 == 0 {
             return;
         }
+        let tables = self.vm.tables();
         let span = level.pages() << 12;
+        self.visits += TABLE;
         for (index, spte) in page.entries() {
-            if self.visits >= MAX_VISITS || self.runs.len() >= MAX_RUNS {
-                self.cut = true;
+            if self.visits >= MAX_VISITS || self.runs >= MAX_RUNS {
+                ranges.cut = true;
                 return;
             }
             self.visits += 1;
             let gva = base.wrapping_add(span.wrapping_mul(u64::from(index)));
             if spte.is_leaf(level) {
-                self.push(canonical(gva, root), spte, level, span);
+                self.runs += usize::from(ranges.push(canonical(gva, root), spte, level, span));
             } else if let Some(child) = tables.child(page, spte) {
-                self.visit(tables, child, gva, root);
+                self.visit(ranges, child, gva, root);
             }
         }
     }
+}
 
-    fn push(&mut self, gva: Gva, spte: Spte, level: Level, span: u64) {
+impl Ranges {
+    /// Adds a leaf; true if it begins a run.
+    fn push(&mut self, gva: Gva, spte: Spte, level: Level, span: u64) -> bool {
         let end = gva.0.wrapping_add(span);
         if let Some(run) = self.runs.last_mut()
             && run.end == gva.0
@@ -310,7 +333,7 @@ impl Ranges {
             run.last = spte;
             run.end = end;
             run.entries += 1;
-            return;
+            return false;
         }
         self.runs.push(Run {
             gva,
@@ -321,5 +344,9 @@ impl Ranges {
             last: spte,
             end,
         });
+        true
     }
 }
+
+/// Rights and the page size: what leaves of one run have in common.
+const RIGHTS: u64 = 1 << 1 | 1 << 2 | 1 << 9 | 1 << 10 | 1 << 63;

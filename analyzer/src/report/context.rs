@@ -338,8 +338,9 @@ fn ranges_at_the_end(study: &Study, vm: VmId, numbers: &VmSummary) -> Table {
         return table;
     };
     let mut cut = false;
+    let mut ranges_of = replay.ranges();
     for root in replay.table_roots().all() {
-        let of_root = replay.ranges(root);
+        let of_root = ranges_of.root(root);
         cut |= of_root.cut;
         for run in &of_root.runs {
             let cells = [Cell::Address(root.0)].into_iter();
@@ -355,7 +356,7 @@ fn ranges_at_the_end(study: &Study, vm: VmId, numbers: &VmSummary) -> Table {
             ),
             None => "They map nothing.".to_owned(),
         }),
-        (false, true) => table.more(ranges::CUT),
+        (false, true) => table.more(ranges::cut()),
         (false, false) => table,
     }
 }

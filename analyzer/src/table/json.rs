@@ -1,67 +1,149 @@
 //! The tables as JSON: addresses, frames and entries as hexadecimal strings.
+//!
+//! The lists are made while they are written: each may be much longer than the trace.
 
-use events::{Hpa, Spte};
+use events::{Gfn, Gva, Hpa, Level, Pfn, Role, Seq, Spte, TimeNs};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json as value};
 
-use super::Snapshot;
+use super::{Snapshot, tree::Users};
 use crate::{
     replay::{Run, ShadowPage, ShadowTables},
     text::flags,
 };
 
-/// Totals, the ranges of each of `roots`, and every page with its entries.
-pub fn json(snapshot: &Snapshot, roots: &[Hpa]) -> Value {
+/// A list whose elements are made one after the other.
+struct Each<F>(F);
+
+impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq((self.0)())
+    }
+}
+
+#[derive(Serialize)]
+struct Tables<R, P> {
+    seq: Seq,
+    time_ns: TimeNs,
+    missing_records_since_keyframe: u64,
+    totals: Value,
+    roots: R,
+    pages: P,
+}
+
+/// Totals, the ranges of each of `roots`, and every page with its entries. There is a bound for the
+/// ranges of all roots together: see [`crate::replay::RangesOf`].
+pub fn json<'a>(snapshot: &'a Snapshot, roots: &'a [Hpa]) -> impl Serialize + 'a {
     let tables = snapshot.vm.tables();
     let totals = tables.totals();
-    let pages = tables.sorted_pages();
-    let pages: Vec<_> = pages.iter().map(|page| of_page(tables, page)).collect();
-    let roots: Vec<_> = roots.iter().map(|root| of_root(snapshot, *root)).collect();
-    value!({
-        "seq": snapshot.seq, "time_ns": snapshot.time,
-        "missing_records_since_keyframe": snapshot.missing,
-        "totals": {
+    let users = Users::of(snapshot);
+    Tables {
+        seq: snapshot.seq,
+        time_ns: snapshot.time,
+        missing_records_since_keyframe: snapshot.missing,
+        totals: value!({
             "pages": totals.all_pages(), "pages_by_level": totals.pages, "leaves": totals.leaves,
             "links": totals.links, "unsync": totals.unsync,
-        },
-        "roots": roots, "pages": pages,
-    })
+        }),
+        roots: Each(move || {
+            let users = users.clone();
+            let mut ranges = snapshot.vm.ranges();
+            roots.iter().map(move |root| {
+                let ranges = ranges.root(*root);
+                let users = users.get(*root).iter();
+                Root {
+                    root: *root,
+                    pdptes: value!(snapshot.vm.pdptes(*root)),
+                    vcpus: users
+                        .map(|(vcpu, cr3)| value!({"vcpu": vcpu, "cr3": cr3}))
+                        .collect(),
+                    cut: ranges.cut,
+                    ranges: ranges.runs.iter().map(Range::of).collect(),
+                }
+            })
+        }),
+        pages: Each(move || {
+            let pages = tables.sorted_pages().into_iter();
+            pages.map(move |page| Page::of(tables, page))
+        }),
+    }
 }
 
-fn of_page(tables: &ShadowTables, page: &ShadowPage) -> Value {
-    let gfn = |index: u16, spte: Spte| {
-        let leaf = spte.is_leaf(page.info.level);
-        page.leaf_gfn(index).filter(|_| leaf)
-    };
-    let entries: Vec<_> = page
-        .entries()
-        .filter(|(_, spte)| !spte.is_empty())
-        .map(|(index, spte)| value!({"index": index, "spte": spte, "gfn": gfn(index, spte)}))
-        .collect();
-    let mut parents = tables.parents(page.info.spt).to_vec();
-    parents.sort();
-    value!({
-        "spt": page.info.spt, "level": page.info.level, "gfn": page.info.gfn,
-        "role": page.info.role, "direct": page.info.direct, "unsync": page.info.unsync,
-        "parents": parents, "present": page.present(), "entries": entries,
-    })
+#[derive(Serialize)]
+struct Root {
+    root: Hpa,
+    pdptes: Value,
+    vcpus: Vec<Value>,
+    cut: bool,
+    ranges: Vec<Range>,
 }
 
-fn of_root(snapshot: &Snapshot, root: Hpa) -> Value {
-    let ranges = snapshot.vm.ranges(root);
-    let run = |run: &Run| {
-        value!({
-            "gva": run.gva, "end": run.end(), "leaves": run.entries, "level": run.level,
-            "rights": flags::rights(run.first), "first_pfn": run.first.pfn(),
-            "adjoining": run.adjoining,
-        })
-    };
-    let users = snapshot.vm.roots().iter();
-    let users: Vec<_> = users
-        .filter(|(_, current)| current.root.table() == root)
-        .map(|(vcpu, current)| value!({"vcpu": vcpu, "cr3": current.cr3}))
-        .collect();
-    value!({
-        "root": root, "pdptes": snapshot.vm.pdptes(root), "vcpus": users, "cut": ranges.cut,
-        "ranges": ranges.runs.iter().map(run).collect::<Vec<_>>(),
-    })
+#[derive(Serialize)]
+struct Range {
+    gva: Gva,
+    end: Gva,
+    leaves: u64,
+    level: Level,
+    rights: String,
+    first_pfn: Pfn,
+    adjoining: bool,
+}
+
+impl Range {
+    fn of(run: &Run) -> Self {
+        Self {
+            gva: run.gva,
+            end: run.end(),
+            leaves: run.entries,
+            level: run.level,
+            rights: flags::rights(run.first),
+            first_pfn: run.first.pfn(),
+            adjoining: run.adjoining,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Page {
+    spt: Hpa,
+    level: Level,
+    gfn: Gfn,
+    role: Role,
+    direct: bool,
+    unsync: bool,
+    parents: Vec<Hpa>,
+    present: u32,
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    index: u16,
+    spte: Spte,
+    gfn: Option<Gfn>,
+}
+
+impl Page {
+    fn of(tables: &ShadowTables, page: &ShadowPage) -> Self {
+        let info = page.info;
+        let entries = page.entries().filter(|(_, spte)| !spte.is_empty());
+        let entries = entries.map(|(index, spte)| Entry {
+            index,
+            spte,
+            gfn: page.leaf_gfn(index).filter(|_| spte.is_leaf(info.level)),
+        });
+        let mut parents = tables.parents(info.spt).to_vec();
+        parents.sort();
+        Self {
+            spt: info.spt,
+            level: info.level,
+            gfn: info.gfn,
+            role: info.role,
+            direct: info.direct,
+            unsync: info.unsync,
+            parents,
+            present: page.present(),
+            entries: entries.collect(),
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! The tables as a tree, leaves in runs.
 
-use events::{Gfn, Gva, Hpa, Level};
+use std::collections::HashMap;
+
+use events::{Gfn, Gpa, Gva, Hpa, Level, VcpuId};
 
 use super::Snapshot;
 use crate::{
@@ -48,26 +50,42 @@ pub(super) fn head(snapshot: &Snapshot) -> String {
 /// A PAE root in words.
 const PAE_ROOT: &str = "PAE: four PDPTEs, no shadow page";
 
-/// Who runs on a root.
-fn users(snapshot: &Snapshot, root: Hpa) -> String {
-    let users: Vec<_> = snapshot
-        .vm
-        .roots()
-        .iter()
-        .filter(|(_, current)| current.root.table() == root)
-        .map(|(vcpu, current)| format!("vCPU {} with cr3 {}", vcpu.0, current.cr3))
-        .collect();
-    if users.is_empty() {
-        "not in use now".to_owned()
-    } else {
-        users.join(", ")
+/// The vCPUs on each root.
+#[derive(Clone, Debug)]
+pub(super) struct Users(HashMap<Hpa, Vec<(VcpuId, Gpa)>>);
+
+impl Users {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let mut users = Self(HashMap::new());
+        for (vcpu, current) in snapshot.vm.roots() {
+            let of_root = users.0.entry(current.root.table()).or_default();
+            of_root.push((*vcpu, current.cr3));
+        }
+        users
+    }
+
+    /// Those on one root, each with its CR3.
+    pub(super) fn get(&self, root: Hpa) -> &[(VcpuId, Gpa)] {
+        self.0.get(&root).map_or(&[], Vec::as_slice)
+    }
+
+    fn words(&self, root: Hpa) -> String {
+        let users = self.get(root).iter();
+        let users: Vec<_> = users
+            .map(|(vcpu, cr3)| format!("vCPU {} with cr3 {cr3}", vcpu.0))
+            .collect();
+        if users.is_empty() {
+            "not in use now".to_owned()
+        } else {
+            users.join(", ")
+        }
     }
 }
 
 /// What a table is that others begin with, and who uses it.
-pub(super) fn title(snapshot: &Snapshot, root: Hpa) -> String {
+pub(super) fn title(snapshot: &Snapshot, users: &Users, root: Hpa) -> String {
     if snapshot.vm.pdptes(root).is_some() {
-        return format!("root {root} {PAE_ROOT}: {}", users(snapshot, root));
+        return format!("root {root} {PAE_ROOT}: {}", users.words(root));
     }
     match snapshot.vm.tables().page(root.table()) {
         Some(page) if page.info.level < LOWEST_ROOT => {
@@ -83,26 +101,30 @@ pub(super) fn title(snapshot: &Snapshot, root: Hpa) -> String {
         Some(page) => format!(
             "root {root} level {}: {}",
             page.info.level,
-            users(snapshot, root)
+            users.words(root)
         ),
-        None => format!("root {root}: {}", users(snapshot, root)),
+        None => format!("root {root}: {}", users.words(root)),
     }
 }
 
 /// The tree of each of `roots`.
 pub fn tree(snapshot: &Snapshot, roots: &[Hpa]) -> String {
     let tables = snapshot.vm.tables();
+    let users = Users::of(snapshot);
     let mut lines = Vec::new();
     for root in roots {
+        if lines.len() >= MAX_LINES {
+            break;
+        }
         if let Some(pdptes) = snapshot.vm.pdptes(*root) {
-            lines.push(title(snapshot, *root));
+            lines.push(title(snapshot, &users, *root));
             pae(snapshot, pdptes, &mut lines);
             continue;
         }
         let Some(page) = tables.page(*root) else {
             continue;
         };
-        lines.push(title(snapshot, *root));
+        lines.push(title(snapshot, &users, *root));
         visit(
             tables,
             page,
@@ -294,9 +316,10 @@ pub(crate) fn gfn(snapshot: &Snapshot, walk: &Walk) -> Option<Gfn> {
 /// The way of one address through the tables of each of `roots`.
 pub fn translation(snapshot: &Snapshot, roots: &[Hpa], gva: Gva) -> String {
     let mut out = head(snapshot);
+    let users = Users::of(snapshot);
     for root in roots {
         let walk = snapshot.vm.walk(*root, gva);
-        out.push_str(&format!("{}\n", title(snapshot, *root)));
+        out.push_str(&format!("{}\n", title(snapshot, &users, *root)));
         for step in &walk.steps {
             out.push_str(&format!(
                 "  level {} {}[{:>3}] {:#018x} {}\n",
