@@ -1,13 +1,24 @@
 //! What is attached where: for each step of a fault and each kind of change, the hooks that show
 //! it, the best first.
 //!
-//! A raw tracepoint that marks a moment exactly is preferred to a probe on the function around it:
-//! it costs a third. Functions are hooked where there is no tracepoint. `mmu_set_spte` and
-//! `make_spte` are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` come right
-//! before and after them. Clones with a suffix (`.isra.0`) are not hooked either: BTF does not
-//! describe their arguments.
+//! A tracepoint that marks a moment exactly is preferred to a probe on the function around it: a
+//! raw tracepoint costs a third, and `tp_btf` half of that again, where the tracepoint is built in
+//! and so in vmlinux's BTF. Those that come with each fault have both forms. Functions are hooked
+//! where there is no tracepoint. `mmu_set_spte` and `make_spte` are not hooked, since
+//! `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` come right before and after them. Clones with a
+//! suffix (`.isra.0`) are not hooked either: BTF does not describe their arguments.
 
-use super::step::{Attachment, Step, entry, optional, required, ret, tracepoint};
+use super::step::{Attachment, Step, entry, optional, required, ret, tracepoint, typed};
+
+/// A tracepoint with a program in both forms.
+macro_rules! both_forms {
+    ($name:literal, $reads:expr) => {
+        &[
+            &[typed(concat!($name, "_btf"), $name, $reads)],
+            &[tracepoint($name, $reads)],
+        ]
+    };
+}
 
 /// Which thread runs which vCPU: only attached for VMs of other processes.
 pub const RUNNING: Step = required(
@@ -290,13 +301,13 @@ pub const PLAN: &[Step] = &[
     ),
     required(
         "kvm_mmu_set_spte",
-        &[&[tracepoint("kvm_mmu_set_spte", &["level", "gfn", "sptep"])]],
+        both_forms!("kvm_mmu_set_spte", &["level", "gfn", "sptep"]),
         "the leaf SPTE, its place and level; prefetched neighbours; end of a fault",
         "no shadow entry is seen",
     ),
     required(
         "kvm_mmu_spte_requested",
-        &[&[tracepoint("kvm_mmu_spte_requested", &["fault"])]],
+        both_forms!("kvm_mmu_spte_requested", &["fault"]),
         "gfn, memslot, HVA and pfn; upper levels linked",
         "no shadow fault is seen",
     ),
@@ -326,20 +337,20 @@ pub const PLAN: &[Step] = &[
     .fills(&["emulate_ns"]),
     optional(
         "kvm_inj_exception",
-        &[&[tracepoint("kvm_inj_exception", &["vector"])]],
+        both_forms!("kvm_inj_exception", &["vector", "", "error_code"]),
         "the guest's own faults injected",
         "a guest's own fault has no injection time and is recorded late",
     )
     .fills(&["inject_ns"]),
     required(
         "kvm_mmu_walker_error",
-        &[&[tracepoint("kvm_mmu_walker_error", &["pferr"])]],
+        both_forms!("kvm_mmu_walker_error", &["pferr"]),
         "the guest's own tables refuse the access",
         "the guest's own faults look retried",
     ),
     required(
         "kvm_mmu_paging_element",
-        &[&[tracepoint("kvm_mmu_paging_element", &["pte", "level"])]],
+        both_forms!("kvm_mmu_paging_element", &["pte", "level"]),
         "the guest entries walked, level by level; end of the walk",
         "no fault has its guest entries",
     ),
@@ -351,7 +362,7 @@ pub const PLAN: &[Step] = &[
     ),
     required(
         "kvm_mmu_pagetable_walk",
-        &[&[tracepoint("kvm_mmu_pagetable_walk", &["addr", "pferr"])]],
+        both_forms!("kvm_mmu_pagetable_walk", &["addr", "pferr"]),
         "begin of the walk: address and error code",
         "no fault is seen",
     ),
@@ -437,7 +448,9 @@ mod tests {
         let wanted = include_str!("btf/fixtures/wanted");
         for attachment in PLAN.iter().flat_map(|step| step.candidates.concat()) {
             let line = match attachment.hook {
-                Hook::Tracepoint(name) => format!("tracepoint {name}"),
+                Hook::TypedTracepoint(name) | Hook::Tracepoint(name) => {
+                    format!("tracepoint {name}")
+                }
                 Hook::Entry(name) | Hook::Return(name) => format!("function {name}"),
             };
             assert!(wanted.lines().any(|wanted| wanted == line), "{line}");
