@@ -3,13 +3,13 @@
 //! [`replay`] rebuilds the shadow tables from records, and [`faults`] counts and times; [`study`]
 //! does both in one pass. [`explain`] explains one fault, one change or the life of one page,
 //! [`table`] shows one moment, [`audit`] checks invariants, [`refaults`] joins faults with what
-//! made them necessary, [`pathologies`] finds what is wrong. [`summary`], [`verify`] and [`verdict`]
-//! give the numbers of a trace and whether it can be trusted, [`fleet`]
-//! those of several. [`playback`] has the tables at every
-//! record in few bytes, for a page that shows any moment. [`text`] has the tables that all of
-//! them print, [`figures`] the data of each figure, [`render`] draws them, [`report`] puts
-//! everything on one page. [`export`] gives
-//! other tools what they read. [`cli`] is the command line. Replay knows no files, figures no drawing, the report no computing.
+//! made them necessary, [`pathologies`] finds what is wrong. [`summary`], [`verify`] and
+//! [`verdict`] give the numbers of a trace and whether it can be trusted, [`fleet`] those of
+//! several. [`playback`] has the tables at every record in few bytes, for a page that shows any
+//! moment. [`text`] has the tables that all of them print, [`figures`] the data of each figure,
+//! [`render`] draws them, [`report`] puts everything on one page. [`export`] gives other tools
+//! what they read. [`cli`] is the command line. Replay knows no files, figures no drawing, the
+//! report no computing.
 
 #![cfg_attr(
     test,

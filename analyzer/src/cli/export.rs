@@ -31,7 +31,8 @@ pub struct ExportArgs {
     #[arg(long, value_name = "FORMAT")]
     to: To,
     /// File to write [default for csv and jsonl: standard output]
-    #[arg(short, long, value_name = "FILE", required_if_eq_any([("to", "perfetto"), ("to", "firefox")]))]
+    #[arg(short, long, value_name = "FILE")]
+    #[arg(required_if_eq_any([("to", "perfetto"), ("to", "firefox")]))]
     output: Option<PathBuf>,
     /// Which records, for csv and jsonl; the others have all that they show
     #[arg(long, value_name = "KIND", default_value = "faults")]

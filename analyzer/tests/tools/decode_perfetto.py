@@ -1,5 +1,5 @@
-"""Decodes a file of `analyzer export --to perfetto` with Perfetto's published messages, as its trace
-processor does, and prints what is in it as JSON: slices, counters, arrows, lost records.
+"""Decodes a file of `analyzer export --to perfetto` with Perfetto's published messages, and prints
+what is in it as JSON: slices, counters, arrows, lost records.
 
     decode_perfetto.py FILE
 """
@@ -104,7 +104,7 @@ def main(path):
                 fail("a slice ends that did not begin")
             ended = open_slices[track].pop()
             ended["ns"] = at - ended["at"]
-            if open_slices[track] and "inner" not in ended:
+            if open_slices[track]:
                 inner = open_slices[track][-1].setdefault("inner_ns", 0)
                 open_slices[track][-1]["inner_ns"] = inner + ended["ns"]
         elif event.type == EVENT.TYPE_INSTANT:
@@ -143,7 +143,8 @@ def main(path):
     print(json.dumps({
         "classes": {name: {"count": of[0], "total_ns": of[1]} for name, of in sums.items()},
         "steps": steps,
-        "counters": {name: {"values": len(of), "last": of[-1][1], "most": max(of, key=lambda v: v[1])[1]}
+        "counters": {name: {"values": len(of), "last": of[-1][1],
+                            "most": max(value for _, value in of)}
                      for name, of in counters.items()},
         "arrows": arrows,
         "removed_by": collections.Counter(one["args"]["removed_by"] for one in slices
