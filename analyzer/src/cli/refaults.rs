@@ -40,6 +40,7 @@ impl RefaultsArgs {
         let options = Options {
             window_ns: self.window.map(|ms| ms.saturating_mul(1_000_000)),
             top: usize::try_from(self.top).unwrap_or(DEFAULT_TOP),
+            act: None,
         };
         let study = self
             .source

@@ -9,6 +9,7 @@ use super::{
     render::Lines,
     story,
 };
+use crate::study::StudyError;
 
 /// Why something could not be explained.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +30,9 @@ pub enum ExplainError {
     /// The trace could not be read that far.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// What came of an act could not be followed.
+    #[error(transparent)]
+    Study(#[from] StudyError),
 }
 
 /// The facts of what was asked for.

@@ -8,11 +8,12 @@ use super::{
     before::{Before, History, Lives, Recent},
     causes,
     explanation::{ExplainError, Explanation},
-    facts::{ChangeFacts, FaultFacts, RecordFacts, gpa},
+    facts::{ChangeFacts, FaultFacts, Kind, RecordFacts, gpa},
     own_work::own_work,
     select::{Census, Selector},
 };
 use crate::{
+    refaults,
     replay::{Gaps, Replay, VmReplay, is_unchanged},
     study::replay_options,
 };
@@ -75,6 +76,9 @@ pub fn find(
         Found::Record(mut facts) => {
             facts.start_ns = start_ns;
             after::record(&mut facts, faults, later);
+            if matches!(facts.record, Kind::Store { .. } | Kind::Host(_)) {
+                facts.bill = refaults::of_act(trace, vm, facts.seq)?;
+            }
             Explanation::Record(facts)
         }
         Found::Page(spt) => {

@@ -233,10 +233,13 @@ pub(super) struct RemovalActs {
     pub(super) discards: Heavy,
     /// Acts that were not kept apart.
     pub(super) unkept: u64,
+    /// The record of an act that somebody asks for, and the act.
+    wanted: Option<Seq>,
+    pub(super) asked: Option<Act>,
 }
 
 impl RemovalActs {
-    pub(super) fn new(top: usize) -> Self {
+    pub(super) fn new(top: usize, wanted: Option<Seq>) -> Self {
         Self {
             slab: Vec::new(),
             free: Vec::new(),
@@ -245,6 +248,8 @@ impl RemovalActs {
             zap_storms: Heavy::default(),
             discards: Heavy::default(),
             unkept: 0,
+            wanted,
+            asked: None,
         }
     }
 
@@ -316,8 +321,11 @@ impl RemovalActs {
     }
 
     fn rank(&mut self, act: Act) {
+        if self.wanted == Some(act.seq) && self.asked.is_none_or(|other| other.is_idle()) {
+            self.asked = Some(act);
+        }
         if act.is_storm() {
-            self.zap_storms.add(&act, |act| act.pages.into());
+            self.zap_storms.add(&act, |act| act.total_ns);
         }
         if act.is_discard() {
             self.discards.add(&act, |act| act.total_ns);

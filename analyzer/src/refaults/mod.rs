@@ -32,8 +32,8 @@ mod reference;
 
 use std::collections::BTreeMap;
 
-use events::{Seq, TimeNs, VcpuId};
-use trace::{FaultRow, Record, Sees, VmMeta};
+use events::{Seq, TimeNs, VcpuId, VmId};
+use trace::{FaultRow, Record, Sees, Trace, VmMeta};
 
 pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES, Worst};
 pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
@@ -48,7 +48,7 @@ use threads::Thread;
 
 use crate::{
     replay::{Gaps, VmReplay},
-    study::{Follow, StudyError, Subject},
+    study::{Follow, Study, StudyError, Subject},
 };
 
 /// What to count, and how much to list.
@@ -58,6 +58,8 @@ pub struct Options {
     pub window_ns: Option<u64>,
     /// Acts listed.
     pub top: usize,
+    /// An act to give the bill of, whatever it cost.
+    pub act: Option<Seq>,
 }
 
 /// Acts listed where nobody asks for another number.
@@ -68,6 +70,7 @@ impl Default for Options {
         Self {
             window_ns: None,
             top: DEFAULT_TOP,
+            act: None,
         }
     }
 }
@@ -146,7 +149,7 @@ impl Refaults {
             start_ns: subject.span_ns[0],
             from_birth: subject.recording.sees().from_birth,
             invalid: subject.recording.role_layout(),
-            acts: RemovalActs::new(options.top),
+            acts: RemovalActs::new(options.top, options.act),
             places: Places::default(),
             threads: BTreeMap::new(),
             bills: vec![Bill::default(); RefaultCause::ALL.len()],
@@ -179,6 +182,12 @@ impl Refaults {
             storms: list(self.acts.storms.clone()),
             acts_not_kept: self.acts.unkept,
         }
+    }
+
+    /// The act that the options name, if it removed something.
+    pub fn act(&self, gaps: &Gaps) -> Option<ActBill> {
+        let act = self.acts.asked.as_ref().filter(|act| !act.is_idle())?;
+        Some(ActBill::of(act, self.start_ns, gaps))
     }
 
     /// Acts that zapped many pages.
@@ -290,6 +299,18 @@ impl Refaults {
         }
         self.latest = Some(latest);
     }
+}
+
+/// What the act of one record removed, and what came of it; nothing if it removed nothing. Reads the
+/// whole trace.
+pub fn of_act(trace: &Trace, vm: VmId, seq: Seq) -> Result<Option<ActBill>, StudyError> {
+    let options = Options {
+        act: Some(seq),
+        ..Options::default()
+    };
+    let make = |subject: &Subject<'_>| Refaults::new(subject, options);
+    let study = Study::with(trace, Some(vm), make, &mut |_| {})?;
+    Ok(study.vms.get(&vm).and_then(|of| of.act(&study.gaps)))
 }
 
 /// What an entry lost.

@@ -24,7 +24,7 @@ pub fn brief(refaulted: &Refaulted) -> Table {
         Column::time("worst"),
     ];
     let title = format!(
-        "Causes of refaults: {} of {} on an address that was mapped before",
+        "Causes of refaults: {} of {} that need an entry, on an address that was mapped before",
         count(totals.refaults),
         plural(totals.faults, "fault"),
     );
@@ -88,8 +88,9 @@ pub fn section(vm: u16, about: &str, refaulted: &Refaulted) -> Section {
 fn totals(refaulted: &Refaulted) -> String {
     let totals = refaulted.totals;
     format!(
-        "{}: {} on an address that was mapped before, {} on one that was not, {} on an entry that \
-         was there without the right and that nothing had weakened, {} with nothing missing",
+        "{} that need an entry (not `guest`, not `mmio`): {} on an address that was mapped before, \
+         {} on one that was not, {} on an entry that was there without the right and that nothing \
+         had weakened, {} with nothing missing",
         plural(totals.faults, "fault"),
         count(totals.refaults),
         count(totals.first),

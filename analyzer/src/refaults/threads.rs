@@ -4,7 +4,7 @@ use events::{Gfn, Gpa, HostEvent, Hpa, Level, Seq, TimeNs, VcpuId};
 use trace::{FaultRow, HostRow, PageRow, WriteRow};
 
 use super::{RefaultCause, Refaults, What, act::ActId, bill::Bill};
-use crate::replay::VmReplay;
+use crate::{faults, replay::VmReplay};
 
 /// Pages of a group of zaps whose frames are remembered.
 const MAX_FRAMES: usize = 64;
@@ -340,7 +340,7 @@ impl Refaults {
         };
         let stores = matches!(row.class, WriteProtected | Retried);
         let within = u32::from(row.zapped) >= zaps.pages.min(u8::MAX.into());
-        let gfn = row.gpa.map(Gpa::gfn);
+        let gfn = faults::gpa(row).map(Gpa::gfn);
         let own = zaps.frames.iter().any(|(frame, _)| Some(*frame) == gfn);
         let cause = match zaps.by_store {
             true if within && !stores && may_recycle => self.for_room(vcpu),

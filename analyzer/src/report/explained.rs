@@ -62,6 +62,7 @@ pub(super) fn explained(
                 // A damaged trace ends before what it counts: the page says so above.
                 Err(ExplainError::Trace(error)) => one.text = Some(plain(&error.to_string())),
                 Err(ExplainError::NoSuch { .. }) => continue,
+                Err(ExplainError::Study(error)) => one.text = Some(plain(&error.to_string())),
             }
         }
         explained.push(one);

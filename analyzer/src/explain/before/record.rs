@@ -32,6 +32,7 @@ impl Before<'_> {
             changed_total: 0,
             emptied: false,
             zapped: Vec::new(),
+            bill: None,
             refilled: None,
         })
     }

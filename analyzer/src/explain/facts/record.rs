@@ -9,7 +9,7 @@ use super::{
     common::{Because, GuestEntry, Store, Translations, Writer},
     page::PageChange,
 };
-use crate::replay::PageInfo;
+use crate::{refaults::ActBill, replay::PageInfo};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,8 @@ pub struct RecordFacts {
     pub emptied: bool,
     /// Shadow pages that were zapped because of it.
     pub zapped: Vec<PageChange>,
+    /// What it removed, as replay follows it, and the faults that came of it.
+    pub bill: Option<ActBill>,
     /// The first entry that it emptied and that was mapped again.
     pub refilled: Option<Refilled>,
 }

@@ -1,5 +1,6 @@
 //! A store, an act of the host, a root, a mark, a page of a keyframe.
 
+use events::HostEvent;
 use trace::{ActRow, HostRow, MarkRow};
 
 use crate::{
@@ -8,6 +9,7 @@ use crate::{
         render::{Lines, stored, value},
         words::{self, kernel},
     },
+    refaults::ActBill,
     text::{
         plain,
         units::{ns, plural, since},
@@ -93,30 +95,82 @@ fn effect(out: &mut Lines, of: &RecordFacts, section: u8) {
     out.section(section, "What it changed");
     of.changed.iter().for_each(|row| out.changed(3, row));
     out.more(3, of.changed_total, of.changed.len());
-    if of.changed_total == 0 && of.zapped.is_empty() {
-        out.line(3, "no shadow entry that the trace shows");
-    }
     of.zapped.iter().for_each(|page| out.page(page));
-    if matches!(of.record, Kind::Host(_)) {
+    match &of.bill {
+        Some(bill) => out.line(3, removed(bill)),
+        None if of.changed_total == 0 && of.zapped.is_empty() => {
+            out.line(3, "no shadow entry that the trace shows");
+        }
+        None => {}
+    }
+    if let Kind::Host(row) = &of.record
+        && leaves_tables(row.event)
+    {
         out.line(
             3,
             "the tables of the frames stay; only leaves go or lose rights",
         );
     }
     out.section(section + 1, "What followed");
-    match &of.refilled {
-        Some(refilled) => {
-            let (after, by) = (ns(refilled.after_ns), words::writer(&refilled.by));
-            out.line(
-                3,
-                format!("{after} later the first of these entries was mapped again, by {by}"),
-            );
-        }
+    if let Some(refilled) = &of.refilled {
+        let (after, by) = (ns(refilled.after_ns), words::writer(&refilled.by));
+        out.line(
+            3,
+            format!("{after} later the first of these entries was mapped again, by {by}"),
+        );
+    }
+    match &of.bill {
+        Some(bill) if bill.refaults > 0 => out.line(3, refaults(bill)),
+        Some(_) => out.line(3, "no fault that the trace shows came of it"),
+        None if of.refilled.is_some() => {}
         None if !of.emptied && of.zapped.is_empty() => {
             out.line(3, "it emptied no entry, so none had to be mapped again");
         }
         None => out.line(3, "the trace shows none of these entries mapped again"),
     }
+}
+
+/// Whether an act of the host works on leaves alone, by the frames' reverse maps.
+fn leaves_tables(event: HostEvent) -> bool {
+    match event {
+        HostEvent::Unmap
+        | HostEvent::DirtyStart
+        | HostEvent::DirtyClear
+        | HostEvent::DirtyStop
+        | HostEvent::Reread
+        | HostEvent::Settled => true,
+        HostEvent::FlushSlot | HostEvent::ZapRange => false,
+    }
+}
+
+fn removed(bill: &ActBill) -> String {
+    let lost = [
+        (bill.entries_removed, "entry", "removed"),
+        (bill.entries_weakened, "leaf entry", "with less rights"),
+        (bill.pages_zapped, "shadow page", "zapped"),
+    ];
+    let lost = lost.iter().filter(|(number, ..)| *number > 0);
+    let lost = lost.map(|(number, what, how)| format!("{} {how}", plural((*number).into(), what)));
+    format!("in all: {}", Vec::from_iter(lost).join(", "))
+}
+
+fn refaults(bill: &ActBill) -> String {
+    let faults = plural(bill.refaults.into(), "fault");
+    let worst = bill.worst.map_or_else(String::new, |worst| {
+        format!(
+            ", the longest {} (seq {})",
+            ns(worst.ns.into()),
+            worst.seq.0
+        )
+    });
+    let missing = match bill.over_gap {
+        true => "; RECORDS MISSING between: another act may have caused them",
+        false => "",
+    };
+    format!(
+        "{faults} on what it removed took {}{worst}{missing}",
+        ns(bill.total_ns)
+    )
 }
 
 fn host(out: &mut Lines, row: &HostRow) {
