@@ -7,10 +7,13 @@ use trace::{EntryRow, Record};
 use super::{Window, first::First};
 use crate::{
     find::{self, Path},
-    replay::{AddressSet, VmReplay},
+    replay::{AddressSet, VmReplay, is_unchanged},
     study::Follow,
     table::TableError,
-    text::{Cell, Column, Table, flags, units::count},
+    text::{
+        Cell, Column, Table, flags,
+        units::{count, plural},
+    },
 };
 
 /// Which changes. What is absent leaves nothing out.
@@ -53,6 +56,9 @@ pub struct Changes {
     filter: ChangeFilter,
     number: u64,
     matching: u64,
+    /// Of the record under way: it was read again and had not changed.
+    is_unchanged: bool,
+    unchanged: u64,
     was: Was,
     first: First<Seq, Listed>,
 }
@@ -64,6 +70,8 @@ impl Changes {
             filter,
             number: 0,
             matching: 0,
+            is_unchanged: false,
+            unchanged: 0,
             was: Was::default(),
             first: First::new(most),
         }
@@ -94,6 +102,10 @@ impl Changes {
             return;
         }
         let more = found.next().is_some();
+        if self.is_unchanged {
+            self.unchanged += 1;
+            return;
+        }
         self.matching += 1;
         let old = row.old.or(self.was.entry);
         self.first.add(row.seq, || Listed {
@@ -155,11 +167,15 @@ impl Changes {
                 Cell::words(flags::spte(of.row.spte)),
             ]);
         }
-        table.more(format!(
-            "{} of {} that match",
-            count(listed.len() as u64),
-            count(self.matching)
-        ))
+        let listed = count(listed.len() as u64);
+        let listed = format!("{listed} of {} that match", count(self.matching));
+        table.more(match self.unchanged {
+            0 => listed,
+            unchanged => format!(
+                "{listed}; {} read again and had not changed",
+                plural(unchanged, "entry")
+            ),
+        })
     }
 
     /// For programs.
@@ -174,13 +190,14 @@ impl Changes {
                 "more_addresses": of.more,
             })
         });
-        json!({"matching": self.matching, "changes": changes.collect::<Vec<_>>()})
+        json!({"matching": self.matching, "unchanged": self.unchanged, "changes": changes.collect::<Vec<_>>()})
     }
 }
 
 impl Follow for Changes {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.was = Was::default();
+        self.is_unchanged = matches!(record, Record::Entry(row) if is_unchanged(row, vm));
         if let (Record::Entry(row), Some(vm)) = (record, vm)
             && let Some(page) = vm.tables().page(row.sptep.table())
         {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     faults::{SlotsByGpa, gpa},
     listing::{FaultFilter, table_of},
-    replay::{AddressMap, PageInfo, VmReplay},
+    replay::{AddressMap, PageInfo, VmReplay, is_unchanged},
     study::{Follow, StudyError, Subject},
     symbols::Symbols,
     table::TableError,
@@ -93,6 +93,8 @@ pub struct Top {
     memslots: SlotsByGpa,
     /// The record is in the stretch asked for.
     inside: bool,
+    /// The entry of the record under way had its value before.
+    is_unchanged: bool,
 }
 
 impl Top {
@@ -114,6 +116,7 @@ impl Top {
             tables: GuestTables::default(),
             memslots: SlotsByGpa::default(),
             inside: false,
+            is_unchanged: false,
         }
     }
 
@@ -123,6 +126,9 @@ impl Top {
     }
 
     fn change(&mut self, row: &EntryRow) {
+        if self.is_unchanged {
+            return;
+        }
         let seen = Seen {
             seq: row.seq,
             time_ns: row.time_ns,
@@ -178,6 +184,9 @@ impl Top {
 impl Follow for Top {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.inside = self.question.filter.window.admits(record);
+        if let (By::Cause, Record::Entry(row)) = (self.question.by, record) {
+            self.is_unchanged = is_unchanged(row, vm);
+        }
         if self.question.follows_tables() {
             self.tables.before(record, vm, self.inside);
         }
