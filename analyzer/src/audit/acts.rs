@@ -66,9 +66,9 @@ impl UnsettledActs {
     ) {
         self.thread_does(row.vcpu);
         match row.event {
-            HostEvent::Unmap | HostEvent::ZapRange => self.remember(row, tables, tallies),
+            HostEvent::Unmap | HostEvent::ZapRange => self.remember(row, tables, sees, tallies),
             HostEvent::FlushSlot => {
-                self.remember(row, tables, tallies);
+                self.remember(row, tables, sees, tallies);
                 self.end_flush(tables, tallies);
                 self.flushed = Some(row.seq);
                 self.begin_flush(row, sees, tallies);
@@ -100,7 +100,13 @@ impl UnsettledActs {
         });
     }
 
-    fn remember(&mut self, row: &HostRow, tables: &ShadowTables, tallies: &mut Tallies) {
+    fn remember(
+        &mut self,
+        row: &HostRow,
+        tables: &ShadowTables,
+        sees: Sees,
+        tallies: &mut Tallies,
+    ) {
         if self.has_two_spaces {
             // The row does not say whose memslot it was.
             tallies.leave_out(Check::StaleLeaf, Why::OtherSpace);
@@ -112,8 +118,10 @@ impl UnsettledActs {
         };
         let event = row.event;
         let left = &mut self.left;
+        let mut found = false;
         tables.each_leaf_in(row.gfn, row.pages, |places| {
             for place in places {
+                found = true;
                 let Some(spte) = tables.entry(*place) else {
                     continue;
                 };
@@ -125,6 +133,10 @@ impl UnsettledActs {
                 left.insert(*place, Left { pfn, event, since });
             }
         });
+        if !found && !sees.every_change {
+            // The record comes after the act, which has removed what there was.
+            tallies.leave_out(Check::StaleLeaf, Why::SilentChanges);
+        }
     }
 
     /// A record gives the value at `place`.

@@ -1,6 +1,6 @@
 //! The memory of shadow tables: what `memory --json` prints, and the tables that people read.
 
-use events::{Gfn, Gpa, Hpa, VmId};
+use events::{Gfn, Gpa, Hpa, Role, VmId};
 use serde::Serialize;
 
 use super::{
@@ -122,7 +122,7 @@ pub struct DuplicatePage {
     /// Its level.
     pub level: u8,
     /// Its raw role word.
-    pub role: u32,
+    pub role: Role,
 }
 
 /// The roots of one guest table, or one root without a guest table.
@@ -223,7 +223,7 @@ impl MomentReport {
                 .map(|(spt, role, level)| DuplicatePage {
                     spt: *spt,
                     level: level.0,
-                    role: role.0,
+                    role: *role,
                 })
                 .collect(),
         });
@@ -441,7 +441,7 @@ fn duplicates(of: &MomentReport) -> Table {
     let mut table = Table::new("duplicates", title, columns).first(SHOWN);
     for duplicate in &of.duplicates {
         let pages = duplicate.pages.iter();
-        let pages = pages.map(|page| format!("{} {:#x}", page.level, page.role));
+        let pages = pages.map(|page| format!("{} {:#x}", page.level, page.role.0));
         table.row([
             Cell::Address(duplicate.gfn.0),
             Cell::Count(duplicate.pages.len() as u64),
@@ -456,7 +456,7 @@ fn over_time(vm: &VmMemory) -> Table {
         Column::time("from"),
         Column::number("pages"),
         Column::number("guest tables"),
-        Column::number("mapped bytes"),
+        Column::number("mapped KiB, each leaf"),
         Column::number("made"),
         Column::number("found again"),
         Column::number("zapped"),
@@ -470,7 +470,7 @@ fn over_time(vm: &VmMemory) -> Table {
             Cell::At(span.from_ns),
             Cell::Count(pages),
             Cell::Count(span.guest_tables),
-            Cell::Count(span.mapped_by_leaves_bytes),
+            Cell::Count(span.mapped_by_leaves_bytes >> 10),
             Cell::Count(span.made),
             Cell::Count(span.reused),
             Cell::Count(span.zapped),

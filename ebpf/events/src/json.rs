@@ -1,6 +1,6 @@
 //! The types as JSON, for user space.
 //!
-//! Addresses, frames and table entries are hexadecimal strings: a JSON reader that keeps numbers
+//! Addresses, frames, table entries and roles are hexadecimal strings: a JSON reader that keeps numbers
 //! as doubles would round those above 2^53. Counts and times are numbers; enums are their names.
 
 use serde::{Serialize, Serializer};
@@ -26,7 +26,10 @@ serialize!(Gva, Gpa, Gfn, Hva, Hpa, Pfn, Gpte, Spte as |value, serializer| {
 });
 serialize!(Seq, TimeNs as |value, serializer| serializer.serialize_u64(value.0));
 serialize!(VmId, VcpuId as |value, serializer| serializer.serialize_u16(value.0));
-serialize!(ErrorCode, Role as |value, serializer| serializer.serialize_u32(value.0));
+serialize!(ErrorCode as |value, serializer| serializer.serialize_u32(value.0));
+serialize!(Role as |value, serializer| {
+    serializer.collect_str(&format_args!("{:#x}", value.0))
+});
 serialize!(Level as |value, serializer| serializer.serialize_u8(value.0));
 serialize!(Act, Cause, Class, HostEvent, PageEvent as |value, serializer| {
     serializer.serialize_str(value.name())
