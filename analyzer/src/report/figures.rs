@@ -160,11 +160,10 @@ fn areas(vm: &VmStudy) -> String {
 
 fn most_pages(vm: &VmStudy) -> String {
     let bins = vm.timeline.bins();
-    let pages = bins.iter().map(|(_, bin)| bin.totals.all_pages());
     let unsync = bins.iter().map(|(_, bin)| bin.totals.unsync);
     format!(
-        "at most {}, {} at the end; at most {} unsync",
-        plural(pages.max().unwrap_or(0), "shadow page"),
+        "at most {}, {} at the end; at most {} unsync at the end of a span",
+        plural(vm.memory.peak().pages, "shadow page"),
         count(last_pages(vm)),
         count(unsync.max().unwrap_or(0)),
     )

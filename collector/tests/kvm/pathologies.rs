@@ -4,7 +4,7 @@ use crate::support::{
     analyze, folder,
     pathologies::{
         HOST_DISCARD, HUGE_PAGES, LIVE_LOCK, NO_HUGE_PAGE, PING_PONG, Pair, ROOTS_REBUILT,
-        UNSYNC_STORM, ZAP_STORMS,
+        UNSYNC_STORM, UNUSED_PREFETCH, ZAP_STORMS,
     },
     record, series, trace_of,
 };
@@ -40,6 +40,20 @@ fn kvm_syncs_of_many_tables_are_found() {
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_memory_that_the_host_discards_and_the_guest_uses_is_found() {
     check(&[HOST_DISCARD]);
+}
+
+/// Which entries the guest used only keyframes show.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_prefetched_entries_that_are_not_used_are_found() {
+    let folders = [folder(), folder()];
+    let Pair { with, without, .. } = UNUSED_PREFETCH;
+    let [with, without] =
+        [(&folders[0], with), (&folders[1], without)].map(|(folder, workload)| {
+            let (trace, _) = record(folder, &[workload, "--keyframe-every", "0.01"]);
+            trace
+        });
+    UNUSED_PREFETCH.check(&with, &without);
 }
 
 #[test]

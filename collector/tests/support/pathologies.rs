@@ -46,6 +46,13 @@ pub const HOST_DISCARD: Pair = Pair {
     without: "dirty",
 };
 
+/// KVM maps neighbours again of what the host took away, and the guest does not use all.
+pub const UNUSED_PREFETCH: Pair = Pair {
+    pathology: "unused_prefetch",
+    with: "reclaim",
+    without: "dirty",
+};
+
 /// A deleted memslot makes all roots obsolete; a switch alone keeps them.
 pub const ROOTS_REBUILT: Pair = Pair {
     pathology: "roots_rebuilt",
