@@ -150,7 +150,7 @@ impl Guest {
     }
 
     fn guest_fault(&mut self, tape: &mut Tape, gva: Gva) {
-        let inject = 300 + tape.random(200) as u32;
+        let inject = 300 + tape.random(200);
         let (seq, time_ns) = tape.next(1000);
         self.count("pf_taken");
         self.count("pf_guest");
@@ -164,12 +164,12 @@ impl Guest {
             total_ns: 400 + inject,
             ..self.fault(gva)
         };
-        tape.wait(u64::from(row.total_ns));
+        tape.wait(row.total_ns);
         tape.push(|batch| batch.faults.push(row));
     }
 
     /// Links the tables on the path to an address; gives the leaf's table, and how many were made.
-    fn path(&mut self, tape: &mut Tape, gva: Gva) -> (Hpa, u32) {
+    fn path(&mut self, tape: &mut Tape, gva: Gva) -> (Hpa, u64) {
         let mut created = 0;
         let top = if self.paging == Paging::Long { 4 } else { 3 };
         let mut parent = (self.root, Level(top));
@@ -198,7 +198,7 @@ impl Guest {
         self.entries.insert(sptep, spte);
         // A long tail, as real faults have.
         let slow = if tape.random(50) == 0 { 20_000 } else { 0 };
-        let pfn_ns = 700 + tape.random(500) as u32 + slow;
+        let pfn_ns = 700 + tape.random(500) + slow;
         let tables = 200 + 900 * created;
         let (seq, time_ns) = tape.next(600);
         self.count("pf_taken");
@@ -221,10 +221,11 @@ impl Guest {
             write_ns: Some(150),
             entry_ns: Some(250),
             errno: None,
+            switches: None,
             total_ns: 350 + pfn_ns + tables + 150 + 250,
             ..self.fault(gva)
         };
-        tape.wait(u64::from(row.total_ns));
+        tape.wait(row.total_ns);
         let lost = shape.lose == Some(self.shadow_faults) && self.vm == VmId(0);
         // The kernel counts what it loses for all VMs together.
         let (seq, vm, probe) = (events::Seq(tape.seq), VmId(0), "fault".to_owned());
@@ -288,6 +289,7 @@ impl Guest {
             emulate_ns: None,
             entry_ns: None,
             errno: None,
+            switches: None,
         }
     }
 

@@ -80,7 +80,7 @@ impl Audit {
         if !spte.is_leaf(page.info.level) {
             return;
         }
-        let until = TimeNs(row.time_ns.0.saturating_add(row.total_ns.into()));
+        let until = TimeNs(row.time_ns.0.saturating_add(row.total_ns));
         let gfn = row.gpa.map(Gpa::gfn);
         let by_lock = matches!(row.class, Class::Shadow | Class::Unsync);
         if by_lock {

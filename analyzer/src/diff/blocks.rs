@@ -22,7 +22,7 @@ pub struct Block {
     /// Their time, ns.
     pub total_ns: u64,
     /// Times of some of them, each as likely to be here as any other, ns.
-    pub sample: Vec<u32>,
+    pub sample: Vec<u64>,
 }
 
 /// The faults of one kind in one run.
@@ -60,7 +60,7 @@ impl Blocks {
     }
 
     /// The next fault came at `time_ns` and took `ns`.
-    pub fn push(&mut self, time_ns: u64, ns: u32) {
+    pub fn push(&mut self, time_ns: u64, ns: u64) {
         self.until_ns = time_ns;
         if self
             .blocks
@@ -79,7 +79,7 @@ impl Blocks {
             return;
         };
         last.count += 1;
-        last.total_ns = last.total_ns.saturating_add(ns.into());
+        last.total_ns = last.total_ns.saturating_add(ns);
         if last.sample.len() < self.sample {
             last.sample.push(ns);
             return;
@@ -108,7 +108,7 @@ impl Blocks {
     }
 
     /// A sample of two blocks of the same length.
-    fn halves(&mut self, mut one: Vec<u32>, mut other: Vec<u32>) -> Vec<u32> {
+    fn halves(&mut self, mut one: Vec<u64>, mut other: Vec<u64>) -> Vec<u64> {
         if one.len() + other.len() > self.sample {
             for half in [&mut one, &mut other] {
                 for place in 0..(self.sample / 2).min(half.len()) {
@@ -183,7 +183,7 @@ mod tests {
     fn memory_is_bounded_and_counts_and_totals_are_exact() {
         let mut blocks = Blocks::with_times();
         for ns in 0..1_000_000 {
-            blocks.push(u64::from(ns) * 1_000, ns);
+            blocks.push(ns * 1_000, ns);
         }
         let kept = blocks.blocks();
         assert!((MOST / 2..=MOST).contains(&kept.len()), "{}", kept.len());
@@ -194,14 +194,9 @@ mod tests {
         let mut first = 0_u64;
         for block in kept {
             let range = first..first + block.count;
-            assert!(
-                block
-                    .sample
-                    .iter()
-                    .all(|ns| range.contains(&u64::from(*ns)))
-            );
-            let mean = block.sample.iter().map(|ns| f64::from(*ns)).sum::<f64>()
-                / block.sample.len() as f64;
+            assert!(block.sample.iter().all(|ns| range.contains(ns)));
+            let mean =
+                block.sample.iter().map(|ns| *ns as f64).sum::<f64>() / block.sample.len() as f64;
             let middle = first as f64 + block.count as f64 / 2.0;
             assert!(
                 (mean - middle).abs() < block.count as f64 * 0.08,

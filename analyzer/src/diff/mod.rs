@@ -80,7 +80,10 @@ pub use sides::Difference;
 pub use tables::{document, json, lines};
 
 use crate::{
-    text::{plain, units::plural},
+    text::{
+        plain,
+        units::{ns, percent, plural},
+    },
     verdict::Line,
 };
 
@@ -260,6 +263,15 @@ fn warnings(side: &Side) -> Vec<Line> {
         if run.lost > 0 {
             let lost = plural(run.lost, "record");
             say(format!("{lost} lost: its counts may be too low"));
+        }
+        let [count, time] = run.switched_out;
+        if time > run.faults_ns / 100 {
+            say(format!(
+                "the threads of {} were switched out meanwhile: their {} ({} of all) hold other work",
+                plural(count, "fault"),
+                ns(time),
+                percent(time, run.faults_ns)
+            ));
         }
         if run.others > 0 {
             let others = plural(run.others, "fault");

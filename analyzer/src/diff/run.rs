@@ -132,6 +132,10 @@ pub struct VmFaults {
     culprits: [Culprits; By::ALL.len()],
     /// Faults without a readable RIP.
     without_rip: u64,
+    /// Faults whose thread was switched out meanwhile, and their time, ns.
+    switched_out: [u64; 2],
+    /// Time of all faults, ns.
+    faults_ns: u64,
     /// From the first mark of the phase `work` to the last of `done`.
     work: [Option<TimeNs>; 2],
 }
@@ -145,6 +149,8 @@ impl VmFaults {
             steps: BTreeMap::new(),
             culprits: Default::default(),
             without_rip: 0,
+            switched_out: [0; 2],
+            faults_ns: 0,
             work: [None; 2],
         }
     }
@@ -162,6 +168,12 @@ impl VmFaults {
     }
 
     fn fault(&mut self, row: &FaultRow) {
+        self.faults_ns = self.faults_ns.saturating_add(row.total_ns);
+        if row.switches.is_some_and(|times| times > 0) {
+            let [count, ns] = &mut self.switched_out;
+            *count += 1;
+            *ns = ns.saturating_add(row.total_ns);
+        }
         let cell = self.cells.entry((self.phase, row.class));
         let cell = cell.or_insert_with(Blocks::with_times);
         cell.push(row.time_ns.0, row.total_ns);
@@ -215,6 +227,10 @@ pub struct Run {
     pub others: u64,
     /// Faults.
     pub faults: u64,
+    /// Faults whose thread was switched out meanwhile, and their time, ns.
+    pub switched_out: [u64; 2],
+    /// Time of all faults, ns.
+    pub faults_ns: u64,
     /// Length of the phase `work`, of all vCPUs together, ns; absent where a run has none.
     pub work_ns: Option<u64>,
     /// Records known to be lost.
@@ -250,6 +266,10 @@ impl Run {
         if let [Some(from), Some(to)] = of.work {
             let work_ns = to.0.saturating_sub(from.0);
             self.work_ns = self.work_ns.max(Some(work_ns));
+        }
+        self.faults_ns = self.faults_ns.saturating_add(of.faults_ns);
+        for (sum, of) in self.switched_out.iter_mut().zip(of.switched_out) {
+            *sum = sum.saturating_add(of);
         }
         for phase in &of.phases {
             if !self.phases.contains(phase) {

@@ -41,7 +41,7 @@ pub struct Sample {
     /// Count and time of each block.
     blocks: Vec<(f64, f64)>,
     /// Time, its block, and how many faults it speaks for, by time.
-    times: Vec<(u32, usize, f64)>,
+    times: Vec<(u64, usize, f64)>,
 }
 
 impl Sample {
@@ -155,7 +155,7 @@ impl Sample {
             let times = drawn.get(*block).copied().unwrap_or_default();
             before += weight * f64::from(times);
             if times > 0 && before > rank {
-                return Some(f64::from(*ns));
+                return Some(*ns as f64);
             }
         }
         None

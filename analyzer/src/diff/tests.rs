@@ -54,14 +54,14 @@ fn run(seed: u64, noise: Noise, factor: f64) -> Run {
                 if cell.is_empty() {
                     cell.push(Blocks::with_times());
                 }
-                cell[0].push(time, ns as u32);
+                cell[0].push(time, ns as u64);
                 let walk = 1_000.0 * (whole + slow + normal(&mut random) * noise.fault).exp();
                 for (step, ns) in [(FaultStep::Walk, walk), (FaultStep::Write, ns)] {
                     let cell = run.steps.entry((class, step)).or_default();
                     if cell.is_empty() {
                         cell.push(Blocks::with_times());
                     }
-                    cell[0].push(time, ns as u32);
+                    cell[0].push(time, ns as u64);
                 }
             }
         }

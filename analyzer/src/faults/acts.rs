@@ -52,7 +52,7 @@ pub struct ActCost {
 
 #[derive(Clone, Debug, Default)]
 struct Of {
-    times: Vec<u32>,
+    times: Vec<u64>,
     in_faults_ns: u64,
     synced: u64,
     zapped: u64,
@@ -65,8 +65,8 @@ struct Span {
 }
 
 impl Span {
-    fn new(from: u64, ns: u32) -> Self {
-        let to = from.saturating_add(ns.into());
+    fn new(from: u64, ns: u64) -> Self {
+        let to = from.saturating_add(ns);
         Self { from, to }
     }
 
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use crate::replay::blank_fault;
 
-    fn fault(time: u64, total_ns: u32) -> FaultRow {
+    fn fault(time: u64, total_ns: u64) -> FaultRow {
         FaultRow {
             time_ns: TimeNs(time),
             total_ns,
@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    fn act(act: Act, vcpu: Option<u16>, time: u64, total_ns: u32) -> ActRow {
+    fn act(act: Act, vcpu: Option<u16>, time: u64, total_ns: u64) -> ActRow {
         ActRow {
             seq: Seq(0),
             time_ns: TimeNs(time),

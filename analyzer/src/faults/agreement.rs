@@ -61,10 +61,10 @@ impl Check {
                 let mut together = None;
                 for step in FaultStep::ALL {
                     if let (None, Some(ns)) = (step.part_of(), step.of(row)) {
-                        together = Some(together.unwrap_or(0) + u64::from(ns));
+                        together = Some(together.unwrap_or(0_u64).saturating_add(ns));
                     }
                 }
-                Some(together? <= u64::from(row.total_ns))
+                Some(together? <= row.total_ns)
             }
         }
     }

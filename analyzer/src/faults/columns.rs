@@ -79,7 +79,7 @@ impl FaultStep {
     }
 
     /// Its time in a fault, ns; absent where the platform does not show it.
-    pub const fn of(self, row: &FaultRow) -> Option<u32> {
+    pub const fn of(self, row: &FaultRow) -> Option<u64> {
         match self {
             Self::Exit => row.exit_ns,
             Self::Walk => row.walk_ns,
@@ -95,8 +95,47 @@ impl FaultStep {
     }
 }
 
-/// An absent time within a column: no fault lasts 4.3 s in one step.
+/// Times of faults, in memory at half their width.
+#[derive(Clone, Debug, Default)]
+struct Times {
+    short: Vec<u32>,
+    /// Those that are too long, each with its place.
+    long: Vec<(usize, u64)>,
+}
+
+/// A time within [`Times::short`] that is absent.
 const ABSENT: u32 = u32::MAX;
+/// One that is in [`Times::long`]: it takes 4.3 s or longer.
+const LONG: u32 = ABSENT - 1;
+
+impl Times {
+    fn push(&mut self, ns: Option<u64>) {
+        let short = match ns {
+            None => ABSENT,
+            Some(ns) => u32::try_from(ns).unwrap_or(LONG).min(LONG),
+        };
+        if let (LONG, Some(ns)) = (short, ns) {
+            self.long.push((self.short.len(), ns));
+        }
+        self.short.push(short);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.short.is_empty()
+    }
+
+    /// Those from one place to before another.
+    fn part(&self, from: usize, to: usize) -> impl Iterator<Item = Option<u64>> {
+        let first = self.long.partition_point(|(place, _)| *place < from);
+        let mut long = self.long.iter().skip(first);
+        let short = self.short.get(from..to).unwrap_or_default().iter();
+        short.map(move |short| match *short {
+            ABSENT => None,
+            LONG => long.next().map(|(_, ns)| *ns),
+            short => Some(u64::from(short)),
+        })
+    }
+}
 
 /// Numbers of records, in memory at half their width.
 #[derive(Clone, Debug, Default)]
@@ -134,10 +173,14 @@ pub struct FaultColumns {
     class: Vec<Class>,
     phase: Vec<u16>,
     in_range: Vec<bool>,
-    total: Vec<u32>,
+    total: Times,
+    /// Places of the faults whose thread was switched out meanwhile.
+    switched: Vec<usize>,
+    /// Some fault says whether it was.
+    knows_switches: bool,
     seq: Seqs,
     /// Empty for a step that no fault so far has.
-    steps: [Vec<u32>; FaultStep::COUNT],
+    steps: [Times; FaultStep::COUNT],
 }
 
 impl FaultColumns {
@@ -147,16 +190,20 @@ impl FaultColumns {
         self.phase.push(phase);
         self.in_range.push(in_range);
         self.seq.push(row.seq);
-        self.total.push(row.total_ns);
-        let before = self.total.len() - 1;
+        self.total.push(Some(row.total_ns));
+        let before = self.class.len() - 1;
+        self.knows_switches |= row.switches.is_some();
+        if row.switches.is_some_and(|times| times > 0) {
+            self.switched.push(before);
+        }
         for (column, step) in self.steps.iter_mut().zip(FaultStep::ALL) {
             let time = step.of(row);
             // A step that this platform never shows needs no memory.
             if time.is_some() && column.is_empty() {
-                column.resize(before, ABSENT);
+                column.short.resize(before, ABSENT);
             }
             if time.is_some() || !column.is_empty() {
-                column.push(time.unwrap_or(ABSENT));
+                column.push(time);
             }
         }
     }
@@ -172,13 +219,35 @@ impl FaultColumns {
     }
 
     /// Class and time of each, in the order of the trace.
-    pub fn totals(&self) -> impl Iterator<Item = (Class, u32)> {
-        self.class.iter().copied().zip(self.total.iter().copied())
+    pub fn totals(&self) -> impl Iterator<Item = (Class, u64)> {
+        self.stretch(0, self.len())
+    }
+
+    /// Class and time of the faults from one place to before another.
+    fn stretch(&self, from: usize, to: usize) -> impl Iterator<Item = (Class, u64)> {
+        let classes = self.class.get(from..to).unwrap_or_default().iter().copied();
+        // Each fault has a total.
+        let totals = self.total.part(from, to).map(Option::unwrap_or_default);
+        classes.zip(totals)
     }
 
     /// Of each, whether its address is in the workload's range.
     pub(super) fn in_range(&self) -> impl Iterator<Item = bool> {
         self.in_range.iter().copied()
+    }
+
+    /// Whether any fault says if its thread was switched out meanwhile.
+    pub(super) fn knows_switches(&self) -> bool {
+        self.knows_switches
+    }
+
+    /// Class and time of each fault, and whether its thread was switched out meanwhile.
+    pub(super) fn with_switches(&self) -> impl Iterator<Item = (Class, u64, bool)> {
+        let mut switched = self.switched.iter().copied().peekable();
+        self.totals().enumerate().map(move |(place, (class, ns))| {
+            let was = switched.next_if_eq(&place).is_some();
+            (class, ns, was)
+        })
     }
 
     /// Number of the first fault of a class that took this long, among all faults of the VM.
@@ -192,28 +261,30 @@ impl FaultColumns {
     }
 
     fn first(&self, class: Class, total_ns: u64) -> Option<usize> {
-        let total_ns = u32::try_from(total_ns).ok()?;
         self.totals().position(|fault| fault == (class, total_ns))
     }
 
     /// Class and time of one step, of each fault that has it.
-    pub(super) fn step(&self, step: FaultStep) -> impl Iterator<Item = (Class, u32)> {
+    pub(super) fn step(&self, step: FaultStep) -> impl Iterator<Item = (Class, u64)> {
         let columns = FaultStep::ALL.into_iter().zip(&self.steps);
         let column = columns.filter(move |(of, _)| *of == step);
-        let classes = self.class.iter().copied();
         column
-            .flat_map(move |(_, column)| classes.clone().zip(column.iter().copied()))
-            .filter(|(_, ns)| *ns != ABSENT)
+            .flat_map(|(_, column)| {
+                let classes = self.class.iter().copied();
+                classes.zip(column.part(0, column.short.len()))
+            })
+            .filter_map(|(class, ns)| Some((class, ns?)))
     }
 
     /// The faults of each stretch in one phase: the phase, then class and time of each fault.
-    pub(super) fn phases(&self) -> impl Iterator<Item = (u16, impl Iterator<Item = (Class, u32)>)> {
-        let (mut classes, mut totals) = (self.class.as_slice(), self.total.as_slice());
+    pub(super) fn phases(&self) -> impl Iterator<Item = (u16, impl Iterator<Item = (Class, u64)>)> {
+        let mut from = 0;
         let stretches = self.phase.chunk_by(|one, other| one == other);
         stretches.filter_map(move |stretch| {
-            let class = classes.split_off(..stretch.len())?.iter().copied();
-            let total = totals.split_off(..stretch.len())?.iter().copied();
-            Some((*stretch.first()?, class.zip(total)))
+            let to = from + stretch.len();
+            let faults = self.stretch(from, to);
+            from = to;
+            Some((*stretch.first()?, faults))
         })
     }
 }
@@ -221,6 +292,32 @@ impl FaultColumns {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_any_length_come_back_whole() {
+        let most = u64::from(u32::MAX);
+        let times = [
+            Some(7),
+            None,
+            Some(most - 2),
+            Some(most - 1),
+            Some(most),
+            Some(most + 1),
+        ];
+        let times: Vec<_> = times
+            .into_iter()
+            .chain([None, Some(u64::MAX), Some(0)])
+            .collect();
+        let mut column = Times::default();
+        for time in &times {
+            column.push(*time);
+        }
+        for from in 0..=times.len() {
+            for to in from..=times.len() {
+                assert!(column.part(from, to).eq(times[from..to].iter().copied()));
+            }
+        }
+    }
 
     #[test]
     fn numbers_of_records_come_back_whole() {

@@ -43,9 +43,28 @@ pub struct ClassCost {
     /// Of `total_ns`, the time in which unsync pages were synced, ns: it is in the steps too. Absent
     /// where acts are not seen.
     pub sync_ns: Option<u64>,
+    /// Faults whose thread was switched out meanwhile, so that their time holds other work; absent
+    /// where the trace does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switched_out: Option<SwitchedOut>,
     /// Steps that the trace shows, in their order; an absent step is not listed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepCost>,
+}
+
+/// Faults of a class whose thread was switched out meanwhile, beside the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct SwitchedOut {
+    /// How many.
+    pub count: u64,
+    /// Their time, ns.
+    pub total_ns: u64,
+    /// Time of the others, ns.
+    pub others_total_ns: u64,
+    /// Median of the others, ns; absent without any.
+    pub others_p50_ns: Option<u64>,
+    /// 99th percentile of the others, ns.
+    pub others_p99_ns: Option<u64>,
 }
 
 /// The cost of one step of a class.
@@ -97,10 +116,11 @@ pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
         .into_iter()
         .map(|(class, times)| (class, (times.len() as u64, sum(&times))))
         .collect();
+    let switched = switched_out(columns);
     let mut costs = Vec::new();
     for (class, mut times) in apart(columns.totals()) {
         let [p5, p50, p95, p99] = [0.05, 0.50, 0.95, 0.99].map(|part| quantile(&mut times, part));
-        let max = times.iter().copied().max().map_or(0, u64::from);
+        let max = times.iter().copied().max().unwrap_or(0);
         let total_ns = sum(&times);
         let (in_range, in_range_ns) = in_range.get(&class).copied().unwrap_or_default();
         costs.push((
@@ -120,6 +140,7 @@ pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
                 max_seq: columns.seq(class, max),
                 not_attributed_ns: Some(total_ns),
                 sync_ns: None,
+                switched_out: switched.get(&class).copied(),
                 steps: Vec::new(),
             },
         ));
@@ -134,6 +155,27 @@ pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
     costs
 }
 
+/// The faults of each class whose thread was switched out; nothing where the trace does not say.
+fn switched_out(columns: &FaultColumns) -> BTreeMap<Class, SwitchedOut> {
+    let mut of: BTreeMap<Class, SwitchedOut> = BTreeMap::new();
+    if !columns.knows_switches() {
+        return of;
+    }
+    for (class, ns, _) in columns.with_switches().filter(|(.., was)| *was) {
+        let of = of.entry(class).or_default();
+        of.count += 1;
+        of.total_ns = of.total_ns.saturating_add(ns);
+    }
+    let others = columns.with_switches().filter(|(.., was)| !was);
+    for (class, mut times) in apart(others.map(|(class, ns, _)| (class, ns))) {
+        let of = of.entry(class).or_default();
+        of.others_total_ns = sum(&times);
+        of.others_p50_ns = Some(quantile(&mut times, 0.50));
+        of.others_p99_ns = Some(quantile(&mut times, 0.99));
+    }
+    of
+}
+
 impl ClassCost {
     fn add(&mut self, step: StepCost) {
         if step.part_of.is_none() {
@@ -144,7 +186,7 @@ impl ClassCost {
     }
 }
 
-fn step_cost(step: FaultStep, times: &mut [u32]) -> StepCost {
+fn step_cost(step: FaultStep, times: &mut [u64]) -> StepCost {
     StepCost {
         step,
         part_of: step.part_of(),
@@ -155,7 +197,7 @@ fn step_cost(step: FaultStep, times: &mut [u32]) -> StepCost {
 }
 
 /// Times of each class that has any, in the order of [`Class::ALL`].
-fn apart(faults: impl Iterator<Item = (Class, u32)>) -> Vec<(Class, Vec<u32>)> {
+fn apart(faults: impl Iterator<Item = (Class, u64)>) -> Vec<(Class, Vec<u64>)> {
     let mut apart = Class::ALL.map(|class| (class, Vec::new()));
     let first = Class::ALL[0] as usize;
     for (class, ns) in faults {
@@ -180,15 +222,15 @@ pub fn by_phase(columns: &FaultColumns) -> Vec<PhaseCost> {
                 total_ns: 0,
             });
             cost.count += times.len() as u64;
-            cost.total_ns += sum(&times);
+            cost.total_ns = cost.total_ns.saturating_add(sum(&times));
         }
     }
     costs.into_values().collect()
 }
 
-/// In 64 bits: 32 would wrap.
-pub(super) fn sum(times: &[u32]) -> u64 {
-    times.iter().copied().map(u64::from).sum()
+/// Saturates: a trace may claim any time.
+pub(super) fn sum(times: &[u64]) -> u64 {
+    times.iter().fold(0, |sum, ns| sum.saturating_add(*ns))
 }
 
 /// How many of `count` times in order come before the one that `part` of all do not exceed: the
@@ -199,12 +241,12 @@ pub fn rank(count: f64, part: f64) -> f64 {
 
 /// The time that `part` of all do not exceed, by nearest rank: one that a fault has. Orders the
 /// times anew.
-pub(super) fn quantile(times: &mut [u32], part: f64) -> u64 {
+pub(super) fn quantile(times: &mut [u64], part: f64) -> u64 {
     let last = times.len().saturating_sub(1);
     let rank = usize::try_from(whole(rank(times.len() as f64, part))).unwrap_or(last);
     match times.is_empty() {
         true => 0,
-        false => u64::from(*times.select_nth_unstable(rank.min(last)).1),
+        false => *times.select_nth_unstable(rank.min(last)).1,
     }
 }
 
@@ -214,15 +256,49 @@ mod tests {
 
     #[test]
     fn a_quantile_is_a_time_that_occurs() {
-        let of = |times: &[u32], part| quantile(&mut times.to_vec(), part);
+        let of = |times: &[u64], part| quantile(&mut times.to_vec(), part);
         assert_eq!(of(&[], 0.5), 0);
         assert_eq!(of(&[7], 0.99), 7);
-        let hundred: Vec<u32> = (1..=101).rev().collect();
+        let hundred: Vec<u64> = (1..=101).rev().collect();
         let parts = [0.0, 0.05, 0.5, 0.95, 0.99, 1.0];
         assert_eq!(
             parts.map(|part| of(&hundred, part)),
             [1, 6, 51, 96, 100, 101]
         );
+    }
+
+    #[test]
+    fn faults_of_threads_that_were_switched_out_are_apart() {
+        let mut columns = FaultColumns::default();
+        let times = [(7, 0), (9, 0), (5_000_000_000, 1), (8, 0), (4_000, 2)];
+        for (ns, switches) in times {
+            let fault = trace::FaultRow {
+                total_ns: ns,
+                switches: Some(switches),
+                ..crate::replay::blank_fault(Seq(0))
+            };
+            columns.push(&fault, 0, false);
+        }
+        let costs = by_class(&columns);
+        let [(Class::Shadow, cost)] = &costs[..] else {
+            panic!("{costs:?}");
+        };
+        assert_eq!((cost.total_ns, cost.max_ns), (5_000_004_024, 5_000_000_000));
+        let expected = SwitchedOut {
+            count: 2,
+            total_ns: 5_000_004_000,
+            others_total_ns: 24,
+            others_p50_ns: Some(8),
+            others_p99_ns: Some(9),
+        };
+        assert_eq!(cost.switched_out, Some(expected));
+    }
+
+    #[test]
+    fn a_trace_that_does_not_say_has_no_such_faults() {
+        let mut columns = FaultColumns::default();
+        columns.push(&crate::replay::blank_fault(Seq(0)), 0, false);
+        assert_eq!(by_class(&columns)[0].1.switched_out, None);
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub fn latency(columns: &FaultColumns, costs: &[(Class, ClassCost)]) -> Vec<Dist
     distributions
 }
 
-fn bin(ns: u32) -> u32 {
-    let bin = whole(f64::from(ns.max(1)).log10() * PER_DECADE);
+fn bin(ns: u64) -> u32 {
+    let bin = whole((ns.max(1) as f64).log10() * PER_DECADE);
     u32::try_from(bin).unwrap_or(u32::MAX)
 }

@@ -39,7 +39,7 @@ pub struct Faults {
     sort: Sort,
     number: u64,
     matching: u64,
-    first: First<(Reverse<u32>, Seq), Listed>,
+    first: First<(Reverse<u64>, Seq), Listed>,
 }
 
 impl Faults {
@@ -83,14 +83,21 @@ impl Faults {
             false => columns.push(rip),
         }
         let listed = self.first.in_order();
+        let was_out = |of: &Listed| of.row.switches.is_some_and(|times| times > 0);
+        let out = listed.iter().filter(|of| was_out(of)).count();
         let title = match self.sort {
             Sort::Total => "The faults that took longest",
             Sort::Seq => "Faults as they came",
         };
+        if out > 0 {
+            columns.push(Column::number("out"));
+        }
         let mut table = Table::new("faults", title, columns).note(times);
         for Listed { number, row } in &listed {
             let place = row.rip.and_then(|rip| symbols.place(rip));
             let place = named.then(|| place.map_or(Cell::Absent, Cell::words));
+            let switches = row.switches.map(u64::from);
+            let switches = (out > 0).then(|| Cell::count(switches));
             let cells = [
                 Cell::words(row.seq.0.to_string()),
                 Cell::Count(*number),
@@ -98,16 +105,22 @@ impl Faults {
                 Cell::Count(row.vcpu.0.into()),
                 Cell::words(row.class.name()),
                 Cell::Address(row.gva.0),
-                Cell::Time(row.total_ns.into()),
+                Cell::Time(row.total_ns),
                 row.rip.map_or(Cell::Absent, |rip| Cell::Address(rip.0)),
             ];
-            table.row(cells.into_iter().chain(place));
+            table.row(cells.into_iter().chain(place).chain(switches));
         }
-        table.more(format!(
+        let matching = format!(
             "{} of {} that match",
             count(listed.len() as u64),
             count(self.matching)
-        ))
+        );
+        table.more(match out {
+            0 => matching,
+            _ => format!(
+                "{matching}; out: how often the thread was switched out, which is in the time"
+            ),
+        })
     }
 
     /// For programs.
@@ -120,7 +133,7 @@ impl Faults {
                 "cr3": row.cr3, "root": row.root, "rip": row.rip,
                 "in": row.rip.and_then(|rip| symbols.place(rip)), "gpa": row.gpa,
                 "pfn": row.pfn, "sptep": row.sptep, "spte": row.spte, "level": row.level,
-                "total_ns": row.total_ns,
+                "total_ns": row.total_ns, "switches": row.switches,
             })
         });
         json!({"matching": self.matching, "faults": faults.collect::<Vec<_>>()})

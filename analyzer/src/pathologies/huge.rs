@@ -149,7 +149,7 @@ impl Huge {
             region.fits &= fits;
             region.logged |= self.logged.contains(&row.slot.map(|slot| slot.0));
             region.faults += 1;
-            region.total_ns += u64::from(row.total_ns);
+            region.total_ns = region.total_ns.saturating_add(row.total_ns);
         }
     }
 

@@ -62,7 +62,7 @@ impl Livelocks {
             refused_by,
             first: row.seq,
             faults: 1,
-            total_ns: row.total_ns.into(),
+            total_ns: row.total_ns,
         };
         let same = |run: &&mut Run| {
             (run.rip, run.gva, run.error, run.cr3, run.refused_by)
@@ -78,7 +78,7 @@ impl Livelocks {
         match known {
             Some(run) if !changes(row, vm) => {
                 run.faults += 1;
-                run.total_ns += fault.total_ns;
+                run.total_ns = run.total_ns.saturating_add(fault.total_ns);
             }
             _ => {
                 self.end(row.vcpu);
@@ -112,7 +112,7 @@ impl Livelocks {
         }
         self.runs += 1;
         self.faults += run.faults;
-        self.total_ns += run.total_ns;
+        self.total_ns = self.total_ns.saturating_add(run.total_ns);
         if self
             .longest
             .is_none_or(|(_, longest)| longest.faults < run.faults)

@@ -58,7 +58,7 @@ impl PingPong {
         let (cycles, total_ns) = known.map_or((0, 0), |table| (table.cycles, table.total_ns));
         let table = Table {
             cycles: cycles + 1,
-            total_ns: total_ns + u64::from(row.total_ns),
+            total_ns: total_ns.saturating_add(row.total_ns),
             last: row.seq,
             cr3: row.cr3,
             rip: row.rip,

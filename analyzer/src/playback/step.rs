@@ -73,7 +73,7 @@ pub(super) fn record(to: &mut Stream, numbers: &mut Numbers, record: &Record) ->
         Record::Act(row) => {
             vcpu(to, row.vcpu);
             to.byte(row.act as u8);
-            to.number(row.total_ns.into());
+            to.number(row.total_ns);
             to.number(row.synced.into());
             to.number(row.zapped.into());
         }
@@ -93,7 +93,7 @@ fn fault(to: &mut Stream, numbers: &mut Numbers, row: &FaultRow) -> Option<()> {
     numbers.word(to, row.error_code.0.into());
     numbers.word(to, row.cr3.0);
     numbers.word(to, row.root.0);
-    to.number(row.total_ns.into());
+    to.number(row.total_ns);
     let gptes = [row.gpte1, row.gpte2, row.gpte3, row.gpte4, row.gpte5];
     let present = (0_u8..).zip(gptes);
     let present = present.map(|(bit, gpte)| u8::from(gpte.is_some()) << bit);

@@ -74,7 +74,7 @@ pub struct Worst {
     /// Its number.
     pub seq: Seq,
     /// Its time, ns.
-    pub ns: u32,
+    pub ns: u64,
 }
 
 impl Worst {
@@ -156,7 +156,7 @@ impl Heavy {
         self.acts += 1;
         self.pages += u64::from(act.pages);
         self.refaults += u64::from(act.refaults);
-        self.total_ns += act.total_ns;
+        self.total_ns = self.total_ns.saturating_add(act.total_ns);
         if self.most.is_none_or(|most| size(&most) < size(act)) {
             self.most = Some(*act);
         }

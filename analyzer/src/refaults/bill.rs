@@ -20,7 +20,7 @@ pub(super) struct Bill {
     pub(super) pages: u64,
     pub(super) removed: u64,
     pub(super) weakened: u64,
-    times: Vec<u32>,
+    times: Vec<u64>,
     total_ns: u64,
     worst: Option<Worst>,
     pub(super) later: u64,
@@ -32,7 +32,7 @@ pub(super) struct Bill {
 impl Bill {
     pub(super) fn add(&mut self, fault: &FaultRow) {
         self.times.push(fault.total_ns);
-        self.total_ns += u64::from(fault.total_ns);
+        self.total_ns = self.total_ns.saturating_add(fault.total_ns);
         Worst::add(&mut self.worst, fault);
     }
 
@@ -51,7 +51,7 @@ impl Bill {
         self.removed += other.removed;
         self.weakened += other.weakened;
         self.times.extend(other.times);
-        self.total_ns += other.total_ns;
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
         if let Some(worst) = other.worst
             && self.worst.is_none_or(|own| own.ns < worst.ns)
         {
@@ -115,7 +115,7 @@ pub struct CauseBill {
     /// Their time, ns.
     pub total_ns: u64,
     /// Their median time, ns; null without any.
-    pub p50_ns: Option<u32>,
+    pub p50_ns: Option<u64>,
     /// The costliest of them.
     pub worst: Option<Worst>,
     /// Refaults that came after the window.

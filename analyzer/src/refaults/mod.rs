@@ -285,7 +285,7 @@ impl Refaults {
         }
         bill.add(fault);
         act.refaults = act.refaults.saturating_add(1);
-        act.total_ns += u64::from(fault.total_ns);
+        act.total_ns = act.total_ns.saturating_add(fault.total_ns);
         act.last = act.last.max(fault.seq);
         Worst::add(&mut act.worst, fault);
         let latest = Refault {

@@ -38,10 +38,9 @@ pub fn brief(refaulted: &Refaulted) -> Table {
             Cell::Count(bill.entries_weakened),
             Cell::Count(bill.refaults),
             Cell::Time(bill.total_ns),
-            bill.p50_ns
-                .map_or(Cell::Absent, |p50| Cell::Time(p50.into())),
+            bill.p50_ns.map_or(Cell::Absent, Cell::Time),
             bill.worst
-                .map_or(Cell::Absent, |worst| Cell::Time(worst.ns.into())),
+                .map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
         ]);
     }
     table.more(marked(refaulted))

@@ -48,6 +48,7 @@ pub(crate) fn blank_fault(seq: Seq) -> FaultRow {
         emulate_ns: None,
         entry_ns: None,
         errno: None,
+        switches: None,
     }
 }
 

@@ -225,6 +225,7 @@ fn section(
             summary::classes(summary, numbers, Detail::Brief),
             paper_table(summary),
             summary::times_of(numbers),
+            summary::switched_out(numbers),
             summary::steps(summary, numbers, Detail::Full),
             summary::acts(summary, numbers, Detail::Full),
             summary::clock(summary, numbers),

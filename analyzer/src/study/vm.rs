@@ -142,8 +142,8 @@ impl Follow for VmStudy {
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
         self.seen_ns = Some([first.min(time), last.max(time)]);
         let end = match record {
-            Record::Fault(row) => time.saturating_add(row.total_ns.into()),
-            Record::Act(row) => time.saturating_add(row.total_ns.into()),
+            Record::Fault(row) => time.saturating_add(row.total_ns),
+            Record::Act(row) => time.saturating_add(row.total_ns),
             _ => time,
         };
         let [first, last] = self.ran_ns.unwrap_or([time, end]);

@@ -27,7 +27,7 @@ use crate::{
 
 pub use tables::{
     Detail, absent_probes, acts, changes, classes, clock, counters, document, late, phases, range,
-    recorded, refaults, steps, times_of, title,
+    recorded, refaults, steps, switched_out, times_of, title,
 };
 
 /// What `summary --json` prints.

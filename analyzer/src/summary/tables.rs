@@ -77,6 +77,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
             pathologies::brief(&vm.pathologies),
             classes(summary, vm, detail),
             times_of(vm),
+            switched_out(vm),
             steps(summary, vm, detail),
             acts(summary, vm, detail),
             clock(summary, vm),
@@ -205,6 +206,44 @@ pub fn times_of(vm: &VmSummary) -> Table {
         ]);
     }
     table
+}
+
+/// Faults whose thread was switched out meanwhile, beside the others of their class; blank without
+/// any.
+pub fn switched_out(vm: &VmSummary) -> Table {
+    let columns = [
+        Column::code("class"),
+        Column::number("faults"),
+        Column::time("total"),
+        Column::share("of class"),
+        Column::number("others"),
+        Column::time("mean"),
+        Column::time("p50"),
+        Column::time("p99"),
+    ];
+    let title = "Threads switched out during a fault, so that its time holds other work";
+    let mut table = Table::new("switched_out", title, columns);
+    for (name, cost) in by_total(vm) {
+        let Some(of) = cost.switched_out.filter(|of| of.count > 0) else {
+            continue;
+        };
+        let others = cost.count.saturating_sub(of.count);
+        let time = |ns: Option<u64>| ns.map_or(Cell::Absent, Cell::Time);
+        table.row([
+            Cell::words(name),
+            Cell::Count(of.count),
+            Cell::Time(of.total_ns),
+            Cell::Share(of.total_ns, cost.total_ns),
+            Cell::Count(others),
+            time((others > 0).then(|| mean(of.others_total_ns, others))),
+            time(of.others_p50_ns),
+            time(of.others_p99_ns),
+        ]);
+    }
+    match table.is_empty() {
+        true => table,
+        false => table.more("mean, p50 and p99 are those of the other faults"),
+    }
 }
 
 /// The classes, the one with most time first.

@@ -53,7 +53,7 @@ impl Sum {
 
     /// One fault.
     pub(super) fn of_fault(row: &trace::FaultRow) -> Self {
-        let ns = u64::from(row.total_ns);
+        let ns = row.total_ns;
         let seen = Seen {
             seq: row.seq,
             time_ns: row.time_ns,

@@ -151,6 +151,7 @@ impl Tape {
             gpa: leaf.map(|(_, gfn)| Gpa(gfn << 12)),
             slot: None,
             errno: None,
+            switches: None,
             hva: None,
             pfn: None,
             sptep: leaf.map(|(place, _)| Hpa(place)),

@@ -43,16 +43,16 @@ fn truth(path: &Path) -> BTreeMap<u64, Truth> {
         let vm = vms.entry(record.vm().0.into()).or_default();
         let mut end = record.time().0;
         if let Record::Fault(row) = &record {
-            end += u64::from(row.total_ns);
+            end += row.total_ns;
             let class = vm.classes.entry(row.class.name()).or_default();
             class.0 += 1;
-            class.1 += u64::from(row.total_ns);
+            class.1 += row.total_ns;
         }
         if let Record::Act(row) = &record {
-            end += u64::from(row.total_ns);
+            end += row.total_ns;
             let act = vm.acts.entry(row.act.name()).or_default();
             act.0 += 1;
-            act.1 += u64::from(row.total_ns);
+            act.1 += row.total_ns;
         }
         let [from, to] = vm.span.unwrap_or([record.time().0, end]);
         vm.span = Some([from.min(record.time().0), to.max(end)]);

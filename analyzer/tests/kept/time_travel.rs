@@ -415,6 +415,7 @@ fn fault(seq: Seq, time_ns: TimeNs, sptep: Hpa, spte: Spte, gfn: u64, level: Lev
         emulate_ns: None,
         entry_ns: None,
         errno: None,
+        switches: None,
     }
 }
 

@@ -8,6 +8,8 @@
 //! With `--refuse N` nobody may access the last page of each VM: KVM_RUN fails on it N times, then
 //! the page is given back.
 //!
+//! With `--slow-ms N` the host brings the last page of each VM in so long after it is touched.
+//!
 //! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
 //! `touched` when all pages are touched. With `--late` it makes the other vCPUs at a second line.
 
@@ -18,6 +20,7 @@
 
 mod guest;
 mod ia32;
+mod slow;
 
 use std::{
     io::{self, BufRead as _},
@@ -66,6 +69,9 @@ struct Args {
     /// Let KVM_RUN fail so often at the last page of each VM
     #[arg(long, default_value_t = 0)]
     refuse: u64,
+    /// Let the last page of each VM come in so long after it is touched, milliseconds; 0: at once
+    #[arg(long, default_value_t = 0)]
+    slow_ms: u64,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -77,6 +83,9 @@ fn main() -> anyhow::Result<()> {
         let guest = Guest::new(&kvm, vm, args.vcpus, args.pages)?;
         if args.refuse > 0 {
             protect(guest.last_page(), MprotectFlags::empty())?;
+        }
+        if args.slow_ms > 0 {
+            slow::slow(guest.last_page(), Duration::from_millis(args.slow_ms))?;
         }
         guests.push((Some(guest.vcpu(&kvm, 0)?), guest));
     }

@@ -83,27 +83,27 @@ fn vcpu(header: &Header) -> Option<VcpuId> {
 }
 
 /// The moments of a fault, ns from the first one.
-struct Moments<'a>(&'a [u32; MOMENTS]);
+struct Moments<'a>(&'a [u64; MOMENTS]);
 
 impl Moments<'_> {
-    fn get(&self, moment: Moment) -> Option<u32> {
+    fn get(&self, moment: Moment) -> Option<u64> {
         Some(self.0[moment as usize]).filter(|&ns| ns != NOT_SEEN)
     }
 
     /// A phase lasts from one moment seen to another; without either there is none.
-    fn phase(&self, from: Moment, to: Moment) -> Option<u32> {
+    fn phase(&self, from: Moment, to: Moment) -> Option<u64> {
         self.get(to)?.checked_sub(self.get(from)?)
     }
 
     /// From the last moment seen before it to `end`.
-    fn last_step(&self, end: Moment) -> Option<u32> {
+    fn last_step(&self, end: Moment) -> Option<u64> {
         let end = self.get(end)?;
         let before = self.0.iter().copied().filter(|&ns| ns < end).max()?;
         end.checked_sub(before)
     }
 
     /// The last one seen.
-    fn last(&self) -> u32 {
+    fn last(&self) -> u64 {
         let seen = self.0.iter().copied().filter(|&ns| ns != NOT_SEEN);
         seen.max().unwrap_or(0)
     }
@@ -158,6 +158,7 @@ fn fault(fault: &Fault) -> Result<FaultRow, DecodeError> {
         emulate_ns: moments.last_step(Moment::Emulated),
         entry_ns: moments.last_step(Moment::Entry),
         errno: (fault.class == Class::Failed as u8).then_some(fault.errno),
+        switches: knows(Fault::SWITCHES).then_some(fault.switches),
     })
 }
 

@@ -45,7 +45,7 @@ fn recorded(path: &Path) -> (u32, Vec<(u64, bool, u64)>) {
             _ => continue,
         };
         let time = steps.into_iter().try_fold(0, |sum, step| Some(sum + step?));
-        let time = time.expect("each step has a time").into();
+        let time = time.expect("each step has a time");
         faults.push((fault.gva.0, fault.spte.is_some(), time));
     }
     (trace.meta().vms[0].pid, faults)

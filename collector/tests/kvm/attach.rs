@@ -386,3 +386,59 @@ fn kvm_a_fault_that_kvm_run_fails_on_has_its_errno() {
     let text = String::from_utf8_lossy(&explained.stdout).replace("\n   ", " ");
     assert!(text.contains("Bad address (os error 14)"), "{text}");
 }
+
+/// Memory that comes from swap, another machine or a snapshot may take seconds: the fault has its
+/// whole time, in its class's total too, and says that its thread slept meanwhile.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_fault_that_waits_for_memory_has_its_whole_time() {
+    const WAITS_NS: u64 = 4_600_000_000;
+    let folder = folder();
+    let trace = folder.path().join("slow.trace");
+    let args = ["--pages", "128", "--slow-ms", "4600"];
+    let mut vmm = Vmm::small(&args);
+    let pid = vmm.pid();
+    let mut attached = Attached::start(&trace, &["--pid", &pid.to_string()]);
+    attached.until_traced(&[pid]);
+    vmm.go();
+    vmm.expect("touched");
+    attached.stop();
+
+    let recorded = Trace::open(&trace).expect("a trace");
+    let faults = recorded
+        .records()
+        .filter_map(|record| match record.expect("a whole trace") {
+            Record::Fault(fault) => Some(fault),
+            _ => None,
+        });
+    let faults: Vec<_> = faults.collect();
+    let slowest = faults.iter().max_by_key(|fault| fault.total_ns);
+    let slowest = slowest.expect("a fault");
+    assert!(slowest.total_ns >= WAITS_NS, "{slowest:?}");
+    let lookup = slowest.pfn_ns.or(slowest.pfn_tables_ns);
+    assert!(lookup >= Some(WAITS_NS), "{slowest:?}");
+    assert!(slowest.switches > Some(0), "{slowest:?}");
+    let awake = faults.iter().filter(|fault| fault.switches == Some(0));
+    assert!(awake.count() > 64, "most faults do not sleep");
+
+    let summary = analyze("summary", &trace);
+    let class = &summary["vms"][0]["classes"][slowest.class.name()];
+    let of_class = faults.iter().filter(|fault| fault.class == slowest.class);
+    let total: u64 = of_class.map(|fault| fault.total_ns).sum();
+    assert_eq!(class["total_ns"], total, "{class}");
+    assert_eq!(class["max_ns"], slowest.total_ns, "{class}");
+    let out = &class["switched_out"];
+    assert!(out["total_ns"].as_u64() >= Some(WAITS_NS), "{class}");
+    assert!(out["others_p99_ns"].as_u64() < Some(WAITS_NS), "{class}");
+    let text = |command: &mut std::process::Command| {
+        let output = run(command.arg(&trace));
+        expect_code(&output, 0);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = text(analyzer().arg("summary"));
+    assert!(said.contains("switched out"), "{said}");
+    let seq = slowest.seq.0.to_string();
+    let said = text(analyzer().args(["explain", "--seq", &seq]));
+    let words = ["took 4.6", "switched out"];
+    assert!(words.iter().all(|words| said.contains(words)), "{said}");
+}

@@ -1,5 +1,7 @@
 //! How one value of a record becomes one cell of a column, and back.
 
+use std::borrow::Cow;
+
 use events::{
     Act, Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Hva, Level, PageEvent, Pfn,
     Role, Seq, Spte, TimeNs, VcpuId, VmId,
@@ -26,7 +28,7 @@ pub trait Cell: Clone {
 }
 
 macro_rules! number_cell {
-    ($accessor:ident, $native:ty: $($ty:ty, $to:expr, $from:expr;)+) => {$(
+    ($read:path, $native:ty: $($ty:ty, $to:expr, $from:expr;)+) => {$(
         impl Cell for $ty {
             const NULLABLE: bool = false;
             const TYPE: &'static str = stringify!($native);
@@ -38,7 +40,7 @@ macro_rules! number_cell {
 
             fn cells(column: &Column) -> Result<Vec<Self>, String> {
                 let from: fn($native) -> $ty = $from;
-                let cells = column.$accessor().map_err(|error| error.to_string())?;
+                let cells = &*$read(column)?;
                 if cells.null_count() > 0 {
                     return Err(format!("{} nulls where none may be", cells.null_count()));
                 }
@@ -66,7 +68,7 @@ macro_rules! number_cell {
 
             fn cells(column: &Column) -> Result<Vec<Self>, String> {
                 let from: fn($native) -> $ty = $from;
-                let cells = column.$accessor().map_err(|error| error.to_string())?;
+                let cells = &*$read(column)?;
                 if cells.null_count() == cells.len() {
                     return Ok(vec![None; cells.len()]);
                 }
@@ -90,22 +92,49 @@ macro_rules! number_cell {
     )+};
 }
 
-number_cell! { u8, u8:
+macro_rules! read {
+    ($($name:ident $accessor:ident $of:ty;)+) => {$(
+        fn $name(column: &Column) -> Result<Cow<'_, ChunkedArray<$of>>, String> {
+            let cells = column.$accessor().map_err(|error| error.to_string())?;
+            Ok(Cow::Borrowed(cells))
+        }
+    )+};
+}
+
+read! {
+    read_u8 u8 UInt8Type;
+    read_u16 u16 UInt16Type;
+    read_u32 u32 UInt32Type;
+}
+
+/// Durations had 32 bits up to 0.2.
+fn read_u64(column: &Column) -> Result<Cow<'_, UInt64Chunked>, String> {
+    if *column.dtype() != DataType::UInt32 {
+        let cells = column.u64().map_err(|error| error.to_string())?;
+        return Ok(Cow::Borrowed(cells));
+    }
+    let wider = column.cast(&DataType::UInt64);
+    let wider = wider.map_err(|error| error.to_string())?;
+    let cells = wider.u64().map_err(|error| error.to_string())?;
+    Ok(Cow::Owned(cells.clone()))
+}
+
+number_cell! { read_u8, u8:
     u8, |cell| cell, |cell| cell;
     Level, |cell| cell.0, Level;
 }
-number_cell! { u16, u16:
+number_cell! { read_u16, u16:
     u16, |cell| cell, |cell| cell;
     VmId, |cell| cell.0, VmId;
     VcpuId, |cell| cell.0, VcpuId;
     Slot, |cell| cell.0, Slot;
 }
-number_cell! { u32, u32:
+number_cell! { read_u32, u32:
     u32, |cell| cell, |cell| cell;
     Role, |cell| cell.0, Role;
     ErrorCode, |cell| cell.0, ErrorCode;
 }
-number_cell! { u64, u64:
+number_cell! { read_u64, u64:
     u64, |cell| cell, |cell| cell;
     Seq, |cell| cell.0, Seq;
     TimeNs, |cell| cell.0, TimeNs;

@@ -68,32 +68,35 @@ table! {
         /// Shadow pages zapped on the way.
         zapped: u8,
         /// First to last moment seen, ns.
-        total_ns: u32,
+        total_ns: u64,
         /// Exit to start of the walk, ns; null where exits are not seen.
-        exit_ns: Option<u32>,
+        exit_ns: Option<u64>,
         /// Start of the walk to the last guest entry read, ns.
-        walk_ns: Option<u32>,
+        walk_ns: Option<u64>,
         /// End of the walk to HVA and frame known, ns; null without a probe on the lookup.
-        pfn_ns: Option<u32>,
+        pfn_ns: Option<u64>,
         /// Of pfn_ns, the part after the HVA was known: the host's own tables, ns.
-        hva_ns: Option<u32>,
+        hva_ns: Option<u64>,
         /// Frame known to upper levels linked, ns; null where pfn_ns is.
-        tables_ns: Option<u32>,
+        tables_ns: Option<u64>,
         /// End of the walk to upper levels linked, ns, where pfn_ns and tables_ns cannot be
         /// separated.
-        pfn_tables_ns: Option<u32>,
+        pfn_tables_ns: Option<u64>,
         /// Upper levels linked to leaf SPTE stored, ns.
-        write_ns: Option<u32>,
+        write_ns: Option<u64>,
         /// End of the walk to injection of the guest's own fault, ns.
-        inject_ns: Option<u32>,
+        inject_ns: Option<u64>,
         /// Last step before to the end of the instruction's emulation, ns; null where none was
         /// emulated or it is not seen.
-        emulate_ns: Option<u32>,
+        emulate_ns: Option<u64>,
         /// Last step to re-entry, ns; null where entries are not seen.
-        entry_ns: Option<u32>,
+        entry_ns: Option<u64>,
         /// Of a failed fault: the error that KVM_RUN returned, a positive number of Linux (14:
         /// EFAULT).
         errno: Option<u8>,
+        /// How often its thread was switched out between its first and its last moment (65,535
+        /// stands for more): its time then holds other work. Null where that is not known.
+        switches: Option<u16>,
     }
 }
 
@@ -315,7 +318,7 @@ table! {
         /// zap_range, flush_slot.
         act: Act,
         /// Its length, ns, the probes' own time included.
-        total_ns: u32,
+        total_ns: u64,
         /// Shadow pages synced meanwhile on its thread.
         synced: u32,
         /// Shadow pages zapped meanwhile on its thread.

@@ -40,8 +40,8 @@ named_enum! {
 pub struct ActDone {
     /// `header.time` is its beginning.
     pub header: Header,
-    /// Its length, ns; 2.1 s for a longer one.
-    pub total: u32,
+    /// Its length, ns.
+    pub total: u64,
     /// Shadow pages synced meanwhile on its thread.
     pub synced: u32,
     /// Shadow pages zapped meanwhile on its thread.
@@ -49,7 +49,7 @@ pub struct ActDone {
     /// An [`Act`].
     pub act: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 7],
 }
 
-const _: () = assert!(size_of::<ActDone>() == 40);
+const _: () = assert!(size_of::<ActDone>() == 48);

@@ -158,6 +158,8 @@ offsets! {
     need files_fdt "files_struct" "fdt";
     need fdt_fd "fdtable" "fd";
     need file_private_data "file" "private_data";
+    find task_nvcsw "task_struct" "nvcsw" "how often the thread has given its CPU up";
+    find task_nivcsw "task_struct" "nivcsw" "how often it was taken from it";
     find range_slot "kvm_gfn_range" "slot";
     find range_start "kvm_gfn_range" "start";
     find range_end "kvm_gfn_range" "end";

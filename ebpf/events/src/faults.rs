@@ -55,15 +55,14 @@ pub enum Moment {
 
 /// Number of [`Moment`]s.
 pub const MOMENTS: usize = 10;
-/// A moment that this platform does not show, or that did not happen. Not `u32::MAX`, which the
-/// probes cannot compare with: see their `build.rs`.
-pub const NOT_SEEN: u32 = i32::MAX as u32;
+/// A moment that this platform does not show, or that did not happen.
+pub const NOT_SEEN: u64 = u64::MAX;
 
 /// A fault from its first moment to its outcome.
 ///
 /// The kernel side assembles it in place, once for each vCPU. A field that does not apply keeps
 /// what an earlier fault of the vCPU left there: read `gptes[level - 1]` only if `gpte_levels`
-/// names it, `gfn`, `slot`, `hva`, `pfn`, `sptep`, `spte`, `level` and `rip` only if `known` does,
+/// names it, `gfn`, `slot`, `hva`, `pfn`, `sptep`, `spte`, `level`, `rip` and `switches` only if `known` does,
 /// and a moment only if it is not [`NOT_SEEN`].
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
@@ -90,8 +89,9 @@ pub struct Fault {
     pub sptep: Hpa,
     /// The leaf SPTE, read back after the store; see [`Fault::LEAF`].
     pub spte: Spte,
-    /// Nanoseconds from `header.time` to each [`Moment`], or [`NOT_SEEN`].
-    pub moments: [u32; MOMENTS],
+    /// Nanoseconds from `header.time` to each [`Moment`], or [`NOT_SEEN`]. A fault that waits for the
+    /// host's memory may take minutes.
+    pub moments: [u64; MOMENTS],
     /// The error code that the walk was given; for a guest's own fault, the walker's.
     pub error_code: ErrorCode,
     /// Memslot id; see [`Fault::SLOT`].
@@ -112,8 +112,9 @@ pub struct Fault {
     pub zapped: u8,
     /// What KVM_RUN returned after a fault of [`Class::Failed`], as a positive number.
     pub errno: u8,
-    /// Zero.
-    pub reserved: [u8; 2],
+    /// How often its thread was switched out from its beginning to its last moment; see
+    /// [`Fault::SWITCHES`].
+    pub switches: u16,
 }
 
 impl Fault {
@@ -125,6 +126,8 @@ impl Fault {
     pub const LEAF: u8 = 4;
     /// `rip` is known.
     pub const RIP: u8 = 8;
+    /// `switches` is known.
+    pub const SWITCHES: u8 = 16;
 }
 
-const _: () = assert!(size_of::<Fault>() == 24 + 4 * 8 + 5 * 8 + 5 * 8 + 4 * MOMENTS + 16);
+const _: () = assert!(size_of::<Fault>() == 24 + 4 * 8 + 5 * 8 + 5 * 8 + 8 * MOMENTS + 16);

@@ -44,6 +44,8 @@ pub struct Vcpu {
     pub outcomes: Outcomes,
     /// When the guest left, ns; 0 once that is used, and where exits are not seen.
     pub exit: u64,
+    /// How often the thread was switched out when the fault began.
+    pub switches: u64,
     /// Level of the shadow root.
     pub root_level: u8,
     /// This kernel announces re-entries, so a record waits for the fault's.
@@ -111,4 +113,4 @@ impl Store {
 }
 
 const _: () =
-    assert!(size_of::<Vcpu>() == 96 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());
+    assert!(size_of::<Vcpu>() == 104 + 8 * SHADOWS + size_of::<Store>() + size_of::<Fault>());

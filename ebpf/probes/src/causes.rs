@@ -10,7 +10,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap},
     programs::{ProbeContext, RetProbeContext},
 };
-use events::{Act, ActDone, Cause, NO_VCPU, NO_VM, NOT_SEEN, VmId};
+use events::{Act, ActDone, Cause, NO_VCPU, NO_VM, VmId};
 
 use crate::{
     kernel::now,
@@ -209,15 +209,11 @@ fn done(call: &Call, synced: u32, zapped: u32) {
     let record = entry.as_mut_ptr();
     // SAFETY: reserved room for one record.
     unsafe {
-        (*record).total = if ns < u64::from(NOT_SEEN) {
-            ns as u32
-        } else {
-            NOT_SEEN - 1
-        };
+        (*record).total = ns;
         (*record).synced = synced;
         (*record).zapped = zapped;
         (*record).act = call.act;
-        (*record).reserved = [0; 3];
+        (*record).reserved = [0; 7];
     }
     submit(entry);
 }

@@ -26,7 +26,7 @@ use crate::{
     kernel::{Window, config, field, now, offset, physical, read},
     nested, pages,
     ring::{lose, next_seq, place, submit},
-    roots,
+    roots, switches,
     tracepoint::{Arguments, tracepoint},
     unsync, vcpus, writes,
 };
@@ -201,6 +201,7 @@ pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: ErrorCode) {
     fault.errno = 0;
     vcpu.unsync = 0;
     vcpu.rooted = 0;
+    switches::begin(vcpu);
 }
 
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
@@ -310,7 +311,7 @@ pub fn injected(vcpu: &mut Vcpu) {
         lose(Probe::Read);
     }
     vcpu.fault.moments[Moment::Injected as usize] = since(vcpu);
-    decided(vcpu, Class::Guest);
+    decided(vcpu, Class::Guest, End::Now);
     vcpu.step = Vcpu::IDLE;
 }
 
@@ -414,7 +415,7 @@ fn set_spte(ctx: &impl Arguments) {
         } else {
             Class::Shadow
         };
-        decided(vcpu, class);
+        decided(vcpu, class, End::Now);
         vcpu.step = Vcpu::MAPPED;
         return;
     }
@@ -487,7 +488,7 @@ pub fn close(vcpu: &mut Vcpu, now: &Outcomes) {
         vcpu.fault.known |= Fault::MAPPING;
     }
     let class = ending.class(frame.is_some(), may_be_table);
-    decided(vcpu, class);
+    decided(vcpu, class, End::Before);
     if matches!(class, Class::Retried) {
         entries::reread_leaf(vcpu);
     }
@@ -525,20 +526,14 @@ fn mmio_frame(vcpu: &Vcpu) -> Option<Gfn> {
 
 /// ns since the fault's first moment.
 #[inline(always)]
-pub fn since(vcpu: &Vcpu) -> u32 {
+pub fn since(vcpu: &Vcpu) -> u64 {
     until(vcpu, now())
 }
 
 /// ns from the fault's first moment to `moment`.
 #[inline(always)]
-fn until(vcpu: &Vcpu, moment: u64) -> u32 {
-    let ns = moment.saturating_sub(vcpu.fault.header.time.0);
-    // Clamped to 2.1 s: the next number is `NOT_SEEN`.
-    if ns < u64::from(NOT_SEEN) {
-        ns as u32
-    } else {
-        NOT_SEEN - 1
-    }
+fn until(vcpu: &Vcpu, moment: u64) -> u64 {
+    moment.saturating_sub(vcpu.fault.header.time.0)
 }
 
 /// A fault is under way, or its record waits for re-entry.
@@ -550,22 +545,38 @@ pub fn is_open(vcpu: &Vcpu) -> bool {
 /// The outcome is known: the record gets its place in the order of all, and is sent unless the
 /// fault's re-entry will be seen.
 #[inline(always)]
-fn decided(vcpu: &mut Vcpu, class: Class) {
+fn decided(vcpu: &mut Vcpu, class: Class, last: End) {
     vcpu.fault.class = class as u8;
     vcpu.fault.header.seq = next_seq();
     vcpu.decided = 1;
     if vcpu.entries_seen == 0 {
-        emit(vcpu);
+        send(vcpu, last);
     }
+}
+
+/// When the last moment of a fault was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It is this one.
+    Now,
+    /// It may be long ago: its thread may have been switched out since.
+    Before,
+}
+
+/// Sends the record of a decided fault, whose last moment was before.
+#[inline(always)]
+pub fn emit(vcpu: &mut Vcpu) {
+    send(vcpu, End::Before);
 }
 
 /// Sends the record of a decided fault.
 #[inline(always)]
-pub fn emit(vcpu: &mut Vcpu) {
+pub fn send(vcpu: &mut Vcpu, last: End) {
     if vcpu.decided == 0 {
         return;
     }
     vcpu.decided = 0;
+    switches::end(vcpu, last == End::Now);
     let header = vcpu.fault.header;
     let Some(mut entry) = place::<Fault>(header.seq, vcpu.vm, vcpu.vcpu, header.time.0) else {
         lose(Probe::Fault);

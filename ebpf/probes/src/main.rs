@@ -25,6 +25,7 @@ mod rmaps;
 mod roots;
 mod running;
 mod steps;
+mod switches;
 mod tracepoint;
 mod unsync;
 mod vcpus;

@@ -8,7 +8,7 @@ use events::{ErrorCode, Gva, Moment, Outcomes, Probe, Vcpu, errno_of};
 
 use crate::{
     causes,
-    faults::{self, begin, close, emit, injected, since},
+    faults::{self, End, begin, close, emit, injected, send, since},
     kernel::{field, now, offset},
     nested,
     ring::lose,
@@ -49,7 +49,7 @@ pub fn kvm_entry(_: RawTracePointContext) {
     }
     decide(vcpu);
     note(vcpu, Moment::Entry);
-    emit(vcpu);
+    send(vcpu, End::Now);
     vcpu.step = Vcpu::IDLE;
 }
 

@@ -8,7 +8,6 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use bytemuck::Zeroable as _;
 use events::{Outcomes, Probe, Vcpu, VcpuId, VcpuKey, VmId};
 
 use crate::{
@@ -35,6 +34,10 @@ static TRACED: HashMap<u64, VmId> = HashMap::with_max_entries(1024, USER_READS);
 /// `struct kvm_vcpu` of each vCPU of a traced VM that was seen so far.
 #[map]
 static VCPU_STRUCTS: HashMap<VcpuKey, u64> = HashMap::with_max_entries(1024, USER_READS);
+
+/// Zeros, which a new thread begins with: too many for the stack.
+#[map]
+static NOTHING: Array<Vcpu> = Array::with_max_entries(1, 0);
 
 /// Answer of [`resolve`].
 #[map]
@@ -121,20 +124,23 @@ pub fn runs(vcpu_ptr: u64) {
         return;
     }
     let vcpu = VcpuId(id as u16);
-    let entry = Vcpu {
-        vcpu_ptr,
-        vm,
-        vcpu,
-        outcomes,
-        ..Vcpu::zeroed()
-    };
     remember(VcpuKey { vm, vcpu }, vcpu_ptr);
-    if VCPUS
-        .insert(bpf_get_current_pid_tgid() as u32, entry, 0)
-        .is_err()
-    {
-        lose(Probe::PageMap);
+    match enter(vcpu_ptr, VcpuKey { vm, vcpu }) {
+        Some(entered) => entered.outcomes = outcomes,
+        None => lose(Probe::PageMap),
     }
+}
+
+/// From now on the calling thread runs this vCPU, with nothing under way.
+#[inline(always)]
+fn enter(vcpu_ptr: u64, of: VcpuKey) -> Option<&'static mut Vcpu> {
+    let thread = bpf_get_current_pid_tgid() as u32;
+    VCPUS.insert(thread, NOTHING.get(0)?, 0).ok()?;
+    let entered = current()?;
+    entered.vcpu_ptr = vcpu_ptr;
+    entered.vm = of.vm;
+    entered.vcpu = of.vcpu;
+    Some(entered)
 }
 
 /// The calling thread is no vCPU's any more.
@@ -170,18 +176,11 @@ pub fn enrol(ctx: RawTracePointContext) {
     };
     let vm = VmId(ctx.arg::<u64>(2) as u16);
     let vcpu = VcpuId(ctx.arg::<u64>(3) as u16);
-    let entry = Vcpu {
-        vcpu_ptr,
-        vm,
-        vcpu,
-        ..Vcpu::zeroed()
-    };
     remember(VcpuKey { vm, vcpu }, vcpu_ptr);
-    let thread = bpf_get_current_pid_tgid() as u32;
-    let entered = trace(vm, kvm) && VCPUS.insert(thread, entry, 0).is_ok();
+    let entered = trace(vm, kvm) && enter(vcpu_ptr, VcpuKey { vm, vcpu }).is_some();
     debug!(
         &ctx,
-        "vm {} vcpu {} is thread {}: {}", vm.0, vcpu.0, thread, entered as u32
+        "vm {} vcpu {} is this thread: {}", vm.0, vcpu.0, entered as u32
     );
 }
 

@@ -70,7 +70,7 @@ impl Invalidations {
 
     /// One on the thread of the fault, after the fault had begun: KVM's own lookup led to it.
     pub fn within(&self, row: &FaultRow) -> Option<&Invalidation> {
-        let exit = u64::from(row.exit_ns.unwrap_or_default());
+        let exit = row.exit_ns.unwrap_or_default();
         let begun = row.time_ns.0.saturating_add(exit);
         let mut latest = self.recent.iter().rev();
         latest.find(|of| of.vcpu == row.vcpu && of.until_ns.0 > begun && of.seq < row.seq)
@@ -85,7 +85,7 @@ impl Invalidations {
 }
 
 fn end_of(row: &FaultRow) -> TimeNs {
-    TimeNs(row.time_ns.0.saturating_add(row.total_ns.into()))
+    TimeNs(row.time_ns.0.saturating_add(row.total_ns))
 }
 
 #[cfg(test)]

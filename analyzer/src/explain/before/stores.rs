@@ -153,7 +153,7 @@ pub(in crate::explain) fn is_store_of(store: &Store, fault: &FaultRow) -> bool {
 
 /// Whether a time is not after a fault's end, if the end of its emulation is known.
 pub(in crate::explain) fn is_within(time: TimeNs, fault: &FaultRow) -> bool {
-    let end = fault.time_ns.0.saturating_add(fault.total_ns.into());
+    let end = fault.time_ns.0.saturating_add(fault.total_ns);
     fault.emulate_ns.is_none() || time.0 <= end
 }
 

@@ -76,10 +76,10 @@ fn stored_at(row: &FaultRow) -> TimeNs {
         row.tables_ns,
         row.pfn_tables_ns,
     ];
-    let before: u64 = steps.into_iter().flatten().map(u64::from).sum();
+    let before: u64 = steps.into_iter().flatten().fold(0, u64::saturating_add);
     let passed = match row.write_ns {
-        Some(write) => before + u64::from(write),
-        None => u64::from(row.total_ns),
+        Some(write) => before.saturating_add(write),
+        None => row.total_ns,
     };
     TimeNs(row.time_ns.0.saturating_add(passed))
 }

@@ -63,12 +63,17 @@ fn head(out: &mut Lines, of: &FaultFacts) {
     let steps = FaultStep::ALL.into_iter();
     let steps: Vec<_> = steps
         .filter_map(|step| Some((step.label(), step.of(row)?)))
-        .map(|(label, time)| format!("{label} {}", ns(u64::from(time))))
+        .map(|(label, time)| format!("{label} {}", ns(time)))
         .collect();
-    let took = ns(u64::from(row.total_ns));
+    let took = ns(row.total_ns);
     match steps.is_empty() {
         true => out.line(2, format!("took {took}")),
         false => out.line(2, format!("took {took} ({})", steps.join(", "))),
+    }
+    if let Some(times) = row.switches.filter(|times| *times > 0) {
+        let times = plural(times.into(), "time");
+        let line = format!("the thread was switched out meanwhile ({times}): other work is in it");
+        out.line(4, line);
     }
     if of.missing_records_since_keyframe > 0 {
         let missing = plural(of.missing_records_since_keyframe, "record");

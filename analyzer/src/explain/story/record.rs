@@ -211,11 +211,7 @@ fn new_root(out: &mut Lines, of: &RootFacts) {
 }
 
 fn act(out: &mut Lines, row: &ActRow) {
-    let (name, took, thread) = (
-        row.act.name(),
-        ns(row.total_ns.into()),
-        words::thread(row.vcpu),
-    );
+    let (name, took, thread) = (row.act.name(), ns(row.total_ns), words::thread(row.vcpu));
     let what = crate::faults::meaning_of_act(row.act);
     out.line(2, format!("{name}: {what}"));
     let synced = plural(row.synced.into(), "page");
