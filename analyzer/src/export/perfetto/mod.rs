@@ -289,8 +289,8 @@ impl Sink for Perfetto {
 }
 
 /// From, to, ns.
-fn span(time_ns: u64, total_ns: u32) -> [u64; 2] {
-    [time_ns, time_ns.saturating_add(total_ns.into())]
+fn span(time_ns: u64, total_ns: u64) -> [u64; 2] {
+    [time_ns, time_ns.saturating_add(total_ns)]
 }
 
 /// Leaves and links.
