@@ -60,8 +60,17 @@ impl MemoryArgs {
     }
 }
 
+/// VMs of which a moment is shown at most: the trace is read for each.
+const MOST: usize = 64;
+
 /// Each VM at the moment that is asked for.
 fn asked(trace: &Trace, study: &Study<Growth>, moment: &Moment) -> Result<Vec<VmMemory>, Failure> {
+    let vms = study.vms.len();
+    if vms > MOST {
+        let error =
+            anyhow::anyhow!("a moment is shown of at most {MOST} VMs, and {vms} have records");
+        return Err(Failure::usage(error).hint("--vm N chooses one"));
+    }
     let mut vms = Vec::new();
     for (vm, growth) in &study.vms {
         for taken in table::take(trace, *vm, std::slice::from_ref(moment))? {

@@ -32,9 +32,15 @@ fn printed(written: io::Result<()>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Prints a value as JSON.
+/// From this length on, bytes, most of indented JSON is indentation.
+const LONG: usize = 1 << 20;
+
+/// Prints a value as JSON: indented, or as [`print_long_json`] does.
 pub fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).context("while writing JSON")?;
+    if text.len() > LONG {
+        return print_long_json(value);
+    }
     print(&(text + "\n"))
 }
 

@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use events::VmId;
 use trace::{Meta, Mode, VmMeta};
 
-use super::{Target, traced::TracedVm};
+use super::{
+    Target,
+    blind::{Taken, Watch},
+    traced::{TracedVm, vcpu_counters},
+};
 use crate::{
     host,
     probes::{CounterNames, Probes, RequestError},
@@ -26,6 +30,7 @@ pub struct TracedVms<'a> {
     next: u16,
     /// Processes that were reported as skipped.
     skipped: BTreeSet<u32>,
+    watch: Watch,
 }
 
 impl<'a> TracedVms<'a> {
@@ -40,6 +45,7 @@ impl<'a> TracedVms<'a> {
             meta,
             next: 0,
             skipped: BTreeSet::new(),
+            watch: Watch::default(),
         }
     }
 
@@ -62,6 +68,38 @@ impl<'a> TracedVms<'a> {
         let changed = self.remove_ended(&holders, &found)? | self.add_new(&holders, found)?;
         if changed {
             self.write_meta()?;
+        }
+        Ok(())
+    }
+
+    /// Says, once for each VM, that KVM takes faults that no probe sees.
+    pub fn watch(&mut self) -> anyhow::Result<()> {
+        // KVM counts the guest hypervisor's own faults too, which are not recorded.
+        if self.mode.is_nested() || !self.watch.is_due() {
+            return Ok(());
+        }
+        let probes = &self.recording.probes;
+        let mut counted = Taken::new();
+        for vm in &self.running {
+            // One that ends is found by the next look.
+            let Ok(vcpus) = vcpu_counters(probes, &self.names, vm.vm()) else {
+                continue;
+            };
+            let taken = vcpus.into_iter().filter_map(|(vcpu, counters)| {
+                let taken = counters.get("pf_taken")?;
+                Some(((vm.vm(), vcpu), *taken))
+            });
+            counted.extend(taken);
+        }
+        for (vm, missing) in self.watch.look(counted, &probes.faults_taken()?) {
+            let process = self.running.iter().find(|of| of.vm() == vm);
+            let process = process.map_or(0, |of| of.process.number());
+            eprintln!(
+                "VM {} (process {process}): KVM took {missing} page faults that no probe saw, and \
+                 goes on: the recording does not have them. The thread that runs the vCPU enters \
+                 KVM in a way that is not followed.",
+                vm.0
+            );
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::{
     host::{self, Paging},
     probes::{CounterNames, Probes},
     recording::{self, Kernel},
-    vms::{self, Holder},
+    vms::{self, Found, Holder},
 };
 
 /// Between the two looks at the counters.
@@ -54,8 +54,15 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     let (probes, _ring) =
         Probes::load(&config, host::platform(), RING, false).map_err(recording::cannot)?;
 
+    vms::take_room().context("while asking for more file descriptors")?;
     let holders = vms::all().context("while looking for VMs in /proc")?;
-    let found = vms::among(&holders, &probes)?.vms;
+    let Found { vms: found, denied } = vms::among(&holders, &probes)?;
+    for (_, error) in denied {
+        eprintln!(
+            "not all VMs of it are listed: {:#}",
+            anyhow::Error::from(error)
+        );
+    }
     for (number, vm) in (0..).zip(&found) {
         probes.follow(vm.kept.as_fd(), vm.object, VmId(number))?;
     }

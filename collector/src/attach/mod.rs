@@ -5,11 +5,13 @@
 //! followed the VMs traced now: added as they appear, removed when they end
 //! nested   waits for a nested guest, where only those have shadow tables
 //! traced   one VM: its first and last keyframe and counters
+//! blind    vCPUs whose faults no probe sees
 //! emulated VMs in which nothing can be seen
 //! list     VMs that run now (`collector list`)
 //! outcome  what is printed at the end
 //! ```
 
+mod blind;
 mod emulated;
 mod followed;
 pub mod list;
@@ -27,6 +29,8 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+
+use anyhow::Context as _;
 
 use crate::{
     failure::Failure,
@@ -109,6 +113,7 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     };
     let mode = host::mode();
     nested::check(mode)?;
+    vms::take_room().context("while asking for more file descriptors")?;
     let mut kernel = load(options)?;
     let waited = match mode.is_nested() {
         true => nested::wait(&kernel, options, process.as_ref())?,
@@ -199,6 +204,7 @@ fn until_the_end(
         let now = Instant::now();
         if now >= look {
             vms.look()?;
+            vms.watch()?;
             look = Instant::now() + options.target.look_every();
         }
         if cancel.load(Ordering::Acquire) {

@@ -226,6 +226,22 @@ impl Probes {
         Ok(slots)
     }
 
+    /// KVM's count of faults taken (`pf_taken`) as the probes saw it last, of each vCPU whose thread
+    /// they know.
+    pub fn faults_taken(&self) -> Result<BTreeMap<(VmId, VcpuId), u64>, RequestError> {
+        let mut taken = BTreeMap::new();
+        for entry in &self.maps.vcpus {
+            let (_, Plain(vcpu)) = entry.map_err(|source| RequestError::Map {
+                name: "VCPUS",
+                source,
+            })?;
+            // A vCPU that changed its thread has several entries.
+            let of: &mut u64 = taken.entry((vcpu.vm, vcpu.vcpu)).or_default();
+            *of = vcpu.outcomes.taken.max(*of);
+        }
+        Ok(taken)
+    }
+
     /// Does not trace the VM any more; its descriptor may be closed then.
     pub fn forget(&self, vm: VmId) -> Result<(), RequestError> {
         let mut threads = Vec::new();

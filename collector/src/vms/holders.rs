@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::process::{
+    Pid, PidfdFlags, PidfdGetfdFlags, Resource, getrlimit, pidfd_getfd, pidfd_open, setrlimit,
+};
 
 use crate::probes::Object;
 
@@ -192,6 +194,13 @@ pub fn all() -> io::Result<Vec<Holder>> {
         }
     }
     Ok(holders)
+}
+
+/// Takes as many descriptors as this process may have: each VM costs one, and one for a moment more.
+pub fn take_room() -> io::Result<()> {
+    let mut room = getrlimit(Resource::Nofile);
+    room.current = room.maximum;
+    Ok(setrlimit(Resource::Nofile, room)?)
 }
 
 /// A process may choose any name, also one with control characters for the terminal.

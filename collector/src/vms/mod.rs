@@ -12,4 +12,4 @@ mod holders;
 
 pub use find::{Found, FoundVm, among};
 pub use freeze::{FreezeError, while_stopped};
-pub use holders::{End, Holder, HolderError, all, of};
+pub use holders::{End, Holder, HolderError, all, of, take_room};

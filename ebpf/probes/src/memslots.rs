@@ -16,8 +16,10 @@ use crate::{
     vcpus,
 };
 
-/// Longest chain of a bucket that is followed.
+/// Longest chain of a bucket in which a number is searched.
 const LONGEST: u64 = 64;
+/// Longest chain that is listed. KVM has at most 32,767 memslots, which are 256 a bucket.
+const LISTED: u64 = 512;
 
 /// Answer of [`memslot`].
 #[map]
@@ -122,13 +124,13 @@ pub fn search(vm: VmId, holds: impl Fn(&Place) -> bool) -> Option<Place> {
 #[inline(always)]
 fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
     let (mut node, within) = chain(vm, bucket)?;
-    for step in 0..LONGEST {
+    for step in 0..LISTED {
         if node == 0 || step == place {
             break;
         }
         node = read(node)?;
     }
-    if node == 0 || place >= LONGEST {
+    if node == 0 || place >= LISTED {
         return None;
     }
     let slot = node - within;

@@ -27,7 +27,7 @@ static PAGES: HashMap<u64, Table> = HashMap::with_max_entries(1 << 18, vcpus::US
 /// Shadow pages of each guest table, by the table's frame. Only filled where functions cannot be
 /// hooked.
 #[map]
-static SHADOWS: HashMap<TableKey, Shadows> = HashMap::with_max_entries(1 << 16, 0);
+static SHADOWS: HashMap<TableKey, Shadows> = HashMap::with_max_entries(1 << 18, 0);
 
 /// Not 0 at the low bits of each frame that was ever in `SHADOWS`: saves the lookup there for most
 /// other frames.

@@ -21,19 +21,19 @@ pub const USER_READS: u32 = BPF_F_RDONLY;
 /// Keyed by thread id. Threads that are not in here are not traced. A thread that ends leaves it
 /// (`sched_process_exit`), so that the next thread with its id is not taken for the vCPU.
 #[map]
-static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1024, USER_READS);
+static VCPUS: HashMap<u32, Vcpu> = HashMap::with_max_entries(1 << 14, USER_READS);
 
 /// `struct kvm` of each traced VM.
 #[map]
-static VMS: HashMap<VmId, u64> = HashMap::with_max_entries(1024, USER_READS);
+static VMS: HashMap<VmId, u64> = HashMap::with_max_entries(1 << 14, USER_READS);
 
 /// The reverse of [`VMS`].
 #[map]
-static TRACED: HashMap<u64, VmId> = HashMap::with_max_entries(1024, USER_READS);
+static TRACED: HashMap<u64, VmId> = HashMap::with_max_entries(1 << 14, USER_READS);
 
 /// `struct kvm_vcpu` of each vCPU of a traced VM that was seen so far.
 #[map]
-static VCPU_STRUCTS: HashMap<VcpuKey, u64> = HashMap::with_max_entries(1024, USER_READS);
+static VCPU_STRUCTS: HashMap<VcpuKey, u64> = HashMap::with_max_entries(1 << 16, USER_READS);
 
 /// Zeros, which a new thread begins with: too many for the stack.
 #[map]
