@@ -210,7 +210,7 @@ impl Firefox {
             None => "no refault".to_owned(),
         };
         let cause = self.profile.intern_string(&cause);
-        let mut rest = u64::from(row.total_ns);
+        let mut rest = row.total_ns;
         for step in steps::placed(row).unwrap_or_default() {
             rest = rest.saturating_sub(step.ns);
             let at = row.time_ns.0.saturating_add(step.from);
@@ -251,7 +251,7 @@ impl Sink for Firefox {
         }
         let thread = self.thread(of.vm, Some(row.vcpu));
         let from = row.time_ns.0;
-        let timing = self.span([from, from.saturating_add(row.total_ns.into())]);
+        let timing = self.span([from, from.saturating_add(row.total_ns)]);
         let marker = self.marker(of, row);
         self.profile.add_marker(thread, timing, marker);
         self.sampled(thread, of, row);

@@ -22,11 +22,11 @@ pub(super) struct Placed {
 /// start, where KVM did not walk the guest's tables; else before the re-entry, which ends the fault.
 /// None where the steps are longer than the fault, which no recorder writes.
 pub(super) fn placed(row: &FaultRow) -> Option<Vec<Placed>> {
-    let total = u64::from(row.total_ns);
+    let total = row.total_ns;
     let whole = FaultStep::ALL.into_iter();
     let whole = whole.filter(|step| step.part_of().is_none());
     let steps: Vec<_> = whole
-        .filter_map(|step| Some((step, u64::from(step.of(row)?))))
+        .filter_map(|step| Some((step, step.of(row)?)))
         .collect();
     let covered: u64 = steps.iter().map(|(_, ns)| ns).sum();
     let rest = total.checked_sub(covered)?;
@@ -54,7 +54,7 @@ pub(super) fn placed(row: &FaultRow) -> Option<Vec<Placed>> {
 /// The end of a step whose beginning is not seen: without a walk, KVM's lookup of the frame is known
 /// from the HVA on. It ends where the first whole step begins.
 fn alone(row: &FaultRow, end: u64) -> Option<Placed> {
-    let hva = u64::from(row.hva_ns.filter(|_| row.pfn_ns.is_none())?);
+    let hva = row.hva_ns.filter(|_| row.pfn_ns.is_none())?;
     Some(Placed {
         step: FaultStep::Hva,
         from: end.checked_sub(hva)?,
@@ -69,7 +69,7 @@ fn part(row: &FaultRow, whole: FaultStep, ns: u64) -> Option<Option<(FaultStep, 
     let Some(part) = parts.find(|part| part.part_of() == Some(whole)) else {
         return Some(None);
     };
-    match part.of(row).map(u64::from) {
+    match part.of(row) {
         Some(of) if of > ns => None,
         of => Some(of.map(|of| (part, of))),
     }
