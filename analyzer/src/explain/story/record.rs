@@ -157,11 +157,7 @@ fn removed(bill: &ActBill) -> String {
 fn refaults(bill: &ActBill) -> String {
     let faults = plural(bill.refaults.into(), "fault");
     let worst = bill.worst.map_or_else(String::new, |worst| {
-        format!(
-            ", the longest {} (seq {})",
-            ns(worst.ns.into()),
-            worst.seq.0
-        )
+        format!(", the longest {} (seq {})", ns(worst.ns), worst.seq.0)
     });
     let missing = match bill.over_gap {
         true => "; RECORDS MISSING between: another act may have caused them",
