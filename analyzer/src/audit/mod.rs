@@ -34,7 +34,7 @@ pub use check::{Check, Why};
 pub use doubt::Doubt;
 use leaves::Dropped;
 use links::Path;
-pub use report::{AuditReport, CheckReport, VmAudit, document, help, verdict};
+pub use report::{AuditReport, CheckReport, VmAudit, document, help, tables, verdict};
 use roles::Roles;
 use slots::Slots;
 use tally::{NEVER, Now, Tallies, Words};

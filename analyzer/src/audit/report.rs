@@ -244,13 +244,18 @@ pub fn document(report: &AuditReport) -> Document {
     let sections = report.vms.iter().map(|vm| Section {
         vm: Some(vm.vm),
         title: format!("VM {}", vm.vm),
-        tables: vec![checks(vm), not_checked(vm), violations(vm)],
+        tables: tables(vm).to_vec(),
         ..Section::default()
     });
     Document {
         sections: sections.collect(),
         ..Document::default()
     }
+}
+
+/// The checks, what could not be decided, what is violated.
+pub fn tables(vm: &VmAudit) -> [Table; 3] {
+    [checks(vm), not_checked(vm), violations(vm)]
 }
 
 fn checks(vm: &VmAudit) -> Table {

@@ -61,7 +61,17 @@ fn unchanged(comparison: &Comparison) -> String {
         true => "; times of one run are not judged without another class: record several runs",
         false => "",
     };
+    if is_lossy(comparison) {
+        return format!("not judged, since records were lost; else {what} of {classes} changed");
+    }
     format!("within noise: {what} of {classes} changed{unknown}")
+}
+
+/// A count or a total cannot be judged: its records were lost.
+fn is_lossy(comparison: &Comparison) -> bool {
+    comparison
+        .rows()
+        .any(|(_, change)| change.verdict == Verdict::Lost)
 }
 
 /// `shadow p50 +10.3% in touch`.
@@ -268,7 +278,11 @@ pub fn json(comparison: &Comparison) -> Value {
     });
     let warnings: Vec<_> = comparison.warnings.iter().map(|line| &line.text).collect();
     json!({
-        "verdict": if comparison.changed().next().is_some() { "changed" } else { "within noise" },
+        "verdict": match comparison.changed().next() {
+            Some(_) => "changed",
+            None if is_lossy(comparison) => "not judged",
+            None => "within noise",
+        },
         "base": comparison.base, "new": comparison.new,
         "warnings": warnings, "differences": comparison.differences,
         "times_compared": comparison.times,

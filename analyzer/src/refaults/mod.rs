@@ -39,7 +39,7 @@ pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES, Worst};
 pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
 pub use cause::RefaultCause;
 pub use latest::{Refault, Removal};
-pub use tables::{brief, section};
+pub use tables::{brief, details, section};
 
 use act::{ActId, RemovalActs, What};
 use bill::Bill;

@@ -80,8 +80,16 @@ pub fn section(vm: u16, about: &str, refaulted: &Refaulted) -> Section {
         vm: Some(vm),
         title: format!("VM {vm} ({about})"),
         lines: vec![totals(refaulted), NOTE.to_owned()],
-        tables: vec![brief(refaulted), removals(refaulted), acts(refaulted)],
+        tables: [brief(refaulted)]
+            .into_iter()
+            .chain(details(refaulted))
+            .collect(),
     }
+}
+
+/// What was removed, and the acts that cost most.
+pub fn details(refaulted: &Refaulted) -> [Table; 2] {
+    [removals(refaulted), acts(refaulted)]
 }
 
 fn totals(refaulted: &Refaulted) -> String {

@@ -43,7 +43,7 @@ fn costliest(of: &VmStudy) -> Option<String> {
         format!("; {share} of it in the step {}", step.step.name())
     });
     Some(format!(
-        "Most costs class {} ({}): {} of that time, median {}{step}.",
+        "Class {} costs most ({}): {} of that time, median {}{step}.",
         class.name(),
         crate::explain::meaning(*class),
         percent(cost.total_ns, total),

@@ -13,9 +13,9 @@ use super::{
     method::{absent, method, probes},
 };
 use crate::{
-    explain,
+    audit, explain,
     faults::{Reconciled, Relation},
-    memory, paper, pathologies,
+    memory, paper, pathologies, refaults,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
     table::ranges,
@@ -247,6 +247,8 @@ fn section(
         ]
         .into_iter()
         .chain(counters(numbers.reconciliation.as_deref()))
+        .chain(numbers.refaults.iter().flat_map(refaults::details))
+        .chain(audit::tables(&verdict::audit(study, vm, of)))
         // The last ones: drift adds up.
         .chain([verify::keyframes(&keyframes).last(KEYFRAMES)])
         .collect(),

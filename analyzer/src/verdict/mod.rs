@@ -1,5 +1,6 @@
 //! Whether a trace can be trusted: in one line, and in a few.
 
+use events::VmId;
 use trace::Trace;
 
 use crate::{
@@ -132,20 +133,27 @@ pub fn quality(study: &Study) -> Vec<Line> {
         lines.push(Line::new(false, format!("{repeated} used twice")));
     }
     let several = study.vms.len() > 1;
-    let doubt = Doubt::of(study);
     for (vm, of) in &study.vms {
         let name = if several {
             format!("VM {}: ", vm.0)
         } else {
             String::new()
         };
-        let audit = VmAudit::of(*vm, &of.audit, &doubt, study.span_ns[0]);
-        lines.extend(vm_quality(of, &audit).into_iter().map(|line| Line {
-            text: format!("{name}{}", line.text),
-            ..line
-        }));
+        lines.extend(
+            vm_quality(of, &audit(study, *vm, of))
+                .into_iter()
+                .map(|line| Line {
+                    text: format!("{name}{}", line.text),
+                    ..line
+                }),
+        );
     }
     lines
+}
+
+/// What the audit of a VM found.
+pub fn audit(study: &Study, vm: VmId, of: &VmStudy) -> VmAudit {
+    VmAudit::of(vm, &of.audit, &Doubt::of(study), study.span_ns[0])
 }
 
 /// What is lost. It counts for every VM: which one a missing record was of is not known.

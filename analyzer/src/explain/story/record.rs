@@ -164,7 +164,7 @@ fn refaults(bill: &ActBill) -> String {
         false => "",
     };
     format!(
-        "{faults} on what it removed took {}{worst}{missing}",
+        "{faults} came of it and took {}{worst}{missing}",
         ns(bill.total_ns)
     )
 }
