@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use aya::{Btf, Ebpf, programs::Program};
+use aya::{Ebpf, programs::Program};
 use events::Config;
 use trace::{ProbeState, ProgramCost, Stores, Tried};
 
 use super::{
     KernelTypes, LoadError, Ring,
     maps::Maps,
-    object::{Room, chain, load, object, refusal, take, verify},
+    object::{Room, load, object, refusal, take, verify},
     plan::{EVERY_ACT, EVERY_CHANGE, EVERY_FAULT, EVERY_STORE, PLAN, RUNNING, THREAD_ENDS},
     step::{Attachment, Candidate, Hook, Silent, Step},
 };
@@ -21,8 +21,6 @@ pub struct Probes {
     states: Vec<ProbeState>,
     /// Programs that the kernel has accepted; one may be attached to several places.
     loaded: BTreeSet<&'static str>,
-    /// aya's view of vmlinux's types, once a program needs it.
-    vmlinux: Option<Btf>,
 }
 
 /// What decides about a probe before the kernel is asked.
@@ -84,7 +82,6 @@ impl Probes {
             ebpf,
             states: Vec::new(),
             loaded: BTreeSet::new(),
-            vmlinux: None,
         };
         Ok((probes, ring))
     }
@@ -217,23 +214,6 @@ impl Probes {
                     }
                 })
             }
-            (Some(Program::BtfTracePoint(program)), Hook::TypedTracepoint(tracepoint)) => {
-                if fresh {
-                    if self.vmlinux.is_none() {
-                        self.vmlinux = Some(Btf::from_sys_fs().map_err(|error| chain(&error))?);
-                    }
-                    let vmlinux = self.vmlinux.as_ref().ok_or("no BTF of vmlinux")?;
-                    verify(|| program.load(tracepoint, vmlinux))
-                        .map_err(|error| refusal(&error))?;
-                    self.loaded.insert(name);
-                }
-                let link = program.attach().map_err(|error| refusal(&error))?;
-                Box::new(move |ebpf| {
-                    if let Some(Program::BtfTracePoint(program)) = ebpf.program_mut(name) {
-                        let _ = program.detach(link);
-                    }
-                })
-            }
             (Some(Program::KProbe(program)), Hook::Entry(function) | Hook::Return(function)) => {
                 if fresh {
                     verify(|| program.load()).map_err(|error| refusal(&error))?;
@@ -294,7 +274,6 @@ impl Probes {
             .filter_map(|&name| {
                 let info = match self.ebpf.program(name)? {
                     Program::RawTracePoint(program) => program.info(),
-                    Program::BtfTracePoint(program) => program.info(),
                     Program::KProbe(program) => program.info(),
                     _ => return None,
                 }

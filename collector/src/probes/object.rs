@@ -176,7 +176,7 @@ pub(super) fn refusal(error: &ProgramError) -> String {
 }
 
 /// An error with its causes; aya keeps the verifier's words in the innermost.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -1,24 +1,13 @@
 //! What is attached where: for each step of a fault and each kind of change, the hooks that show
 //! it, the best first.
 //!
-//! A tracepoint that marks a moment exactly is preferred to a probe on the function around it: a
-//! raw tracepoint costs a third, and `tp_btf` half of that again, where the tracepoint is built in
-//! and so in vmlinux's BTF. Those that come with each fault have both forms. Functions are hooked
-//! where there is no tracepoint. `mmu_set_spte` and `make_spte` are not hooked, since
-//! `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` come right before and after them. Clones with a
-//! suffix (`.isra.0`) are not hooked either: BTF does not describe their arguments.
+//! A raw tracepoint that marks a moment exactly is preferred to a probe on the function around it:
+//! it costs a third. Functions are hooked where there is no tracepoint. `mmu_set_spte` and
+//! `make_spte` are not hooked, since `kvm_mmu_spte_requested` and `kvm_mmu_set_spte` come right
+//! before and after them. Clones with a suffix (`.isra.0`) are not hooked either: BTF does not
+//! describe their arguments.
 
-use super::step::{Attachment, Step, entry, optional, required, ret, tracepoint, typed};
-
-/// A tracepoint with a program in both forms.
-macro_rules! both_forms {
-    ($name:literal, $reads:expr) => {
-        &[
-            &[typed(concat!($name, "_btf"), $name, $reads)],
-            &[tracepoint($name, $reads)],
-        ]
-    };
-}
+use super::step::{Attachment, Step, entry, optional, required, ret, tracepoint};
 
 /// Which thread runs which vCPU: only attached for VMs of other processes.
 pub const RUNNING: Step = required(
@@ -301,13 +290,13 @@ pub const PLAN: &[Step] = &[
     ),
     required(
         "kvm_mmu_set_spte",
-        both_forms!("kvm_mmu_set_spte", &["level", "gfn", "sptep"]),
+        &[&[tracepoint("kvm_mmu_set_spte", &["level", "gfn", "sptep"])]],
         "the leaf SPTE, its place and level; prefetched neighbours; end of a fault",
         "no shadow entry is seen",
     ),
     required(
         "kvm_mmu_spte_requested",
-        both_forms!("kvm_mmu_spte_requested", &["fault"]),
+        &[&[tracepoint("kvm_mmu_spte_requested", &["fault"])]],
         "gfn, memslot, HVA and pfn; upper levels linked",
         "no shadow fault is seen",
     ),
@@ -337,20 +326,23 @@ pub const PLAN: &[Step] = &[
     .fills(&["emulate_ns"]),
     optional(
         "kvm_inj_exception",
-        both_forms!("kvm_inj_exception", &["vector", "", "error_code"]),
+        &[&[tracepoint(
+            "kvm_inj_exception",
+            &["vector", "", "error_code"],
+        )]],
         "the guest's own faults injected",
         "a guest's own fault has no injection time and is recorded late",
     )
     .fills(&["inject_ns"]),
     required(
         "kvm_mmu_walker_error",
-        both_forms!("kvm_mmu_walker_error", &["pferr"]),
+        &[&[tracepoint("kvm_mmu_walker_error", &["pferr"])]],
         "the guest's own tables refuse the access",
         "the guest's own faults look retried",
     ),
     required(
         "kvm_mmu_paging_element",
-        both_forms!("kvm_mmu_paging_element", &["pte", "level"]),
+        &[&[tracepoint("kvm_mmu_paging_element", &["pte", "level"])]],
         "the guest entries walked, level by level; end of the walk",
         "no fault has its guest entries",
     ),
@@ -362,7 +354,7 @@ pub const PLAN: &[Step] = &[
     ),
     required(
         "kvm_mmu_pagetable_walk",
-        both_forms!("kvm_mmu_pagetable_walk", &["addr", "pferr"]),
+        &[&[tracepoint("kvm_mmu_pagetable_walk", &["addr", "pferr"])]],
         "begin of the walk: address and error code",
         "no fault is seen",
     ),
@@ -448,9 +440,7 @@ mod tests {
         let wanted = include_str!("btf/fixtures/wanted");
         for attachment in PLAN.iter().flat_map(|step| step.candidates.concat()) {
             let line = match attachment.hook {
-                Hook::TypedTracepoint(name) | Hook::Tracepoint(name) => {
-                    format!("tracepoint {name}")
-                }
+                Hook::Tracepoint(name) => format!("tracepoint {name}"),
                 Hook::Entry(name) | Hook::Return(name) => format!("function {name}"),
             };
             assert!(wanted.lines().any(|wanted| wanted == line), "{line}");

@@ -7,8 +7,6 @@ use super::KernelTypes;
 /// A place in the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// A tracepoint that vmlinux's BTF describes.
-    TypedTracepoint(&'static str),
     /// A raw tracepoint.
     Tracepoint(&'static str),
     /// A function is called.
@@ -20,7 +18,6 @@ pub enum Hook {
 impl fmt::Display for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Hook::TypedTracepoint(name) => write!(f, "tp_btf {name}"),
             Hook::Tracepoint(name) => write!(f, "raw tracepoint {name}"),
             Hook::Entry(name) => write!(f, "kprobe {name}"),
             Hook::Return(name) => write!(f, "kretprobe {name}"),
@@ -44,10 +41,7 @@ impl Attachment {
     /// Whether this kernel has the hook, with the arguments that the program reads; else why not.
     pub fn fits(&self, types: &KernelTypes) -> Result<(), String> {
         match self.hook {
-            Hook::TypedTracepoint(name) if !types.is_tracepoint_of_vmlinux(name) => {
-                Err("the tracepoint is a module's: aya looks for it in vmlinux".to_owned())
-            }
-            Hook::TypedTracepoint(name) | Hook::Tracepoint(name) => match types.tracepoint(name) {
+            Hook::Tracepoint(name) => match types.tracepoint(name) {
                 None => Err("this kernel has no such tracepoint".to_owned()),
                 Some(arguments) if arguments < self.reads.len() => Err(format!(
                     "the tracepoint has {arguments} arguments, {} are read",
@@ -111,19 +105,6 @@ pub const fn tracepoint(name: &'static str, reads: &'static [&'static str]) -> A
     Attachment {
         program: name,
         hook: Hook::Tracepoint(name),
-        reads,
-    }
-}
-
-/// The other form of [`tracepoint`]'s program, which is called with less work.
-pub const fn typed(
-    program: &'static str,
-    name: &'static str,
-    reads: &'static [&'static str],
-) -> Attachment {
-    Attachment {
-        program,
-        hook: Hook::TypedTracepoint(name),
         reads,
     }
 }

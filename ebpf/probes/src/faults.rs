@@ -26,9 +26,7 @@ use crate::{
     kernel::{Window, config, field, now, offset, physical, read},
     nested, pages,
     ring::{lose, next_seq, place, submit},
-    roots, switches,
-    tracepoint::{Arguments, tracepoint},
-    unsync, vcpus, writes,
+    roots, switches, unsync, vcpus, writes,
 };
 
 /// The walk under way on this CPU. Where KVM emulates the guest's kernel, the emulator reads guest
@@ -102,15 +100,9 @@ fn walk() -> Walk {
 }
 
 // TP_PROTO(u64 addr, u32 pferr), no lock.
-tracepoint!(
-    kvm_mmu_pagetable_walk,
-    kvm_mmu_pagetable_walk_btf,
-    pagetable_walk
-);
-
-#[inline(always)]
-fn pagetable_walk(ctx: &impl Arguments) {
-    let error_code = ErrorCode(ctx.at(1) as u32);
+#[raw_tracepoint]
+pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
+    let error_code = ErrorCode(ctx.arg::<u64>(1) as u32);
     // The instruction that stored to a table is over.
     if walk().whose == TABLE
         && let Some(vcpu) = vcpus::current()
@@ -119,7 +111,7 @@ fn pagetable_walk(ctx: &impl Arguments) {
         host::finish(vcpu);
     }
     if !error_code.has(config!(walk_bits)) {
-        set_emulators(ctx.at(0), error_code);
+        set_emulators(ctx.arg(0), error_code);
         if unsync::has_copies()
             && let Some(vcpu) = vcpus::current()
         {
@@ -130,11 +122,11 @@ fn pagetable_walk(ctx: &impl Arguments) {
     let Some(vcpu) = vcpus::current() else { return };
     // The guest hypervisor's faults move the counter that separates the others' walks.
     if nested::only() && vcpu.step != Vcpu::CALLED {
-        emulator_walks(vcpu, ctx.at(0), error_code);
+        emulator_walks(vcpu, ctx.arg(0), error_code);
         return;
     }
     finish_last_event(vcpu);
-    walk_begins(vcpu, ctx.at(0), error_code);
+    walk_begins(vcpu, ctx.arg(0), error_code);
 }
 
 #[inline(always)]
@@ -205,16 +197,10 @@ pub fn begin(vcpu: &mut Vcpu, now: u64, gva: Gva, error_code: ErrorCode) {
 }
 
 // TP_PROTO(u64 pte, int level), no lock, after the guest's entry was read.
-tracepoint!(
-    kvm_mmu_paging_element,
-    kvm_mmu_paging_element_btf,
-    paging_element
-);
-
-#[inline(always)]
-fn paging_element(ctx: &impl Arguments) {
-    let gpte = Gpte(ctx.at(0));
-    let level = ctx.at(1) as u32;
+#[raw_tracepoint]
+pub fn kvm_mmu_paging_element(ctx: RawTracePointContext) {
+    let gpte = Gpte(ctx.arg(0));
+    let level = ctx.arg::<u64>(1) as u32;
     let walk = walk();
     if walk.whose == STORE {
         if is_last(gpte, level) {
@@ -267,10 +253,8 @@ fn store_to(gpte: Gpte, level: u32, low: u32) {
 }
 
 // TP_PROTO(u32 pferr), no lock: the guest's own tables refuse the access.
-tracepoint!(kvm_mmu_walker_error, kvm_mmu_walker_error_btf, walker_error);
-
-#[inline(always)]
-fn walker_error(ctx: &impl Arguments) {
+#[raw_tracepoint]
+pub fn kvm_mmu_walker_error(ctx: RawTracePointContext) {
     if is_emulated() && !matches!(walk().whose, READING | READ) {
         return;
     }
@@ -278,23 +262,21 @@ fn walker_error(ctx: &impl Arguments) {
     let Some(vcpu) = vcpus::current() else { return };
     if vcpu.step == Vcpu::WALKING {
         vcpu.step = Vcpu::REFUSED;
-        vcpu.fault.error_code = ErrorCode(ctx.at(0) as u32);
+        vcpu.fault.error_code = ErrorCode(ctx.arg::<u64>(0) as u32);
         vcpu.fault.moments[Moment::WalkEnd as usize] = since(vcpu);
     }
 }
 
 // TP_PROTO(unsigned int vector, bool has_error, u32 error_code, bool reinjected)
-tracepoint!(kvm_inj_exception, kvm_inj_exception_btf, inj_exception);
-
-#[inline(always)]
-fn inj_exception(ctx: &impl Arguments) {
+#[raw_tracepoint]
+pub fn kvm_inj_exception(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
-    if ctx.at(0) as u32 != PAGE_FAULT_VECTOR {
+    if ctx.arg::<u64>(0) as u32 != PAGE_FAULT_VECTOR {
         return;
     }
     // For a page that is present KVM brings the address in line.
     if unsync::has_copies()
-        && ErrorCode(ctx.at(2) as u32).is_present()
+        && ErrorCode(ctx.arg::<u64>(2) as u32).is_present()
         && let Some(gva) = field(vcpu.vcpu_ptr, offset!(vcpu_cr2))
     {
         unsync::invalidated(vcpu, Gva(gva));
@@ -316,22 +298,20 @@ pub fn injected(vcpu: &mut Vcpu) {
 }
 
 // TP_PROTO(struct kvm_page_fault *fault), since Linux 6.19 also u8 access; under mmu_lock.
-tracepoint!(
-    kvm_mmu_spte_requested,
-    kvm_mmu_spte_requested_btf,
-    spte_requested
-);
-
-#[inline(always)]
-fn spte_requested(ctx: &impl Arguments) {
+#[raw_tracepoint]
+pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
     if !nested::shadows(vcpu.vcpu_ptr) {
         return;
     }
     unsync::compare_synced(vcpu);
-    if request(vcpu, ctx.at(0)).is_none() || roots::update(vcpu).is_none() {
+    if request(vcpu, ctx.arg(0)).is_none() || roots::update(vcpu).is_none() {
         lose(Probe::Read);
-        warn!(ctx, "kvm_page_fault at {:x} cannot be read", ctx.at(0));
+        warn!(
+            &ctx,
+            "kvm_page_fault at {:x} cannot be read",
+            ctx.arg::<u64>(0)
+        );
         return;
     }
     entries::record_links(vcpu);
@@ -380,13 +360,11 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
 }
 
 // TP_PROTO(int level, gfn_t gfn, u64 *sptep), under mmu_lock, after the store.
-tracepoint!(kvm_mmu_set_spte, kvm_mmu_set_spte_btf, set_spte);
-
-#[inline(always)]
-fn set_spte(ctx: &impl Arguments) {
+#[raw_tracepoint]
+pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
-    let level = ctx.at(0) as u8;
-    let place: u64 = ctx.at(2);
+    let level = ctx.arg::<u64>(0) as u8;
+    let place: u64 = ctx.arg(2);
     let Some(spte) = read::<u64>(place).map(Spte) else {
         lose(Probe::Read);
         return;
@@ -396,7 +374,7 @@ fn set_spte(ctx: &impl Arguments) {
     // No tracepoint announces an entry that is already as wanted, or a marker for MMIO: then a
     // neighbour comes first, which may even map the same frame.
     let within = events::Level(level).pages() - 1;
-    let same_frame = (ctx.at(1) ^ vcpu.fault.gfn.0) & !within == 0;
+    let same_frame = (ctx.arg::<u64>(1) ^ vcpu.fault.gfn.0) & !within == 0;
     let index = events::Level(level).index(vcpu.fault.gva);
     let wanted = same_frame && index == Some((place >> 3) as u16 & 511);
     if vcpu.step == Vcpu::REQUESTED && wanted {
@@ -433,7 +411,7 @@ fn set_spte(ctx: &impl Arguments) {
         spte,
         old: None,
         level,
-        gfn: Some(Gfn(ctx.at(1))),
+        gfn: Some(Gfn(ctx.arg(1))),
     };
     entries::record(vcpu.vm, vcpu.vcpu, change);
 }

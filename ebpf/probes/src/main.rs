@@ -26,7 +26,6 @@ mod roots;
 mod running;
 mod steps;
 mod switches;
-mod tracepoint;
 mod unsync;
 mod vcpus;
 mod vms;

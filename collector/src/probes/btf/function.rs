@@ -54,14 +54,7 @@ impl KernelTypes {
             })
     }
 
-    /// Whether vmlinux, not a module, has the tracepoint.
-    pub fn is_tracepoint_of_vmlinux(&self, name: &str) -> bool {
-        let parts = self.parts.iter().zip(&self.names);
-        let mut vmlinux = parts.filter(|(_, part)| **part == super::VMLINUX);
-        vmlinux.any(|(part, _)| part.named(&format!("btf_trace_{name}")).next().is_some())
-    }
-
-    /// How many arguments a tracepoint's program gets.
+    /// How many arguments a raw tracepoint program gets.
     pub fn tracepoint(&self, name: &str) -> Option<usize> {
         self.types(&format!("btf_trace_{name}"))
             .filter(|found| found.kind() == Kind::Typedef)

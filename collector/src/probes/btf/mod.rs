@@ -35,8 +35,6 @@ use member::Place;
 
 /// Where the kernel shows its types.
 const BTF: &str = "/sys/kernel/btf";
-/// The file of what is built in.
-const VMLINUX: &str = "vmlinux";
 
 /// The types of a kernel and its kvm modules.
 pub struct KernelTypes {
@@ -68,7 +66,7 @@ impl KernelTypes {
 
     /// From a folder with `vmlinux` and, where KVM is a module, `kvm`, `kvm_amd`, `kvm_intel`.
     pub fn from_folder(folder: &Path) -> Result<Self, BtfError> {
-        let vmlinux = folder.join(VMLINUX);
+        let vmlinux = folder.join("vmlinux");
         let bytes = fs::read(&vmlinux).map_err(|why| BtfError::unreadable(&vmlinux, why))?;
         let vmlinux = Btf::parse(&bytes).map_err(|why| BtfError::malformed(&vmlinux, why))?;
         let kvm = split(folder, "kvm", &vmlinux)?;
@@ -76,7 +74,7 @@ impl KernelTypes {
         let intel = split(folder, "kvm_intel", &vmlinux)?;
         let parts = [
             (kvm, "kvm"),
-            (Some(vmlinux), VMLINUX),
+            (Some(vmlinux), "vmlinux"),
             (amd, "kvm_amd"),
             (intel, "kvm_intel"),
         ];
