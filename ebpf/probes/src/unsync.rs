@@ -224,6 +224,14 @@ fn look(vcpu: &mut Vcpu) -> Option<Seen> {
     Some(before)
 }
 
+/// The thread begins to run the vCPU: what its INVLPGs changed before is in a keyframe.
+#[inline(always)]
+pub fn begin(vcpu: &mut Vcpu) {
+    if !entries::sees_every_change() && look(vcpu).is_none() {
+        lose(Probe::Read);
+    }
+}
+
 #[inline(never)]
 fn compare_invalidated(vcpu: &mut Vcpu) {
     let Some(before) = look(vcpu) else {

@@ -13,6 +13,7 @@ use events::{Outcomes, Probe, Vcpu, VcpuId, VcpuKey, VmId};
 use crate::{
     kernel::{field, offset, read},
     ring::lose,
+    unsync,
 };
 
 /// Flag of a map that user space may read only.
@@ -126,7 +127,10 @@ pub fn runs(vcpu_ptr: u64) {
     let vcpu = VcpuId(id as u16);
     remember(VcpuKey { vm, vcpu }, vcpu_ptr);
     match enter(vcpu_ptr, VcpuKey { vm, vcpu }) {
-        Some(entered) => entered.outcomes = outcomes,
+        Some(entered) => {
+            entered.outcomes = outcomes;
+            unsync::begin(entered);
+        }
         None => lose(Probe::PageMap),
     }
 }
