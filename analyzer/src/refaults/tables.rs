@@ -142,7 +142,7 @@ fn acts(refaulted: &Refaulted) -> Table {
         Column::number("worst seq"),
     ];
     let title = "The acts that cost most";
-    let mut table = Table::new("acts", title, columns);
+    let mut table = Table::new("costliest_acts", title, columns);
     for act in &refaulted.acts {
         table.row(row(act));
     }

@@ -105,7 +105,7 @@ class Tables {
   json() {
     return [...this.pages.values()].sort((a, b) => a.spt - b.spt).map((page) => ({
       spt: hex(page.spt * 4096), level: page.level, gfn: hex(page.gfn), direct: page.direct, unsync: page.unsync,
-      role: Number(this.words[page.role]),
+      role: hex(Number(this.words[page.role])),
       entries: [...page.e].filter(([, e]) => !this.isEmpty(e)).sort((a, b) => a[0] - b[0])
         .map(([index, e]) => [index, this.text(e), e.gfn === null ? null : hex(e.gfn)]),
     }));
