@@ -6,9 +6,7 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use events::{
-    Cause, Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, Role, Shadows, Vcpu, VcpuId, VmId,
-};
+use events::{Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, Role, Shadows, Vcpu, VcpuId, VmId};
 
 use crate::{
     causes, entries,
@@ -174,7 +172,7 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
             && field::<u8>(sp, offset!(sp_unsync)) != Some(0)
             && let Some(spt) = field(sp, offset!(sp_spt))
         {
-            unsync::compare_page(vcpu, spt, Cause::Sync);
+            unsync::compare_page(vcpu, spt);
         }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Reused);
     }

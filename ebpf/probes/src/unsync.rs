@@ -100,7 +100,7 @@ pub fn keep(vcpu: &mut Vcpu, sp: u64) {
         look(vcpu);
     }
     // Another vCPU may have synced it and had no event since.
-    compare_page(vcpu, spt, Cause::Sync);
+    compare_page(vcpu, spt);
     if UNSYNC.get_ptr_mut(spt).is_none() {
         if UNSYNC.insert(spt, blank, 0).is_err() {
             lose(Probe::Unsync);
@@ -189,9 +189,9 @@ pub fn compare_synced(vcpu: &mut Vcpu) {
 
 /// A page that has just been brought in line.
 #[inline(always)]
-pub fn compare_page(vcpu: &Vcpu, spt: u64, cause: Cause) {
+pub fn compare_page(vcpu: &Vcpu, spt: u64) {
     if let Some(copy) = UNSYNC.get_ptr_mut(spt) {
-        compare_with(spt, copy, vcpu.vm, vcpu.vcpu, cause);
+        compare_with(spt, copy, vcpu.vm, vcpu.vcpu, Cause::Sync);
     }
 }
 
@@ -259,8 +259,10 @@ fn operand(vcpu: &Vcpu) -> Option<Gva> {
     let modrm: u8 = field(emulator, offset!(emulator_modrm))?;
     let address: u64 = field(emulator, offset!(emulator_address))?;
     let segment: u32 = field(emulator, offset!(emulator_segment))?;
-    let known = opcode == INVLPG && modrm >> 3 & 7 == INVLPG_DIGIT && segment < SEGMENT_FS;
-    known.then_some(Gva(address))
+    // With a register it is another instruction (SWAPGS).
+    let in_memory = modrm >> 6 != 3;
+    let is_invlpg = opcode == INVLPG && modrm >> 3 & 7 == INVLPG_DIGIT && in_memory;
+    (is_invlpg && segment < SEGMENT_FS).then_some(Gva(address))
 }
 
 /// KVM has brought the entry of this address in line in each unsync page on its path, from each of
