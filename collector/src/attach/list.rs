@@ -14,15 +14,13 @@ use super::traced::vcpu_counters;
 use crate::{
     failure::Failure,
     host::{self, Paging},
-    probes::{CounterNames, Probes},
+    probes::{CounterNames, Probes, Room},
     recording::{self, Kernel},
     vms::{self, Found, Holder},
 };
 
 /// Between the two looks at the counters.
 const SAMPLE: Duration = Duration::from_secs(1);
-/// Nothing is written to the ring: one page.
-const RING: u32 = 4096;
 
 /// A VM that runs.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -51,8 +49,7 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     let names = CounterNames::of(&types);
     let mut config = resolved.config;
     [config.vm_counters, config.vcpu_counters] = names.places();
-    let (probes, _ring) =
-        Probes::load(&config, host::platform(), RING, false).map_err(recording::cannot)?;
+    let (probes, _ring) = Probes::load(&config, Room::NONE, false).map_err(recording::cannot)?;
 
     vms::take_room().context("while asking for more file descriptors")?;
     let holders = vms::all().context("while looking for VMs in /proc")?;

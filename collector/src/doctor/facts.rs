@@ -9,11 +9,8 @@ use trace::ProbeState;
 use crate::{
     host::{self, Paging},
     privileges,
-    probes::{KernelTypes, Probes},
+    probes::{KernelTypes, Probes, Room},
 };
-
-/// Size of the ring buffer for the trial: one page.
-const TRIAL_RING: u32 = 4096;
 
 /// The capabilities that root needs, which a container may lack: to load BPF programs, to read the
 /// kernel's memory, to read page frame numbers; for `attach` also to stop other processes and to
@@ -148,10 +145,9 @@ fn lacking() -> Vec<String> {
 
 fn attach(types: &KernelTypes) -> Result<Vec<ProbeState>, String> {
     let config = types.resolve().map_err(|why| why.to_string())?.config;
-    let platform = host::platform();
     let (mut probes, _ring) =
-        Probes::load(&config, platform, TRIAL_RING, false).map_err(|why| why.to_string())?;
+        Probes::load(&config, Room::NONE, false).map_err(|why| why.to_string())?;
     // The states say which required probe was refused.
-    let _ = probes.attach(types, platform);
+    let _ = probes.attach(types, host::platform());
     Ok(probes.states().to_vec())
 }

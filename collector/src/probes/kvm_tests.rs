@@ -9,7 +9,7 @@ use std::{
 use events::{VcpuId, VmId};
 use kvm_ioctls::Kvm;
 
-use super::{KernelTypes, Platform, Probes};
+use super::{KernelTypes, Platform, Probes, Room};
 
 /// How long a thread that was joined may take to leave the kernel.
 const EXIT: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ fn kvm_a_thread_that_ends_runs_no_vcpu() {
         pvm: false,
         kprobes: false,
     };
-    let (mut probes, _ring) = Probes::load(&config, platform, 1 << 16, false).expect("loaded");
+    let (mut probes, _ring) = Probes::load(&config, Room::NONE, false).expect("loaded");
     probes.attach(&types, platform).expect("attached");
     let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).expect("a VM");
     let vcpu = vm.create_vcpu(0).expect("a vCPU");

@@ -68,13 +68,8 @@ impl std::fmt::Debug for Probes {
 
 impl Probes {
     /// Loads the programs that run on request; nothing is attached yet.
-    pub fn load(
-        config: &Config,
-        platform: Platform,
-        ring_bytes: u32,
-        verbose: bool,
-    ) -> Result<(Self, Ring), LoadError> {
-        let mut ebpf = object(config, Room::new(ring_bytes, platform), verbose)?;
+    pub fn load(config: &Config, room: Room, verbose: bool) -> Result<(Self, Ring), LoadError> {
+        let mut ebpf = object(config, room, verbose)?;
         load(&mut ebpf, &ON_REQUEST)?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {

@@ -37,7 +37,7 @@ pub use btf::{KernelTypes, Resolved};
 pub use calls::RequestError;
 pub use loader::{Platform, Probes};
 pub use log::{Printing, ProbeLog};
-pub use object::{LoadError, Ring};
+pub use object::{LoadError, Ring, Room};
 pub use plan::{EVERY_CHANGE, PLAN};
 pub use resolver::{is_two_dimensional, page_offset};
 pub use step::Step;

@@ -19,7 +19,7 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_
 
 /// Room in the probes' maps.
 #[derive(Clone, Copy)]
-pub(super) struct Room {
+pub struct Room {
     /// Of the ring buffer.
     ring_bytes: u32,
     /// Unsync pages of which a copy is kept, of all VMs.

@@ -18,7 +18,7 @@ use super::{
     RequestError, Resolved,
     address::{direct_map, run_page},
     calls::{argument, run},
-    object,
+    object::{self, Room},
 };
 
 /// The answering instance.
@@ -59,7 +59,7 @@ pub fn is_two_dimensional(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<b
 
 impl Resolver {
     fn load(config: &Config) -> Result<Self, RequestError> {
-        let mut ebpf = object::object(config, object::Room::NONE, false)?;
+        let mut ebpf = object::object(config, Room::NONE, false)?;
         object::load(&mut ebpf, &["resolve"])?;
         let answer = object::take(&mut ebpf, "RESOLVED")?;
         Ok(Self { ebpf, answer })

@@ -8,7 +8,9 @@ use events::ErrorCode;
 use crate::{
     failure::Failure,
     host, privileges,
-    probes::{self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring},
+    probes::{
+        self, CounterNames, KernelTypes, ProbeLog, Probes, RequestError, Resolved, Ring, Room,
+    },
     program, vmm,
 };
 
@@ -51,8 +53,8 @@ impl Kernel {
             ErrorCode::NONE
         };
         config.nested_only = u32::from(host::mode().is_nested());
-        let (mut probes, ring) =
-            Probes::load(&config, host::platform(), ring_bytes, verbose).map_err(cannot)?;
+        let room = Room::new(ring_bytes, host::platform());
+        let (mut probes, ring) = Probes::load(&config, room, verbose).map_err(cannot)?;
         let logger = verbose.then(|| ProbeLog::new(&mut probes)).transpose()?;
         Ok(Self {
             probes,
