@@ -28,7 +28,7 @@ pub fn lines(comparison: &Comparison) -> Vec<Line> {
         None => all.iter().collect(),
     };
     let (good, text) = if changes.is_empty() {
-        (true, unchanged(comparison))
+        (!is_lossy(comparison), unchanged(comparison))
     } else {
         let named = changes
             .iter()
