@@ -7,8 +7,8 @@ use crate::{
 
 /// Most that tracing may add to a fault, ns.
 const ADDED_NS: f64 = 500.0;
-/// Most bytes on disk for a fault.
-const BYTES: f64 = 40.0;
+/// Most bytes on disk for a fault, where pages are touched in order, and at random.
+const BYTES: [f64; 2] = [12.0, 20.0];
 /// Least records that a core replays in a second.
 const REPLAY: f64 = 5e6;
 /// Most that a shadow table at a moment of a long trace may take, s.
@@ -18,10 +18,7 @@ const TABLE_S: f64 = 0.3;
 pub fn judge(figures: &Figures) -> Vec<Target> {
     let added = figures.fault_ns.traced.added.median;
     let tracefs = figures.fault_ns.tracefs.added.median;
-    let bytes = figures
-        .sequential
-        .bytes_a_fault
-        .max(figures.random.bytes_a_fault);
+    let bytes = [&figures.sequential, &figures.random].map(|disk| disk.bytes_a_fault);
     let lost = figures.lost.lost + figures.lost_busy.lost;
     let whole = figures.tracefs_lost == 0;
     let (replay, fast) = match &figures.replay {
@@ -47,10 +44,10 @@ pub fn judge(figures: &Figures) -> Vec<Target> {
             met: whole.then_some(added < tracefs),
         },
         Target {
-            what: "on disk for a fault",
-            reach: format!("at most {BYTES:.0} bytes"),
-            measured: format!("{bytes:.1} bytes"),
-            met: Some(bytes <= BYTES),
+            what: "on disk for a fault, in order, at random",
+            reach: format!("at most {:.0}, {:.0} bytes", BYTES[0], BYTES[1]),
+            measured: format!("{:.1}, {:.1} bytes", bytes[0], bytes[1]),
+            met: Some(bytes[0] <= BYTES[0] && bytes[1] <= BYTES[1]),
         },
         Target {
             what: "records lost, cores idle or busy",

@@ -28,7 +28,7 @@ pub trait Cell: Clone {
 }
 
 macro_rules! number_cell {
-    ($read:path, $native:ty: $($ty:ty, $to:expr, $from:expr;)+) => {$(
+    ($read:path, $native:ty, $of:ty: $($ty:ty, $to:expr, $from:expr;)+) => {$(
         impl Cell for $ty {
             const NULLABLE: bool = false;
             const TYPE: &'static str = stringify!($native);
@@ -62,8 +62,17 @@ macro_rules! number_cell {
 
             fn column(name: &str, cells: impl ExactSizeIterator<Item = Self>) -> Column {
                 let to: fn($ty) -> $native = $to;
-                let cells: Vec<Option<$native>> = cells.map(|cell| cell.map(to)).collect();
-                Column::new(name.into(), cells)
+                let mut values = Vec::<$native>::with_capacity(cells.len());
+                let mut valid = Vec::with_capacity(cells.len());
+                for cell in cells {
+                    valid.push(cell.is_some());
+                    values.push(cell.map_or(0, to));
+                }
+                // Most columns have a value in each row, or in none.
+                let valid = valid.contains(&false).then(|| valid.into_iter().collect());
+                ChunkedArray::<$of>::from_vec_validity(name.into(), values, valid)
+                    .into_series()
+                    .into_column()
             }
 
             fn cells(column: &Column) -> Result<Vec<Self>, String> {
@@ -119,22 +128,22 @@ fn read_u64(column: &Column) -> Result<Cow<'_, UInt64Chunked>, String> {
     Ok(Cow::Owned(cells.clone()))
 }
 
-number_cell! { read_u8, u8:
+number_cell! { read_u8, u8, UInt8Type:
     u8, |cell| cell, |cell| cell;
     Level, |cell| cell.0, Level;
 }
-number_cell! { read_u16, u16:
+number_cell! { read_u16, u16, UInt16Type:
     u16, |cell| cell, |cell| cell;
     VmId, |cell| cell.0, VmId;
     VcpuId, |cell| cell.0, VcpuId;
     Slot, |cell| cell.0, Slot;
 }
-number_cell! { read_u32, u32:
+number_cell! { read_u32, u32, UInt32Type:
     u32, |cell| cell, |cell| cell;
     Role, |cell| cell.0, Role;
     ErrorCode, |cell| cell.0, ErrorCode;
 }
-number_cell! { read_u64, u64:
+number_cell! { read_u64, u64, UInt64Type:
     u64, |cell| cell, |cell| cell;
     Seq, |cell| cell.0, Seq;
     TimeNs, |cell| cell.0, TimeNs;

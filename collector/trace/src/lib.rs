@@ -24,6 +24,7 @@
 )]
 
 mod cell;
+mod encode;
 mod error;
 mod kinds;
 mod meta;

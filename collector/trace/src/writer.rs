@@ -8,9 +8,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use polars::prelude::*;
-
-use crate::{Batch, Meta, Row, Segment, TraceError, kinds::each_kind, segments::SEGMENTS};
+use crate::{
+    Batch, Meta, Row, Segment, TraceError, encode::encode, kinds::each_kind, segments::SEGMENTS,
+};
 
 /// The `meta.json` of an open trace: what is known of a recording changes while it grows.
 #[derive(Clone, Debug)]
@@ -235,17 +235,6 @@ fn min_max(values: impl Iterator<Item = u64>) -> Option<[u64; 2]> {
             [low.min(value), high.max(value)]
         }))
     })
-}
-
-fn encode<R: Row>(rows: &[R]) -> PolarsResult<Vec<u8>> {
-    let mut frame = R::to_frame(rows)?;
-    let mut bytes = Vec::new();
-    ParquetWriter::new(&mut bytes)
-        .with_compression(ParquetCompression::Zstd(None))
-        .with_statistics(StatisticsOptions::empty())
-        .set_parallel(false)
-        .finish(&mut frame)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]
