@@ -358,6 +358,11 @@ impl ShadowTables {
             return None;
         }
         self.touched.push(Touched::Entry(place));
+        // A leaf that stays one of its frame, as one whose rights change: it is mapped back and
+        // counted already.
+        if old.is_leaf(level) && spte.is_leaf(level) && gfn.is_some() && old_gfn == gfn {
+            return None;
+        }
         self.detach(place, old, level, old_gfn);
         self.attach(place, spte, level, gfn)
     }

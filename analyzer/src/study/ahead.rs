@@ -15,13 +15,37 @@ const CHUNK: usize = 256;
 /// Chunks that may wait: bounds what is decoded and not yet used.
 const WAITING: usize = 8;
 
-type Chunk = Vec<Result<Record, TraceError>>;
+/// Records, and the error after them, which is the end. They are lent, not moved: a fault is large.
+struct Chunk {
+    records: Vec<Record>,
+    error: Option<TraceError>,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self {
+            records: Vec::with_capacity(CHUNK),
+            error: None,
+        }
+    }
+
+    fn each(
+        self,
+        each: &mut impl FnMut(Result<&Record, TraceError>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        for record in &self.records {
+            each(Ok(record))?;
+        }
+        self.error
+            .map_or(ControlFlow::Continue(()), |error| each(Err(error)))
+    }
+}
 
 /// Gives every record of a part of `trace` to `each`, in order, until it breaks off.
 pub(crate) fn read_ahead(
     trace: &Trace,
     part: Part,
-    mut each: impl FnMut(Result<Record, TraceError>) -> ControlFlow<()>,
+    mut each: impl FnMut(Result<&Record, TraceError>) -> ControlFlow<()>,
 ) {
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(WAITING);
@@ -31,15 +55,16 @@ pub(crate) fn read_ahead(
             .is_err()
         {
             // Without another thread: one after the other.
-            let _ = Records::new(trace.stretches(part)).try_for_each(each);
+            let _ = Records::new(trace.stretches(part)).try_for_each(|record| match record {
+                Ok(record) => each(Ok(&record)),
+                Err(error) => each(Err(error)),
+            });
             return;
         }
         for chunk in receiver {
-            for record in chunk {
-                // Dropping the receiver stops the decoder.
-                if each(record).is_break() {
-                    return;
-                }
+            // Dropping the receiver stops the decoder.
+            if chunk.each(&mut each).is_break() {
+                return;
             }
         }
     });
@@ -67,11 +92,14 @@ fn read(trace: &Trace, part: Part, ahead: &SyncSender<Result<Stretch, TraceError
 }
 
 fn pass_on(records: Records<'_>, sender: &SyncSender<Chunk>) {
-    let mut chunk = Chunk::with_capacity(CHUNK);
+    let mut chunk = Chunk::new();
     for record in records {
-        chunk.push(record);
-        if chunk.len() == CHUNK {
-            let full = std::mem::replace(&mut chunk, Chunk::with_capacity(CHUNK));
+        match record {
+            Ok(record) => chunk.records.push(record),
+            Err(error) => chunk.error = Some(error),
+        }
+        if chunk.records.len() == CHUNK || chunk.error.is_some() {
+            let full = std::mem::replace(&mut chunk, Chunk::new());
             if sender.send(full).is_err() {
                 return;
             }

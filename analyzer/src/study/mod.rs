@@ -118,7 +118,7 @@ impl<F: Follow> Study<F> {
         };
         read_ahead(trace, Part::default(), |record| {
             match record {
-                Ok(record) => study.add(only, &record, &make),
+                Ok(record) => study.add(only, record, &make),
                 Err(error) => {
                     study.damage = Some(error);
                     return ControlFlow::Break(());

@@ -91,7 +91,7 @@ fn read(
     let mut reading = Reading::new(trace, vm, moments, begin)?;
     let mut damage = None;
     read_ahead(trace, part, |record| match record {
-        Ok(record) => reading.record(&record, progress),
+        Ok(record) => reading.record(record, progress),
         Err(error) => {
             damage = Some(error);
             ControlFlow::Break(())

@@ -67,7 +67,7 @@ pub(crate) struct Stream<R> {
     held: DataFrame,
     /// Where the latest rows came from, for errors.
     path: PathBuf,
-    rows: std::iter::Peekable<std::vec::IntoIter<R>>,
+    rows: std::vec::IntoIter<R>,
 }
 
 impl<R> Default for Stream<R> {
@@ -77,7 +77,7 @@ impl<R> Default for Stream<R> {
             done: 0,
             held: DataFrame::default(),
             path: PathBuf::new(),
-            rows: Vec::new().into_iter().peekable(),
+            rows: Vec::new().into_iter(),
         }
     }
 }
@@ -114,12 +114,12 @@ impl<R: Item> Stream<R> {
 
     /// The number of the next row that was passed on.
     pub(crate) fn peek(&mut self) -> Result<Option<Seq>, TraceError> {
-        if self.rows.peek().is_none() && self.done < self.ready.height() {
+        if self.rows.as_slice().is_empty() && self.done < self.ready.height() {
             let slice = self.ready.slice(offset(self.done), R::SLICE);
             self.done += slice.height();
-            self.rows = R::items(&slice, &self.path)?.into_iter().peekable();
+            self.rows = R::items(&slice, &self.path)?.into_iter();
         }
-        Ok(self.rows.peek().map(Item::seq))
+        Ok(self.rows.as_slice().first().map(Item::seq))
     }
 
     /// The row that [`Stream::peek`] announced, with all its parts.
