@@ -136,6 +136,20 @@ fn a_pae_root_is_walked_and_is_no_page() {
     assert_eq!((run.gva, run.entries), (Gva(0xc000_1000), 1));
 }
 
+/// KVM frees a page that it zapped, and the kernel may give it to a vCPU that comes later.
+#[test]
+fn a_pae_root_may_be_where_a_shadow_page_was() {
+    let vm = Story::default()
+        .page(PageEvent::Born, 0x3000, 1, 7)
+        .page(PageEvent::Zapped, 0x3000, 1, 7)
+        .root(0x3000, 3)
+        .page(PageEvent::Born, 0x4000, 2, 0)
+        .entry(Cause::Reread, 0x3018, 3, None, 0x4001)
+        .replay(true);
+    assert_eq!(kinds(&vm), []);
+    assert_eq!(vm.table_roots().orphans, 0);
+}
+
 /// Without its root, the address of a table of a guest without paging is still known.
 #[test]
 fn a_direct_table_without_its_pae_root_is_read_by_its_frame() {

@@ -291,6 +291,10 @@ impl VmReplay {
     }
 
     fn entry_of_no_page(&mut self, row: &EntryRow) {
+        // A page that was zapped may have become a PAE root since.
+        if self.pae.take(row) {
+            return;
+        }
         let kind = if self.tables.is_retired(row.sptep.table()) {
             // A root in use is emptied entry by entry after the record of its zap, and what was
             // read without the lock may be of a page that was zapped meanwhile.
@@ -304,8 +308,6 @@ impl VmReplay {
                 return;
             }
             AnomalyKind::EntryInZappedPage
-        } else if self.pae.take(row) {
-            return;
         } else {
             AnomalyKind::EntryInUnknownPage
         };
