@@ -8,9 +8,10 @@ use serde_json::json;
 use super::{Failure, FormatArgs, Source, source};
 use crate::{
     pathologies::{self, Pathologies},
-    refaults::{Options, Refaults},
+    refaults::Refaults,
     summary,
     text::{Document, plain},
+    top::{By, Payers, Question},
     verdict,
 };
 
@@ -27,14 +28,15 @@ impl PathologiesArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
         let study = self.source.follow(&trace, |subject| {
-            let refaults = Refaults::new(subject, Options::default());
-            (refaults, Pathologies::new(subject))
+            let payers = Payers::of(subject, &[Question::new(By::GuestTable)]);
+            (payers, Pathologies::new(subject))
         })?;
         let mut sections = Vec::new();
         let mut vms = Vec::new();
-        for (vm, (refaults, pathologies)) in &study.vms {
-            let findings = pathologies.findings(refaults, &study.gaps);
-            let name = refaults.meta().map_or("", |meta| &meta.name);
+        for (vm, (payers, pathologies)) in &study.vms {
+            let findings = pathologies.findings(payers, &study.gaps);
+            let meta = payers.refaults().and_then(Refaults::meta);
+            let name = meta.map_or("", |meta| &meta.name);
             sections.push(pathologies::section(vm.0, &plain(name), &findings));
             vms.push(json!({"vm": vm.0, "pathologies": findings}));
         }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, FormatArgs, Source, source};
+use super::{Failure, FormatArgs, Source, filter::FilterArgs, listed, source};
 use crate::{
     refaults::{self, DEFAULT_TOP, Options, Refaulted, Refaults},
     study::Study,
@@ -31,6 +31,8 @@ pub struct RefaultsArgs {
           value_parser = clap::value_parser!(u64).range(1..=MOST))]
     top: u64,
     #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -41,10 +43,12 @@ impl RefaultsArgs {
             window_ns: self.window.map(|ms| ms.saturating_mul(1_000_000)),
             top: usize::try_from(self.top).unwrap_or(DEFAULT_TOP),
             act: None,
+            filter: self.filter.of(&trace)?,
         };
         let study = self
             .source
-            .follow(&trace, |subject| Refaults::new(subject, options))?;
+            .follow(&trace, |subject| Refaults::new(subject, options.clone()))?;
+        listed::came(&study, Refaults::missing)?;
         let vms = bills(&study);
         let sections = vms
             .iter()

@@ -13,9 +13,9 @@ use trace::Trace;
 use super::{Failure, FormatArgs, source, symbols::SymbolsArgs};
 use crate::{
     fleet::{self, Fleet},
-    refaults::{Options, Refaults},
     study::{Subject, VmStudy},
     summary::{self, Detail, Summary},
+    top::{By, Payers, Question},
     verdict::{self, Line},
 };
 
@@ -73,7 +73,7 @@ impl SummaryArgs {
                 Ok(trace) => {
                     let study = source::follow(&trace, None, |vm| {
                         let mut of = VmStudy::new(vm);
-                        of.refaults = Some(Refaults::new(vm, Options::default()));
+                        of.payers = Some(Payers::of(vm, &[Question::new(By::Cause)]));
                         of
                     })?;
                     fleet.add(&trace, &study);

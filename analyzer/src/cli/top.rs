@@ -10,10 +10,9 @@ use super::{
     Failure, FormatArgs, Source, filter::FilterArgs, listed, source, symbols::SymbolsArgs,
 };
 use crate::{
-    listing::FaultFilter,
     summary,
     text::{Document, Section, units::page_size},
-    top::{self, By, Granule, Question, Rank, Top},
+    top::{self, By, Granule, Payers, Question, Rank},
     verdict,
 };
 
@@ -65,35 +64,34 @@ fn granule(text: &str) -> Result<Granule, String> {
 }
 
 impl TopArgs {
-    fn check(&self, filter: &FaultFilter) -> Result<(), Failure> {
+    fn check(&self) -> Result<(), Failure> {
         if self.granule.is_some() && self.by != By::GvaRange {
             return Err(Failure::usage(anyhow!("--granule is for --by gva-range")));
-        }
-        if self.by == By::Cause && filter.is_about_faults() {
-            let error = anyhow!("--by cause adds up changes of entries, not faults");
-            let hint = "only --vm, --from and --to choose among them";
-            return Err(Failure::usage(error).hint(hint));
         }
         Ok(())
     }
 
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
-        let filter = self.filter.of(&trace)?;
-        self.check(&filter)?;
+        self.check()?;
         let question = Question {
             by: self.by,
-            filter,
+            filter: self.filter.of(&trace)?,
             granule: self.granule.unwrap_or_default(),
             symbols: self.symbols.read(&trace)?,
             ..Question::new(self.by)
         };
-        let study = source::follow(&trace, self.source.vm, |vm| Top::of(&question, vm))?;
-        listed::came(&study, Top::missing)?;
+        let study = source::follow(&trace, self.source.vm, |vm| {
+            Payers::of(vm, std::slice::from_ref(&question))
+        })?;
+        listed::came(&study, Payers::missing)?;
         let ranks: Vec<_> = study
             .vms
             .iter()
-            .map(|(vm, of)| (vm.0, of.rank(trace.meta())))
+            .flat_map(|(vm, of)| {
+                let ranks = of.ranks(trace.meta());
+                ranks.into_iter().map(|rank| (vm.0, rank))
+            })
             .collect();
         let start = study.span_ns[0];
         let times = summary::times(&trace).unwrap_or_default();
@@ -134,14 +132,11 @@ impl TopArgs {
 
 fn title(vm: u16, rank: &Rank, question: &Question) -> String {
     use crate::text::units::{ns, plural};
-    let what = match rank.by {
-        By::Cause => plural(rank.all.count, "change"),
-        _ => format!(
-            "{}, {}",
-            plural(rank.all.count, "fault"),
-            ns(rank.all.total_ns)
-        ),
-    };
+    let what = format!(
+        "{}, {}",
+        plural(rank.all.count, "fault"),
+        ns(rank.all.total_ns)
+    );
     let filter = match question.filter.words() {
         none if none.is_empty() => none,
         words => format!(" ({words})"),

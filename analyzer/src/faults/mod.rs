@@ -10,6 +10,8 @@ mod counters;
 mod counts;
 mod memslots;
 mod reconcile;
+mod rights;
+mod sum;
 mod walk;
 
 pub use account::Account;
@@ -21,4 +23,6 @@ pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase, rank};
 pub use counts::Counts;
 pub use memslots::{Memslots, SlotsByGpa};
 pub use reconcile::{Reconciled, Relation, reconcile};
+pub use rights::refuses;
+pub use sum::{Seen, Sum, Worst};
 pub use walk::{GuestStep, gpa, guest_walk};

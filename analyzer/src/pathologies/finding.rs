@@ -4,7 +4,7 @@ use events::{Gfn, Gpa, Gva, Seq, VcpuId};
 use serde::{Serialize, Serializer};
 use trace::Slot;
 
-use super::{huge, livelock, ping_pong, prefetch, roots};
+use super::{huge, livelock, ping_pong, prefetch, roots, unsync_storm};
 use crate::{
     refaults::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES},
     text::units::count,
@@ -63,7 +63,7 @@ impl Pathology {
         match self {
             Self::LiveLock => ["run", "fault"],
             Self::ZapStorm => ["act", "page"],
-            Self::PingPong => ["table", "cycle"],
+            Self::PingPong => ["table", "round"],
             Self::UnsyncStorm => ["round", "page"],
             Self::HostDiscard => ["act", "refault"],
             Self::UnusedPrefetch => ["unused entry", "prefetched entry"],
@@ -91,8 +91,8 @@ impl Pathology {
             ),
             Self::UnsyncStorm => format!(
                 "{} pages synced without a fault between: {} entries are compared",
-                ping_pong::SYNCED,
-                count(ping_pong::SYNCED * 512)
+                unsync_storm::SYNCED,
+                count(unsync_storm::SYNCED * 512)
             ),
             Self::HostDiscard => format!(
                 "{DISCARD_REFAULTS} refaults on what one act of the host took away: 64 KiB, a \

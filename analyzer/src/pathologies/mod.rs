@@ -5,7 +5,8 @@
 //! ```text
 //! finding    what was found: how often, at what cost, who, and the record that shows it
 //! livelock   the same fault again and again
-//! ping_pong  guest tables that are protected, stored to and synced in turn; syncs of many pages
+//! ping_pong  guest tables that are protected, stored to and synced in turn
+//! unsync_storm  syncs of many pages
 //! roots      roots that are built anew at each switch
 //! prefetch   entries that were mapped ahead and never used
 //! huge       huge pages that could be, and are not
@@ -18,6 +19,7 @@ mod ping_pong;
 mod prefetch;
 mod roots;
 mod text;
+mod unsync_storm;
 
 #[cfg(test)]
 mod tests;
@@ -29,21 +31,22 @@ pub use text::{brief, section};
 
 use huge::Huge;
 use livelock::Livelocks;
-use ping_pong::PingPong;
 use prefetch::Prefetched;
 use roots::Roots;
+use unsync_storm::UnsyncStorm;
 
 use crate::{
-    refaults::{HeavyActs, Refaults},
+    refaults::HeavyActs,
     replay::{Gaps, VmReplay},
     study::{Follow, StudyError, Subject},
+    top::Payers,
 };
 
-/// Looks for pathologies of one VM. Zap storms and discards are found by [`Refaults`].
+/// Looks for pathologies of one VM. Zap storms, discards and ping-pong are found by [`Payers`].
 #[derive(Clone, Debug)]
 pub struct Pathologies {
     livelocks: Livelocks,
-    ping_pong: PingPong,
+    unsync_storm: UnsyncStorm,
     roots: Roots,
     prefetched: Prefetched,
     huge: Huge,
@@ -55,7 +58,7 @@ impl Follow for Pathologies {
         match record {
             Record::Fault(row) => {
                 self.livelocks.fault(row, vm);
-                self.ping_pong.fault(row);
+                self.unsync_storm.over(row.vcpu);
                 self.prefetched.fault(row);
                 self.huge.fault(row, vm);
             }
@@ -65,10 +68,10 @@ impl Follow for Pathologies {
             }
             Record::Page(row) => {
                 self.livelocks.page(row);
-                self.ping_pong.page(row, vm);
+                self.unsync_storm.page(row, vm);
             }
             Record::Root(row) => {
-                self.ping_pong.over(row.vcpu);
+                self.unsync_storm.over(row.vcpu);
                 self.roots.root(row, vm);
             }
             Record::Keyframe(page) => self.prefetched.keyframe(page),
@@ -81,7 +84,7 @@ impl Follow for Pathologies {
 
     fn finish(&mut self, vm: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
         self.livelocks.finish();
-        self.ping_pong.finish();
+        self.unsync_storm.finish();
         if let Some(vm) = vm {
             self.huge.finish(vm);
         }
@@ -94,22 +97,23 @@ impl Pathologies {
     pub fn new(subject: &Subject<'_>) -> Self {
         Self {
             livelocks: Livelocks::default(),
-            ping_pong: PingPong::default(),
+            unsync_storm: UnsyncStorm::default(),
             roots: Roots::default(),
             prefetched: Prefetched::default(),
             huge: Huge::new(subject.meta),
         }
     }
 
-    /// What was found, the costliest first.
-    pub fn findings(&self, refaults: &Refaults, gaps: &Gaps) -> Vec<Finding> {
-        let storms = refaults.zap_storms(gaps);
-        let discards = refaults.discards(gaps);
+    /// What was found, the costliest first. `payers` are by guest table, at least.
+    pub fn findings(&self, payers: &Payers, gaps: &Gaps) -> Vec<Finding> {
+        let refaults = payers.refaults();
+        let storms = refaults.map(|of| of.zap_storms(gaps)).unwrap_or_default();
+        let discards = refaults.map(|of| of.discards(gaps)).unwrap_or_default();
         let mut found = vec![
             self.livelocks.finding(),
             heavy(Pathology::ZapStorm, &storms, storms.pages_zapped),
-            self.ping_pong.finding(),
-            self.ping_pong.storm(),
+            payers.guest_tables().and_then(ping_pong::finding),
+            self.unsync_storm.finding(),
             heavy(Pathology::HostDiscard, &discards, discards.refaults),
             self.prefetched.finding(),
             self.roots.finding(),

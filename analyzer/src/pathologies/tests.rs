@@ -8,9 +8,9 @@ use trace::{EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Sl
 
 use super::{Finding, Pathologies, Pathology, livelock::REPEATS, prefetch::UNUSED};
 use crate::{
-    refaults::{Options, Refaults},
     replay::{Gaps, Replay, ReplayOptions, blank_fault},
     study::{Follow as _, Subject},
+    top::{By, Payers, Question},
 };
 
 const PLACE: Hpa = Hpa(0x5000);
@@ -105,7 +105,7 @@ impl Story {
             span_ns: [0, 0],
         };
         let mut both = (
-            Refaults::new(&subject, Options::default()),
+            Payers::of(&subject, &[Question::new(By::GuestTable)]),
             Pathologies::new(&subject),
         );
         let mut replay = Replay::new(ReplayOptions {

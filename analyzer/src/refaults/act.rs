@@ -2,10 +2,11 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
-use events::{Gfn, Gpa, HostEvent, Hpa, Level, PageEvent, Seq, TimeNs};
-use trace::{FaultRow, HostRow, PageRow, Slot};
+use events::{Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, TimeNs};
+use trace::{HostRow, PageRow, Slot};
 
 use super::RefaultCause;
+use crate::faults::Worst;
 
 /// Names an act while entries that it removed are still missing.
 pub(super) type ActId = u32;
@@ -47,6 +48,8 @@ pub(super) enum What {
     Entry(Hpa),
     /// A fault on a frame.
     Frame(Gfn),
+    /// A fault that needed a page, when there were as many as KVM allows.
+    Room { gva: Gva, cr3: Gpa },
 }
 
 impl What {
@@ -64,26 +67,6 @@ impl What {
             slot: row.slot,
             gfn: row.gfn,
             pages: row.pages,
-        }
-    }
-}
-
-/// The costliest fault of several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Worst {
-    /// Its number.
-    pub seq: Seq,
-    /// Its time, ns.
-    pub ns: u64,
-}
-
-impl Worst {
-    pub(super) fn add(worst: &mut Option<Self>, fault: &FaultRow) {
-        if worst.is_none_or(|worst| worst.ns < fault.total_ns) {
-            *worst = Some(Self {
-                seq: fault.seq,
-                ns: fault.total_ns,
-            });
         }
     }
 }
@@ -131,6 +114,15 @@ impl Act {
     fn is_storm(&self) -> bool {
         let most = self.pages >= STORM_LEAST && u64::from(self.pages) * 2 >= self.of_pages;
         self.pages >= STORM_PAGES || most
+    }
+
+    /// A guest table that it has to do with.
+    pub(super) fn table(&self) -> Option<Gfn> {
+        match self.what {
+            What::Store(gpa) => Some(gpa.gfn()),
+            What::Table { gfn, .. } => Some(gfn),
+            _ => None,
+        }
     }
 
     /// The host took memory away that the guest uses.

@@ -1,14 +1,17 @@
 //! What the refaults of each cause cost.
 
-use events::{Hpa, Seq};
+use events::{Class, Hpa, Seq};
 use serde::Serialize;
 use trace::FaultRow;
 
 use super::{
     RefaultCause,
-    act::{Act, Heavy, What, Worst},
+    act::{Act, Heavy, What},
 };
-use crate::replay::Gaps;
+use crate::{
+    faults::{Sum, Worst},
+    replay::Gaps,
+};
 
 /// Refaults that may lie over a gap, kept for each cause until all gaps are known: 16 bytes each.
 const MAX_DOUBTFUL: usize = 1 << 18;
@@ -21,8 +24,7 @@ pub(super) struct Bill {
     pub(super) removed: u64,
     pub(super) weakened: u64,
     times: Vec<u64>,
-    total_ns: u64,
-    worst: Option<Worst>,
+    pub(super) sum: Sum,
     pub(super) later: u64,
     /// Act and refault, where a number between them had not come yet.
     doubtful: Vec<[Seq; 2]>,
@@ -32,8 +34,7 @@ pub(super) struct Bill {
 impl Bill {
     pub(super) fn add(&mut self, fault: &FaultRow) {
         self.times.push(fault.total_ns);
-        self.total_ns = self.total_ns.saturating_add(fault.total_ns);
-        Worst::add(&mut self.worst, fault);
+        self.sum.add(&Sum::of_fault(fault));
     }
 
     /// A refault and its act may lie on either side of a gap.
@@ -51,12 +52,7 @@ impl Bill {
         self.removed += other.removed;
         self.weakened += other.weakened;
         self.times.extend(other.times);
-        self.total_ns = self.total_ns.saturating_add(other.total_ns);
-        if let Some(worst) = other.worst
-            && self.worst.is_none_or(|own| own.ns < worst.ns)
-        {
-            self.worst = Some(worst);
-        }
+        self.sum.add(&other.sum);
         self.later += other.later;
         for [act, fault] in other.doubtful {
             self.doubt(act, fault);
@@ -80,10 +76,11 @@ impl Bill {
             pages_zapped: self.pages,
             entries_removed: self.removed,
             entries_weakened: self.weakened,
-            refaults: self.times.len() as u64,
-            total_ns: self.total_ns,
+            refaults: self.sum.count,
+            retried: self.sum.of_class(Class::Retried),
+            total_ns: self.sum.total_ns,
             p50_ns,
-            worst: self.worst,
+            worst: self.sum.worst,
             refaults_after_window: self.later,
             refaults_over_gap: over.count() as u64 + unkept,
         }
@@ -112,6 +109,8 @@ pub struct CauseBill {
     pub entries_weakened: u64,
     /// Faults on addresses that were mapped until then, within the window.
     pub refaults: u64,
+    /// Of these, those that KVM gave up (`retried`): the guest's access faulted once more.
+    pub retried: u64,
     /// Their time, ns.
     pub total_ns: u64,
     /// Their median time, ns; null without any.
@@ -189,6 +188,7 @@ pub(super) fn what(what: &What) -> String {
         }
         What::Entry(place) => format!("entry at {}", Hpa(place.0)),
         What::Frame(gfn) => format!("fault on gfn {gfn}"),
+        What::Room { gva, cr3 } => format!("room for the fault at gva {gva} of cr3 {cr3}"),
     }
 }
 

@@ -1,14 +1,14 @@
 //! Why a fault's entry was missing.
 
-use events::{Class, ErrorCode, Gva, Hpa, Level, Spte};
+use events::{Class, Gva, Hpa, Level, Spte};
 use trace::FaultRow;
 
 use super::{
-    At, Loss, RefaultCause, Refaults, State,
+    At, Loss, Other, RefaultCause, Refaults, State,
     act::ActId,
     removals::{gives_more, present},
 };
-use crate::replay::VmReplay;
+use crate::{faults::refuses, replay::VmReplay};
 
 /// Why a fault's leaf was missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,13 +29,6 @@ enum Leaf {
     NotFollowed,
 }
 
-/// Whether an entry refuses the access.
-fn refuses(spte: Spte, error: ErrorCode) -> bool {
-    (error.is_write() && !spte.is_writable())
-        || (error.is_fetch() && !spte.is_executable())
-        || (error.has(ErrorCode::USER) && !spte.is_user())
-}
-
 /// The first address of those that a table of `level` maps, of which `gva` is one.
 fn base(gva: Gva, level: Level) -> Gva {
     Gva(gva.0 & !(level.pages().wrapping_shl(21).wrapping_sub(1)))
@@ -46,7 +39,7 @@ impl Refaults {
         self.end_zaps_of(row);
         let thread = self.thread(Some(row.vcpu));
         thread.fault = Some((row.seq, row.time_ns, row.gpa.map(|gpa| gpa.gfn())));
-        let link = thread.link.take();
+        let (link, linked) = (thread.link.take(), std::mem::take(&mut thread.linked));
         let over = [
             thread.store.take().and_then(|store| store.act),
             thread.sync.take().map(|(_, act)| act),
@@ -54,15 +47,20 @@ impl Refaults {
             link,
         ];
         thread.synced = None;
-        if !matches!(row.class, Class::Guest | Class::Mmio) {
-            self.totals.faults += 1;
+        if matches!(row.class, Class::Guest | Class::Mmio) {
+            self.no_refault(Other::NeedsNone, row);
+        } else {
             let (leaf, filled) = match row.sptep.zip(row.spte) {
                 Some((place, spte)) => self.stored(row, place, spte, vm),
                 None if row.class == Class::Spurious => (Leaf::There, None),
                 None => (self.not_stored(row, vm), None),
             };
             let link = link.filter(|act| self.is_before(*act, row));
-            self.count(row, leaf, link);
+            match (leaf, link) {
+                // The leaf was there, below an upper table that had not been linked to its table.
+                (Leaf::There, None) if linked => self.no_refault(Other::First, row),
+                _ => self.count(row, leaf, link),
+            }
             // Not before the fault is counted: it may be the last that the act led to.
             self.release(filled);
         }
@@ -73,7 +71,6 @@ impl Refaults {
 
     fn count(&mut self, row: &FaultRow, leaf: Leaf, link: Option<ActId>) {
         use Class::{Fast, Shadow, Unsync};
-        let totals = &mut self.totals;
         match (leaf, link) {
             (Leaf::Lost(act), link) => {
                 let act = self.earlier(act, link);
@@ -84,10 +81,12 @@ impl Refaults {
             (Leaf::There, None) if matches!(row.class, Shadow | Unsync | Fast) => {
                 self.refault(None, row);
             }
-            (Leaf::First, _) => totals.first += 1,
-            (Leaf::Weak, None) => totals.strengthened += 1,
-            (Leaf::There | Leaf::Other, None) => totals.nothing_missing += 1,
-            (Leaf::NotFollowed, _) => totals.not_followed += 1,
+            (Leaf::First, _) => self.no_refault(Other::First, row),
+            (Leaf::Weak, None) => self.no_refault(Other::Strengthened, row),
+            (Leaf::There | Leaf::Other, None) => {
+                self.no_refault(Other::NothingMissing, row);
+            }
+            (Leaf::NotFollowed, _) => self.no_refault(Other::NotFollowed, row),
         }
     }
 

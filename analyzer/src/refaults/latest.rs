@@ -1,6 +1,6 @@
 //! What made one fault necessary.
 
-use events::{Seq, TimeNs};
+use events::{Gfn, Seq, TimeNs};
 
 use super::{
     RefaultCause,
@@ -37,6 +37,8 @@ pub struct Removal {
     pub seq: Seq,
     /// When.
     pub time: TimeNs,
+    /// The guest table that it has to do with, if it names one.
+    pub table: Option<Gfn>,
     what: What,
 }
 
@@ -45,6 +47,7 @@ impl Removal {
         Self {
             seq: act.seq,
             time: act.time,
+            table: act.table(),
             what: act.what,
         }
     }

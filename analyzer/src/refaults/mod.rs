@@ -13,6 +13,7 @@
 //! removals  what a record removes
 //! faults    why a fault's entry was missing
 //! latest    the same of one fault, for whoever lists faults
+//! other     the faults that are no refaults
 //! bill      the sums, when all gaps are known
 //! tables    the same as text
 //! ```
@@ -22,6 +23,7 @@ mod bill;
 mod cause;
 mod faults;
 mod latest;
+mod other;
 mod places;
 mod removals;
 mod tables;
@@ -35,10 +37,11 @@ use std::collections::BTreeMap;
 use events::{Seq, TimeNs, VcpuId, VmId};
 use trace::{FaultRow, Record, Sees, Trace, VmMeta};
 
-pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES, Worst};
+pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES};
 pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
 pub use cause::RefaultCause;
 pub use latest::{Refault, Removal};
+pub use other::Other;
 pub use tables::{brief, details, section};
 
 use act::{ActId, RemovalActs, What};
@@ -47,12 +50,15 @@ use places::{At, Loss, Places, State};
 use threads::Thread;
 
 use crate::{
+    faults::{Sum, Worst},
+    listing::FaultFilter,
     replay::{Gaps, VmReplay},
     study::{Follow, Study, StudyError, Subject},
+    table::TableError,
 };
 
 /// What to count, and how much to list.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Longest time from the act to the refault, ns; `None` for the whole trace.
     pub window_ns: Option<u64>,
@@ -60,6 +66,8 @@ pub struct Options {
     pub top: usize,
     /// An act to give the bill of, whatever it cost.
     pub act: Option<Seq>,
+    /// Faults that are counted.
+    pub filter: FaultFilter,
 }
 
 /// Acts listed where nobody asks for another number.
@@ -71,6 +79,7 @@ impl Default for Options {
             window_ns: None,
             top: DEFAULT_TOP,
             act: None,
+            filter: FaultFilter::default(),
         }
     }
 }
@@ -90,7 +99,12 @@ pub struct Refaults {
     bills: Vec<Bill>,
     /// Of the latter, those that are not in use.
     free_bills: Vec<usize>,
-    totals: Totals,
+    /// Refaults, those after the window included.
+    refaults: u64,
+    /// Faults that are no refaults, by [`Other`].
+    others: [Sum; Other::ALL.len()],
+    /// The record is in the stretch asked for.
+    inside: bool,
     /// The next number, if none is missing.
     next: Seq,
     /// The record after the latest number that was missing when it should have come.
@@ -105,6 +119,7 @@ impl Follow for Refaults {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.number(record.seq());
         self.latest = None;
+        self.inside = self.options.filter.window.admits(record);
         let Some(vm) = vm else { return };
         self.leaves = vm.tables().totals().leaves;
         match record {
@@ -144,22 +159,29 @@ impl Refaults {
     /// Nothing was read yet.
     pub fn new(subject: &Subject<'_>, options: Options) -> Self {
         Self {
+            acts: RemovalActs::new(options.top, options.act),
             options,
             meta: subject.meta.cloned(),
             start_ns: subject.span_ns[0],
             from_birth: subject.recording.sees().from_birth,
             invalid: subject.recording.role_layout(),
-            acts: RemovalActs::new(options.top, options.act),
             places: Places::default(),
             threads: BTreeMap::new(),
             bills: vec![Bill::default(); RefaultCause::ALL.len()],
             free_bills: Vec::new(),
-            totals: Totals::default(),
+            refaults: 0,
+            others: Default::default(),
+            inside: false,
             next: Seq(0),
             hole: Seq(0),
             leaves: 0,
             latest: None,
         }
+    }
+
+    /// A moment of the filter that did not come.
+    pub fn missing(&self) -> Option<TableError> {
+        self.options.filter.window.missing()
     }
 
     /// The VM's metadata; absent for one that only records name.
@@ -175,13 +197,51 @@ impl Refaults {
                 .collect()
         };
         Refaulted {
-            totals: self.totals,
+            totals: self.totals(),
             window_ns: self.options.window_ns,
             causes: Refaulted::bills(&self.bills, gaps),
             acts: list(self.acts.costly.clone()),
             storms: list(self.acts.storms.clone()),
             acts_not_kept: self.acts.unkept,
         }
+    }
+
+    fn totals(&self) -> Totals {
+        let of = |other: Other| self.other(other).count;
+        let [first, strengthened] = [Other::First, Other::Strengthened].map(of);
+        let [nothing_missing, not_followed] = [Other::NothingMissing, Other::NotFollowed].map(of);
+        let others = first + strengthened + nothing_missing + not_followed;
+        Totals {
+            faults: self.refaults + others,
+            refaults: self.refaults,
+            first,
+            strengthened,
+            nothing_missing,
+            not_followed,
+        }
+    }
+
+    /// The faults that are no refaults, for one reason.
+    pub fn other(&self, other: Other) -> &Sum {
+        let [
+            first,
+            strengthened,
+            nothing_missing,
+            not_followed,
+            needs_none,
+        ] = &self.others;
+        match other {
+            Other::First => first,
+            Other::Strengthened => strengthened,
+            Other::NothingMissing => nothing_missing,
+            Other::NotFollowed => not_followed,
+            Other::NeedsNone => needs_none,
+        }
+    }
+
+    /// The refaults of one cause.
+    pub fn cause(&self, cause: RefaultCause) -> Option<&Sum> {
+        self.bills.get(cause.index()).map(|bill| &bill.sum)
     }
 
     /// The act that the options name, if it removed something.
@@ -260,9 +320,26 @@ impl Refaults {
         }
     }
 
+    /// Whether a fault is asked for.
+    fn is_meant(&self, fault: &FaultRow) -> bool {
+        self.inside && self.options.filter.matches(fault)
+    }
+
+    /// A fault that is no refault.
+    fn no_refault(&mut self, other: Other, fault: &FaultRow) {
+        if self.is_meant(fault)
+            && let Some(sum) = self.others.get_mut(other as usize)
+        {
+            sum.add(&Sum::of_fault(fault));
+        }
+    }
+
     /// A fault came of an act, or of what is not seen.
     fn refault(&mut self, act: Option<ActId>, fault: &FaultRow) {
-        self.totals.refaults += 1;
+        if !self.is_meant(fault) {
+            return;
+        }
+        self.refaults += 1;
         let (window, hole) = (self.options.window_ns, self.hole);
         let Some((act, bill)) = act.and_then(|act| self.bill_mut(act)) else {
             if let Some(bill) = self.bills.get_mut(RefaultCause::NotSeen.index()) {
@@ -287,7 +364,11 @@ impl Refaults {
         act.refaults = act.refaults.saturating_add(1);
         act.total_ns = act.total_ns.saturating_add(fault.total_ns);
         act.last = act.last.max(fault.seq);
-        Worst::add(&mut act.worst, fault);
+        let worst = Worst {
+            ns: fault.total_ns,
+            seq: fault.seq,
+        };
+        Worst::add(&mut act.worst, worst);
         let latest = Refault {
             cause: act.cause,
             removal: Some(Removal::of(act)),
@@ -308,7 +389,7 @@ pub fn of_act(trace: &Trace, vm: VmId, seq: Seq) -> Result<Option<ActBill>, Stud
         act: Some(seq),
         ..Options::default()
     };
-    let make = |subject: &Subject<'_>| Refaults::new(subject, options);
+    let make = |subject: &Subject<'_>| Refaults::new(subject, options.clone());
     let study = Study::with(trace, Some(vm), make, &mut |_| {})?;
     Ok(study.vms.get(&vm).and_then(|of| of.act(&study.gaps)))
 }

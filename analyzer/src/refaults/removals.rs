@@ -105,6 +105,7 @@ impl Refaults {
         };
         let Some((act, large)) = act else {
             self.places.set(at, State::Mapped);
+            self.thread(row.vcpu).linked |= row.cause == Cause::Link;
             return;
         };
         self.pend(row, act);

@@ -19,6 +19,7 @@ pub fn brief(refaulted: &Refaulted) -> Table {
         Column::number("removed"),
         Column::number("weakened"),
         Column::number("refaults"),
+        Column::number("retried").for_programs(),
         Column::time("total"),
         Column::time("p50"),
         Column::time("worst"),
@@ -37,6 +38,7 @@ pub fn brief(refaulted: &Refaulted) -> Table {
             Cell::Count(bill.entries_removed),
             Cell::Count(bill.entries_weakened),
             Cell::Count(bill.refaults),
+            Cell::Count(bill.retried),
             Cell::Time(bill.total_ns),
             bill.p50_ns.map_or(Cell::Absent, Cell::Time),
             bill.worst
@@ -51,7 +53,14 @@ fn marked(refaulted: &Refaulted) -> String {
     let sum = |of: fn(&CauseBill) -> u64| refaulted.causes.iter().map(of).sum::<u64>();
     let over = sum(|bill| bill.refaults_over_gap);
     let later = sum(|bill| bill.refaults_after_window);
+    let retried = sum(|bill| bill.retried);
     let mut words = Vec::new();
+    if retried > 0 {
+        words.push(format!(
+            "KVM gave up {} of them (`retried`): the same access faulted once more",
+            count(retried)
+        ));
+    }
     if over > 0 {
         let refaults = plural(over, "refault");
         words.push(format!(

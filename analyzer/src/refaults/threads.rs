@@ -26,6 +26,8 @@ pub(super) struct Thread {
     pub(super) zaps: Option<Zaps>,
     /// The first removal of a link that was set again since the last fault.
     pub(super) link: Option<ActId>,
+    /// A link was set that had not been there before.
+    pub(super) linked: bool,
     /// The latest fault: number, time, frame.
     pub(super) fault: Option<(Seq, TimeNs, Option<Gfn>)>,
     /// The entries that the latest fault made KVM drop.
@@ -342,12 +344,20 @@ impl Refaults {
         let within = u32::from(row.zapped) >= zaps.pages.min(u8::MAX.into());
         let gfn = faults::gpa(row).map(Gpa::gfn);
         let own = zaps.frames.iter().any(|(frame, _)| Some(*frame) == gfn);
-        let cause = match zaps.by_store {
+        let (act, by_store, new_role) = (zaps.act, zaps.by_store, zaps.new_role);
+        let cause = match by_store {
             true if within && !stores && may_recycle => self.for_room(vcpu),
             true => RefaultCause::Flooding,
-            false if (stores && own) || zaps.new_role => RefaultCause::PageZapped,
+            false if (stores && own) || new_role => RefaultCause::PageZapped,
             false => self.for_room(vcpu),
         };
+        if cause == RefaultCause::Recycling
+            && let Some(act) = self.acts.get_mut(act)
+        {
+            // Who needed the room; the page that made it is any that was not used for long.
+            let (gva, cr3) = (row.gva, row.cr3);
+            act.what = What::Room { gva, cr3 };
+        }
         self.end_zaps(vcpu, cause);
     }
 

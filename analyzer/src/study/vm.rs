@@ -19,7 +19,7 @@ use crate::{
     memory::Growth,
     pathologies::Pathologies,
     playback::Playback,
-    refaults::{Options, Refaults},
+    refaults::Refaults,
     replay::{Anomalies, Checks, Drift, VmReplay, is_unchanged},
     symbols::Symbols,
     top::Payers,
@@ -73,11 +73,9 @@ pub struct VmStudy {
     pub memory: Growth,
     /// Set against KVM's counters; `None` in a trace without the counters of the end.
     pub reconciliation: Option<Vec<Reconciled>>,
-    /// Why addresses faulted again; only in what [`VmStudy::whole`] made.
-    pub refaults: Option<Refaults>,
-    /// What is wrong; likewise.
+    /// What is wrong; only in what [`VmStudy::whole`] made.
     pub pathologies: Option<Pathologies>,
-    /// Who pays; likewise.
+    /// Who pays, and why addresses faulted again; likewise.
     pub payers: Option<Payers>,
     /// The tables after each record; only where a page shows them.
     pub playback: Option<Playback>,
@@ -112,9 +110,6 @@ impl Follow for VmStudy {
         }
         self.audit.before(record, replay);
         self.memory.before(record, replay);
-        if let Some(refaults) = &mut self.refaults {
-            refaults.before(record, replay);
-        }
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.before(record, replay);
         }
@@ -127,9 +122,6 @@ impl Follow for VmStudy {
         self.audit.after(record, replay);
         if matches!(record, Record::Page(_) | Record::Mark(_)) {
             self.memory.after(record, replay);
-        }
-        if let Some(refaults) = &mut self.refaults {
-            refaults.after(record, replay);
         }
         if let Some(payers) = &mut self.payers {
             payers.after(record, replay);
@@ -183,9 +175,6 @@ impl Follow for VmStudy {
         self.costs = by_class(&self.columns);
         self.phase_costs = by_phase(&self.columns);
         self.balance();
-        if let Some(refaults) = &mut self.refaults {
-            refaults.finish(replay, sees)?;
-        }
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.finish(replay, sees)?;
         }
@@ -210,7 +199,6 @@ impl VmStudy {
     /// guest's functions.
     pub fn whole(subject: &Subject<'_>, symbols: &Arc<Symbols>) -> Self {
         Self {
-            refaults: Some(Refaults::new(subject, Options::default())),
             pathologies: Some(Pathologies::new(subject)),
             payers: Some(Payers::new(subject, symbols)),
             ..Self::new(subject)
@@ -251,7 +239,6 @@ impl VmStudy {
             audit: Audit::new(subject),
             memory: Growth::totals(subject),
             reconciliation: None,
-            refaults: None,
             pathologies: None,
             payers: None,
             playback: None,
@@ -310,6 +297,11 @@ impl VmStudy {
     /// Keyframes that replay was compared with.
     pub fn verified(&self) -> u64 {
         self.checks.verified()
+    }
+
+    /// Why addresses faulted again, where that was asked for.
+    pub fn refaults(&self) -> Option<&Refaults> {
+        self.payers.as_ref()?.refaults()
     }
 
     /// Whether replay is proved exact.

@@ -471,9 +471,9 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .collect(),
         disagreeing_faults: of.agreement.wrong(),
         reconciliation: of.reconciliation.clone(),
-        refaults: of.refaults.as_ref().map(|of| of.bill(&study.gaps)),
-        pathologies: match (&of.pathologies, &of.refaults) {
-            (Some(pathologies), Some(refaults)) => pathologies.findings(refaults, &study.gaps),
+        refaults: of.refaults().map(|of| of.bill(&study.gaps)),
+        pathologies: match (&of.pathologies, &of.payers) {
+            (Some(pathologies), Some(payers)) => pathologies.findings(payers, &study.gaps),
             _ => Vec::new(),
         },
         payers: top::first(&ranks, start),

@@ -1,4 +1,4 @@
-//! By what faults and changes are added up.
+//! By what faults are added up.
 
 use clap::ValueEnum;
 
@@ -15,13 +15,13 @@ pub enum By {
     GvaRange,
     /// Memslots
     Slot,
-    /// The guest's own page tables: what keeping each of them shadowed costs
+    /// The guest's own page tables: stores to them, and what those, syncs and INVLPG made fault
     GuestTable,
     /// The shadow page that holds the leaf, one life of it each
     ShadowPage,
     /// vCPUs
     Vcpu,
-    /// Why entries changed, other than the leaves of faults
+    /// What had removed the entry that the fault needed
     Cause,
 }
 
@@ -41,14 +41,6 @@ impl By {
         }
     }
 
-    /// What is counted.
-    pub fn counted(self) -> &'static str {
-        match self {
-            Self::Cause => "changes",
-            _ => "faults",
-        }
-    }
-
     /// What the faults without such a key are.
     pub fn keyless(self) -> &'static str {
         match self {
@@ -56,6 +48,7 @@ impl By {
             Self::Slot => "(slot not recorded)",
             Self::ShadowPage => "(no leaf stored)",
             Self::GuestTable => "(no table)",
+            Self::Cause => "(needs no entry)",
             _ => "(not known)",
         }
     }

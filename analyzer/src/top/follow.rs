@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use events::{Class, Gpa};
-use trace::{EntryRow, FaultRow, Record, Sees, Slot};
+use events::{Class, Gfn, Gpa};
+use trace::{FaultRow, Record, Slot};
 
 use super::{
-    By, GuestTables, Seen, Sum,
+    By, GuestTables, PingPong,
     sums::{KEYS, Sums},
 };
 use crate::{
-    faults::{SlotsByGpa, gpa},
+    faults::{SlotsByGpa, Sum, gpa},
     listing::{FaultFilter, table_of},
-    replay::{AddressMap, PageInfo, VmReplay, is_unchanged},
-    study::{Follow, StudyError, Subject},
+    refaults::{Refault, RefaultCause},
+    replay::{AddressMap, PageInfo, VmReplay},
+    study::Subject,
     symbols::Symbols,
     table::TableError,
 };
@@ -46,7 +47,7 @@ impl Default for Granule {
 pub struct Question {
     /// By what.
     pub by: By,
-    /// Which faults; of changes, only their stretch.
+    /// Which faults.
     pub filter: FaultFilter,
     /// How addresses are put together.
     pub granule: Granule,
@@ -93,8 +94,6 @@ pub struct Top {
     memslots: SlotsByGpa,
     /// The record is in the stretch asked for.
     inside: bool,
-    /// The entry of the record under way had its value before.
-    is_unchanged: bool,
 }
 
 impl Top {
@@ -116,24 +115,17 @@ impl Top {
             tables: GuestTables::default(),
             memslots: SlotsByGpa::default(),
             inside: false,
-            is_unchanged: false,
         }
+    }
+
+    /// By what.
+    pub(super) fn by(&self) -> By {
+        self.question.by
     }
 
     /// A moment of the filter that did not come.
     pub fn missing(&self) -> Option<TableError> {
         self.question.filter.window.missing()
-    }
-
-    fn change(&mut self, row: &EntryRow) {
-        if self.is_unchanged {
-            return;
-        }
-        let seen = Seen {
-            seq: row.seq,
-            time_ns: row.time_ns,
-        };
-        self.sums.add(Some(row.cause as u64), &Sum::of_change(seen));
     }
 
     /// As KVM found it; by the memslots, where it ended the fault before that.
@@ -145,17 +137,19 @@ impl Top {
         row.slot.or_else(by_gpa)
     }
 
-    fn key(&mut self, row: &FaultRow, vm: Option<&VmReplay>) -> Option<u64> {
+    fn key(
+        &mut self,
+        row: &FaultRow,
+        vm: Option<&VmReplay>,
+        refault: Option<&Refault>,
+    ) -> Option<u64> {
         match self.question.by {
             By::Cr3 => Some(table_of(row.cr3).0),
             By::Rip => row.rip.map(|rip| rip.0),
             By::Symbol => self.function(row),
             By::GvaRange => row.gva.0.checked_shr(self.question.granule.shift),
             By::Slot => self.slot(row).map(|slot| u64::from(slot.0)),
-            By::GuestTable => match row.class {
-                Class::WriteProtected | Class::Unsync => gpa(row).map(|gpa: Gpa| gpa.gfn().0),
-                _ => None,
-            },
+            By::GuestTable => guest_table(row, vm, refault).map(|gfn| gfn.0),
             By::ShadowPage => {
                 let table = row.sptep?.table();
                 let Some(page) = vm.and_then(|vm| vm.tables().page(table)) else {
@@ -181,36 +175,58 @@ impl Top {
     }
 }
 
-impl Follow for Top {
-    fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+/// The guest table that a fault is paid for: the one that it stores to, or the one whose shadow
+/// lost the entry by a store, a sync or INVLPG.
+fn guest_table(row: &FaultRow, vm: Option<&VmReplay>, refault: Option<&Refault>) -> Option<Gfn> {
+    use RefaultCause::{Flooding, GuestStore, Invlpg, Sync};
+    if matches!(row.class, Class::WriteProtected | Class::Unsync) {
+        return gpa(row).map(Gpa::gfn);
+    }
+    let refault = refault.filter(|of| matches!(of.cause, Flooding | GuestStore | Invlpg | Sync))?;
+    let of_leaf = || {
+        let page = vm?.tables().page(row.sptep?.table())?;
+        (!page.info.direct).then_some(page.info.gfn)
+    };
+    refault.removal?.table.or_else(of_leaf)
+}
+
+impl Top {
+    /// The next record, before it takes effect.
+    pub(super) fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.inside = self.question.filter.window.admits(record);
-        if let (By::Cause, Record::Entry(row)) = (self.question.by, record) {
-            self.is_unchanged = is_unchanged(row, vm);
-        }
         if self.question.follows_tables() {
             self.tables.before(record, vm, self.inside);
         }
     }
 
-    fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+    /// The same record, once it has taken effect; if it is a refault, that.
+    pub(super) fn after(
+        &mut self,
+        record: &Record,
+        vm: Option<&VmReplay>,
+        refault: Option<&Refault>,
+    ) {
         if self.question.follows_tables() {
             self.tables.after(record, vm, self.inside);
         }
-        match (self.question.by, record) {
-            _ if !self.inside => {}
-            (By::Cause, Record::Entry(row)) => self.change(row),
-            (By::Cause, _) => {}
-            (_, Record::Fault(row)) if self.question.filter.matches(row) => {
-                let key = self.key(row, vm);
-                self.sums.add(key, &Sum::of_fault(row));
-            }
-            _ => {}
+        if let Record::Fault(row) = record
+            && self.inside
+            && self.question.filter.matches(row)
+        {
+            let key = self.key(row, vm, refault);
+            self.sums.add(key, &Sum::of_fault(row));
         }
     }
 
-    fn finish(&mut self, _: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
+    /// No more records.
+    pub(super) fn finish(&mut self) {
         self.sums.finish();
-        Ok(())
+    }
+
+    /// What became of each guest table, and its faults; empty unless they are followed.
+    pub fn guest_tables(&self) -> impl Iterator<Item = (Gfn, &PingPong, Option<&Sum>)> {
+        let tables = self.tables.iter();
+        tables.map(|(gfn, of)| (*gfn, of, self.sums.get(gfn.0)))
     }
 }
 
@@ -235,7 +251,7 @@ mod tests {
             }],
             ..VmMeta::default()
         });
-        top.key(&row, None)
+        top.key(&row, None, None)
     }
 
     /// KVM emulates the store before it needs the GPA, which only the guest's last entry has.

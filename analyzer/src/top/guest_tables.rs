@@ -1,11 +1,14 @@
 //! The guest's own page tables, as KVM keeps them shadowed: protected, stored to, unsync, synced,
 //! protected again.
 
-use events::{Cause, Gfn, Level, PageEvent};
+use events::{Cause, Class, Gfn, Gpa, Gva, Level, PageEvent, Seq};
 use serde::Serialize;
-use trace::{EntryRow, PageRow, Record};
+use trace::{EntryRow, FaultRow, PageRow, Record};
 
-use crate::replay::{AddressMap, ShadowTables, VmReplay};
+use crate::{
+    faults::gpa,
+    replay::{AddressMap, ShadowTables, VmReplay},
+};
 
 /// What became of one guest table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -27,9 +30,25 @@ pub struct PingPong {
     pub again: u64,
     /// Present entries that stores, syncs and INVLPG took from its shadow pages.
     pub entries_lost: u64,
+    /// The latest fault on a store to it.
+    #[serde(skip)]
+    pub last: Option<LastStore>,
     /// The guest may write it now, and it was protected before.
     #[serde(skip)]
     open: bool,
+}
+
+/// A fault on a store to a guest table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastStore {
+    /// Its number.
+    pub seq: Seq,
+    /// Whose it was.
+    pub cr3: Gpa,
+    /// Where the guest was.
+    pub rip: Option<Gva>,
+    /// Where it stored.
+    pub gva: Gva,
 }
 
 /// Tables that are followed; events of later ones are counted together.
@@ -56,6 +75,7 @@ impl PingPong {
             zapped,
             again,
             entries_lost,
+            last: _,
             open: _,
         } = *self;
         [
@@ -95,10 +115,26 @@ impl GuestTables {
 
     /// The same record, once it has taken effect.
     pub(super) fn after(&mut self, record: &Record, vm: Option<&VmReplay>, inside: bool) {
-        if let (Record::Page(row), Some(vm)) = (record, vm)
-            && row.direct == 0
+        match (record, vm) {
+            (Record::Page(row), Some(vm)) if row.direct == 0 => {
+                self.page(row, vm.tables(), inside);
+            }
+            (Record::Fault(row), _) if inside => self.fault(row),
+            _ => {}
+        }
+    }
+
+    fn fault(&mut self, row: &FaultRow) {
+        if matches!(row.class, Class::WriteProtected | Class::Unsync)
+            && let Some(gpa) = gpa(row)
+            && let Some(table) = self.tables.get_mut(&gpa.gfn())
         {
-            self.page(row, vm.tables(), inside);
+            table.last = Some(LastStore {
+                seq: row.seq,
+                cr3: row.cr3,
+                rip: row.rip,
+                gva: row.gva,
+            });
         }
     }
 
@@ -168,6 +204,11 @@ impl GuestTables {
     /// One table.
     pub fn get(&self, gfn: Gfn) -> Option<&PingPong> {
         self.tables.get(&gfn)
+    }
+
+    /// Every table, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Gfn, &PingPong)> {
+        self.tables.iter()
     }
 
     /// Every table, by frame.

@@ -1,26 +1,26 @@
-//! Who pays: faults and changes added up by the guest's processes, instructions, addresses and
-//! tables, by memslot, shadow page, vCPU and cause.
+//! Who pays: faults added up by the guest's processes, instructions, addresses and tables, by
+//! memslot, shadow page, vCPU and cause.
 //!
 //! ```text
 //! by            by what
-//! sum           what the faults of one key add up to
 //! sums          by key, in bounded memory
 //! guest_tables  protected, stored to, unsync, synced, protected again
 //! follow        the records of a VM to sums
 //! rank          the sums in order, with their names
-//! payers        by every key at once
+//! causes        by what made them necessary
+//! payers        by several keys at once
 //! ranges        granules of addresses to ranges
 //! text, json    what is printed
 //! ```
 
 mod by;
+mod causes;
 mod follow;
 mod guest_tables;
 mod json;
 mod payers;
 mod ranges;
 mod rank;
-mod sum;
 mod sums;
 mod text;
 
@@ -30,5 +30,4 @@ pub use guest_tables::{GuestTables, PingPong};
 pub use json::json;
 pub use payers::{Payers, brief, first, tables};
 pub use rank::{Payer, Rank};
-pub use sum::{Seen, Sum, Worst};
 pub use text::{ping_pong, table};

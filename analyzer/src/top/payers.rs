@@ -1,20 +1,23 @@
-//! Who pays, by every key at once: what a summary and a report show.
+//! Who pays, by several keys at once.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 use trace::{Meta, Record, Sees};
 
-use super::{By, Question, Rank, Top, json, ping_pong, table};
+use super::{By, Question, Rank, Top, causes, json, ping_pong, table};
 use crate::{
+    refaults::{Options, Refaults},
     replay::VmReplay,
     study::{Follow, StudyError, Subject},
     symbols::{Symbols, short},
+    table::TableError,
     text::{Cell, Column, Table, units::count},
 };
 
-/// By what. Changes by cause have a table of their own.
-const BY: [By; 8] = [
+/// By what a summary and a report add up.
+const BY: [By; 9] = [
+    By::Cause,
     By::Cr3,
     By::Symbol,
     By::Rip,
@@ -32,52 +35,96 @@ const FIRST: usize = 10;
 /// The sums of one VM by each key.
 #[derive(Clone, Debug)]
 pub struct Payers {
+    /// By what had removed the entries; followed where a key asks for it.
+    refaults: Option<Refaults>,
     tops: Vec<Top>,
 }
 
 impl Payers {
-    /// Nothing was read yet. Without symbols, nothing is added up by them.
+    /// By every key; nothing was read yet. Without symbols, nothing is added up by them.
     pub fn new(subject: &Subject<'_>, symbols: &Arc<Symbols>) -> Self {
         let by = BY.iter().filter(|by| match by {
             By::Symbol => !symbols.is_empty(),
             _ => true,
         });
-        let top = |by: &By| {
-            let question = Question {
-                symbols: Arc::clone(symbols),
-                keys: KEYS,
-                ..Question::new(*by)
-            };
-            Top::of(&question, subject)
+        let questions = by.map(|by| Question {
+            symbols: Arc::clone(symbols),
+            keys: KEYS,
+            ..Question::new(*by)
+        });
+        Self::of(subject, &questions.collect::<Vec<_>>())
+    }
+
+    /// By some keys. By cause, all of them are about the same faults.
+    pub fn of(subject: &Subject<'_>, questions: &[Question]) -> Self {
+        let asks = |by: By| questions.iter().find(|question| question.by == by);
+        let options = |question: &Question| Options {
+            filter: question.filter.clone(),
+            ..Options::default()
+        };
+        // What removed an entry does not depend on the faults that are asked for.
+        let options = match (asks(By::Cause), asks(By::GuestTable)) {
+            (Some(question), _) => Some(options(question)),
+            (None, Some(_)) => Some(Options::default()),
+            (None, None) => None,
         };
         Self {
-            tops: by.map(top).collect(),
+            refaults: options.map(|options| Refaults::new(subject, options)),
+            tops: questions.iter().map(|of| Top::of(of, subject)).collect(),
         }
     }
 
     /// Each key with those who pay, in order.
     pub fn ranks(&self, meta: &Meta) -> Vec<Rank> {
-        self.tops.iter().map(|top| top.rank(meta)).collect()
+        let rank = |top: &Top| match (top.by(), &self.refaults) {
+            (By::Cause, Some(refaults)) => causes::rank(refaults),
+            _ => top.rank(meta),
+        };
+        self.tops.iter().map(rank).collect()
+    }
+
+    /// What had removed the entries; absent where no key asked for it.
+    pub fn refaults(&self) -> Option<&Refaults> {
+        self.refaults.as_ref()
+    }
+
+    /// The sums by guest table, if they are asked for.
+    pub fn guest_tables(&self) -> Option<&Top> {
+        self.tops.iter().find(|top| top.by() == By::GuestTable)
+    }
+
+    /// A moment of a filter that did not come.
+    pub fn missing(&self) -> Option<TableError> {
+        self.tops.iter().find_map(Top::missing)
     }
 }
 
 impl Follow for Payers {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        if let Some(refaults) = &mut self.refaults {
+            refaults.before(record, vm);
+        }
         for top in &mut self.tops {
             top.before(record, vm);
         }
     }
 
     fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        if let Some(refaults) = &mut self.refaults {
+            refaults.after(record, vm);
+        }
+        let refault = self.refaults.as_ref().and_then(Refaults::latest);
         for top in &mut self.tops {
-            top.after(record, vm);
+            top.after(record, vm, refault);
         }
     }
 
     fn finish(&mut self, vm: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
-        self.tops
-            .iter_mut()
-            .try_for_each(|top| top.finish(vm, sees))
+        self.tops.iter_mut().for_each(Top::finish);
+        match &mut self.refaults {
+            Some(refaults) => refaults.finish(vm, sees),
+            None => Ok(()),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use events::Gva;
 use trace::Meta;
 
-use super::{Granule, Sum};
-use crate::text::units::page_size;
+use super::Granule;
+use crate::{faults::Sum, text::units::page_size};
 
 /// Addresses from one to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,10 +101,7 @@ mod tests {
 
     #[test]
     fn neighbours_are_one_range_but_for_the_ends_of_the_work() {
-        let one = Sum {
-            count: 1,
-            ..Sum::default()
-        };
+        let one = Sum::of_fault(&crate::replay::blank_fault(events::Seq(0)));
         let granules: Vec<_> = [0, 1, 4, 5, 6, 7, 9].map(|number| (number, one)).into();
         let work = Some([Gva(5 << 21), Gva(7 << 21)]);
         let of = |granule| {

@@ -2,14 +2,15 @@
 
 use std::cmp::Reverse;
 
-use events::{Cause, Gfn, Gva};
+use events::{Gfn, Gva};
 use trace::Meta;
 
 use super::{
-    By, PingPong, Sum, Top,
+    By, PingPong, Top,
     follow::{NO_FUNCTION, UNKNOWN_PAGE, USER_SPACE},
     ranges::{ranges, work},
 };
+use crate::faults::Sum;
 
 /// One key with its sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub struct Payer {
 pub struct Rank {
     /// By what.
     pub by: By,
-    /// The most expensive first; of changes, the most frequent.
+    /// The most expensive first.
     pub payers: Vec<Payer>,
     /// Records that have no key.
     pub keyless: Sum,
@@ -144,11 +145,7 @@ impl Top {
             }
             By::Slot => (key.to_string(), format!("slot {key}"), String::new()),
             By::Vcpu => (key.to_string(), format!("vCPU {key}"), String::new()),
-            By::Cause => {
-                let cause = u8::try_from(key).ok().and_then(Cause::from_raw);
-                return self.plain(cause.map_or("", Cause::name).to_owned(), sum);
-            }
-            By::Cr3 | By::GvaRange | By::GuestTable => return self.plain(address, sum),
+            By::Cr3 | By::GvaRange | By::GuestTable | By::Cause => return self.plain(address, sum),
         };
         Payer {
             key,

@@ -1,7 +1,6 @@
 //! Sums by key, in bounded memory.
 
-use super::Sum;
-use crate::replay::AddressMap;
+use crate::{faults::Sum, replay::AddressMap};
 
 /// Keys that have a sum of their own: 64 MiB at most. Faults of later keys are added up in
 /// `others`.
@@ -66,6 +65,11 @@ impl Sums {
         self.all.add(&self.keyless);
     }
 
+    /// One key.
+    pub(super) fn get(&self, key: u64) -> Option<&Sum> {
+        self.keys.get(&key)
+    }
+
     /// Every key with its sum, by key.
     pub(super) fn sorted(&self) -> Vec<(u64, Sum)> {
         let mut keys: Vec<_> = self.keys.iter().map(|(key, sum)| (*key, *sum)).collect();
@@ -91,20 +95,17 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
-    use events::{Seq, TimeNs};
+    use events::Seq;
 
-    use super::{super::Seen, *};
+    use super::*;
+    use crate::replay::blank_fault;
 
     #[test]
     fn keys_past_the_limit_are_others_and_nothing_is_dropped() {
         let mut sums = Sums::with_limit(2);
         let keys = [Some(1), Some(1), Some(2), Some(3), None, Some(1), Some(4)];
         for (seq, key) in (0..).zip(keys) {
-            let seen = Seen {
-                seq: Seq(seq),
-                time_ns: TimeNs(seq),
-            };
-            sums.add(key, &Sum::of_change(seen));
+            sums.add(key, &Sum::of_fault(&blank_fault(Seq(seq))));
         }
         sums.finish();
         let counts: Vec<_> = sums.sorted().iter().map(|(k, s)| (*k, s.count)).collect();

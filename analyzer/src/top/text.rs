@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{By, Payer, PingPong, Rank, Seen, Sum};
+use super::{By, Payer, PingPong, Rank};
 use crate::{
+    faults::{Seen, Sum},
     symbols::short,
     text::{
         Cell, Column, Table, plain,
@@ -13,23 +14,16 @@ use crate::{
 
 /// The table of those who pay, of which people are shown `first`.
 pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
-    let changes = rank.by == By::Cause;
     let has_about = rank.payers.iter().any(|payer| !payer.about.is_empty());
     let mut columns = vec![Column::code(rank.by.name())];
     columns.extend(has_about.then(|| Column::words("what")));
-    columns.push(Column::number(rank.by.counted()));
-    if changes {
-        columns.push(Column::share("share"));
-    } else {
-        columns.extend([
-            Column::time("total"),
-            Column::share("share"),
-            Column::time("worst"),
-            Column::code("worst seq"),
-        ]);
-    }
     columns.extend([
-        Column::time("first seen").for_programs(),
+        Column::number("faults"),
+        Column::time("total"),
+        Column::share("share"),
+        Column::time("worst"),
+        Column::code("worst seq"),
+        Column::time("first seen"),
         Column::time("last seen"),
     ]);
     let title = format!("Who pays, by {}", rank.by.name());
@@ -37,7 +31,7 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
     for (name, about, sum) in rows(rank) {
         let about = has_about.then(|| Cell::words(about));
         let cells = [Cell::words(name)].into_iter().chain(about);
-        table.row(cells.chain(numbers(sum, &rank.all, changes, start_ns)));
+        table.row(cells.chain(numbers(sum, &rank.all, start_ns)));
     }
     table.more(more(rank))
 }
@@ -68,40 +62,32 @@ fn rows(rank: &Rank) -> Vec<(Cow<'_, str>, &str, &Sum)> {
     rows
 }
 
-fn numbers(sum: &Sum, all: &Sum, changes: bool, start_ns: u64) -> Vec<Cell> {
+fn numbers(sum: &Sum, all: &Sum, start_ns: u64) -> [Cell; 7] {
     let [first, last] = match sum.seen {
         Some(seen) => seen.map(|Seen { time_ns, .. }| Cell::At(time_ns.0.saturating_sub(start_ns))),
         None => [Cell::Absent, Cell::Absent],
     };
-    let mut cells = vec![Cell::Count(sum.count)];
-    if changes {
-        cells.push(Cell::Share(sum.count, all.count));
-    } else {
-        cells.extend([
-            Cell::Time(sum.total_ns),
-            Cell::Share(sum.total_ns, all.total_ns),
-            sum.worst.map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
-            sum.worst
-                .map_or(Cell::Absent, |worst| Cell::words(worst.seq.0.to_string())),
-        ]);
-    }
-    cells.extend([first, last]);
-    cells
+    [
+        Cell::Count(sum.count),
+        Cell::Time(sum.total_ns),
+        Cell::Share(sum.total_ns, all.total_ns),
+        sum.worst.map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
+        sum.worst
+            .map_or(Cell::Absent, |worst| Cell::words(worst.seq.0.to_string())),
+        first,
+        last,
+    ]
 }
 
 fn more(rank: &Rank) -> String {
     let mut more = Vec::new();
     if rank.others.count > 0 {
         more.push(format!(
-            "(others) are {} {} of every {} after the first {}",
-            count(rank.others.count),
-            rank.by.counted(),
+            "(others) are {} of every {} after the first {}",
+            plural(rank.others.count, "fault"),
             rank.by.name(),
             count(rank.keys as u64)
         ));
-    }
-    if rank.by == By::Cause {
-        more.push("a change has no length of its own: no times".to_owned());
     }
     if rank.by == By::GuestTable && !rank.follows_tables {
         more.push(

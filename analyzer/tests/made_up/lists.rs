@@ -92,7 +92,6 @@ fn faults_and_changes_are_listed_with_their_numbers() {
         &["faults", "--gva", "0x2000..0x1000"],
         &["changes", "--to", "fault:99"],
         &["find"],
-        &["top", "--by", "cause", "--class", "guest"],
         &["top", "--by", "cr3", "--granule", "2M"],
     ] {
         let args = [&args[..1], &["demo.trace", "--vm", "0"], &args[1..]].concat();

@@ -9,6 +9,7 @@ use crate::{
         facts::{Because, FaultFacts, StoredBy, ZapCause},
         words::{self, kernel},
     },
+    faults::refuses,
     text::{
         flags,
         units::{count, ns, plural},
@@ -77,10 +78,40 @@ fn shadow(of: &FaultFacts) -> Because {
     let by = by.map_or_else(String::new, |by| {
         format!(", stored by {}", words::writer(by))
     });
+    if !refuses(before, of.row.error_code) {
+        return allowed(of, before, now, &by);
+    }
     let (kind, lacked) = lacked(of, before, now);
     let (before, now) = (flags::spte(before), flags::spte(now));
     let text = format!("the entry was there but too weak ({before}{by}); it is now {now}{lacked}");
     Because::new(kind, text)
+}
+
+/// Why KVM stored an entry that allowed the access, as far as the records show.
+fn allowed(of: &FaultFacts, before: Spte, now: Spte, by: &str) -> Because {
+    let flags = flags::spte(before);
+    let found = u64::from(of.row.created) + u64::from(of.row.reused);
+    if before.pfn() != now.pfn() {
+        let frame = before.pfn();
+        let text = format!(
+            "the entry mapped another frame as far as the records show ({frame}, {flags}{by}); \
+             what removed it is not seen"
+        );
+        return Because::new("other_frame", text);
+    }
+    if found > 0 {
+        let tables = plural(found, "table");
+        let text = format!(
+            "the entry itself was there and allowed the access ({flags}{by}), but not the whole \
+             path to it: KVM linked {tables}"
+        );
+        return Because::new("path_missing", text);
+    }
+    let text = format!(
+        "as far as the records show, the entry allowed the access already ({flags}{by}): another \
+         vCPU was faster, or what had taken a right from it is not seen"
+    );
+    Because::new("not_seen", text)
 }
 
 /// Why the entry was missing.

@@ -1,10 +1,10 @@
-//! What the faults of one key add up to.
+//! What some faults add up to.
 
 use std::collections::BTreeMap;
 
 use events::{Class, Seq, TimeNs};
 use serde::Serialize;
-use trace::Slot;
+use trace::{FaultRow, Slot};
 
 /// A record, by the number that `explain --seq` takes, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -24,35 +24,35 @@ pub struct Worst {
     pub seq: Seq,
 }
 
-/// What the faults or changes of one key add up to.
+impl Worst {
+    /// Makes the slower of two the worst, the first of equal ones.
+    pub fn add(worst: &mut Option<Self>, other: Self) {
+        if worst.is_none_or(|worst| (worst.ns, other.seq) < (other.ns, worst.seq)) {
+            *worst = Some(other);
+        }
+    }
+}
+
+/// What the faults of one key add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
     /// How many.
     pub count: u64,
-    /// How long they took together, ns; 0 for changes, which have no length.
+    /// How long they took together, ns.
     pub total_ns: u64,
-    /// The one that took longest; absent for changes.
+    /// The one that took longest; absent without any.
     pub worst: Option<Worst>,
     /// First and last of them, by number.
     pub seen: Option<[Seen; 2]>,
     /// Faults by class, in the order of [`Class::ALL`].
-    pub(super) by_class: [u64; Class::ALL.len()],
+    by_class: [u64; Class::ALL.len()],
     /// Lowest and highest memslot of their frames.
     pub slots: Option<[Slot; 2]>,
 }
 
 impl Sum {
-    /// One change.
-    pub(super) fn of_change(seen: Seen) -> Self {
-        Self {
-            count: 1,
-            seen: Some([seen; 2]),
-            ..Self::default()
-        }
-    }
-
     /// One fault.
-    pub(super) fn of_fault(row: &trace::FaultRow) -> Self {
+    pub fn of_fault(row: &FaultRow) -> Self {
         let ns = row.total_ns;
         let seen = Seen {
             seq: row.seq,
@@ -73,13 +73,12 @@ impl Sum {
     }
 
     /// Adds others.
-    pub(super) fn add(&mut self, other: &Self) {
+    pub fn add(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
-        self.worst = match (self.worst, other.worst) {
-            (Some(a), Some(b)) => Some(if (b.ns, a.seq) > (a.ns, b.seq) { b } else { a }),
-            (a, b) => a.or(b),
-        };
+        if let Some(worst) = other.worst {
+            Worst::add(&mut self.worst, worst);
+        }
         self.seen = match (self.seen, other.seen) {
             (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
             (a, b) => a.or(b),
@@ -91,6 +90,11 @@ impl Sum {
             (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
             (a, b) => a.or(b),
         };
+    }
+
+    /// Faults of a class.
+    pub fn of_class(&self, class: Class) -> u64 {
+        self.by_class.get(place(class)).copied().unwrap_or_default()
     }
 
     /// Faults by class, without the classes that have none.
