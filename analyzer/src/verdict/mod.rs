@@ -6,7 +6,10 @@ use trace::Trace;
 use crate::{
     audit::{Doubt, VmAudit},
     study::{LeftOut, Study, VmStudy},
-    text::units::{count, plural},
+    text::{
+        plain,
+        units::{count, plural},
+    },
 };
 
 /// One statement on the quality of the data.
@@ -78,8 +81,20 @@ pub fn cut(trace: &Trace) -> Option<Line> {
         0 => String::new(),
         missing => format!("; {} announced and not written", plural(missing, "row")),
     };
+    let left = match trace.left_over().as_slice() {
+        [] => String::new(),
+        [first, others @ ..] => {
+            let others = match others.len() {
+                0 => String::new(),
+                others => format!(" and {others} more"),
+            };
+            let first = plain(&first.display().to_string());
+            format!("; it left {first}{others}, which is read by nobody and may be removed")
+        }
+    };
     let text = format!(
-        "CUT: the recorder was stopped before its end, the last moments are missing{announced}"
+        "CUT: the recorder was stopped before its end, the last moments are \
+         missing{announced}{left}"
     );
     Some(Line::new(false, text))
 }
@@ -173,13 +188,39 @@ pub fn loss<F>(study: &Study<F>) -> Line {
         format!(" ({})", probes.join(", "))
     };
     let gaps = plural(study.gaps.gaps().len() as u64, "gap");
+    let reasons: Vec<_> = study
+        .lost_by_probe()
+        .keys()
+        .filter_map(|probe| Some(format!("; {probe}: {}", reason(probe)?)))
+        .collect();
     Line::new(
         false,
         format!(
-            "{} lost{probes} in {gaps}: the tables after a gap may be wrong",
-            plural(lost, "record")
+            "{} lost{probes} in {gaps}: the tables after a gap may be wrong{}",
+            plural(lost, "record"),
+            reasons.concat()
         ),
     )
+}
+
+/// What a probe lost that did not lack room in the ring.
+fn reason(probe: &str) -> Option<&'static str> {
+    Some(match probe {
+        "page_map" => {
+            "the map of shadow pages or of vCPUs was full, and changes of those that came later \
+             have no records until the next keyframe"
+        }
+        "shadows" => {
+            "a table of the guest had more than 8 shadow pages, and what stores to it changed in \
+             the others is seen at the next keyframe"
+        }
+        "unsync" => {
+            "not every unsync page was compared with its copy, and its changes are seen at the \
+             next keyframe"
+        }
+        "read" => "the kernel's memory could not be read where a record needs it",
+        _ => return None,
+    })
 }
 
 fn vm_quality(vm: &VmStudy, audit: &VmAudit) -> Vec<Line> {

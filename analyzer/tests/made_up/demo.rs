@@ -25,6 +25,17 @@ impl Demo {
         self.0.path().join("demo.trace").join(name)
     }
 
+    /// The file of the last segment.
+    pub fn last_segment(&self) -> PathBuf {
+        let list = std::fs::read_to_string(self.file("segments.jsonl")).unwrap();
+        let last: serde_json::Value = serde_json::from_str(list.lines().last().unwrap()).unwrap();
+        let kind = last["kind"].as_str().unwrap();
+        self.file(&format!(
+            "{kind}/{:06}.parquet",
+            last["segment"].as_u64().unwrap()
+        ))
+    }
+
     pub fn run(&self, args: &[&str]) -> Output {
         run(self.0.path(), args)
     }

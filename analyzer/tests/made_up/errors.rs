@@ -30,6 +30,30 @@ fn a_cut_trace_is_named_first_and_still_shown() {
     );
 }
 
+/// What `kill -9` leaves of a file that was being written is named, and read by nobody.
+#[test]
+fn a_file_that_a_killed_recorder_left_is_named() {
+    let demo = Demo::new(Shape {
+        cut: true,
+        segment: 20,
+        ..Shape::default()
+    });
+    let before = demo.text(&["summary", "demo.trace"], 0);
+    let last = demo.last_segment();
+    let hidden = last.with_file_name(format!(
+        ".{}.tmp",
+        last.file_name().unwrap().to_string_lossy()
+    ));
+    std::fs::rename(&last, hidden).unwrap();
+    std::fs::write(demo.file(".meta.json.tmp"), "{").unwrap();
+    let after = demo.text(&["summary", "demo.trace"], 0);
+    let words = after.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(!before.contains("it left"), "{before}");
+    let left = "it left demo.trace/.meta.json.tmp and 1 more";
+    assert!(words.contains(left), "{after}");
+    assert!(words.contains("announced and not written"), "{after}");
+}
+
 #[test]
 fn a_damaged_segment_is_named_and_what_is_before_it_shown() {
     let demo = Demo::new(Shape {

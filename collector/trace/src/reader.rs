@@ -17,6 +17,7 @@ use polars::prelude::*;
 
 use crate::{
     End, Meta, Part, Records, Row, SCHEMA_VERSION, Segment, Stretches, TraceError, segments,
+    writer::temporary,
 };
 
 /// Largest `meta.json` read.
@@ -111,6 +112,18 @@ impl Trace {
     /// Segments that were announced, but cut before they were written.
     pub fn missing(&self) -> &[Segment] {
         &self.missing
+    }
+
+    /// Files that the recorder was writing when it was stopped. They are part of nothing, and readers
+    /// of the folder pass over their names: they may be removed.
+    pub fn left_over(&self) -> Vec<PathBuf> {
+        let names = ["meta.json".to_owned(), crate::SYMBOLS.to_owned()];
+        let segments = self.missing.iter().map(Segment::file);
+        let written = names.into_iter().chain(segments);
+        written
+            .map(|name| temporary(&self.path.join(name)))
+            .filter(|path| path.symlink_metadata().is_ok())
+            .collect()
     }
 
     /// Every segment.

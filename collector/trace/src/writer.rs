@@ -185,7 +185,7 @@ each_kind!(write_kinds);
 
 /// The name of a file that is being written. Readers of Parquet folders (Spark, pyarrow, globs) pass
 /// over names that begin with a dot, so what a crash leaves is not read twice.
-fn temporary(path: &Path) -> PathBuf {
+pub(crate) fn temporary(path: &Path) -> PathBuf {
     let mut name = OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".tmp");
