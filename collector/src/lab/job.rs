@@ -48,6 +48,8 @@ pub struct Job {
     pub shadow: bool,
     /// What runs.
     pub work: Work,
+    /// Time limit of the whole lab, seconds: nothing in it gives up long before.
+    pub limit_s: u64,
     /// What is copied out, if it exists at the end. The path is the one on the host, so that the
     /// command's messages are right there too.
     pub output: Option<PathBuf>,

@@ -200,7 +200,7 @@ fn hypervisor_init(modules: &[Loadable], words: &[String]) -> String {
     let words = Vec::from_iter(words).join(" ");
     format!(
         "{PREPARE}for module in {names}; do insmod {MODULES}/$module.ko || poweroff -f; done
-small() {{ collector run linear --untraced -p pages=16 --timeout 60 >/tmp/small 2>&1; }}
+small() {{ collector run linear --untraced -p pages=16 --timeout 3600 >/tmp/small 2>&1; }}
 small || {{ cat /tmp/small; poweroff -f; }}
 echo '{GUEST_READY}'
 until read -r -t 1 line; do small; done

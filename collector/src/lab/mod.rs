@@ -301,6 +301,7 @@ fn pack(
             .iter()
             .any(|(name, value)| *name == "kvm_amd" && value == "npt=1"),
         work,
+        limit_s: options.timeout.as_secs(),
         output: options.output.as_ref().map(|output| output.inside.clone()),
         reload: options
             .reload
