@@ -178,6 +178,12 @@ fn cpu_model() -> String {
         .map_or_else(|| "unknown".to_owned(), |(_, name)| name.trim().to_owned())
 }
 
+/// Pages of 4 KiB of this host's memory.
+pub fn memory_pages() -> u64 {
+    let of = rustix::system::sysinfo();
+    (u64::from(of.mem_unit)).saturating_mul(of.totalram) >> 12
+}
+
 #[cfg(test)]
 mod tests {
     use super::{is_emulator, selected};

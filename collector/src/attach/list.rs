@@ -53,7 +53,20 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
 
     vms::take_room().context("while asking for more file descriptors")?;
     let holders = vms::all().context("while looking for VMs in /proc")?;
-    let Found { vms: found, denied } = vms::among(&holders, &probes)?;
+    let Found {
+        vms: found,
+        denied,
+        copies,
+    } = vms::among(&holders, &probes)?;
+    for (index, owner) in copies {
+        if let Some(holder) = holders.get(index) {
+            eprintln!(
+                "process {} ({}) has copies of descriptors of a VM that process {owner} runs",
+                holder.number(),
+                holder.name
+            );
+        }
+    }
     for (_, error) in denied {
         eprintln!(
             "not all VMs of it are listed: {:#}",

@@ -24,20 +24,33 @@ pub struct Room {
     ring_bytes: u32,
     /// Unsync pages of which a copy is kept, of all VMs.
     unsync_pages: u32,
+    /// Shadow pages of all VMs, and guest's tables that they shadow.
+    pages: u32,
 }
+
+/// KVM lets a VM have a shadow page for each 50 pages of its memory
+/// (`KVM_PERMILLE_MMU_PAGES`, 20), unless its VMM sets another limit.
+const MEMORY_PAGES: u64 = 50;
+/// Room for shadow pages, least and most. Each costs about 150 bytes of kernel memory.
+const PAGES: [u64; 2] = [1 << 18, 1 << 23];
 
 impl Room {
     /// Where nothing is recorded: a page, and an entry.
     pub const NONE: Self = Self {
         ring_bytes: 4096,
         unsync_pages: 1,
+        pages: 1,
     };
 
-    /// To record. Copies are kept where functions cannot be hooked: 33 MiB of kernel memory.
-    pub fn new(ring_bytes: u32, platform: Platform) -> Self {
+    /// To record. Copies are kept where functions cannot be hooked: 33 MiB of kernel memory. The VMs
+    /// may together have twice the memory of the host, `memory_pages`.
+    pub fn new(ring_bytes: u32, platform: Platform, memory_pages: u64) -> Self {
+        let [least, most] = PAGES;
+        let pages = (2 * memory_pages / MEMORY_PAGES).clamp(least, most);
         Self {
             ring_bytes,
             unsync_pages: if platform.kprobes { 1 } else { 8192 },
+            pages: u32::try_from(pages).unwrap_or(u32::MAX),
         }
     }
 }
@@ -93,6 +106,8 @@ pub(super) fn object(config: &Config, room: Room, verbose: bool) -> Result<Ebpf,
         .override_global("AYA_LOG_LEVEL", &log_level, false)
         .map_max_entries("RING", room.ring_bytes)
         .map_max_entries("UNSYNC", room.unsync_pages)
+        .map_max_entries("PAGES", room.pages)
+        .map_max_entries("SHADOWS", room.pages)
         .load(OBJECT)?;
     Ok(ebpf)
 }
@@ -184,4 +199,29 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PAGES, Platform, Room};
+
+    const NO_PROBES: Platform = Platform {
+        pvm: true,
+        kprobes: false,
+    };
+
+    #[test]
+    fn room_for_shadow_pages_follows_the_memory_of_the_host() {
+        let gib = |gib: u64| gib << 18;
+        let rooms = [1, 16, 64, 256, 4096].map(|memory| {
+            let room = Room::new(4096, NO_PROBES, gib(memory));
+            u64::from(room.pages)
+        });
+        let limit_of_kvm = |memory| 2 * gib(memory) / 50;
+        let [least, most] = PAGES;
+        assert_eq!(
+            rooms,
+            [least, least, limit_of_kvm(64), limit_of_kvm(256), most]
+        );
+    }
 }

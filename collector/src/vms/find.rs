@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use events::{NO_VM, VmId};
+use events::{NO_PROCESS, NO_VM, VmId};
 
 use super::{Holder, HolderError};
 use crate::probes::{Object, Probes, RequestError};
@@ -18,6 +18,8 @@ pub struct Found {
     pub vms: Vec<FoundVm>,
     /// Processes, by index, that may not be read, with the error.
     pub denied: Vec<(usize, HolderError)>,
+    /// Processes, by index, that have descriptors of a VM which another process runs.
+    pub copies: Vec<(usize, u32)>,
 }
 
 /// A running VM.
@@ -37,16 +39,20 @@ pub struct FoundVm {
     pub kept: OwnedFd,
     /// What `kept` is.
     pub object: Object,
+    /// See [`events::Identity::owner`].
+    owner: u32,
 }
 
-/// The VMs of these processes, in their order. A VM belongs to the process that holds most of its
-/// vCPUs: other collectors hold descriptors of it too.
+/// The VMs of these processes, in their order. A VM belongs to the process whose memory it has:
+/// others may have descriptors too (the children of a server that forks, monitors, collectors).
+/// Where the kernel does not keep that, it belongs to the process that holds most of its vCPUs.
 pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError> {
     let mut denied = Vec::new();
-    let mut found: BTreeMap<u64, Vec<FoundVm>> = BTreeMap::new();
+    let mut found_vms: BTreeMap<u64, Vec<FoundVm>> = BTreeMap::new();
     for (index, holder) in holders.iter().enumerate() {
-        for &(descriptor, object) in &holder.descriptors {
-            let copy = match holder.duplicate(descriptor, object) {
+        for found_in in &holder.descriptors {
+            let (descriptor, object) = (found_in.number, found_in.object);
+            let copy = match holder.duplicate(found_in) {
                 Ok(Some(copy)) => copy,
                 Ok(None) => continue,
                 Err(error) => {
@@ -55,7 +61,7 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
                 }
             };
             let identity = probes.identify(copy.as_fd(), object)?;
-            let vms = found.entry(identity.kvm).or_default();
+            let vms = found_vms.entry(identity.kvm).or_default();
             let vcpus = usize::from(object == Object::Vcpu);
             match vms.iter_mut().find(|vm| vm.holder == index) {
                 Some(vm) => {
@@ -73,16 +79,41 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
                     descriptor,
                     kept: copy,
                     object,
+                    owner: identity.owner,
                 }),
             }
         }
     }
-    let most = |vms: Vec<FoundVm>| vms.into_iter().rev().max_by_key(|vm| vm.vcpus);
-    let mut vms: Vec<FoundVm> = found
-        .into_values()
-        .filter_map(most)
-        .filter(|vm| vm.vcpus > 0)
-        .collect();
-    vms.sort_by_key(|vm| (vm.holder, vm.descriptor));
-    Ok(Found { vms, denied })
+    let mut found = Found {
+        denied,
+        ..Found::default()
+    };
+    for vms in found_vms.into_values() {
+        let (owned, copies) = of_owner(vms, holders);
+        found.vms.extend(owned.filter(|vm| vm.vcpus > 0));
+        found.copies.extend(copies);
+    }
+    found.vms.sort_by_key(|vm| (vm.holder, vm.descriptor));
+    found.copies.sort_unstable();
+    found.copies.dedup();
+    Ok(found)
+}
+
+/// What its owner has of a VM, and who has copies, with the owner.
+fn of_owner(vms: Vec<FoundVm>, holders: &[Holder]) -> (Option<FoundVm>, Vec<(usize, u32)>) {
+    let owner = vms.first().map_or(0, |vm| vm.owner);
+    match owner {
+        0 => (vms.into_iter().rev().max_by_key(|vm| vm.vcpus), Vec::new()),
+        // Nobody can run it any more, whoever holds it.
+        NO_PROCESS => (None, Vec::new()),
+        owner => {
+            let is_owner = |vm: &FoundVm| {
+                let holder = holders.get(vm.holder);
+                holder.is_some_and(|holder| holder.number() == owner)
+            };
+            let (owned, copies): (Vec<_>, Vec<_>) = vms.into_iter().partition(is_owner);
+            let copies = copies.iter().map(|vm| (vm.holder, owner)).collect();
+            (owned.into_iter().next(), copies)
+        }
+    }
 }

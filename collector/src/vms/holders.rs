@@ -1,9 +1,13 @@
-//! Processes that hold KVM's file descriptors, from `/proc/PID/fd`.
+//! Processes that hold KVM's file descriptors, from `/proc/PID/task/TID/fd`.
+//!
+//! Nearly always all threads share one table of descriptors, which the kernel tells. But a thread may
+//! have its own (`CLONE_FILES`), and a process lives on when its first thread has ended, whose table
+//! is gone then.
 
 use std::{
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -57,7 +61,18 @@ pub struct Holder {
     /// Readable once the process has ended; also gives access to its descriptors.
     pub pidfd: OwnedFd,
     /// KVM's descriptors that it holds.
-    pub descriptors: Vec<(RawFd, Object)>,
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// One of KVM's descriptors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Descriptor {
+    /// A thread in whose table it is; the first thread's number is the process's.
+    pub thread: u32,
+    /// Its number.
+    pub number: RawFd,
+    /// What it is.
+    pub object: Object,
 }
 
 impl Holder {
@@ -71,11 +86,14 @@ impl Holder {
         if self.wait(Duration::ZERO) {
             return End::Over;
         }
-        let status = fs::read_to_string(format!("/proc/{}/status", self.number()));
-        // A process that exits frees its memory first.
-        match status {
-            Ok(status) if status.contains("\nVmSize:") => End::NotYet,
-            _ => End::UnderWay,
+        // A thread that exits frees its memory first; the first thread may be gone before others.
+        let has_memory = |thread: u32| {
+            let status = fs::read_to_string(task(self.number(), thread).join("status"));
+            status.is_ok_and(|status| status.contains("\nVmSize:"))
+        };
+        match has_memory(self.number()) || threads(self.number()).into_iter().any(has_memory) {
+            true => End::NotYet,
+            false => End::UnderWay,
         }
     }
 
@@ -93,28 +111,50 @@ impl Holder {
 
     /// Whether it holds a vCPU.
     pub fn has_vcpus(&self) -> bool {
-        self.descriptors
-            .iter()
-            .any(|(_, object)| *object == Object::Vcpu)
+        let is_vcpu = |of: &Descriptor| of.object == Object::Vcpu;
+        self.descriptors.iter().any(is_vcpu)
     }
 
     /// Duplicates one of its descriptors to this process; `None` if it was closed meanwhile, or
     /// refers to something else now.
-    pub fn duplicate(
-        &self,
-        descriptor: RawFd,
-        expected: Object,
-    ) -> Result<Option<OwnedFd>, HolderError> {
-        match pidfd_getfd(&self.pidfd, descriptor, PidfdGetfdFlags::empty()) {
+    pub fn duplicate(&self, of: &Descriptor) -> Result<Option<OwnedFd>, HolderError> {
+        let own;
+        let table = match of.thread == self.number() {
+            true => &self.pidfd,
+            false => match self.thread(of.thread)? {
+                Some(thread) => {
+                    own = thread;
+                    &own
+                }
+                None => return Ok(None),
+            },
+        };
+        match pidfd_getfd(table, of.number, PidfdGetfdFlags::empty()) {
             Ok(duplicate) => {
                 let link = format!("/proc/self/fd/{}", duplicate.as_raw_fd());
                 let target = fs::read_link(link)
                     .map_err(|error| self.denied("reading a duplicated descriptor", error))?;
-                let same = object(target.as_os_str().to_str()) == Some(expected);
+                let same = object(target.as_os_str().to_str()) == Some(of.object);
                 Ok(same.then_some(duplicate))
             }
             Err(rustix::io::Errno::BADF | rustix::io::Errno::SRCH) => Ok(None),
             Err(error) => Err(self.denied("pidfd_getfd", error.into())),
+        }
+    }
+
+    /// One of its threads; `None` if it has ended.
+    fn thread(&self, number: u32) -> Result<Option<OwnedFd>, HolderError> {
+        // PIDFD_THREAD, since Linux 6.9.
+        let of_thread = PidfdFlags::from_bits_retain(libc::O_EXCL.cast_unsigned());
+        let id = i32::try_from(number).ok().and_then(Pid::from_raw);
+        let id = id.ok_or(HolderError::None(number))?;
+        match pidfd_open(id, of_thread) {
+            Ok(thread) => Ok(Some(thread)),
+            Err(rustix::io::Errno::SRCH) => Ok(None),
+            Err(error) => Err(self.denied(
+                "pidfd_open of a thread whose descriptors are its own (needs Linux 6.9)",
+                error.into(),
+            )),
         }
     }
 
@@ -154,26 +194,80 @@ pub fn of(pid: u32) -> Result<Holder, HolderError> {
         pidfd,
         descriptors: Vec::new(),
     };
-    let links = match fs::read_dir(folder.join("fd")) {
-        Ok(links) => links,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(HolderError::None(pid));
+    let mut tables = Vec::new();
+    for thread in threads(pid) {
+        // One that has ended has none, and one that shares a table has no more than that has.
+        if tables.iter().any(|table| share_descriptors(*table, thread)) {
+            continue;
         }
-        Err(error) => return Err(holder.denied("reading its descriptors", error)),
-    };
-    for link in links {
+        match table(pid, thread) {
+            Ok(descriptors) => holder.descriptors.extend(descriptors),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(holder.denied("reading its descriptors", error)),
+        }
+        tables.push(thread);
+        if tables.len() == MOST_TABLES {
+            break;
+        }
+    }
+    if tables.is_empty() {
+        return Err(HolderError::None(pid));
+    }
+    Ok(holder)
+}
+
+/// Most tables of descriptors of a process that are read.
+const MOST_TABLES: usize = 64;
+
+/// KVM's descriptors in the table of one thread.
+fn table(process: u32, thread: u32) -> io::Result<Vec<Descriptor>> {
+    let mut found = Vec::new();
+    for link in fs::read_dir(task(process, thread).join("fd"))? {
         // It is no error that a process ends or closes a file meanwhile.
         let Ok(link) = link else { break };
         let Ok(target) = fs::read_link(link.path()) else {
             continue;
         };
-        let descriptor = link.file_name().to_str().and_then(|name| name.parse().ok());
-        if let (Some(descriptor), Some(object)) = (descriptor, object(target.as_os_str().to_str()))
-        {
-            holder.descriptors.push((descriptor, object));
+        let number = link.file_name().to_str().and_then(|name| name.parse().ok());
+        if let (Some(number), Some(object)) = (number, object(target.as_os_str().to_str())) {
+            found.push(Descriptor {
+                thread,
+                number,
+                object,
+            });
         }
     }
-    Ok(holder)
+    Ok(found)
+}
+
+/// Threads of a process, the first one first.
+fn threads(process: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(Path::new("/proc").join(process.to_string()).join("task"));
+    let mut threads: Vec<u32> = tasks
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| task.file_name().to_str()?.parse().ok())
+        .collect();
+    threads.sort_by_key(|thread| (*thread != process, *thread));
+    threads
+}
+
+fn task(process: u32, thread: u32) -> PathBuf {
+    Path::new("/proc").join(format!("{process}/task/{thread}"))
+}
+
+/// Whether two threads of one process have one table of descriptors. A kernel without `kcmp` does not
+/// say: nearly all have.
+fn share_descriptors(one: u32, other: u32) -> bool {
+    const KCMP_FILES: libc::c_long = 2;
+    // SAFETY: plain numbers.
+    let compared = unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_FILES, 0, 0) };
+    match compared {
+        0 => true,
+        -1 => io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS),
+        _ => false,
+    }
 }
 
 /// Every other process that holds a vCPU and may be read.

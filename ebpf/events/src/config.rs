@@ -160,6 +160,12 @@ offsets! {
     need file_private_data "file" "private_data";
     find task_nvcsw "task_struct" "nvcsw" "how often the thread has given its CPU up";
     find task_nivcsw "task_struct" "nivcsw" "how often it was taken from it";
+    find kvm_mm "kvm" "mm" "the memory of the process that made the VM";
+    find mm_owner "mm_struct" "owner" "a thread of that process; with CONFIG_MEMCG";
+    find task_signal "task_struct" "signal";
+    find signal_pids "signal_struct" "pids" "the second is the process's";
+    find pid_level "pid" "level" "of PID namespaces";
+    find pid_numbers "pid" "numbers" "for each level the number and its namespace";
     find range_slot "kvm_gfn_range" "slot";
     find range_start "kvm_gfn_range" "start";
     find range_end "kvm_gfn_range" "end";

@@ -56,5 +56,5 @@ pub use roots::{KeyframeRoot, PDPTES, Root};
 pub use shadows::{SHADOWS, Shadows};
 pub use spte::Level;
 pub use vcpus::{Outcomes, Store, Vcpu};
-pub use vms::{COUNTER_WORDS, CounterWords, Identity, NO_VM, SlotAnswer, VcpuKey};
+pub use vms::{COUNTER_WORDS, CounterWords, Identity, NO_PROCESS, NO_VM, SlotAnswer, VcpuKey};
 pub use writes::Write;

@@ -32,6 +32,9 @@ named_enum! {
     /// Unsync pages were not compared with their copies: their changes are seen at the next
     /// keyframe.
     Unsync = 11 "unsync",
+    /// A guest's table has more shadow pages than [`crate::SHADOWS`]: changes of the others by an
+    /// emulated store are seen at the next keyframe.
+    Shadows = 12 "shadows",
 }
 
 /// One CPU's count for one [`Probe`], since the programs were loaded.

@@ -2,8 +2,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// Shadow pages of one guest table, and entries of one page, that are looked at.
-pub const SHADOWS: usize = 4;
+/// Shadow pages of one guest table, and entries of one page, that are looked at: a table has one for
+/// each combination of the rights (read, write, execute) that the tables above it grant. One that is
+/// mapped as a table of several levels may have more; those are counted as [`crate::Probe::Shadows`].
+pub const SHADOWS: usize = 8;
 
 /// Kernel addresses of the entries (`sp->spt`) of a guest table's shadow pages; 0 where there are
 /// fewer.
@@ -14,7 +16,9 @@ pub struct Shadows(pub [u64; SHADOWS]);
 impl Shadows {
     /// One page.
     pub const fn of(spt: u64) -> Self {
-        Self([spt, 0, 0, 0])
+        let mut pages = [0; SHADOWS];
+        pages[0] = spt;
+        Self(pages)
     }
 
     /// Adds a page unless it is there; false if there is no place for it.
@@ -64,15 +68,24 @@ mod tests {
         assert!(shadows.insert(2));
         assert!(!shadows.remove(1));
         assert!(shadows.insert(2));
-        assert_eq!(shadows, Shadows([0, 2, 0, 0]));
+        let mut expected = Shadows::default();
+        expected.0[1] = 2;
+        assert_eq!(shadows, expected);
     }
 
     #[test]
-    fn a_fifth_page_has_no_place_and_the_last_one_to_go_leaves_none() {
+    fn a_ninth_page_has_no_place_and_the_last_one_to_go_leaves_none() {
         let mut shadows = Shadows::of(1);
-        assert!([2, 3, 4, 3].into_iter().all(|spt| shadows.insert(spt)));
-        assert!(!shadows.insert(5));
-        let left = [4, 1, 3, 2].map(|spt| shadows.remove(spt));
-        assert_eq!(left, [false, false, false, true]);
+        assert!(
+            [2, 3, 4, 3, 5, 6, 7, 8]
+                .into_iter()
+                .all(|spt| shadows.insert(spt))
+        );
+        assert!(!shadows.insert(9));
+        let left = [4, 1, 3, 8, 7, 5, 6, 2].map(|spt| shadows.remove(spt));
+        assert_eq!(
+            left,
+            [false, false, false, false, false, false, false, true]
+        );
     }
 }

@@ -7,6 +7,9 @@ use crate::{Gfn, Hva, VcpuId, VmId};
 /// The `vm` of a VM that is not traced.
 pub const NO_VM: VmId = VmId(u16::MAX);
 
+/// The `owner` of a VM whose process has ended.
+pub const NO_PROCESS: u32 = u32::MAX;
+
 /// A vCPU among those of all traced VMs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Pod, Zeroable)]
 #[repr(C)]
@@ -32,6 +35,12 @@ pub struct Identity {
     pub has_nested: u8,
     /// Zero.
     pub reserved: [u8; 3],
+    /// The process whose memory the VM has (`kvm.mm`), which alone can run it, by its number in the
+    /// collector's PID namespace. 0 if it has none there, or this kernel does not keep it;
+    /// [`NO_PROCESS`] if it has ended.
+    pub owner: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
 /// A memslot as KVM has it.

@@ -7,7 +7,9 @@ use aya_ebpf::{
     macros::{kprobe, raw_tracepoint},
     programs::{ProbeContext, RawTracePointContext},
 };
-use events::{Act, Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, SHADOWS, Vcpu, VcpuId, VmId};
+use events::{
+    Act, Cause, Gfn, Host, HostEvent, Hva, NO_VCPU, Probe, SHADOWS, Shadows, Vcpu, VcpuId, VmId,
+};
 
 use crate::{
     causes, entries, faults,
@@ -183,7 +185,7 @@ pub fn kvm_unmap_hva_range(ctx: RawTracePointContext) {
     };
     let entries = match rmaps::head(heads + 8 * (gfn.0 - place.base.0)) {
         Some(Head::Empty) => return,
-        Some(Head::One(sptep)) => Some([sptep, 0, 0, 0]),
+        Some(Head::One(sptep)) => Some(Shadows::of(sptep).0),
         Some(Head::Many(desc)) => rmaps::first(desc),
         None => None,
     };

@@ -91,7 +91,7 @@ fn shadow(vm: VmId, gfn: Gfn, spt: u64) {
     };
     // SAFETY: a map value, changed under mmu_lock.
     if !unsafe { &mut *shadows }.insert(spt) {
-        lose(Probe::PageMap);
+        lose(Probe::Shadows);
     }
 }
 

@@ -1,16 +1,17 @@
 //! VMs of other processes: programs that the collector runs on file descriptors that it holds.
 
 use aya_ebpf::{
+    helpers::bpf_get_current_task,
     macros::{map, raw_tracepoint},
     maps::Array,
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
 use bytemuck::Zeroable as _;
-use events::{Identity, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
+use events::{Identity, NO_PROCESS, NO_VCPU, NO_VM, VcpuId, VcpuKey, VmId};
 
 use crate::{
-    kernel::{field, offset},
+    kernel::{field, offset, read},
     roots, vcpus,
 };
 
@@ -62,6 +63,8 @@ fn identity(descriptor: u64, is_vcpu: bool) -> Option<Identity> {
             vcpu: NO_VCPU,
             has_nested: 0,
             reserved: [0; 3],
+            owner: owner(object),
+            padding: 0,
         });
     }
     let kvm: u64 = field(object, offset!(vcpu_kvm))?;
@@ -76,5 +79,48 @@ fn identity(descriptor: u64, is_vcpu: bool) -> Option<Identity> {
         vcpu,
         has_nested: u8::from(roots::has_nested(object)),
         reserved: [0; 3],
+        owner: owner(kvm),
+        padding: 0,
     })
+}
+
+/// The process that may run a VM: see [`Identity::owner`].
+#[inline(always)]
+fn owner(kvm: u64) -> u32 {
+    let memory: Option<u64> = field(kvm, offset!(kvm_mm));
+    let task: Option<u64> = memory.and_then(|memory| field(memory, offset!(mm_owner)));
+    match task {
+        None => 0,
+        Some(0) => NO_PROCESS,
+        Some(task) => number_here(task).unwrap_or(0),
+    }
+}
+
+/// The number of a thread's process in the PID namespace of the calling one.
+#[inline(always)]
+fn number_here(task: u64) -> Option<u32> {
+    // SAFETY: the helper takes nothing and cannot fail.
+    let here = process(unsafe { bpf_get_current_task() })?;
+    let there = process(task)?;
+    let level: u32 = field(here, offset!(pid_level))?;
+    if field::<u32>(there, offset!(pid_level))? < level {
+        return None;
+    }
+    let number = |pid: u64| read::<Number>(offset!(pid_numbers).of(pid)? + 16 * u64::from(level));
+    let (here, there) = (number(here)?, number(there)?);
+    (here.namespace == there.namespace).then_some(there.number)
+}
+
+/// `struct upid`.
+#[repr(C)]
+struct Number {
+    number: u32,
+    namespace: u64,
+}
+
+/// `struct pid` of a thread's process (`PIDTYPE_TGID`).
+#[inline(always)]
+fn process(task: u64) -> Option<u64> {
+    let signal = field(task, offset!(task_signal))?;
+    field(signal, offset!(signal_pids).plus(8))
 }
