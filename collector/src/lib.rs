@@ -15,6 +15,7 @@
 
 mod attach;
 pub mod cli;
+mod confine;
 mod doctor;
 mod failure;
 mod host;

@@ -4,7 +4,7 @@
 //! are enough. Stopping another process's threads for a keyframe and finding VMs that appear later
 //! need two of them, which `attach` keeps for its main thread alone.
 
-use std::{env, io, thread};
+use std::{env, io, ptr, thread};
 
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -51,18 +51,40 @@ pub fn keep_only(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     rustix::thread::set_no_new_privs(true).map_err(failed("no_new_privs"))
 }
 
-/// Gives a new file or folder to the user who called `sudo`, if there is one.
-pub fn give(file: &std::fs::File) -> Result<(), PrivilegeError> {
-    match invoking_user(|name| env::var(name).ok())? {
-        None => Ok(()),
-        Some((uid, gid)) => {
-            let failed = |source| PrivilegeError {
-                doing: "fchown",
-                source,
-            };
-            std::os::unix::fs::fchown(file, Some(uid), Some(gid)).map_err(failed)
-        }
-    }
+/// Runs `work`, which uses paths that the user who called `sudo` chose or can change, with that
+/// user's rights to files: on a thread of its own, as the rest of this process stays root. If there
+/// is no such user, root itself chose them.
+pub fn as_user<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, PrivilegeError> {
+    let Some((uid, gid)) = invoking_user(|name| env::var(name).ok())? else {
+        return Ok(work());
+    };
+    thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            // The system calls themselves, unlike the C library's functions, change one thread. The
+            // change of the user takes the rights of root to files.
+            // SAFETY: plain numbers; the empty list of groups needs no pointer.
+            let groups = unsafe { libc::syscall(libc::SYS_setgroups, 0, ptr::null::<u32>()) };
+            for (doing, id, call) in [
+                ("setfsgid", gid, libc::SYS_setfsgid),
+                ("setfsuid", uid, libc::SYS_setfsuid),
+            ] {
+                // They answer with the value before: the second call shows whether the first worked.
+                // SAFETY: plain numbers.
+                let now = unsafe {
+                    libc::syscall(call, id);
+                    libc::syscall(call, id)
+                };
+                if groups != 0 || now != libc::c_long::from(id) {
+                    let source = io::Error::other("the kernel refused it");
+                    return Err(PrivilegeError { doing, source });
+                }
+            }
+            Ok(work())
+        });
+        working
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Runs `work` on a thread without capabilities; threads that it starts have none either.

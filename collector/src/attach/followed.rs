@@ -54,6 +54,11 @@ impl<'a> TracedVms<'a> {
         self.running.len()
     }
 
+    /// Whether the trace has its largest size.
+    pub fn is_full(&self) -> bool {
+        self.recording.is_full()
+    }
+
     /// Removes VMs that have ended, and adds new ones.
     pub fn look(&mut self) -> anyhow::Result<()> {
         let holders = match self.target {

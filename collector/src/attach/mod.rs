@@ -22,6 +22,7 @@ mod traced;
 use std::{
     path::PathBuf,
     process::ExitCode,
+    slice,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -75,6 +76,8 @@ pub struct Options {
     pub time: Option<Duration>,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
+    /// Size of the trace, bytes, at which the recording ends.
+    pub max_bytes: Option<u64>,
     /// Print the probes' log.
     pub verbose: bool,
     /// Print the outcome as JSON.
@@ -88,6 +91,8 @@ pub enum Reason {
     Done,
     /// The time of `--for` has passed.
     Time,
+    /// The trace has the size of `--max-size`.
+    Full,
     /// Ctrl-C or SIGTERM, or the recorder failed and says why itself.
     Interrupted,
 }
@@ -98,6 +103,7 @@ impl Reason {
         match self {
             Reason::Done => "done",
             Reason::Time => "time",
+            Reason::Full => recording::FULL,
             Reason::Interrupted => "interrupted",
         }
     }
@@ -119,6 +125,9 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         true => nested::wait(&kernel, options, process.as_ref())?,
         false => Duration::ZERO,
     };
+    if let Some(process) = &process {
+        check_owner(process, &kernel)?;
+    }
     let time = options.time.map(|time| time.saturating_sub(waited));
     attach_probes(&mut kernel, options)?;
     if mode.is_nested() {
@@ -135,6 +144,7 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         &meta,
         |number| format!("phase-{number}"),
         &cancel,
+        options.max_bytes,
         options.json,
     )?;
     let begin = Instant::now();
@@ -180,6 +190,20 @@ fn check_process(pid: u32) -> Result<Holder, Failure> {
     )))
 }
 
+/// Before it is stopped and recorded: it runs the VMs whose descriptors it has.
+fn check_owner(process: &Holder, kernel: &Kernel) -> Result<(), Failure> {
+    let found = vms::among(slice::from_ref(process), &kernel.probes)?;
+    let Some((_, owner)) = found.copies.first().filter(|_| found.vms.is_empty()) else {
+        return Ok(());
+    };
+    let (pid, name) = (process.number(), &process.name);
+    let error = anyhow::anyhow!(
+        "process {pid} ({name}) only has copies of descriptors: its VM is run by process {owner}"
+    );
+    let command = program::command(&format!("attach --pid {owner}"));
+    Err(Failure::failed(error).hint(format!("`{command}` records it")))
+}
+
 fn load(options: &Options) -> Result<Kernel, Failure> {
     let _bar = Bar::of_work("loading the probes", options.json)?;
     Kernel::load(options.ring_bytes, options.verbose)
@@ -208,7 +232,10 @@ fn until_the_end(
             look = Instant::now() + options.target.look_every();
         }
         if cancel.load(Ordering::Acquire) {
-            return Ok(Reason::Interrupted);
+            return Ok(match vms.is_full() {
+                true => Reason::Full,
+                false => Reason::Interrupted,
+            });
         }
         if time.is_some_and(|time| begin.elapsed() >= time) {
             return Ok(Reason::Time);

@@ -52,7 +52,7 @@ pub fn report(
         });
         writeln!(out, "{outcome:#}")
     } else {
-        text(&mut out, options, elapsed, vms, recorded)
+        text(&mut out, options, reason, elapsed, vms, recorded)
     };
     written.map_err(anyhow::Error::from)?;
     Ok(ExitCode::SUCCESS)
@@ -61,6 +61,7 @@ pub fn report(
 fn text(
     out: &mut impl Write,
     options: &Options,
+    reason: Reason,
     elapsed: Duration,
     vms: &[VmMeta],
     recorded: Recorded,
@@ -92,6 +93,9 @@ fn text(
         recorded.lost,
         recorded.bytes >> 10,
     )?;
+    if reason == Reason::Full {
+        writeln!(out, "stopped, since the trace has the size of --max-size")?;
+    }
     let next = program::analyzer_command("summary", &options.output);
     writeln!(out, "next: {next}")
 }

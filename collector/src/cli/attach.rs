@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::run::{RING_MIB, ring_bytes, seconds};
+use super::run::{RING_MIB, ring_bytes, seconds, size};
 use crate::{
     attach::{self, Options, Target},
     failure::Failure,
@@ -25,6 +25,10 @@ pub struct AttachArgs {
     /// threads are stopped meanwhile
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     keyframe_every: Option<Duration>,
+    /// Stop when the trace has SIZE bytes, with K, M, G for KiB, MiB, GiB. The last second and the
+    /// last copy of the tables come on top
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_size: Option<u64>,
     /// Size of the BPF ring buffer in MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -63,6 +67,7 @@ impl AttachArgs {
             keyframe_every: self.keyframe_every,
             time: self.time,
             ring_bytes: ring_bytes(self.ring_mib)?,
+            max_bytes: self.max_size,
             verbose: self.verbose,
             json: self.json,
         })

@@ -38,6 +38,10 @@ pub struct RunArgs {
     /// Stop a guest that is not done after SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
+    /// Stop when the trace has SIZE bytes, with K, M, G for KiB, MiB, GiB. The last second and the
+    /// last copy of the tables come on top
+    #[arg(long, value_name = "SIZE", value_parser = size, conflicts_with = "untraced")]
+    max_size: Option<u64>,
     /// Size of the BPF ring buffer in MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -77,6 +81,7 @@ impl RunArgs {
                 Some(kib) => kib.saturating_mul(1 << 10),
                 None => ring_bytes(self.ring_mib)?,
             },
+            max_bytes: self.max_size,
             verbose: self.verbose,
             json: self.json,
         };
@@ -122,6 +127,21 @@ pub fn ring_bytes(mib: u32) -> Result<u32, Failure> {
     Err(Failure::usage(error))
 }
 
+/// A number of bytes above zero, with a binary unit or none.
+pub fn size(text: &str) -> Result<u64, String> {
+    let (number, shift) = match text.split_at_checked(text.len().saturating_sub(1)) {
+        Some((number, "K" | "k")) => (number, 10),
+        Some((number, "M" | "m")) => (number, 20),
+        Some((number, "G" | "g")) => (number, 30),
+        _ => (text, 0),
+    };
+    let bytes = number.parse::<u64>().ok();
+    let bytes = bytes.and_then(|number| number.checked_mul(1 << shift));
+    bytes
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "expected a number of bytes above zero, as 500M or 2G".to_owned())
+}
+
 /// A time above zero, in seconds; fractions are allowed.
 pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
@@ -143,6 +163,15 @@ mod tests {
         assert_eq!(param("a="), Ok(("a".to_owned(), String::new())));
         assert!(param("=b").is_err());
         assert!(param("ab").is_err());
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        let sizes = ["1", "3K", "500M", "2G"].map(|text| size(text).ok());
+        assert_eq!(sizes, [Some(1), Some(3072), Some(500 << 20), Some(2 << 30)]);
+        for bad in ["0", "0M", "-1", "M", "", "1.5G", "1T", "99999999999G", "1é"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

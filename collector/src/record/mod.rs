@@ -20,7 +20,10 @@ use std::{
 use events::RoleLayout;
 use trace::{TraceError, TraceWriter};
 
-use crate::probes::{Probes, RequestError, Ring};
+use crate::{
+    confine::{self, ConfineError, Thread},
+    probes::{Probes, RequestError, Ring},
+};
 
 pub use decode::DecodeError;
 
@@ -55,6 +58,9 @@ pub enum RecordError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A thread could not give up what it does not need.
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     /// A bug of ours.
     #[error("the {0} thread panicked")]
     Panicked(&'static str),
@@ -71,6 +77,8 @@ pub struct Progress {
     pub bytes: AtomicU64,
     /// Records lost, by the last count.
     pub lost: AtomicU64,
+    /// The trace has its largest size.
+    pub full: AtomicBool,
     phase: Mutex<String>,
 }
 
@@ -95,21 +103,23 @@ impl Progress {
 pub struct Recorder {
     stop: Arc<AtomicBool>,
     progress: Arc<Progress>,
-    drain: JoinHandle<()>,
+    drain: JoinHandle<Result<(), ConfineError>>,
     writer: JoinHandle<Result<TraceWriter, RecordError>>,
 }
 
 impl Recorder {
-    /// Starts both threads. `mark_name` names a guest phase by its number; `on_failure` is set
-    /// when nothing more can be kept.
+    /// Starts both threads. `mark_name` names a guest phase by its number; `stop` is set when
+    /// nothing more can be kept, or the trace has `max_bytes`.
     pub fn start(
         ring: Ring,
         probes: Arc<Probes>,
         trace: TraceWriter,
         layout: RoleLayout,
         mark_name: fn(u32) -> String,
-        on_failure: Arc<AtomicBool>,
+        stop: Arc<AtomicBool>,
+        max_bytes: Option<u64>,
     ) -> Result<Self, RecordError> {
+        let [on_end, writer_failed, drain_failed] = [&stop; 3].map(Arc::clone);
         let stop = Arc::new(AtomicBool::new(false));
         let progress = Arc::new(Progress::default());
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
@@ -119,17 +129,25 @@ impl Recorder {
             layout,
             mark_name,
             Arc::clone(&progress),
-            on_failure,
+            on_end,
+            max_bytes,
         );
         let failed = |thread| move |source| RecordError::Thread { thread, source };
         let writer = Builder::new()
             .name("writer".to_owned())
-            .spawn(move || writer.run(&receiver))
+            .spawn(move || {
+                confine(Thread::Writer, &writer_failed)?;
+                writer.run(&receiver)
+            })
             .map_err(failed("writer"))?;
         let stopping = Arc::clone(&stop);
         let drain = Builder::new()
             .name("drain".to_owned())
-            .spawn(move || drain::run(ring, &stopping, &sender))
+            .spawn(move || {
+                confine(Thread::Drain, &drain_failed)?;
+                drain::run(ring, &stopping, &sender);
+                Ok(())
+            })
             .map_err(failed("drain"))?;
         Ok(Self {
             stop,
@@ -148,11 +166,20 @@ impl Recorder {
     /// finished.
     pub fn finish(self) -> Result<TraceWriter, RecordError> {
         self.stop.store(true, Ordering::Release);
-        self.drain
+        let drained = self
+            .drain
             .join()
             .map_err(|_| RecordError::Panicked("drain"))?;
-        self.writer
+        let written = self
+            .writer
             .join()
-            .map_err(|_| RecordError::Panicked("writer"))?
+            .map_err(|_| RecordError::Panicked("writer"))?;
+        drained?;
+        written
     }
+}
+
+/// Confines a thread of the recorder; nothing is kept where that fails.
+fn confine(thread: Thread, failed: &AtomicBool) -> Result<(), ConfineError> {
+    confine::thread(thread).inspect_err(|_| failed.store(true, Ordering::Release))
 }

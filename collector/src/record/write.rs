@@ -30,20 +30,23 @@ pub struct Writer {
     layout: RoleLayout,
     mark_name: fn(u32) -> String,
     progress: Arc<Progress>,
-    on_failure: Arc<AtomicBool>,
+    on_end: Arc<AtomicBool>,
+    max_bytes: Option<u64>,
     log: LossLog,
     batch: Batch,
 }
 
 impl Writer {
-    /// Writes to `trace`.
+    /// Writes to `trace`. Sets `on_end` when it fails, or the trace has `max_bytes`: what comes
+    /// until the recording has ended is written all the same.
     pub fn new(
         trace: TraceWriter,
         losses: Losses,
         layout: RoleLayout,
         mark_name: fn(u32) -> String,
         progress: Arc<Progress>,
-        on_failure: Arc<AtomicBool>,
+        on_end: Arc<AtomicBool>,
+        max_bytes: Option<u64>,
     ) -> Self {
         Self {
             trace,
@@ -51,7 +54,8 @@ impl Writer {
             layout,
             mark_name,
             progress,
-            on_failure,
+            on_end,
+            max_bytes,
             log: LossLog::default(),
             batch: Batch::default(),
         }
@@ -61,7 +65,7 @@ impl Writer {
     pub fn run(mut self, chunks: &Receiver<Chunk>) -> Result<TraceWriter, RecordError> {
         let result = self.receive(chunks);
         if result.is_err() {
-            self.on_failure.store(true, Ordering::Release);
+            self.on_end.store(true, Ordering::Release);
         }
         result.map(|()| self.trace)
     }
@@ -125,6 +129,10 @@ impl Writer {
         self.progress
             .bytes
             .store(self.trace.bytes(), Ordering::Relaxed);
+        if self.max_bytes.is_some_and(|max| self.trace.bytes() >= max) {
+            self.progress.full.store(true, Ordering::Release);
+            self.on_end.store(true, Ordering::Release);
+        }
         Ok(())
     }
 }
@@ -165,6 +173,7 @@ mod tests {
             |number| format!("phase-{number}"),
             Arc::new(Progress::default()),
             Arc::clone(&failed),
+            None,
         );
         let mut chunk = Chunk::default();
         for seq in [1, 2] {

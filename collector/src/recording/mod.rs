@@ -23,11 +23,14 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use trace::{Meta, MetaFile, TraceError, TraceWriter};
 
-use crate::{failure::Failure, privileges, probes::Probes, program, record::Recorder};
+use crate::{confine, failure::Failure, privileges, probes::Probes, program, record::Recorder};
 
 pub use bar::{Bar, SERIES};
 pub use kernel::{Kernel, cannot, check_root, two_dimensional};
 pub use metadata::{now_ns, start};
+
+/// Why a recording ended whose trace has the size of `--max-size`, in `meta.json`.
+pub const FULL: &str = "size";
 
 /// Probes whose records go to a trace.
 pub struct Recording {
@@ -54,14 +57,15 @@ pub struct Recorded {
 }
 
 impl Recording {
-    /// Makes the trace and records into it from now on. `failed` is set when nothing more can be
-    /// kept; `quiet` shows no progress.
+    /// Makes the trace and records into it from now on. `stop` is set when nothing more can be
+    /// kept, or the trace has `max_bytes`; `quiet` shows no progress.
     pub fn start(
         kernel: Kernel,
         output: &Path,
         meta: &Meta,
         mark_name: fn(u32) -> String,
-        failed: &Arc<AtomicBool>,
+        stop: &Arc<AtomicBool>,
+        max_bytes: Option<u64>,
         quiet: bool,
     ) -> Result<Self, Failure> {
         let trace = TraceWriter::create(output, meta).map_err(cannot_create)?;
@@ -73,15 +77,18 @@ impl Recording {
             ..
         } = kernel;
         let probes = Arc::new(probes);
+        confine::process()?;
         // Threads have the capabilities of the one that starts them: these need none.
         let (recorder, log) = privileges::without(|| {
+            confine::files(output)?;
             let recorder = Recorder::start(
                 ring,
                 Arc::clone(&probes),
                 trace,
                 meta.role_layout(),
                 mark_name,
-                Arc::clone(failed),
+                Arc::clone(stop),
+                max_bytes,
             )
             .context("while starting the recorder")?;
             let log = logger.map(|logger| logger.start()).transpose()?;
@@ -95,6 +102,11 @@ impl Recording {
             log,
             bar,
         })
+    }
+
+    /// Whether the trace has its largest size.
+    pub fn is_full(&self) -> bool {
+        self.recorder.progress().full.load(Ordering::Acquire)
     }
 
     /// Adds the names of the guest's functions to the trace; see [`trace::SYMBOLS`].
@@ -143,6 +155,11 @@ impl Recording {
 
 /// Before anything else, since it costs nothing to ask.
 pub fn check_output(output: &Path) -> Result<(), Failure> {
+    privileges::as_user(|| may_be_made(output))?
+}
+
+/// With the rights of the user who chose the name: whether a file exists is not everybody's to know.
+fn may_be_made(output: &Path) -> Result<(), Failure> {
     if output.symlink_metadata().is_ok() {
         return Err(Failure::failed(TraceError::Exists {
             path: output.to_owned(),

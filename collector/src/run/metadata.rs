@@ -98,10 +98,11 @@ pub fn memslots(vmm: &Vmm) -> Vec<Memslot> {
     vmm.memslots().iter().map(memslot).collect()
 }
 
-/// Why it ended.
-pub fn reason(ran: &Result<GuestResult, VmmError>) -> String {
+/// Why it ended; `full`: the trace had its largest size.
+pub fn reason(ran: &Result<GuestResult, VmmError>, full: bool) -> String {
     match ran {
         Ok(_) => "done".to_owned(),
+        Err(VmmError::Cancelled) if full => recording::FULL.to_owned(),
         Err(VmmError::Cancelled) => "interrupted".to_owned(),
         Err(VmmError::Timeout { .. }) => "timeout".to_owned(),
         Err(error) => error.to_string(),

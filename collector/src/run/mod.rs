@@ -5,12 +5,14 @@
 //! mod      the sequence: host, VM, probes, root dropped, trace, guest, end of the trace
 //! setup    everything that needs root
 //! hooks    marks and keyframes while the guest runs
+//! limit    ends a run that does not end by itself
 //! metadata what meta.json says of the VM and its workload
 //! outcome  what is printed at the end
 //! symbols  names of the guest's functions
 //! ```
 
 mod hooks;
+mod limit;
 mod metadata;
 mod outcome;
 mod setup;
@@ -24,6 +26,7 @@ use trace::Micro;
 use workloads::{Plan, Value};
 
 use crate::{
+    confine,
     failure::Failure,
     host,
     keyframe::Keyframes,
@@ -52,6 +55,8 @@ pub struct Options {
     pub timeout: Duration,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
+    /// Size of the trace, bytes, at which the guest is stopped.
+    pub max_bytes: Option<u64>,
     /// Print the probes' log.
     pub verbose: bool,
     /// Print the outcome as JSON.
@@ -76,19 +81,28 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
         &meta,
         phase_name,
         &cancel,
+        options.max_bytes,
         options.json,
     )?;
+    // Of this thread and those of the VMM, which it starts.
+    confine::files(&options.output)?;
     recording.symbols(&symbols::of_image(workloads::GUEST_IMAGE)?)?;
-    let keyframes = Keyframes::new(Arc::clone(&recording.probes), VM);
+    let probes = Arc::clone(&recording.probes);
+    let keyframes = Keyframes::new(Arc::clone(&probes), VM);
     let mut vmm = vmm.confined();
     let marks = Marks {
-        probes: &recording.probes,
+        probes: &probes,
         vm_fd: vmm.vm_fd(),
         vcpu_fds: vmm.vcpu_fds(),
         keyframes: &keyframes,
         stops: options.keyframes,
     };
-    let ran = vmm.run(&marks, options.timeout, &cancel);
+    let mut open = Some(recording);
+    let ran = limit::run(&mut vmm, &marks, options, &cancel, |reason| {
+        let recording = open.take().context("the trace is closed already")?;
+        recording.finish(meta.clone(), reason).1
+    });
+    let recording = open.context("the trace is closed already")?;
 
     // The vCPUs have stopped: whatever became of the guest, its tables are there to be copied, and
     // the trace is finished. What went wrong first is what is reported.
@@ -110,7 +124,8 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
     if let (Some(workload), Ok(micro)) = (meta.workload.as_mut(), &micro) {
         workload.micro.clone_from(micro);
     }
-    let (recorded, written) = recording.finish(meta, metadata::reason(&ran));
+    let full = recording.is_full();
+    let (recorded, written) = recording.finish(meta, metadata::reason(&ran, full));
     let (micro, timed) = split(micro);
     let error = written
         .and(after.map_err(anyhow::Error::from))
@@ -118,7 +133,7 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
         .and(timed)
         .and(end.map(|_| ()))
         .err();
-    Outcome::traced(recorded, error, ran, clock(&vmm, micro)).report(options)
+    Outcome::traced(recorded, full, error, ran, clock(&vmm, micro)).report(options)
 }
 
 /// Runs without probes and trace.
@@ -127,8 +142,9 @@ pub fn untraced(options: &Options) -> Result<ExitCode, Failure> {
     let vmm = Vmm::new(&options.plan).map_err(setup::vm_failed)?;
     privileges::drop_root()?;
     let cancel = recording::cancel_on_signal()?;
+    confine::process()?;
     let mut vmm = vmm.confined();
-    let ran = vmm.run(&NoHooks, options.timeout, &cancel);
+    let ran = limit::run(&mut vmm, &NoHooks, options, &cancel, |_| Ok(()));
     let (micro, timed) = split(metadata::micro(&options.plan, &vmm));
     Outcome::untraced(timed.err(), ran, clock(&vmm, micro)).report(options)
 }

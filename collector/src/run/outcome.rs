@@ -12,13 +12,15 @@ use super::Options;
 use crate::{
     failure::Failure,
     program,
-    recording::Recorded,
+    recording::{self, Recorded},
     vmm::{GuestResult, VmmError},
 };
 
 /// A run that ended, one way or another.
 pub struct Outcome {
     recorded: Option<Recorded>,
+    /// The guest was stopped because the trace has its largest size.
+    full: bool,
     /// What went wrong with the recording itself.
     error: Option<anyhow::Error>,
     ran: Result<GuestResult, VmmError>,
@@ -65,12 +67,14 @@ impl Outcome {
     /// With a trace.
     pub fn traced(
         recorded: Recorded,
+        full: bool,
         error: Option<anyhow::Error>,
         ran: Result<GuestResult, VmmError>,
         clock: Clock,
     ) -> Self {
         Self {
             recorded: Some(recorded),
+            full,
             error,
             ran,
             clock,
@@ -85,6 +89,7 @@ impl Outcome {
     ) -> Self {
         Self {
             recorded: None,
+            full: false,
             error,
             ran,
             clock,
@@ -96,7 +101,8 @@ impl Outcome {
         let trace = options.output.display();
         let hint = format!("{trace} holds what happened up to there");
         let result = match (self.ran, self.error) {
-            (Ok(result), None) => result,
+            (Ok(result), None) => Some(result),
+            (Err(VmmError::Cancelled), None) if self.full => None,
             // The guest was stopped because nothing more could be kept.
             (Ok(_) | Err(VmmError::Cancelled), Some(error)) => {
                 let failure = Failure::failed(error);
@@ -116,8 +122,8 @@ impl Outcome {
         };
         let recorded = self.recorded.as_ref();
         let text = match options.json {
-            true => json(options, &result, recorded, &self.clock),
-            false => text(options, &result, recorded, &self.clock),
+            true => json(options, result.as_ref(), recorded, &self.clock),
+            false => text(options, result.as_ref(), recorded, &self.clock),
         };
         writeln!(io::stdout(), "{text}").map_err(anyhow::Error::from)?;
         Ok(ExitCode::SUCCESS)
@@ -126,7 +132,7 @@ impl Outcome {
 
 fn json(
     options: &Options,
-    result: &GuestResult,
+    result: Option<&GuestResult>,
     recorded: Option<&Recorded>,
     clock: &Clock,
 ) -> String {
@@ -139,20 +145,25 @@ fn json(
             "bytes": recorded.bytes,
         })
     });
-    let marks = result.marks.iter().map(|mark| {
-        json!({
-            "name": mark.phase.name(),
-            "vcpu": mark.vcpu,
-            "guest_tsc": mark.guest_tsc,
-        })
+    let marks = result.map(|result| {
+        let marks = result.marks.iter().map(|mark| {
+            json!({
+                "name": mark.phase.name(),
+                "vcpu": mark.vcpu,
+                "guest_tsc": mark.guest_tsc,
+            })
+        });
+        marks.collect::<Vec<_>>()
     });
+    let elapsed = |result: &GuestResult| result.elapsed.as_nanos();
     let guest = json!({
         "workload": options.plan.workload.name,
-        "pages": result.pages,
-        "exits": result.exits,
-        "host_passes": result.passes,
-        "elapsed_ns": u64::try_from(result.elapsed.as_nanos()).unwrap_or(u64::MAX),
-        "marks": marks.collect::<Vec<_>>(),
+        "reason": if result.is_some() { "done" } else { recording::FULL },
+        "pages": result.map(|result| result.pages),
+        "exits": result.map(|result| result.exits),
+        "host_passes": result.map(|result| result.passes),
+        "elapsed_ns": result.map(|result| u64::try_from(elapsed(result)).unwrap_or(u64::MAX)),
+        "marks": marks,
         "tsc_khz": clock.tsc_khz,
         "micro": clock.json(),
         "recorded": recorded,
@@ -162,17 +173,20 @@ fn json(
 
 fn text(
     options: &Options,
-    result: &GuestResult,
+    result: Option<&GuestResult>,
     recorded: Option<&Recorded>,
     clock: &Clock,
 ) -> String {
-    let ran = format!(
-        "{}: {} pages checked by the guest, {:.3} s{}",
-        options.plan.workload.name,
-        result.pages,
-        result.elapsed.as_secs_f64(),
-        clock.text()
-    );
+    let name = options.plan.workload.name;
+    let ran = match result {
+        Some(result) => format!(
+            "{name}: {} pages checked by the guest, {:.3} s{}",
+            result.pages,
+            result.elapsed.as_secs_f64(),
+            clock.text()
+        ),
+        None => format!("{name}: stopped, since the trace has the size of --max-size"),
+    };
     match recorded {
         None => ran,
         Some(recorded) => format!(

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::Path,
 };
@@ -71,20 +71,22 @@ impl Index {
         let doing = || format!("while writing {}", path.display());
         let mut text = serde_json::to_string_pretty(self).with_context(doing)?;
         text.push('\n');
+        privileges::as_user(|| Self::replace(folder, &path, &text))?.with_context(doing)
+    }
+
+    fn replace(folder: &Path, path: &Path, text: &str) -> io::Result<()> {
         let unfinished = folder.join(".sweep.json.new");
         // Left by a sweep that was killed.
         if unfinished.symlink_metadata().is_ok() {
-            fs::remove_file(&unfinished).with_context(doing)?;
+            fs::remove_file(&unfinished)?;
         }
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o600)
-            .open(&unfinished)
-            .with_context(doing)?;
-        file.write_all(text.as_bytes()).with_context(doing)?;
-        file.sync_all().with_context(doing)?;
-        privileges::give(&file).with_context(doing)?;
-        fs::rename(&unfinished, &path).with_context(doing)
+            .open(&unfinished)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&unfinished, path)
     }
 }

@@ -9,9 +9,8 @@ mod points;
 
 use std::{
     collections::BTreeMap,
-    env,
-    fs::{self, OpenOptions},
-    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
+    env, fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -164,14 +163,9 @@ fn outcome(status: ExitStatus, cancelled: bool) -> &'static str {
     }
 }
 
-/// Makes a folder that belongs to the user for whom the traces are.
+/// Makes a folder as the user for whom the traces are: once that is the user's, another user's place
+/// may be behind each name in it.
 fn make(folder: &Path) -> anyhow::Result<()> {
-    let doing = || format!("while making the folder {}", folder.display());
-    fs::create_dir(folder).with_context(doing)?;
-    let made = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
-        .open(folder)
-        .with_context(doing)?;
-    privileges::give(&made).with_context(doing)
+    let made = privileges::as_user(|| fs::create_dir(folder))?;
+    made.with_context(|| format!("while making the folder {}", folder.display()))
 }

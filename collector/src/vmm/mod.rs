@@ -10,8 +10,8 @@
 //! regs      prints registers                        lifecycle    which vCPUs run, what failed
 //! stats     KVM's own counters                      world        stops all vCPUs and actors
 //! actors    what the host does to the guest         disturbance  memory that is away for a moment
-//! hooks     callbacks of a run                      seccomp      confines the vCPUs' threads
-//! error     all errors                              lock         locks that outlive a panic
+//! hooks     callbacks of a run                      lock         locks that outlive a panic
+//! error     all errors
 //! ```
 //!
 //! It knows KVM, guest memory and the contract in `abi`. It does not know about tracing: a caller
@@ -35,7 +35,6 @@ mod memory;
 mod mmio;
 mod regs;
 mod run;
-mod seccomp;
 mod shared;
 mod slots;
 mod stats;
@@ -164,7 +163,7 @@ impl Vmm {
     }
 
     /// Makes [`Vmm::run`] confine the vCPUs' threads with seccomp, and so the hooks that run on
-    /// them: see `seccomp.rs` for what they may do.
+    /// them: see [`crate::confine`] for what they may do.
     #[must_use]
     pub fn confined(mut self) -> Self {
         self.confined = true;

@@ -11,9 +11,9 @@ use super::exit::{Action, Failure, decide};
 use super::lifecycle::{Stop, VcpuGuard};
 use super::lock::lock;
 use super::regs::Regs;
-use super::seccomp;
 use super::shared::{GuestMark, Shared};
 use super::world::Inside;
+use crate::confine;
 
 /// Maximum number of marks of a vCPU: a guest that never stops marking must not fill memory and
 /// disk.
@@ -51,7 +51,8 @@ impl Vcpu<'_> {
 
     fn start(&self) -> Result<(), VmmError> {
         if self.shared.confined {
-            seccomp::confine_thread().map_err(|error| VmmError::Seccomp(error.into()))?;
+            confine::thread(confine::Thread::Vcpu)
+                .map_err(|error| VmmError::Seccomp(error.into()))?;
         }
         let started = self.shared.hooks.start(self.number);
         started.map_err(VmmError::Start)

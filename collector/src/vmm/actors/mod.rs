@@ -12,7 +12,7 @@
 //! ended. Its operations run concurrently with the guest; between two of them the world may be
 //! stopped.
 //!
-//! Unlike the vCPUs' threads these are not confined by seccomp: they must map memory, and no data
+//! Unlike the vCPUs' threads these have no filter of their own: they must map memory, and no data
 //! of the guest reaches them. Like the whole process they have no capabilities.
 
 mod contents;
