@@ -8,6 +8,13 @@
 //! With `--refuse N` nobody may access the last page of each VM: KVM_RUN fails on it N times, then
 //! the page is given back.
 //!
+//! With `--then` the process does what it says `--after-ms` after the first line: it forks (the child
+//! keeps all descriptors, and sleeps), executes `sleep`, or exits. With `--churn N` it makes so many
+//! VMs one after another, each for ten milliseconds.
+//!
+//! With `--own-files` only some threads have the descriptors, with `--leave` the first thread ends
+//! when all pages are touched.
+//!
 //! With `--slow-ms N` the host brings the last page of each VM in so long after it is touched.
 //!
 //! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
@@ -24,9 +31,11 @@ mod slow;
 
 use std::{
     io::{self, BufRead as _},
+    os::unix::process::CommandExt as _,
+    process::Command,
     sync::{Arc, Barrier},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
@@ -72,11 +81,74 @@ struct Args {
     /// Let the last page of each VM come in so long after it is touched, milliseconds; 0: at once
     #[arg(long, default_value_t = 0)]
     slow_ms: u64,
+    /// What the process does after a while
+    #[arg(long)]
+    then: Option<Then>,
+    /// After how long, milliseconds
+    #[arg(long, default_value_t = 0)]
+    after_ms: u64,
+    /// Do all that in a thread with a table of descriptors of its own
+    #[arg(long)]
+    own_files: bool,
+    /// End the first thread when all pages are touched
+    #[arg(long)]
+    leave: bool,
+    /// Make so many VMs, one after another
+    #[arg(long, default_value_t = 0)]
+    churn: u64,
+}
+
+/// How long each VM of `--churn` lives.
+const SHORT_LIFE: Duration = Duration::from_millis(10);
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Then {
+    Fork,
+    Exec,
+    Exit,
+}
+
+impl Then {
+    fn run(self) {
+        match self {
+            Then::Fork => {
+                // SAFETY: the child calls only functions that are safe after a fork.
+                if unsafe { libc::fork() } == 0 {
+                    // SAFETY: as above.
+                    unsafe {
+                        libc::sleep(60);
+                        libc::_exit(0)
+                    }
+                }
+            }
+            Then::Exec => {
+                let error = Command::new("sleep").arg("60").exec();
+                eprintln!("error: {error}");
+            }
+            Then::Exit => std::process::exit(0),
+        }
+    }
 }
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
+    if !args.own_files {
+        return run(args);
+    }
+    let running = thread::spawn(move || {
+        // SAFETY: this thread has no descriptor that another one uses.
+        let own = unsafe { libc::unshare(libc::CLONE_FILES) };
+        anyhow::ensure!(own == 0, "unshare: {}", io::Error::last_os_error());
+        run(args)
+    });
+    running.join().map_err(|_| anyhow::anyhow!("panicked"))?
+}
+
+fn run(args: Args) -> anyhow::Result<()> {
     let kvm = Kvm::new().context("while opening /dev/kvm")?;
+    if args.churn > 0 {
+        return churn(&kvm, &args);
+    }
     let touched = Arc::new(Barrier::new((args.vms * args.vcpus + 1) as usize));
     let mut guests = Vec::new();
     for vm in 0..args.vms {
@@ -91,6 +163,13 @@ fn main() -> anyhow::Result<()> {
     }
     println!("ready");
     wait_for_a_line()?;
+    if let Some(then) = args.then {
+        let after = Duration::from_millis(args.after_ms);
+        thread::spawn(move || {
+            thread::sleep(after);
+            then.run();
+        });
+    }
     let start_first = |(first, guest): &mut (Option<VcpuFd>, Guest)| {
         if let Some(first) = first.take() {
             start(first, guest.work(0, &args), Arc::clone(&touched));
@@ -107,6 +186,33 @@ fn main() -> anyhow::Result<()> {
         }
     }
     touched.wait();
+    println!("touched");
+    if args.leave {
+        // SAFETY: ends this thread alone; the guests, which it keeps, are never dropped.
+        unsafe { libc::syscall(libc::SYS_exit, 0) };
+    }
+    loop {
+        thread::park();
+    }
+}
+
+/// Makes VMs that live for a moment.
+fn churn(kvm: &Kvm, args: &Args) -> anyhow::Result<()> {
+    println!("ready");
+    wait_for_a_line()?;
+    for _ in 0..args.churn {
+        let begin = Instant::now();
+        let guest = Guest::new(kvm, 0, 1, args.pages)?;
+        let (mut vcpu, work) = (guest.vcpu(kvm, 0)?, guest.work(0, args));
+        let touched = Barrier::new(1);
+        let (mut done, mut refused) = (0, 0);
+        let work = Work {
+            move_after: work.rounds,
+            ..work
+        };
+        stretch(&mut vcpu, work, [&mut done, &mut refused], &touched)?;
+        thread::sleep(SHORT_LIFE.saturating_sub(begin.elapsed()));
+    }
     println!("touched");
     loop {
         thread::park();

@@ -18,7 +18,7 @@ use crate::support::{
 const LOW: u64 = 1 << 20;
 
 /// Drift 0 and counters equal, of a VM in `verify --json`.
-fn exact(verified: &Value, vm: &Value) {
+pub(super) fn exact(verified: &Value, vm: &Value) {
     let vms = verified["vms"].as_array().expect("VMs");
     let of = vms.iter().find(|of| of["vm"] == *vm).expect("the VM");
     let drift = &of["drift"];
@@ -34,7 +34,7 @@ fn exact(verified: &Value, vm: &Value) {
 }
 
 /// VMs of a process, in the outcome of `attach`.
-fn of_process(outcome: &Value, pid: u32) -> Vec<Value> {
+pub(super) fn of_process(outcome: &Value, pid: u32) -> Vec<Value> {
     let vms = outcome["vms"].as_array().expect("VMs");
     vms.iter().filter(|vm| vm["pid"] == pid).cloned().collect()
 }

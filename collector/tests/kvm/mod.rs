@@ -2,11 +2,14 @@
 
 mod accounts;
 mod attach;
+mod bad_days;
+mod confined;
 mod cut;
 mod diff;
 mod exact;
 mod find;
 mod host;
+mod killed;
 mod losses;
 mod memory;
 mod micro;

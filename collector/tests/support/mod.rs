@@ -1,5 +1,6 @@
 //! What the tests share: folders, the two programs, their JSON.
 
+pub mod bpf;
 pub mod exact;
 pub mod pathologies;
 pub mod refaults;
