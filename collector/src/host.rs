@@ -45,6 +45,18 @@ pub fn facts() -> Host {
     }
 }
 
+/// Whether `/sys` shows the kernel's modules: in some containers it is empty.
+pub fn has_sys() -> bool {
+    Path::new("/sys/module").is_dir()
+}
+
+/// What is missing without it.
+pub const NO_SYS: &str = "/sys is empty here (a container?): the kernel's types, its modules and \
+                          their parameters are read from it";
+/// What to do then.
+pub const MOUNT_SYS: &str = "`mount -t sysfs sysfs /sys`, or give the container the host's: -v \
+                             /sys:/sys:ro";
+
 /// The vendor module in use.
 pub fn vendor_module() -> Option<&'static str> {
     // PVM first: a vendor module that found no hardware may be loaded too.

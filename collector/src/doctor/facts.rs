@@ -67,6 +67,9 @@ pub struct Facts {
     pub version: String,
     /// `/dev/kvm`.
     pub kvm: Access,
+    /// Nothing is known of modules and types: see [`host::has_sys`].
+    #[serde(default)]
+    pub no_sys: bool,
     /// The vendor module in use.
     pub hypervisor: Option<String>,
     /// The paging of a VM created now.
@@ -99,6 +102,7 @@ impl Facts {
             kernel: host::kernel_release(),
             version: host::kernel_version(),
             kvm: kvm(),
+            no_sys: !host::has_sys(),
             hypervisor: host::vendor_module().map(str::to_owned),
             paging: host::paging(),
             root: privileges::is_root(),

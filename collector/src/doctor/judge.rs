@@ -15,14 +15,19 @@ use crate::{
 
 /// What the facts mean; `program` is the name by which the user calls this program.
 pub fn judge(facts: &Facts, program: &str) -> Report {
-    let mut findings = vec![
-        kvm(facts, program),
-        paging(facts, program),
-        root(facts, program),
-    ];
+    let mut findings = vec![kvm(facts, program)];
+    if facts.no_sys {
+        let sys = finding(Section::Host, "/sys", State::Missing, host::NO_SYS);
+        findings.push(sys.remedy(host::MOUNT_SYS));
+    } else {
+        findings.push(paging(facts, program));
+    }
+    findings.push(root(facts, program));
     findings.extend(capabilities(facts));
     findings.push(lockdown(facts));
-    findings.extend(types(&facts.types));
+    if !facts.no_sys {
+        findings.extend(types(&facts.types));
+    }
     let steps: Vec<_> = PLAN.iter().map(|step| probe(step, facts)).collect();
     let columns: Vec<_> = PLAN
         .iter()

@@ -43,3 +43,23 @@ fn a_device_that_root_may_not_open_is_missing() {
     let remedy = kvm.remedy.as_deref().expect("a remedy");
     assert!(remedy.contains("container"), "{remedy}");
 }
+
+/// Nothing is concluded from what is not shown: no "load the module", no "build the kernel".
+#[test]
+fn without_sys_that_is_what_is_missing() {
+    let mut facts: Facts = serde_json::from_str(include_str!("facts/no_kvm.json")).expect("facts");
+    (facts.no_sys, facts.kvm) = (true, Access::Open);
+    let report = judge(&facts, "collector");
+    assert!(!report.able);
+    let missing = report
+        .findings
+        .iter()
+        .filter(|of| of.state == State::Missing);
+    let missing: Vec<_> = missing.map(|of| of.what.as_str()).collect();
+    assert_eq!(missing[0], "/sys", "{missing:?}");
+    let text = format!("{report:?}");
+    assert!(
+        !text.contains("modprobe") && !text.contains("CONFIG_DEBUG_INFO_BTF"),
+        "{text}"
+    );
+}

@@ -95,15 +95,16 @@ pub fn cannot(error: impl Into<anyhow::Error>) -> Failure {
     Failure::host(error).hint(format!("`{doctor}` checks this host"))
 }
 
-/// Loading probes needs root.
+/// Loading probes needs root, and what the kernel says of itself.
 pub fn check_root() -> Result<(), Failure> {
-    if privileges::is_root() {
-        return Ok(());
+    if !privileges::is_root() {
+        let error = anyhow!("loading probes and opening /dev/kvm needs root");
+        return Err(Failure::host(error).hint("run the command with sudo"));
     }
-    Err(
-        Failure::host(anyhow!("loading probes and opening /dev/kvm needs root"))
-            .hint("run the command with sudo"),
-    )
+    if !host::has_sys() {
+        return Err(Failure::host(anyhow!(host::NO_SYS)).hint(host::MOUNT_SYS));
+    }
+    Ok(())
 }
 
 /// There are no shadow tables.

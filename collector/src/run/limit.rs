@@ -90,6 +90,10 @@ fn wait<T>(ended: &Receiver<T>, limit: Instant, grace: Duration, cancel: &Atomic
 }
 
 /// Closes the trace, says why, and ends the process with its threads.
+#[expect(
+    clippy::exit,
+    reason = "a thread that does not end could not be waited for"
+)]
 fn give_up(options: &Options, close: impl FnOnce(String) -> anyhow::Result<()> + Send) -> ! {
     let why = format!(
         "the VMM did not end within {} s of its limit; {}",

@@ -30,6 +30,36 @@ fn kvm_without_root_it_says_so() {
     assert!(!folder.path().join("x.trace").exists());
 }
 
+/// A container without `/sys`: not that the kernel was built without something.
+#[test]
+#[ignore = "needs root (to hide /sys in a mount namespace)"]
+fn kvm_without_sys_it_says_that_it_is_missing() {
+    let folder = folder();
+    let trace = folder.path().join("x.trace");
+    let script = "mount -t tmpfs none /sys && exec \"$@\"";
+    for args in [
+        &["run", "linear", "-o"][..],
+        &["attach", "--all", "-o"],
+        &["list"],
+        &["doctor"],
+    ] {
+        let mut command = std::process::Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script, "sh"])
+            .arg(env!("CARGO_BIN_EXE_collector"))
+            .args(args);
+        if args.contains(&"-o") {
+            command.arg(&trace);
+        }
+        let output = run(&mut command);
+        expect_code(&output, 3);
+        let said = stderr(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("/sys is empty here"), "{said}");
+        assert!(!said.contains("CONFIG_DEBUG_INFO_BTF"), "{said}");
+    }
+    assert!(!trace.exists());
+}
+
 #[test]
 #[ignore = "needs root (to hide /dev/kvm in a mount namespace)"]
 fn kvm_without_dev_kvm_it_says_what_to_load() {

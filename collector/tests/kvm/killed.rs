@@ -128,7 +128,7 @@ impl Tally {
             .spawn()
             .expect("the program starts");
         self.tries += 1;
-        if self.tries % ONE_OF != 0 {
+        if !self.tries.is_multiple_of(ONE_OF) {
             let begin = Instant::now();
             while !trace.join("meta.json").exists() {
                 assert!(begin.elapsed() < LOADED, "{self}: no trace");

@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::format::FormatError;
+use crate::host;
 
 /// Why the kernel's types could not be used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum BtfError {
         /// What the system said.
         why: io::Error,
     },
+    /// There is no `/sys`.
+    #[error("{}", host::NO_SYS)]
+    NoSys,
     /// The file holds something else, or a module's types continue those of another vmlinux.
     #[error(
         "{} is no BTF that fits: {why}; vmlinux and modules must be of the same build, from \
@@ -51,6 +55,9 @@ pub enum BtfError {
 
 impl BtfError {
     pub(super) fn unreadable(path: &Path, why: io::Error) -> Self {
+        if path.starts_with("/sys") && !host::has_sys() {
+            return Self::NoSys;
+        }
         Self::Unreadable {
             path: path.to_owned(),
             why,
