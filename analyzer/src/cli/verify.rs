@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{Failure, FormatArgs, Source, source};
 use crate::{
+    study::VmStudy,
     verdict,
     verify::{self, Verification},
 };
@@ -22,7 +23,7 @@ pub struct VerifyArgs {
 impl VerifyArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
-        let study = self.source.study(&trace)?;
+        let study = self.source.follow(&trace, VmStudy::checked)?;
         let verification = Verification::of(&trace, &study)?;
         let document = verify::document(&verification);
         let lines = verdict::lines(&trace, &study);

@@ -39,6 +39,8 @@ pub struct VmStudy {
     pub meta: Option<VmMeta>,
     /// Its vCPUs: those of the metadata, and those that came later.
     pub vcpus: BTreeSet<u16>,
+    /// That of the latest record of one: most follow one of the same.
+    latest_vcpu: Option<u16>,
     /// Time of its first and last record, ns; absent without any.
     pub seen_ns: Option<[u64; 2]>,
     /// First record to last moment, the end of a fault included; absent without any.
@@ -87,6 +89,8 @@ pub struct VmStudy {
     range: Option<Range>,
     touches: Option<Touches>,
     phase: u16,
+    /// Only what is checked; see [`VmStudy::checked`].
+    only_checks: bool,
 }
 
 /// Whether replay is proved exact.
@@ -102,6 +106,10 @@ pub enum Exactness {
 
 impl Follow for VmStudy {
     fn before(&mut self, record: &Record, replay: Option<&VmReplay>) {
+        if self.only_checks {
+            self.audit.before(record, replay);
+            return;
+        }
         if let Record::Entry(row) = record {
             self.is_unchanged = is_unchanged(row, replay);
             if self.is_unchanged {
@@ -120,6 +128,18 @@ impl Follow for VmStudy {
 
     fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.audit.after(record, replay);
+        self.counts.add(record, replay);
+        if let Some(VcpuId(vcpu)) = vcpu(record)
+            && self.latest_vcpu.replace(vcpu) != Some(vcpu)
+        {
+            self.vcpus.insert(vcpu);
+        }
+        if let Record::Fault(row) = record {
+            self.agreement.add(row);
+        }
+        if self.only_checks {
+            return;
+        }
         if matches!(record, Record::Page(_) | Record::Mark(_)) {
             self.memory.after(record, replay);
         }
@@ -129,7 +149,6 @@ impl Follow for VmStudy {
         if let Some(playback) = &mut self.playback {
             playback.after(record, replay);
         }
-        self.counts.add(record, replay);
         let time = record.time().0;
         let [first, last] = self.seen_ns.unwrap_or([time; 2]);
         self.seen_ns = Some([first.min(time), last.max(time)]);
@@ -140,9 +159,6 @@ impl Follow for VmStudy {
         };
         let [first, last] = self.ran_ns.unwrap_or([time, end]);
         self.ran_ns = Some([first.min(time), last.max(end)]);
-        if let Some(VcpuId(vcpu)) = vcpu(record) {
-            self.vcpus.insert(vcpu);
-        }
         match record {
             Record::Fault(row) => self.fault(row),
             Record::Mark(row) if row.ends_keyframe().is_none() => {
@@ -222,6 +238,7 @@ impl VmStudy {
             touches: workload.and_then(|workload| workload.touches.clone()),
             meta: vm.cloned(),
             vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
+            latest_vcpu: None,
             seen_ns: None,
             ran_ns: None,
             account: None,
@@ -246,6 +263,16 @@ impl VmStudy {
             is_unchanged: false,
             range,
             phase: 0,
+            only_checks: false,
+        }
+    }
+
+    /// As [`VmStudy::new`], without costs, acts, what was over time: keyframes, invariants, the
+    /// numbers of each fault and KVM's counters are checked, and nothing else is followed.
+    pub fn checked(subject: &Subject<'_>) -> Self {
+        Self {
+            only_checks: true,
+            ..Self::new(subject)
         }
     }
 
@@ -255,7 +282,6 @@ impl VmStudy {
         self.timeline.fault(row.time_ns.0, row.class);
         self.heat.fault(row.time_ns.0, row.gva);
         self.acts.fault(row);
-        self.agreement.add(row);
     }
 
     /// Sets the classes against the run.
