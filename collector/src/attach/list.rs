@@ -1,6 +1,7 @@
 //! VMs that run now, and how many faults they take.
 
 use std::{
+    collections::BTreeSet,
     os::fd::AsFd as _,
     thread,
     time::{Duration, Instant},
@@ -49,7 +50,8 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     let names = CounterNames::of(&types);
     let mut config = resolved.config;
     [config.vm_counters, config.vcpu_counters] = names.places();
-    let (probes, _ring) = Probes::load(&config, Room::NONE, false).map_err(recording::cannot)?;
+    let (probes, _ring) =
+        Probes::load(&config, Room::NONE, false, &BTreeSet::new()).map_err(recording::cannot)?;
 
     vms::take_room().context("while asking for more file descriptors")?;
     let holders = vms::all().context("while looking for VMs in /proc")?;

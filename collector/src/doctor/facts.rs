@@ -1,6 +1,6 @@
 //! What the host has, as far as a recording depends on it.
 
-use std::{fs, io};
+use std::{collections::BTreeSet, fs, io};
 
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -149,8 +149,8 @@ fn lacking() -> Vec<String> {
 
 fn attach(types: &KernelTypes) -> Result<Vec<ProbeState>, String> {
     let config = types.resolve().map_err(|why| why.to_string())?.config;
-    let (mut probes, _ring) =
-        Probes::load(&config, Room::NONE, false).map_err(|why| why.to_string())?;
+    let (mut probes, _ring) = Probes::load(&config, Room::NONE, false, &BTreeSet::new())
+        .map_err(|why| why.to_string())?;
     // The states say which required probe was refused.
     let _ = probes.attach(types, host::platform());
     Ok(probes.states().to_vec())

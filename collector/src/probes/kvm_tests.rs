@@ -1,6 +1,7 @@
 //! What the maps hold, on the real kernel.
 
 use std::{
+    collections::BTreeSet,
     os::fd::AsRawFd as _,
     thread,
     time::{Duration, Instant},
@@ -24,7 +25,8 @@ fn kvm_a_thread_that_ends_runs_no_vcpu() {
         pvm: false,
         kprobes: false,
     };
-    let (mut probes, _ring) = Probes::load(&config, Room::NONE, false).expect("loaded");
+    let (mut probes, _ring) =
+        Probes::load(&config, Room::NONE, false, &BTreeSet::new()).expect("loaded");
     probes.attach(&types, platform).expect("attached");
     let vm = Kvm::new().and_then(|kvm| kvm.create_vm()).expect("a VM");
     let vcpu = vm.create_vcpu(0).expect("a vCPU");

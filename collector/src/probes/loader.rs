@@ -58,6 +58,22 @@ fn hooks(candidate: Candidate) -> String {
     names.join(", ")
 }
 
+/// The hooks are there, but the host goes another way.
+fn is_silent(step: &Step, platform: Platform) -> bool {
+    step.silent == Silent::OnPvm && platform.pvm
+}
+
+/// Whether this kernel has all hooks of a candidate; else why not.
+fn grants(candidate: Candidate, types: &KernelTypes, platform: Platform) -> Result<(), String> {
+    for attachment in candidate {
+        if matches!(attachment.hook, Hook::Entry(_) | Hook::Return(_)) && !platform.kprobes {
+            return Err("this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned());
+        }
+        attachment.fits(types)?;
+    }
+    Ok(())
+}
+
 impl std::fmt::Debug for Probes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Probes")
@@ -67,18 +83,36 @@ impl std::fmt::Debug for Probes {
 }
 
 impl Probes {
-    /// Loads the programs that run on request; nothing is attached yet.
-    pub fn load(config: &Config, room: Room, verbose: bool) -> Result<(Self, Ring), LoadError> {
+    /// Loads the programs that run on request, and those of `ahead` ([`Probes::planned`]) with
+    /// them; nothing is attached yet.
+    pub fn load(
+        config: &Config,
+        room: Room,
+        verbose: bool,
+        ahead: &BTreeSet<&'static str>,
+    ) -> Result<(Self, Ring), LoadError> {
         let mut ebpf = object(config, room, verbose)?;
-        load(&mut ebpf, &ON_REQUEST)?;
+        let loaded = load(&mut ebpf, &ON_REQUEST, ahead)?;
         let ring = take(&mut ebpf, "RING")?;
         let probes = Self {
             maps: Maps::take(&mut ebpf)?,
             ebpf,
             states: Vec::new(),
-            loaded: BTreeSet::new(),
+            loaded,
         };
         Ok((probes, ring))
+    }
+
+    /// The programs that [`Probes::attach`] asks the kernel for first.
+    pub fn planned(types: &KernelTypes, platform: Platform) -> BTreeSet<&'static str> {
+        let steps = PLAN.iter().chain([&THREAD_ENDS]);
+        let steps = steps.filter(|step| !is_silent(step, platform));
+        let granted = |candidate: &&Candidate| grants(candidate, types, platform).is_ok();
+        let first = steps.filter_map(|step| step.candidates.iter().find(granted));
+        first
+            .flat_map(|candidate| candidate.iter())
+            .map(|attachment| attachment.program)
+            .collect()
     }
 
     /// Attaches what the plan names, the best way that this kernel grants, and notes what became
@@ -138,7 +172,7 @@ impl Probes {
             .map_or_else(String::new, |all| hooks(all));
         let mut tried = Vec::new();
         for candidate in step.candidates {
-            if step.silent == Silent::OnPvm && platform.pvm {
+            if is_silent(step, platform) {
                 tried.push(Tried {
                     hook: hooks(candidate),
                     refused: "KVM-PVM enters and leaves the guest without it".to_owned(),
@@ -166,14 +200,7 @@ impl Probes {
         types: &KernelTypes,
         platform: Platform,
     ) -> Result<(), String> {
-        for attachment in candidate {
-            if matches!(attachment.hook, Hook::Entry(_) | Hook::Return(_)) && !platform.kprobes {
-                return Err(
-                    "this kernel was built without kprobes (CONFIG_KPROBE_EVENTS)".to_owned(),
-                );
-            }
-            attachment.fits(types)?;
-        }
+        grants(candidate, types, platform)?;
         let mut undo = Vec::new();
         for attachment in candidate {
             match self.attach_one(attachment) {

@@ -1,7 +1,11 @@
 //! The compiled probes: from the object file to maps and to programs that the kernel accepts.
 
 use std::{
+    collections::BTreeSet,
     io,
+    num::NonZero,
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -112,17 +116,73 @@ pub(super) fn object(config: &Config, room: Room, verbose: bool) -> Result<Ebpf,
     Ok(ebpf)
 }
 
-/// Loads programs that run on request.
-pub(super) fn load(ebpf: &mut Ebpf, names: &[&'static str]) -> Result<(), LoadError> {
-    for &name in names {
-        let refused = |error| LoadError::Refused {
-            name,
-            why: chain(&error),
-        };
-        let program = raw_tracepoint(ebpf, name)?;
-        verify(|| program.load()).map_err(refused)?;
+/// Programs that the verifier needs longest for, the longest last. They are loaded first: whatever
+/// comes last is waited for alone.
+const LONGEST: [&str; 4] = [
+    "kvm_mmu_prepare_zap_page",
+    "kvm_userspace_exit",
+    "acted",
+    "kvm_mmu_pagetable_walk",
+];
+
+/// Loads programs, several at a time: the verifier needs up to a second for one, and programs of
+/// root do not wait for each other. One of `ahead` that is refused is left for when it is attached.
+/// Gives those of `ahead` that are loaded.
+pub(super) fn load(
+    ebpf: &mut Ebpf,
+    on_request: &[&'static str],
+    ahead: &BTreeSet<&'static str>,
+) -> Result<BTreeSet<&'static str>, LoadError> {
+    for &name in on_request {
+        raw_tracepoint(ebpf, name)?;
     }
-    Ok(())
+    let on_request: BTreeSet<&'static str> = on_request.iter().copied().collect();
+    let wanted: BTreeSet<&'static str> = on_request.union(ahead).copied().collect();
+    let programs = ebpf.programs_mut();
+    let mut programs: Vec<_> = programs
+        .filter_map(|(name, program)| Some((*wanted.get(name)?, program)))
+        .collect();
+    // They are taken from the end.
+    programs.sort_by_key(|(name, _)| LONGEST.iter().position(|long| long == name));
+    let (queue, done) = (Mutex::new(programs), Mutex::new(Vec::new()));
+    let work = || {
+        // The queue is locked only while one is taken.
+        let next = || locked(&queue).pop();
+        while let Some((name, program)) = next() {
+            let loaded = match program {
+                Program::RawTracePoint(program) => verify(|| program.load()),
+                Program::KProbe(program) => verify(|| program.load()),
+                _ => continue,
+            };
+            locked(&done).push((name, loaded));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..thread::available_parallelism().map_or(1, NonZero::get) {
+            let verifier = thread::Builder::new().name("verifier".to_owned());
+            // Without another thread: one after the other.
+            let _ = verifier.spawn_scoped(scope, work);
+        }
+        work();
+    });
+    let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut loaded = BTreeSet::new();
+    for (name, result) in done {
+        match result {
+            Ok(()) => loaded.extend(ahead.get(name)),
+            Err(error) if on_request.contains(name) => {
+                let why = chain(&error);
+                return Err(LoadError::Refused { name, why });
+            }
+            Err(_) => {}
+        }
+    }
+    Ok(loaded)
+}
+
+/// A thread that panicked leaves a whole list.
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long the verifier may be interrupted again and again. It needs at most a second for a

@@ -4,6 +4,7 @@
 //! ends before root is dropped.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::{AsRawFd, BorrowedFd},
 };
@@ -60,7 +61,7 @@ pub fn is_two_dimensional(resolved: &Resolved, vcpu: BorrowedFd<'_>) -> Result<b
 impl Resolver {
     fn load(config: &Config) -> Result<Self, RequestError> {
         let mut ebpf = object::object(config, Room::NONE, false)?;
-        object::load(&mut ebpf, &["resolve"])?;
+        object::load(&mut ebpf, &["resolve"], &BTreeSet::new())?;
         let answer = object::take(&mut ebpf, "RESOLVED")?;
         Ok(Self { ebpf, answer })
     }

@@ -53,8 +53,9 @@ impl Kernel {
             ErrorCode::NONE
         };
         config.nested_only = u32::from(host::mode().is_nested());
+        let planned = Probes::planned(&types, host::platform());
         let room = Room::new(ring_bytes, host::platform(), host::memory_pages());
-        let (mut probes, ring) = Probes::load(&config, room, verbose).map_err(cannot)?;
+        let (mut probes, ring) = Probes::load(&config, room, verbose, &planned).map_err(cannot)?;
         let logger = verbose.then(|| ProbeLog::new(&mut probes)).transpose()?;
         Ok(Self {
             probes,
