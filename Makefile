@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test test-kernels test-fleets lint bench dist
+.PHONY: help setup build demo test test-kernels test-fleets lint bench bench-compare dist
 
 help:
 	@echo "make build         install what the build needs, build both programs in target/release"
@@ -12,6 +12,9 @@ help:
 	@echo "make test-fleets   docs/sql on Spark (450 MB of packages, Java)"
 	@echo "make lint          formatting, clippy (warnings are errors), licences of dependencies"
 	@echo "make bench         cost of tracing, bytes per fault, speed of replay (root)"
+	@echo "make bench-compare OLD=..."
+	@echo "                   this build and another in turns; OLD: a git revision, or a folder with"
+	@echo "                   its \`collector\` and \`analyzer\` (root for what is recorded)"
 	@echo "make dist          static binaries as a tarball and a Debian package in target/dist"
 
 setup:
@@ -43,6 +46,9 @@ lint:
 
 bench: build
 	@.ci/bench
+
+bench-compare: build
+	@.ci/bench-compare "$(OLD)"
 
 dist: build
 	@.ci/dist

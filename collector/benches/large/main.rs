@@ -10,6 +10,7 @@
     reason = "places among a few measurements fit"
 )]
 
+mod process;
 #[path = "../faults/session.rs"]
 mod session;
 #[path = "../faults/spread.rs"]
@@ -17,13 +18,12 @@ mod spread;
 
 use std::{
     ffi::OsStr,
-    fs, io,
-    mem::MaybeUninit,
+    fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode, Stdio},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Parser;
 use serde::Serialize;
 use trace::Meta;
@@ -221,21 +221,8 @@ fn run(analyzer: &Path, trace: &Path, command: &[&str], out: &Path) -> anyhow::R
     let mut process = Command::new(analyzer);
     process.arg(name).arg(trace).args(options);
     process.stdin(Stdio::null()).stdout(Stdio::null());
-    let child = process.spawn().context("while starting the analyzer")?;
-    let id = libc::pid_t::try_from(child.id()).context("its process id")?;
-    let (mut status, mut usage) = (0, MaybeUninit::<libc::rusage>::zeroed());
-    // SAFETY: both are room for one; the child is waited for nowhere else.
-    if unsafe { libc::wait4(id, &raw mut status, 0, usage.as_mut_ptr()) } != id {
-        return Err(io::Error::last_os_error()).context("wait4");
-    }
-    // SAFETY: plain numbers, valid as zeroes, and filled in.
-    let usage = unsafe { usage.assume_init() };
-    if !libc::WIFEXITED(status) || libc::WEXITSTATUS(status) != 0 {
-        bail!("ended with status {status:#x}");
-    }
-    let time = |of: libc::timeval| of.tv_sec as f64 + of.tv_usec as f64 / 1e6;
-    let memory = u64::try_from(usage.ru_maxrss).context("its memory")? << 10;
-    Ok((time(usage.ru_utime) + time(usage.ru_stime), memory))
+    let used = process::run(&mut process)?;
+    Ok((used.cpu_s, used.memory))
 }
 
 fn print(of: &Measured) {
