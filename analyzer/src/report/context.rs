@@ -232,7 +232,7 @@ fn section(
             top::brief(&numbers.ranks),
             summary::range(numbers),
             summary::phases(summary, numbers),
-            summary::changes(numbers),
+            summary::changes(numbers, Detail::Brief),
             summary::refaults(numbers),
         ],
         figures: figures(study, of, &summary.times())?,

@@ -82,7 +82,7 @@ fn section(summary: &Summary, vm: &VmSummary, detail: Detail) -> Section {
             acts(summary, vm, detail),
             clock(summary, vm),
             top::brief(&vm.ranks),
-            changes(vm),
+            changes(vm, detail),
             refaults(vm),
             range(vm),
             phases(summary, vm),
@@ -420,8 +420,9 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
     }
 }
 
-/// What changed other than the leaves of faults.
-pub fn changes(vm: &VmSummary) -> Table {
+/// What changed other than the leaves of faults. What was read or stored again, and had not changed,
+/// is for those who look closely.
+pub fn changes(vm: &VmSummary, detail: Detail) -> Table {
     let columns = [
         Column::code("what"),
         Column::code("cause"),
@@ -430,9 +431,14 @@ pub fn changes(vm: &VmSummary) -> Table {
     let title = "Changes other than the leaves of faults";
     let mut table = Table::new("changes", title, columns);
     let stores = BTreeMap::from([("emulated", vm.writes)]);
+    let none = BTreeMap::new();
+    let unchanged = match detail {
+        Detail::Full => &vm.entries_unchanged,
+        Detail::Brief => &none,
+    };
     for (what, counts) in [
         ("entry", &vm.entries),
-        ("entry, not changed", &vm.entries_unchanged),
+        ("entry, not changed", unchanged),
         ("guest's store", &stores),
         ("host", &vm.host),
     ] {
