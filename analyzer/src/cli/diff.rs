@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use trace::Trace;
 
-use super::{Failure, FormatArgs, progress::Progress, source};
+use super::{Failure, FormatArgs, progress::Progress, source, symbols::SymbolsArgs};
 use crate::{
     diff::{self, Comparison, LEAST_PERCENT, Run, Side},
     study::Study,
@@ -44,6 +44,8 @@ pub struct DiffArgs {
     #[arg(long, value_name = "PERCENT", value_parser = percent, default_value_t = LEAST_PERCENT)]
     least: f64,
     #[command(flatten)]
+    symbols: SymbolsArgs,
+    #[command(flatten)]
     format: FormatArgs,
 }
 
@@ -68,8 +70,8 @@ impl DiffArgs {
         let segments = base.iter().chain(&new).flat_map(Trace::segments);
         let mut progress = Progress::new(segments.map(|segment| segment.rows).sum());
         let mut done = 0;
-        let base = read(base, &mut progress, &mut done)?;
-        let new = read(new, &mut progress, &mut done)?;
+        let mut read = |traces| read(traces, &self.symbols, &mut progress, &mut done);
+        let (base, new) = (read(base)?, read(new)?);
         drop(progress);
         let comparison = Comparison::of(&base, &new, self.least);
         let mut lines = diff::lines(&comparison);
@@ -155,12 +157,18 @@ fn runs(path: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 /// Reads the traces of one side, one after another; of each only what is compared is kept.
-fn read(traces: Vec<Trace>, progress: &mut Progress, done: &mut u64) -> Result<Side, Failure> {
+fn read(
+    traces: Vec<Trace>,
+    symbols: &SymbolsArgs,
+    progress: &mut Progress,
+    done: &mut u64,
+) -> Result<Side, Failure> {
     let mut runs = Vec::new();
     for trace in &traces {
         let before = *done;
         let mut at = |records| progress.at(before + records);
-        let study = Study::with(trace, None, |_| Run::follow(), &mut at)?;
+        let symbols = symbols.read(trace)?;
+        let study = Study::with(trace, None, |_| Run::follow(&symbols), &mut at)?;
         *done += study.records;
         runs.push(Run::of(study));
     }

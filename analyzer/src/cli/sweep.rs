@@ -1,6 +1,6 @@
 //! `analyzer sweep`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -51,7 +51,7 @@ impl SweepArgs {
         let mut damage = None;
         for (number, trace) in &traces {
             let mut at = |records| progress.at(done + records);
-            let study = Study::with(trace, None, |_| Run::follow(), &mut at)?;
+            let study = Study::with(trace, None, |_| Run::follow(&Arc::default()), &mut at)?;
             done += study.records;
             let run = Run::of(study);
             if let Some(why) = &run.damage {

@@ -55,16 +55,19 @@ pub struct StepRow {
 pub struct CulpritRow {
     /// Who.
     pub culprit: Culprit,
+    /// The name of its function, if it is one.
+    pub function: Option<String>,
     /// Its numbers.
     pub changes: Vec<Change>,
 }
 
 impl CulpritRow {
-    /// The number of its address space, or an address.
+    /// The number of its address space, the name of a function, or an address.
     pub fn key(&self, by: By) -> String {
-        match by {
-            By::Cr3 => format!("#{}", self.culprit.key),
-            By::Rip | By::GvaRange => format!("{:#x}", self.culprit.key),
+        match (by, &self.function) {
+            (By::Cr3, _) => format!("#{}", self.culprit.key),
+            (_, Some(name)) => name.clone(),
+            _ => format!("{:#x}", self.culprit.key),
         }
     }
 
@@ -225,10 +228,15 @@ impl Sides<'_> {
         });
         order.truncate(COMPARED);
         let rows = order.len();
+        let function = |culprit: Culprit| {
+            let name = self.runs().find_map(|run| run.names.get(&culprit.key));
+            name.filter(|_| by == By::Symbol).cloned()
+        };
         let row = |(culprit, _)| {
             let pair = self.pair(|run| run.culprits.get(&(by, culprit)).into_iter().collect());
             CulpritRow {
                 culprit,
+                function: function(culprit),
                 changes: self.changes(&pair, rows, false, self.alone()),
             }
         };

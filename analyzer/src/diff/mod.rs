@@ -226,13 +226,23 @@ impl Comparison {
                  interval; several runs a side find more"
             }
         };
-        let ratio = self.reference.map(|class| {
-            format!(
+        let has_ratio = |row: &ClassRow| {
+            let mut measures = row.changes.iter().map(|change| change.measure);
+            measures.any(|measure| measure == Measure::Relative)
+        };
+        let ratio = match self.reference {
+            Some(class) if self.classes.iter().any(has_ratio) => Some(format!(
                 " p50 ratio is the p50 of a class by that of {} in the same run; these intervals \
                  are 95% together.",
                 class.name()
-            )
-        });
+            )),
+            Some(_) if self.classes.len() == 1 => Some(
+                " There is one class: nothing in a run shows how fast the machine was, so a change \
+                 of its times must exceed what runs differ by."
+                    .to_owned(),
+            ),
+            _ => None,
+        };
         format!(
             "Intervals are 95% for all classes and phases together ({runs}). Noise is a change \
              whose interval includes zero, or of less than {least}%.{}",

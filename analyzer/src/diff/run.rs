@@ -1,8 +1,12 @@
 //! What is kept of one run: its faults by phase and class, by step, and by culprit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
-use events::{Class, TimeNs};
+use events::{Class, Gva, TimeNs};
 use trace::{FaultRow, Record};
 
 use super::blocks::Blocks;
@@ -11,6 +15,7 @@ use crate::{
     listing::table_of,
     replay::VmReplay,
     study::{Follow, Study},
+    symbols::{Symbols, short},
     text::units::plural,
     top::Granule,
 };
@@ -34,18 +39,21 @@ pub enum By {
     Cr3,
     /// The guest's instruction pointer.
     Rip,
+    /// The guest's function, by its name: its address may differ.
+    Symbol,
     /// 2 MiB of guest-virtual addresses.
     GvaRange,
 }
 
 impl By {
     /// Every kind.
-    pub const ALL: [By; 3] = [Self::Cr3, Self::Rip, Self::GvaRange];
+    pub const ALL: [By; 4] = [Self::Cr3, Self::Symbol, Self::Rip, Self::GvaRange];
 
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cr3 => "cr3",
+            Self::Symbol => "symbol",
             Self::Rip => "rip",
             Self::GvaRange => "gva-range",
         }
@@ -55,6 +63,7 @@ impl By {
     pub const fn table(self) -> &'static str {
         match self {
             Self::Cr3 => "by-cr3",
+            Self::Symbol => "by-symbol",
             Self::Rip => "by-rip",
             Self::GvaRange => "by-gva-range",
         }
@@ -64,13 +73,15 @@ impl By {
     pub const fn title(self) -> &'static str {
         match self {
             Self::Cr3 => "By address space, in the order of their first faults",
+            Self::Symbol => "By guest function",
             Self::Rip => "By guest instruction",
             Self::GvaRange => "By 2 MiB of guest addresses",
         }
     }
 }
 
-/// One culprit: its VM, and the number of its CR3, its RIP, or the first GVA of its range.
+/// One culprit: its VM, and the number of its CR3, its RIP, the hash of its function's name, or the
+/// first GVA of its range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Culprit {
     /// Number of the VM.
@@ -122,9 +133,45 @@ impl Culprits {
     }
 }
 
+/// The guest's functions, by what two runs have in common.
+#[derive(Clone, Debug)]
+struct Functions {
+    symbols: Arc<Symbols>,
+    /// Hash of the name of each function that faulted.
+    hashes: HashMap<u64, u64>,
+    /// The names.
+    names: BTreeMap<u64, String>,
+}
+
+impl Functions {
+    fn new(symbols: Arc<Symbols>) -> Self {
+        Self {
+            symbols,
+            hashes: HashMap::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// The function of an instruction; absent without a symbol.
+    fn of(&mut self, rip: Gva) -> Option<u64> {
+        let function = self.symbols.find(rip)?;
+        if let Some(hash) = self.hashes.get(&function) {
+            return Some(*hash);
+        }
+        let (_, name) = self.symbols.name(function)?;
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        let hash = hasher.finish();
+        self.hashes.insert(function, hash);
+        self.names.insert(hash, short(&name));
+        Some(hash)
+    }
+}
+
 /// Follows one VM of a run.
 #[derive(Clone, Debug)]
 pub struct VmFaults {
+    functions: Functions,
     phases: Vec<String>,
     phase: usize,
     cells: Cells,
@@ -141,8 +188,9 @@ pub struct VmFaults {
 }
 
 impl VmFaults {
-    fn new() -> Self {
+    fn new(symbols: Arc<Symbols>) -> Self {
         Self {
+            functions: Functions::new(symbols),
             phases: vec![BEFORE.to_owned()],
             phase: 0,
             cells: Cells::new(),
@@ -184,11 +232,16 @@ impl VmFaults {
                 blocks.push(row.time_ns.0, ns);
             }
         }
-        let [cr3, rip, range] = &mut self.culprits;
+        let [cr3, symbol, rip, range] = &mut self.culprits;
         cr3.push(table_of(row.cr3).0, row);
         range.push(row.gva.0 >> RANGE_BITS << RANGE_BITS, row);
         match row.rip {
-            Some(address) => rip.push(address.0, row),
+            Some(address) => {
+                rip.push(address.0, row);
+                if let Some(function) = self.functions.of(address) {
+                    symbol.push(function, row);
+                }
+            }
             None => self.without_rip += 1,
         }
     }
@@ -223,6 +276,8 @@ pub struct Run {
     pub phases: Vec<String>,
     /// Its faults by culprit.
     pub culprits: BTreeMap<(By, Culprit), Blocks>,
+    /// Names of the functions among them.
+    pub names: BTreeMap<u64, String>,
     /// Faults of culprits for which there was no room.
     pub others: u64,
     /// Faults.
@@ -240,9 +295,9 @@ pub struct Run {
 }
 
 impl Run {
-    /// What follows each VM of a run.
-    pub fn follow() -> VmFaults {
-        VmFaults::new()
+    /// What follows each VM of a run; `symbols` name its functions.
+    pub fn follow(symbols: &Arc<Symbols>) -> VmFaults {
+        VmFaults::new(Arc::clone(symbols))
     }
 
     /// What was read. The VMs are counted together; a phase is known by its name.
@@ -284,6 +339,7 @@ impl Run {
         for (step, blocks) in of.steps {
             self.steps.entry(step).or_default().push(blocks);
         }
+        self.names.extend(of.functions.names);
         for (by, culprits) in By::ALL.into_iter().zip(of.culprits) {
             self.others += culprits.others;
             for (number, (key, blocks)) in (0_u64..).zip(culprits.found) {

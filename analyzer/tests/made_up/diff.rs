@@ -100,6 +100,29 @@ fn more_faults_are_found_named_and_fail_the_gate() {
     assert!(by.into_iter().any(|by| by == "gva-range"));
 }
 
+/// A function is the same one where KASLR or a new build moved it.
+#[test]
+fn functions_are_compared_by_name() {
+    let names = ["base/1.trace", "base/2.trace", "new/1.trace", "new/2.trace"];
+    let folder = folder(&names.map(|name| (name, SMALL)));
+    for name in names {
+        let at = if name.starts_with("base") {
+            "400000"
+        } else {
+            "401000"
+        };
+        let list = format!("0000000000{at} 0000000000002000 t work::touch\n");
+        std::fs::write(folder.path().join(name).join("symbols.txt"), list).unwrap();
+    }
+    let json = diff(folder.path(), &["base", "new", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text(&json, 0)).unwrap();
+    let rows = json["culprits"].as_array().unwrap().iter();
+    let rows: Vec<_> = rows.filter(|row| row["by"] == "symbol").collect();
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    assert_eq!(rows[0]["key"], "work::touch");
+    assert_eq!(rows[0]["count"]["verdict"], "within noise");
+}
+
 #[test]
 fn what_is_wrong_with_a_side_is_above_all() {
     let lost = Shape {
