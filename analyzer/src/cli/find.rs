@@ -6,8 +6,12 @@ use anyhow::anyhow;
 use clap::Args;
 use events::{Gfn, Gpa, Gva, Hpa};
 
-use super::{Failure, FormatArgs, Source, listed::Listed, number, source};
-use crate::find::{self, Find, Target};
+use super::{Failure, FormatArgs, Source, filter::WindowArgs, listed::Listed, number, source};
+use crate::{
+    find::{self, Find, Span, Target},
+    listing::Window,
+    table::Moment,
+};
 
 /// Options of `find`.
 #[derive(Debug, Args)]
@@ -16,6 +20,11 @@ pub struct FindArgs {
     source: Source,
     #[command(flatten)]
     which: Which,
+    #[command(flatten)]
+    window: WindowArgs,
+    /// Only mappings that are there at this moment
+    #[arg(long, value_name = "T", conflicts_with_all = ["from", "to"])]
+    at: Option<Moment>,
     /// How many mappings are shown
     #[arg(long, value_name = "N", default_value = "40")]
     top: u32,
@@ -61,10 +70,14 @@ impl FindArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let target = self.which.target()?;
         let trace = self.source.open()?;
-        let study = source::follow(&trace, self.source.vm, |_| Find::new(target))?;
+        let span = match &self.at {
+            Some(_) => Span::at_end_of(Window::new(None, self.at.as_ref(), &trace)?),
+            None => Span::within(self.window.of(&trace)?),
+        };
+        let study = source::follow(&trace, self.source.vm, |_| Find::new(target, span.clone()))?;
         let first = usize::try_from(self.top).unwrap_or(usize::MAX);
         Listed {
-            missing: |_: &Find| None,
+            missing: Find::missing,
             table: |of: &Find, start| find::table(of, target, first, start),
             json: |of: &Find, start| find::json(of, &study.gaps, start),
         }

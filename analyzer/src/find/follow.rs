@@ -11,8 +11,10 @@ use super::{
     paths::{Path, paths, root_level},
 };
 use crate::{
+    listing::Window,
     replay::{AddressSet, Pdptes, VmReplay},
     study::Follow,
+    table::TableError,
 };
 
 /// Mappings kept.
@@ -36,6 +38,58 @@ enum Changed {
     Tables,
 }
 
+/// When a mapping must have been there to be listed: now and then in this stretch, its ends included.
+#[derive(Clone, Debug, Default)]
+pub struct Span {
+    window: Window,
+    /// Of the end of the stretch alone.
+    at_end: bool,
+    /// The last record before, or the first one within.
+    from: Option<Seq>,
+    /// The last record within.
+    to: Option<Seq>,
+}
+
+impl Span {
+    /// Anywhere in the stretch.
+    pub fn within(window: Window) -> Self {
+        Self {
+            window,
+            ..Self::default()
+        }
+    }
+
+    /// At the end of the stretch.
+    pub fn at_end_of(window: Window) -> Self {
+        Self {
+            at_end: true,
+            ..Self::within(window)
+        }
+    }
+
+    fn add(&mut self, record: &Record) {
+        let seq = record.seq();
+        let is_inside = self.window.admits(record);
+        match (is_inside, self.to, self.at_end) {
+            (true, _, true) => (self.from, self.to) = (Some(seq), Some(seq)),
+            (true, None, false) => (self.from, self.to) = (self.from.or(Some(seq)), Some(seq)),
+            (true, Some(_), false) => self.to = Some(seq),
+            // What was there at the record before the stretch still is when it begins.
+            (false, None, _) => self.from = Some(seq),
+            (false, Some(_), _) => {}
+        }
+    }
+
+    fn has(&self, mapping: &Mapping) -> bool {
+        let Some(from) = self.from else {
+            return self.window.is_whole();
+        };
+        let to = self.to.unwrap_or(from);
+        let is_over = mapping.until.is_some_and(|until| until.seq <= from);
+        mapping.from.seq <= to && !is_over
+    }
+}
+
 /// What was there before a record took effect.
 #[derive(Clone, Copy, Debug, Default)]
 struct Was {
@@ -49,6 +103,7 @@ struct Was {
 #[derive(Clone, Debug)]
 pub struct Find {
     target: Target,
+    span: Span,
     mappings: Vec<Mapping>,
     /// Leaves that map it now, each with its mappings.
     live: BTreeMap<Hpa, Vec<usize>>,
@@ -61,6 +116,7 @@ pub struct Find {
 
 impl Follow for Find {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        self.span.add(record);
         let Some(vm) = vm else { return };
         self.was = Was {
             entry: match record {
@@ -106,9 +162,10 @@ impl Follow for Find {
 
 impl Find {
     /// Nothing was read yet.
-    pub fn new(target: Target) -> Self {
+    pub fn new(target: Target, span: Span) -> Self {
         Self {
             target,
+            span,
             mappings: Vec::new(),
             live: BTreeMap::new(),
             above: AddressSet::default(),
@@ -118,9 +175,14 @@ impl Find {
         }
     }
 
-    /// In the order in which they began.
-    pub fn mappings(&self) -> &[Mapping] {
-        &self.mappings
+    /// Those in the stretch asked for, in the order in which they began.
+    pub fn mappings(&self) -> impl Iterator<Item = &Mapping> {
+        self.mappings.iter().filter(|of| self.span.has(of))
+    }
+
+    /// A moment of the stretch that did not come.
+    pub fn missing(&self) -> Option<TableError> {
+        self.span.window.missing()
     }
 
     /// The record after which nothing was followed any more: there are too many mappings.
@@ -328,7 +390,7 @@ fn stored(record: &Record) -> Option<Hpa> {
 }
 
 /// The guest's CR3 on this root, as far as a vCPU is on it now.
-fn cr3(vm: &VmReplay, root: Hpa) -> Option<events::Gpa> {
+pub fn cr3(vm: &VmReplay, root: Hpa) -> Option<events::Gpa> {
     let mut roots = vm.roots().values();
     let current = roots.find(|current| current.root.table() == root.table())?;
     Some(current.cr3)

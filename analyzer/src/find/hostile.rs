@@ -3,7 +3,7 @@
 use events::{Gva, VmId};
 use proptest::prelude::*;
 
-use super::{Find, Target};
+use super::{Find, Span, Target};
 use crate::{
     explain::records,
     listing::{ChangeFilter, Changes, FaultFilter, Faults, Sort},
@@ -23,7 +23,7 @@ proptest! {
         let mut payers = Payers::of(&subject, &bys.map(Question::new));
         let mut faults = Faults::new(FaultFilter::default(), Sort::Total, 3);
         let mut changes = Changes::new(ChangeFilter::default(), 3);
-        let mut find = Find::new(Target::Gva(Gva(0x1000)));
+        let mut find = Find::new(Target::Gva(Gva(0x1000)), Span::default());
         let mut replay = Replay::new(ReplayOptions::default());
         for record in &records {
             let vm = replay.vm(VM);

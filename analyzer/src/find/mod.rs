@@ -16,7 +16,7 @@ mod paths;
 mod target;
 mod text;
 
-pub use follow::Find;
+pub use follow::{Find, Span, cr3};
 pub use mapping::{Act, Mapping, Moment};
 pub use paths::{Path, Paths, paths};
 pub use target::Target;

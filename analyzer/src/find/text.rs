@@ -64,26 +64,28 @@ fn through(mapping: &Mapping) -> String {
 }
 
 fn more(find: &Find) -> String {
-    let mappings = find.mappings();
-    if mappings.is_empty() {
+    let all = find.mappings().count() as u64;
+    if all == 0 {
         return "no mapping of it was seen".to_owned();
     }
-    let live = mappings.iter().filter(|mapping| mapping.until.is_none());
+    let live = find.mappings().filter(|mapping| mapping.until.is_none());
     let cut = match find.cut() {
         Some(seq) => format!("; more were not followed from seq {} on", seq.0),
         None => String::new(),
     };
     format!(
         "{}, {} of them without an end in the trace{cut}",
-        plural(mappings.len() as u64, "mapping"),
+        plural(all, "mapping"),
         live.count()
     )
 }
 
 /// The mappings of one VM. Times are ns from the start of the trace.
 pub fn json(find: &Find, gaps: &Gaps, start_ns: u64) -> Value {
-    let mappings = find.mappings().iter();
-    let mappings: Vec<_> = mappings.map(|of| mapping(of, gaps, start_ns)).collect();
+    let mappings: Vec<_> = find
+        .mappings()
+        .map(|of| mapping(of, gaps, start_ns))
+        .collect();
     json!({"mappings": mappings, "not_followed_from_seq": find.cut()})
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use analyzer::{
-    find::{Find, Target},
+    find::{Find, Span, Target},
+    listing::Window,
     replay::{ShadowPage, VmReplay, canonical, first_gva},
     study::Study,
     table::{Moment, Snapshot, snapshots},
@@ -113,7 +114,7 @@ fn searched(target: Target, snapshot: &Snapshot) -> Found {
 }
 
 fn listed(find: &Find, seq: Seq) -> Found {
-    let mappings = find.mappings().iter().filter(|mapping| mapping.is_at(seq));
+    let mappings = find.mappings().filter(|mapping| mapping.is_at(seq));
     let rooted = mappings.filter_map(|mapping| {
         let path = mapping.path?;
         let pfn = mapping.pfn().0;
@@ -162,7 +163,12 @@ fn find_lists_what_a_search_of_the_tables_finds() {
         let taken = snapshots(&trace, VmId(0), &moments, &mut |_| {}).expect("snapshots");
         let mut compared = 0;
         for target in targets(&taken) {
-            let study = Study::with(&trace, None, |_| Find::new(target), &mut |_| {});
+            let study = Study::with(
+                &trace,
+                None,
+                |_| Find::new(target, Span::default()),
+                &mut |_| {},
+            );
             let study = study.expect("a study");
             let find = &study.vms[&VmId(0)];
             assert_eq!(find.cut(), None, "{name}: {target:?}");
@@ -179,4 +185,48 @@ fn find_lists_what_a_search_of_the_tables_finds() {
         }
         assert!(compared > 50, "{name}: {compared} mappings compared");
     }
+}
+
+#[test]
+fn find_at_a_moment_lists_what_is_there_then_and_nothing_else() {
+    let trace = recording("keyframes");
+    let last = trace.segments().iter().map(|segment| segment.seq[1]).max();
+    let last = last.expect("records");
+    let find = |target, span: &Span| {
+        let study = Study::with(
+            &trace,
+            None,
+            |_| Find::new(target, span.clone()),
+            &mut |_| {},
+        );
+        let mut study = study.expect("a study");
+        study.vms.remove(&VmId(0)).expect("its VM")
+    };
+    let mut compared = 0;
+    for moment in [last / 3, last * 2 / 3].map(Moment::Seq) {
+        let taken = snapshots(&trace, VmId(0), std::slice::from_ref(&moment), &mut |_| {});
+        let taken = taken.expect("snapshots");
+        let window = Window::new(None, Some(&moment), &trace).expect("a moment");
+        let rest = Window::new(Some(&moment), None, &trace).expect("a moment");
+        for target in targets(&taken) {
+            let at = find(target, &Span::at_end_of(window.clone()));
+            let seq = taken[0].seq;
+            assert!(at.mappings().all(|mapping| mapping.is_at(seq)));
+            assert_eq!(listed(&at, seq), searched(target, &taken[0]), "{target:?}");
+            compared += at.mappings().count();
+            // What is there now is there in the stretch that begins now, and what ended is not.
+            let from = find(target, &Span::within(rest.clone()));
+            assert!(
+                listed(&at, seq).is_subset(&listed(&from, seq)),
+                "{target:?}"
+            );
+            let ended = |of: &analyzer::find::Moment| of.seq < seq;
+            assert!(
+                !from
+                    .mappings()
+                    .any(|mapping| mapping.until.as_ref().is_some_and(ended))
+            );
+        }
+    }
+    assert!(compared > 5, "{compared} mappings compared");
 }
