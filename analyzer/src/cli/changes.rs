@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use events::{Cause, Gfn, Gva};
+use events::{Cause, Gfn, Gpa, Gva, Hpa, VcpuId};
 
-use super::{Failure, FormatArgs, Source, filter::WindowArgs, listed::Listed, number, source};
+use super::{
+    Failure, FormatArgs, Source, filter::WindowArgs, listed::Listed, names, number, source,
+};
 use crate::listing::{ChangeFilter, Changes};
 
 /// Options of `changes`.
@@ -16,9 +18,8 @@ pub struct ChangesArgs {
     /// How many
     #[arg(long, value_name = "N", default_value = "20")]
     top: u32,
-    /// Only changes of this cause; several with commas: link, prefetch, other, reread, guest_write,
-    /// sync, invlpg, host_unmap, dirty_log, write_protect, fault, memslot, mmio
-    #[arg(long, value_name = "CAUSE", value_parser = cause, value_delimiter = ',')]
+    /// Only changes of this cause; several with commas
+    #[arg(long, value_name = "CAUSE", value_parser = names::cause(), value_delimiter = ',')]
     cause: Vec<Cause>,
     /// Only of entries that translate this address
     #[arg(long, value_name = "ADDR", value_parser = number::gva)]
@@ -26,16 +27,19 @@ pub struct ChangesArgs {
     /// Only of leaves that map this guest frame, before or after
     #[arg(long, value_name = "GFN", value_parser = number::gfn)]
     gfn: Option<Gfn>,
+    /// Only of leaves that map the host frame of this address, before or after
+    #[arg(long, value_name = "ADDR", value_parser = number::hpa)]
+    hpa: Option<Hpa>,
+    /// Only of entries below a root that a vCPU runs on with this CR3
+    #[arg(long, value_name = "CR3", value_parser = number::gpa)]
+    cr3: Option<Gpa>,
+    /// Only those that this vCPU's thread made
+    #[arg(long, value_name = "N")]
+    vcpu: Option<u16>,
     #[command(flatten)]
     window: WindowArgs,
     #[command(flatten)]
     format: FormatArgs,
-}
-
-/// A cause by its name.
-fn cause(text: &str) -> Result<Cause, String> {
-    let names: Vec<_> = Cause::ALL.into_iter().map(Cause::name).collect();
-    Cause::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
 impl ChangesArgs {
@@ -45,6 +49,9 @@ impl ChangesArgs {
             causes: self.cause.clone(),
             gva: self.gva,
             gfn: self.gfn,
+            pfn: self.hpa.map(Hpa::pfn),
+            cr3: self.cr3,
+            vcpu: self.vcpu.map(VcpuId),
             window: self.window.of(&trace)?,
         };
         let most = usize::try_from(self.top).unwrap_or(usize::MAX);

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Args;
 use events::{Cause, Class, Gva, Hpa, Seq};
 
-use super::{Failure, Source, number, output, program, progress::Progress, word};
+use super::{Failure, Source, names, number, output, program, progress::Progress, word};
 use crate::{
     explain::{self, ExplainError, Selector},
     text::columns,
@@ -39,16 +39,14 @@ struct Which {
     /// A fault on the page of this address, e.g. 0x400000
     #[arg(long, value_name = "ADDR", value_parser = number::gva)]
     gva: Option<Gva>,
-    /// A fault of this class: guest, shadow, write_protected, unsync, mmio, fast, spurious,
-    /// retried
-    #[arg(long, value_name = "CLASS", value_parser = class)]
+    /// A fault of this class
+    #[arg(long, value_name = "CLASS", value_parser = names::class())]
     class: Option<Class>,
     /// The change of an entry of this number among the VM's, counted from 0
     #[arg(long, value_name = "N")]
     change: Option<u64>,
-    /// A change of this cause: link, prefetch, other, reread, guest_write, sync, invlpg,
-    /// host_unmap, dirty_log, write_protect, fault, memslot, mmio
-    #[arg(long, value_name = "CAUSE", value_parser = cause)]
+    /// A change of this cause
+    #[arg(long, value_name = "CAUSE", value_parser = names::cause())]
     cause: Option<Cause>,
     /// The record of this sequence number: a fault, a change, an event of a page, a store, an act
     /// of the host, a root, a mark
@@ -57,16 +55,6 @@ struct Which {
     /// The life of the shadow page at this host-physical address
     #[arg(long, value_name = "SPT", value_parser = number::hpa)]
     page: Option<Hpa>,
-}
-
-fn class(text: &str) -> Result<Class, String> {
-    let names: Vec<_> = Class::ALL.into_iter().map(Class::name).collect();
-    Class::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
-}
-
-fn cause(text: &str) -> Result<Cause, String> {
-    let names: Vec<_> = Cause::ALL.into_iter().map(Cause::name).collect();
-    Cause::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
 impl ExplainArgs {

@@ -4,7 +4,7 @@ use clap::Args;
 use events::{Class, Gpa, Gva, VcpuId};
 use trace::Trace;
 
-use super::{Failure, number};
+use super::{Failure, names, number};
 use crate::{
     listing::{FaultFilter, Window},
     table::Moment,
@@ -22,9 +22,8 @@ pub(super) struct FilterArgs {
 /// Which faults. What is not given leaves nothing out.
 #[derive(Debug, Args)]
 pub(super) struct FaultArgs {
-    /// Only faults of this class; several with commas: guest, shadow, write_protected, unsync,
-    /// mmio, fast, spurious, retried
-    #[arg(long, value_name = "CLASS", value_parser = class, value_delimiter = ',')]
+    /// Only faults of this class; several with commas
+    #[arg(long, value_name = "CLASS", value_parser = names::class(), value_delimiter = ',')]
     class: Vec<Class>,
     /// Only faults on the page of this address, or on a range: 0x1000..0x9000
     #[arg(long, value_name = "ADDR", value_parser = number::gvas)]
@@ -47,12 +46,6 @@ pub(super) struct WindowArgs {
     /// Up to this moment
     #[arg(long, value_name = "T")]
     pub(super) to: Option<Moment>,
-}
-
-/// A class by its name.
-pub(super) fn class(text: &str) -> Result<Class, String> {
-    let names: Vec<_> = Class::ALL.into_iter().map(Class::name).collect();
-    Class::from_name(text).ok_or_else(|| format!("there are {}", names.join(", ")))
 }
 
 impl WindowArgs {

@@ -13,6 +13,7 @@ mod format;
 mod lesson;
 mod listed;
 mod memory;
+mod names;
 mod number;
 mod output;
 mod pathologies;

@@ -1,10 +1,10 @@
 //! A list of changes of entries, other than the leaves of faults.
 
-use events::{Cause, Gfn, Gva, Level, Seq, Spte};
+use events::{Cause, Gfn, Gpa, Gva, Level, Pfn, Seq, Spte, VcpuId};
 use serde_json::{Value, json};
 use trace::{EntryRow, Record};
 
-use super::{Window, first::First};
+use super::{Window, first::First, table_of};
 use crate::{
     find::{self, Path},
     replay::{AddressSet, VmReplay, is_unchanged},
@@ -25,6 +25,12 @@ pub struct ChangeFilter {
     pub gva: Option<Gva>,
     /// Of a leaf that maps this frame, before or after.
     pub gfn: Option<Gfn>,
+    /// Of a leaf that maps this host frame, before or after.
+    pub pfn: Option<Pfn>,
+    /// Of an entry below a root that a vCPU runs on with this CR3.
+    pub cr3: Option<Gpa>,
+    /// Made by the thread of this vCPU.
+    pub vcpu: Option<VcpuId>,
     /// In this stretch.
     pub window: Window,
 }
@@ -41,6 +47,12 @@ struct Listed {
     path: Option<Path>,
     /// It translates others too.
     more: bool,
+}
+
+/// Whether a leaf maps a frame.
+fn maps(spte: Spte, level: Level, pfn: Pfn) -> bool {
+    let mask = !(level.pages() - 1);
+    spte.pfn().0 & mask == pfn.0 & mask
 }
 
 /// The entry before a change.
@@ -89,16 +101,21 @@ impl Changes {
             let pages = row.level.pages();
             gfn.is_some_and(|gfn| gfn.0 & !(pages - 1) == wanted.0 & !(pages - 1))
         });
-        if !is_of_cause || !is_of_gfn || !self.may_translate(row) {
+        let is_of_vcpu = self.filter.vcpu.is_none() || self.filter.vcpu == row.vcpu;
+        let is_of_pfn = self.filter.pfn.is_none_or(|pfn| {
+            let maps = |spte: Spte| spte.is_leaf(row.level) && maps(spte, row.level, pfn);
+            maps(row.spte) || row.old.or(self.was.entry).is_some_and(maps)
+        });
+        if !(is_of_cause && is_of_gfn && is_of_vcpu && is_of_pfn && self.may_translate(row)) {
             return;
         }
         let paths = find::paths(vm, row.sptep, &mut AddressSet::default());
         let mut found = paths
             .found
             .iter()
-            .filter(|path| self.is_in(path.gva, row.level));
+            .filter(|path| self.is_in(path.gva, row.level) && self.is_below(path, vm));
         let path = found.next().copied();
-        if self.filter.gva.is_some() && path.is_none() {
+        if (self.filter.gva.is_some() || self.filter.cr3.is_some()) && path.is_none() {
             return;
         }
         let more = found.next().is_some();
@@ -116,6 +133,13 @@ impl Changes {
             path,
             more,
         });
+    }
+
+    fn is_below(&self, path: &Path, vm: &VmReplay) -> bool {
+        self.filter.cr3.is_none_or(|cr3| {
+            let of = find::cr3(vm, path.root);
+            of.is_some_and(|of| table_of(of) == table_of(cr3))
+        })
     }
 
     /// Whether the entry's place agrees with the address: cheap, and true of one entry in 512.

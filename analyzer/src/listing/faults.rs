@@ -1,6 +1,6 @@
 //! A list of faults.
 
-use std::{cmp::Reverse, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use clap::ValueEnum;
 use events::Seq;
@@ -9,6 +9,7 @@ use trace::{FaultRow, Record};
 
 use super::{FaultFilter, first::First};
 use crate::{
+    faults::FaultStep,
     replay::VmReplay,
     study::Follow,
     symbols::Symbols,
@@ -134,6 +135,10 @@ impl Faults {
                 "in": row.rip.and_then(|rip| symbols.place(rip)), "gpa": row.gpa,
                 "pfn": row.pfn, "sptep": row.sptep, "spte": row.spte, "level": row.level,
                 "total_ns": row.total_ns, "switches": row.switches,
+                "steps": FaultStep::ALL
+                    .into_iter()
+                    .filter_map(|step| Some((format!("{}_ns", step.name()), step.of(row)?)))
+                    .collect::<BTreeMap<_, _>>(),
             })
         });
         json!({"matching": self.matching, "faults": faults.collect::<Vec<_>>()})
