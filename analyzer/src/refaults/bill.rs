@@ -11,6 +11,7 @@ use super::{
 use crate::{
     faults::{Sum, Worst},
     replay::Gaps,
+    text::units::plural,
 };
 
 /// Refaults that may lie over a gap, kept for each cause until all gaps are known: 16 bytes each.
@@ -184,7 +185,11 @@ pub(super) fn what(what: &What) -> String {
             pages,
         } => {
             let slot = slot.map_or_else(String::new, |slot| format!(" slot {}", slot.0));
-            format!("{}{slot} gfn {gfn}, {pages} pages", event.name())
+            format!(
+                "{}{slot} gfn {gfn}, {}",
+                event.name(),
+                plural(*pages, "page")
+            )
         }
         What::Entry(place) => format!("entry at {}", Hpa(place.0)),
         What::Frame(gfn) => format!("fault on gfn {gfn}"),

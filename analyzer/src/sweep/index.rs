@@ -19,7 +19,7 @@ const MOST: u64 = 16 << 20;
 #[non_exhaustive]
 pub enum IndexError {
     /// The file could not be read.
-    #[error("while reading {path}: {source}")]
+    #[error("while reading {path}")]
     Io {
         /// The file.
         path: PathBuf,
@@ -27,7 +27,7 @@ pub enum IndexError {
         source: io::Error,
     },
     /// It is no index.
-    #[error("{path} is not the index of a sweep: {source}")]
+    #[error("{path} is not the index of a sweep")]
     Json {
         /// The file.
         path: PathBuf,

@@ -38,7 +38,7 @@ pub enum KernelError {
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
     /// This user may not read it.
-    #[error("{path} cannot be read: {source}")]
+    #[error("{path} cannot be read")]
     Unreadable {
         /// The image.
         path: PathBuf,
