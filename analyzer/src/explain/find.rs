@@ -112,7 +112,7 @@ fn page(
     let mut watched = Lives::new(spt);
     let mut replay = Replay::new(replay_options(trace));
     let mut history = History::default();
-    let mut gaps = Gaps::default();
+    let mut gaps = Gaps::of(trace);
     let mut census = Census::default();
     for record in counted(trace, progress) {
         let record = record?;
@@ -177,7 +177,7 @@ impl Finder {
             selector,
             preferred: None,
             replay: Replay::new(replay_options(trace)),
-            gaps: Gaps::default(),
+            gaps: Gaps::of(trace),
             recent: Recent::default(),
             history: History::default(),
             census: Census::default(),

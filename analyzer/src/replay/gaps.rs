@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use events::{Seq, TimeNs};
+use trace::Trace;
 
 /// A stretch of missing sequence numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,19 @@ pub struct Gaps {
 const KEPT: usize = 1 << 16;
 
 impl Gaps {
+    /// Of a trace of which nothing was read yet. What a recording dropped before the part that it
+    /// kept is no gap in that.
+    pub fn of(trace: &Trace) -> Self {
+        trace
+            .meta()
+            .begin()
+            .map_or_else(Self::default, |begin| Self {
+                next: Seq(begin.seq),
+                latest: TimeNs(begin.time_ns),
+                ..Self::default()
+            })
+    }
+
     /// A record's number and time.
     pub(crate) fn observe(&mut self, seq: Seq, time: TimeNs) {
         if seq == self.next {

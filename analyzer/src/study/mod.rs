@@ -98,7 +98,7 @@ impl<F: Follow> Study<F> {
         let mut study = Self {
             vms: BTreeMap::new(),
             replay: Replay::new(replay_options(trace)),
-            gaps: Gaps::default(),
+            gaps: Gaps::of(trace),
             losses: Vec::new(),
             records: 0,
             damage: None,

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use events::{Cause, Class, Gva, VcpuId};
+use events::{Cause, Class, Gva, Seq, VcpuId};
 use trace::{FaultRow, Mode, Record, Sees, Touches, VmMeta};
 
 use super::{Follow, StudyError, Subject};
@@ -16,6 +16,7 @@ use crate::{
         Reconciled, by_class, by_phase, reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
+    listing::Faults,
     memory::Growth,
     pathologies::Pathologies,
     playback::Playback,
@@ -53,6 +54,8 @@ pub struct VmStudy {
     pub acts: Acts,
     /// Records by what they say.
     pub counts: Counts,
+    /// Those from this number on, which KVM's counters count; `None` if they count all of them.
+    counted: Option<(Seq, Counts)>,
     /// Cost of each class.
     pub costs: Vec<(Class, ClassCost)>,
     /// Cost of each class by phase.
@@ -79,6 +82,8 @@ pub struct VmStudy {
     pub pathologies: Option<Pathologies>,
     /// Who pays, and why addresses faulted again; likewise.
     pub payers: Option<Payers>,
+    /// The faults that took longest; only where a page lists them.
+    pub worst: Option<Faults>,
     /// The tables after each record; only where a page shows them.
     pub playback: Option<Playback>,
     /// Records of entries, by cause, whose value had not changed: what was read again, or stored
@@ -129,6 +134,11 @@ impl Follow for VmStudy {
     fn after(&mut self, record: &Record, replay: Option<&VmReplay>) {
         self.audit.after(record, replay);
         self.counts.add(record, replay);
+        if let Some((from, counts)) = &mut self.counted
+            && record.seq() >= *from
+        {
+            counts.add(record, replay);
+        }
         if let Some(VcpuId(vcpu)) = vcpu(record)
             && self.latest_vcpu.replace(vcpu) != Some(vcpu)
         {
@@ -145,6 +155,9 @@ impl Follow for VmStudy {
         }
         if let Some(payers) = &mut self.payers {
             payers.after(record, replay);
+        }
+        if let Some(worst) = &mut self.worst {
+            worst.after(record, replay);
         }
         if let Some(playback) = &mut self.playback {
             playback.after(record, replay);
@@ -202,10 +215,10 @@ impl Follow for VmStudy {
             self.anomalies = replay.anomalies().clone();
         }
         self.audit.finish(replay, sees)?;
-        self.reconciliation = self
-            .meta
-            .as_ref()
-            .and_then(|meta| reconcile(&self.counts, meta, sees, replay));
+        self.reconciliation = self.meta.as_ref().and_then(|meta| {
+            let counted = self.counted.as_ref().map(|(_, counts)| counts);
+            reconcile(counted.unwrap_or(&self.counts), meta, sees, replay)
+        });
         Ok(())
     }
 }
@@ -214,6 +227,10 @@ impl VmStudy {
     /// As [`VmStudy::new`], with everything that a summary and a report show. `symbols` name the
     /// guest's functions.
     pub fn whole(subject: &Subject<'_>, symbols: &Arc<Symbols>) -> Self {
+        if subject.recording.imported.is_some() {
+            // Without tables nothing is known of what was there before a fault.
+            return Self::new(subject);
+        }
         Self {
             pathologies: Some(Pathologies::new(subject)),
             payers: Some(Payers::new(subject, symbols)),
@@ -245,6 +262,9 @@ impl VmStudy {
             clock: None,
             acts: Acts::new(subject.recording.sees().acts),
             counts: Counts::default(),
+            counted: vm
+                .and_then(|vm| vm.counters_seq)
+                .map(|from| (Seq(from), Counts::default())),
             costs: Vec::new(),
             phase_costs: Vec::new(),
             columns: FaultColumns::default(),
@@ -258,6 +278,7 @@ impl VmStudy {
             reconciliation: None,
             pathologies: None,
             payers: None,
+            worst: None,
             playback: None,
             unchanged: BTreeMap::new(),
             is_unchanged: false,

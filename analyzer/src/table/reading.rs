@@ -218,7 +218,7 @@ impl Now {
         Self {
             vm,
             replay: Replay::new(options),
-            gaps: Gaps::default(),
+            gaps: Gaps::of(trace),
             last: (Seq(0), TimeNs(start_ns)),
             start_ns,
             read: 0,

@@ -8,7 +8,7 @@ use crate::{
     study::{LeftOut, Study, VmStudy},
     text::{
         plain,
-        units::{count, plural},
+        units::{count, plural, since},
     },
 };
 
@@ -55,7 +55,50 @@ pub fn warnings<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
         Line::new(false, text)
     });
     let lines = cut(trace).into_iter().chain(damage);
-    lines.chain(left_out(study)).collect()
+    let lines = lines.chain(left_out(study));
+    let lines = lines.chain(begins_late(trace));
+    lines.chain(imported(trace)).collect()
+}
+
+/// The trace was made from text, and what that lacks.
+fn imported(trace: &Trace) -> Option<Line> {
+    let imported = trace.meta().imported.as_ref()?;
+    let text = format!(
+        "imported from the kernel's trace text, without shadow tables, CR3 and counters; {} of \
+         which it does not show the outcome left out",
+        plural(imported.unclassified, "fault")
+    );
+    Some(Line::new(imported.unclassified == 0, text))
+}
+
+/// The recorder kept only its last part, and why it ended there.
+fn begins_late(trace: &Trace) -> Option<Line> {
+    let kept = trace.meta().kept.as_ref()?;
+    let mut words = match kept.begin {
+        None => "kept whole: nothing was dropped".to_owned(),
+        Some(begin) => {
+            let first = match begin.keyframe {
+                true => "with a keyframe",
+                false => "before its first keyframe, which the limit of bytes took",
+            };
+            format!(
+                "begins {first}: {} before were dropped",
+                plural(kept.dropped.rows, "row")
+            )
+        }
+    };
+    if let Some(event) = &kept.event {
+        let [start, _] = trace.span_ns().unwrap_or_default();
+        let at = since(event.time_ns, start);
+        let seq = event.seq.map(|seq| format!(", seq {seq}"));
+        words += &format!(
+            "; {} after {at}{}: {}",
+            plain(&event.on),
+            seq.unwrap_or_default(),
+            plain(&event.what)
+        );
+    }
+    Some(Line::good(words))
 }
 
 /// The trace has more VMs than are followed.
@@ -101,6 +144,10 @@ pub fn cut(trace: &Trace) -> Option<Line> {
 
 /// One line that says whether everything is as it should be.
 pub fn line(trace: &Trace, study: &Study) -> Line {
+    if trace.meta().imported.is_some() {
+        let loss = loss(study);
+        return Line::new(loss.good, format!("imported, not verified: {}", loss.text));
+    }
     if is_exact(trace, study) {
         let keyframes: u64 = study.vms.values().map(VmStudy::verified).sum();
         let compared = plural(keyframes, "keyframe");

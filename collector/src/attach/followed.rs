@@ -1,6 +1,12 @@
 //! The VMs that are traced now: added as they appear, removed when they end.
 
-use std::{collections::BTreeSet, ops::Range, os::fd::AsFd as _, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    os::fd::AsFd as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use events::VmId;
@@ -9,12 +15,13 @@ use trace::{Meta, Mode, VmMeta};
 use super::{
     Target,
     blind::{Taken, Watch},
-    traced::{TracedVm, vcpu_counters},
+    traced::{Starts, TracedVm, vcpu_counters},
 };
 use crate::{
     host,
     probes::{CounterNames, Probes, RequestError},
-    recording::Recording,
+    record::Section,
+    recording::{self, Recording},
     vms::{self, End, Found, FoundVm, FreezeError, Holder, HolderError},
 };
 
@@ -31,6 +38,8 @@ pub struct TracedVms<'a> {
     /// Processes that were reported as skipped.
     skipped: BTreeSet<u32>,
     watch: Watch,
+    /// Where the traces of VMs that have ended may begin.
+    ended: BTreeMap<u16, Starts>,
 }
 
 impl<'a> TracedVms<'a> {
@@ -46,6 +55,7 @@ impl<'a> TracedVms<'a> {
             next: 0,
             skipped: BTreeSet::new(),
             watch: Watch::default(),
+            ended: BTreeMap::new(),
         }
     }
 
@@ -109,14 +119,25 @@ impl<'a> TracedVms<'a> {
         Ok(())
     }
 
-    /// Copies the tables of every VM, process by process.
+    /// Copies the tables of every VM, process by process. Where only the last part is kept, a
+    /// section of the ring begins.
     pub fn keyframes(&mut self) -> anyhow::Result<()> {
+        let mut section: Option<Section> = None;
         for process in self.processes() {
-            let vms = &mut self.running;
+            let (vms, names) = (&mut self.running, &self.names);
+            let (probes, keeper) = (&self.recording.probes, &self.recording.keeper);
             let taken = vms::while_stopped(process.pid, || -> Result<(), RequestError> {
-                vms.iter_mut()
-                    .filter(|vm| vm.process.pid == process.pid)
-                    .try_for_each(TracedVm::keyframe)
+                let mut vms = vms.iter_mut().filter(|vm| vm.process.pid == process.pid);
+                if keeper.is_none() {
+                    return vms.try_for_each(TracedVm::keyframe);
+                }
+                let now = probes.next_seq()?;
+                section.get_or_insert(Section {
+                    first: now,
+                    time_ns: recording::now_ns(),
+                    until: now,
+                });
+                vms.try_for_each(|vm| vm.section(names))
             });
             match taken {
                 Ok(Ok(())) => {}
@@ -128,7 +149,29 @@ impl<'a> TracedVms<'a> {
                 Err(error) => self.refuse(process.number(), &process.name, error.into())?,
             }
         }
+        if let (Some(keeper), Some(section)) = (&self.recording.keeper, section) {
+            let until = self.recording.probes.next_seq()?;
+            keeper.begin(Section { until, ..section });
+            self.forget();
+        }
         Ok(())
+    }
+
+    /// Forgets what was dropped from the trace.
+    fn forget(&mut self) {
+        let Some(begin) = self.recording.begin() else {
+            return;
+        };
+        for vm in &mut self.running {
+            vm.starts.forget_before(begin);
+        }
+        let gone = |vm: &VmMeta| vm.until_ns.is_some_and(|until| until < begin.time_ns);
+        for vm in self.meta.vms.extract_if(.., |vm| gone(vm)) {
+            self.ended.remove(&vm.vm);
+        }
+        self.ended
+            .values_mut()
+            .for_each(|starts| starts.forget_before(begin));
     }
 
     /// Takes the last keyframe and counters of every VM; the VMs keep running.
@@ -140,6 +183,14 @@ impl<'a> TracedVms<'a> {
                 .partition::<Vec<_>, _>(|vm| vm.process.pid == process.pid);
             self.running = others;
             result = result.and(self.end_process(&process, vms));
+        }
+        self.forget();
+        if let Some(begin) = self.recording.begin() {
+            for vm in &mut self.meta.vms {
+                if let Some(starts) = self.ended.get(&vm.vm) {
+                    starts.settle(vm, begin);
+                }
+            }
         }
         (self.meta, result)
     }
@@ -170,7 +221,7 @@ impl<'a> TracedVms<'a> {
                     .and(end(None))
             }
         };
-        vms.into_iter().for_each(|vm| self.note(vm.meta));
+        vms.into_iter().for_each(|vm| self.note(vm));
         result
     }
 
@@ -211,7 +262,7 @@ impl<'a> TracedVms<'a> {
             };
             let ended = vm.end(Some(why), &self.recording.probes, &self.names);
             result = result.and(self.contain(&vm.process, ended));
-            self.note(vm.meta);
+            self.note(vm);
         }
         result.map(|()| changed)
     }
@@ -296,9 +347,13 @@ impl<'a> TracedVms<'a> {
         Ok(())
     }
 
-    fn note(&mut self, meta: VmMeta) {
-        if let Some(noted) = self.meta.vms.iter_mut().find(|vm| vm.vm == meta.vm) {
-            *noted = meta;
+    fn note(&mut self, vm: TracedVm) {
+        if self.recording.keeper.is_some() {
+            self.ended.insert(vm.meta.vm, vm.starts);
+        }
+        let mut vms = self.meta.vms.iter_mut();
+        if let Some(noted) = vms.find(|noted| noted.vm == vm.meta.vm) {
+            *noted = vm.meta;
         }
     }
 

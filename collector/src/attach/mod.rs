@@ -5,6 +5,7 @@
 //! followed the VMs traced now: added as they appear, removed when they end
 //! nested   waits for a nested guest, where only those have shadow tables
 //! traced   one VM: its first and last keyframe and counters
+//! events   what ends a recording that keeps its last part
 //! blind    vCPUs whose faults no probe sees
 //! emulated VMs in which nothing can be seen
 //! list     VMs that run now (`collector list`)
@@ -13,6 +14,7 @@
 
 mod blind;
 mod emulated;
+mod events;
 mod followed;
 pub mod list;
 mod nested;
@@ -36,10 +38,13 @@ use anyhow::Context as _;
 use crate::{
     failure::Failure,
     host, privileges, program,
+    record::{Bounds, Keep, Keeper},
     recording::{self, Bar, Kernel, Recording},
     vms::{self, Holder},
 };
+use events::Events;
 use followed::TracedVms;
+pub use traced::vcpu_counters;
 
 /// How soon a request to stop is noticed.
 const POLL: Duration = Duration::from_millis(50);
@@ -74,6 +79,8 @@ pub struct Options {
     pub keyframe_every: Option<Duration>,
     /// How long; `None`: until the VMs end, or a signal.
     pub time: Option<Duration>,
+    /// Keeps the last part only.
+    pub keep: Option<Keep>,
     /// Size of the ring buffer.
     pub ring_bytes: u32,
     /// Size of the trace, bytes, at which the recording ends.
@@ -93,6 +100,8 @@ pub enum Reason {
     Time,
     /// The trace has the size of `--max-size`.
     Full,
+    /// What `--on` waits for came, and the time after it has passed.
+    Event,
     /// Ctrl-C or SIGTERM, or the recorder failed and says why itself.
     Interrupted,
 }
@@ -104,6 +113,7 @@ impl Reason {
             Reason::Done => "done",
             Reason::Time => "time",
             Reason::Full => recording::FULL,
+            Reason::Event => "event",
             Reason::Interrupted => "interrupted",
         }
     }
@@ -113,10 +123,7 @@ impl Reason {
 pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     recording::check_output(&options.output)?;
     recording::check_root()?;
-    let process = match options.target {
-        Target::Process(pid) => Some(check_process(pid)?),
-        Target::All => None,
-    };
+    let process = check_target(options.target)?;
     let mode = host::mode();
     nested::check(mode)?;
     vms::take_room().context("while asking for more file descriptors")?;
@@ -136,7 +143,9 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     privileges::keep_only(privileges::WATCHING)?;
     let cancel = recording::cancel_on_signal()?;
 
-    let meta = recording::start(&kernel, options.ring_bytes, false);
+    let mut meta = recording::start(&kernel, options.ring_bytes, false);
+    meta.kept = options.keep.as_ref().map(Keep::kept);
+    let signal = events::on_signal(options.keep.as_ref())?;
     let names = kernel.counters.clone();
     let recording = Recording::start(
         kernel,
@@ -144,13 +153,25 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         &meta,
         |number| format!("phase-{number}"),
         &cancel,
-        options.max_bytes,
+        Bounds {
+            max_bytes: options.max_bytes,
+            keeper: options.keep.clone().map(Keeper::new).map(Arc::new),
+        },
         options.json,
     )?;
     let begin = Instant::now();
     let mut vms = TracedVms::new(&recording, names, options.target, meta);
-    let watched = until_the_end(&mut vms, options, time, &cancel);
+    let ends = Ends {
+        time,
+        cancel: &cancel,
+        events: Events::new(recording.keeper.as_deref(), signal),
+    };
+    let watched = until_the_end(&mut vms, options, ends);
     let elapsed = begin.elapsed();
+    let watched = watched.and_then(|reason| {
+        events::note(&recording)?;
+        Ok(reason)
+    });
     // Whatever went wrong: each traced VM gets its last keyframe and counters.
     let (meta, closed) = vms.finish();
     let reason = match &watched {
@@ -172,7 +193,14 @@ fn cut_short(options: &Options, error: anyhow::Error) -> Failure {
     Failure::failed(error).hint(format!("{trace} holds what was recorded until then"))
 }
 
-/// Before anything is loaded: a process that has a VM.
+/// Before anything is loaded: the process that is named must have a VM.
+pub fn check_target(target: Target) -> Result<Option<Holder>, Failure> {
+    match target {
+        Target::Process(pid) => check_process(pid).map(Some),
+        Target::All => Ok(None),
+    }
+}
+
 fn check_process(pid: u32) -> Result<Holder, Failure> {
     let holder = vms::of(pid).map_err(Failure::failed)?;
     if holder.has_vcpus() {
@@ -215,15 +243,25 @@ fn attach_probes(kernel: &mut Kernel, options: &Options) -> Result<(), Failure> 
     kernel.attach_running()
 }
 
+/// What ends a recording.
+struct Ends<'a> {
+    time: Option<Duration>,
+    cancel: &'a AtomicBool,
+    events: Events<'a>,
+}
+
 fn until_the_end(
     vms: &mut TracedVms<'_>,
     options: &Options,
-    time: Option<Duration>,
-    cancel: &Arc<AtomicBool>,
+    mut ends: Ends<'_>,
 ) -> anyhow::Result<Reason> {
     let begin = Instant::now();
     let mut look = begin;
-    let mut keyframe = options.keyframe_every.map(|every| begin + every);
+    let every = options.keyframe_every;
+    // A section of the ring is half of what is kept: that, and at most half as much again.
+    let sections = options.keep.as_ref().map(|keep| keep.time / 2);
+    let every = every.into_iter().chain(sections).min();
+    let mut keyframe = every.map(|every| begin + every);
     loop {
         let now = Instant::now();
         if now >= look {
@@ -231,25 +269,28 @@ fn until_the_end(
             vms.watch()?;
             look = Instant::now() + options.target.look_every();
         }
-        if cancel.load(Ordering::Acquire) {
+        if ends.cancel.load(Ordering::Acquire) {
             return Ok(match vms.is_full() {
                 true => Reason::Full,
                 false => Reason::Interrupted,
             });
         }
-        if time.is_some_and(|time| begin.elapsed() >= time) {
+        if ends.time.is_some_and(|time| begin.elapsed() >= time) {
             return Ok(Reason::Time);
+        }
+        if ends.events.are_over() {
+            return Ok(Reason::Event);
         }
         if options.target != Target::All && vms.running() == 0 {
             return Ok(Reason::Done);
         }
-        if let (Some(every), Some(due)) = (options.keyframe_every, keyframe)
-            && now >= due
+        if let (Some(every), Some(due)) = (every, keyframe)
+            && (now >= due || ends.events.is_section_full())
         {
             vms.keyframes()?;
             keyframe = Some(Instant::now() + every);
         }
-        let end = time.map(|time| begin + time);
+        let end = ends.time.map(|time| begin + time);
         let next = [Some(look), keyframe, end].into_iter().flatten().min();
         let pause = next.map_or(POLL, |next| next.saturating_duration_since(Instant::now()));
         thread::sleep(pause.min(POLL));

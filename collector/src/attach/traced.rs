@@ -1,10 +1,14 @@
 //! One traced VM of another process.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
 
 use anyhow::Context as _;
-use events::{SlotAnswer, VcpuId, VmId};
-use trace::{Counters, Memslot, VmMeta};
+use events::{Seq, SlotAnswer, VcpuId, VmId};
+use trace::{Begin, Counters, Memslot, VmMeta};
 
 use crate::{
     host,
@@ -20,6 +24,65 @@ type ByName = BTreeMap<String, u64>;
 /// How often the last keyframe is taken until the counters are of the same moment.
 const LAST_TRIES: u32 = 4;
 
+/// KVM's counters at a moment at which the vCPUs are stopped.
+#[derive(Debug)]
+struct Start {
+    /// The number that the next record gets.
+    seq: Seq,
+    vm: ByName,
+    vcpus: BTreeMap<VcpuId, ByName>,
+}
+
+/// Where the trace of a VM may begin: of a recording that keeps its last part, that is not known
+/// before its end.
+#[derive(Debug, Default)]
+pub struct Starts {
+    /// The first record of the VM has this number or a higher one.
+    begun: Seq,
+    /// One for each section of the ring.
+    later: VecDeque<Start>,
+}
+
+impl Starts {
+    /// Forgets what is not the trace's any more.
+    pub fn forget_before(&mut self, begin: Begin) {
+        self.later.retain(|start| start.seq.0 >= begin.seq);
+    }
+
+    /// Sets the counters to those from which on the trace has every record of the VM. If nothing
+    /// proves that, there are none to compare.
+    pub fn settle(&self, meta: &mut VmMeta, begin: Begin) {
+        let gone = |slot: &Memslot| slot.until_ns.is_some_and(|until| until < begin.time_ns);
+        meta.memslots.retain(|slot| !gone(slot));
+        if self.begun.0 >= begin.seq {
+            return;
+        }
+        let mut later = self.later.iter();
+        let (Some(start), Some(after)) = (
+            later.find(|start| start.seq.0 >= begin.seq),
+            &meta.counters_after,
+        ) else {
+            meta.counters_after = None;
+            return;
+        };
+        let vcpus = meta.vcpus.iter().zip(&after.vcpus);
+        let vcpus = vcpus.map(|(vcpu, after)| match start.vcpus.get(&VcpuId(*vcpu)) {
+            Some(before) => before.clone(),
+            None => zeros(after),
+        });
+        meta.counters_before = Counters {
+            vcpus: vcpus.collect(),
+            vm: start.vm.clone(),
+        };
+        meta.counters_seq = Some(start.seq.0);
+    }
+}
+
+/// The counters of a vCPU that was created later.
+fn zeros(values: &ByName) -> ByName {
+    values.keys().map(|name| (name.clone(), 0)).collect()
+}
+
 /// A VM from its first keyframe on.
 #[derive(Debug)]
 pub struct TracedVm {
@@ -27,6 +90,8 @@ pub struct TracedVm {
     pub process: Arc<Holder>,
     /// What the trace says of it.
     pub meta: VmMeta,
+    /// Where its trace may begin.
+    pub starts: Starts,
     /// Keeps its structs in the kernel while the probes and keyframes read them.
     _kept: OwnedFd,
     probes: Arc<Probes>,
@@ -45,6 +110,10 @@ impl TracedVm {
         probes: &Arc<Probes>,
         names: &CounterNames,
     ) -> Result<Self, RequestError> {
+        let starts = Starts {
+            begun: probes.next_seq()?,
+            ..Starts::default()
+        };
         let before = vcpu_counters(probes, names, vm)?;
         let meta = VmMeta {
             vm: vm.0,
@@ -62,6 +131,7 @@ impl TracedVm {
         let mut traced = Self {
             process,
             meta,
+            starts,
             _kept: kept,
             probes: Arc::clone(probes),
             keyframes: Keyframes::new(Arc::clone(probes), vm),
@@ -84,6 +154,18 @@ impl TracedVm {
         note_memslots(&mut self.meta.memslots, &slots, self.looked_ns, now);
         self.looked_ns = now;
         self.keyframes.take().map(|_| ())
+    }
+
+    /// Copies its tables, and notes its counters, so that the trace may begin here; it must be
+    /// stopped.
+    pub fn section(&mut self, names: &CounterNames) -> Result<(), RequestError> {
+        let (probes, vm) = (&self.probes, self.vm());
+        self.starts.later.push_back(Start {
+            seq: probes.next_seq()?,
+            vm: probes.counters(names, vm, None)?.by_name,
+            vcpus: vcpu_counters(probes, names, vm)?,
+        });
+        self.keyframe()
     }
 
     /// Takes the last keyframe and counters of a VM that is stopped or gone, and stops tracing it.
@@ -145,7 +227,6 @@ impl TracedVm {
         names: &CounterNames,
     ) -> Result<(), RequestError> {
         let after = vcpu_counters(probes, names, self.vm())?;
-        let zeros = |values: &ByName| values.keys().map(|name| (name.clone(), 0)).collect();
         let before = after
             .iter()
             .map(|(vcpu, values)| match self.before.remove(vcpu) {

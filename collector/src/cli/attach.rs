@@ -8,6 +8,7 @@ use super::run::{RING_MIB, ring_bytes, seconds, size};
 use crate::{
     attach::{self, Options, Target},
     failure::Failure,
+    record::{Keep, On},
 };
 
 /// Arguments of `attach`.
@@ -29,6 +30,8 @@ pub struct AttachArgs {
     /// last copy of the tables come on top
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_size: Option<u64>,
+    #[command(flatten)]
+    keep: KeepArgs,
     /// Size of the BPF ring buffer in MiB, a power of two
     #[arg(long, value_name = "MIB", default_value_t = RING_MIB,
           value_parser = clap::value_parser!(u32).range(1..=1024))]
@@ -41,24 +44,83 @@ pub struct AttachArgs {
     json: bool,
 }
 
+/// The flight recorder.
+#[derive(Debug, Args)]
+struct KeepArgs {
+    /// Keep only the last TIME, e.g. 60s or 10m, in a ring of segments on disk; a keyframe is taken
+    /// each half of it
+    #[arg(long, value_name = "TIME", value_parser = keep_time, conflicts_with = "max_size")]
+    keep: Option<Duration>,
+    /// Keep at most MIB of segments, though that be less than TIME
+    #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "keep",
+          value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
+    keep_mib: u64,
+    /// End when this happens, with what was kept before it; comma-separated
+    #[arg(
+        long,
+        value_name = "EVENT",
+        value_enum,
+        value_delimiter = ',',
+        requires = "keep"
+    )]
+    on: Vec<On>,
+    /// Record on for SECONDS after the event
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds,
+          requires = "on")]
+    after: Duration,
+}
+
+impl KeepArgs {
+    fn keep(self) -> Option<Keep> {
+        Some(Keep {
+            time: self.keep?,
+            bytes: self.keep_mib << 20,
+            on: self.on,
+            after: self.after,
+        })
+    }
+}
+
+/// A time of seconds, `60s`, or minutes, `10m`. Less than a second has no whole segment.
+fn keep_time(text: &str) -> Result<Duration, String> {
+    let (number, of) = match text.strip_suffix('m') {
+        Some(minutes) => (minutes, 60),
+        None => (text.strip_suffix('s').unwrap_or(text), 1),
+    };
+    let time = seconds(number)?;
+    let time = time.checked_mul(of).ok_or("too long")?;
+    match time >= Duration::from_secs(1) {
+        true => Ok(time),
+        false => Err("expected a second or more".to_owned()),
+    }
+}
+
+/// Whose VMs.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
-struct TargetArgs {
-    /// Trace the VMs of this process
+pub struct TargetArgs {
+    /// The VMs of this process
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Trace every VM of this machine, also those that appear later
+    /// Every VM of this machine, also those that appear later
     #[arg(long)]
     all: bool,
+}
+
+impl TargetArgs {
+    /// Whose VMs, and that as a name.
+    pub fn target(&self) -> (Target, String) {
+        match self.pid {
+            Some(pid) => (Target::Process(pid), pid.to_string()),
+            None => (Target::All, "all".to_owned()),
+        }
+    }
 }
 
 impl AttachArgs {
     /// Records.
     pub fn execute(self) -> Result<ExitCode, Failure> {
-        let (target, name) = match self.target.pid {
-            Some(pid) => (Target::Process(pid), pid.to_string()),
-            None => (Target::All, "all".to_owned()),
-        };
+        let (target, name) = self.target.target();
         attach::attach(&Options {
             target,
             output: self
@@ -66,6 +128,7 @@ impl AttachArgs {
                 .unwrap_or_else(|| PathBuf::from(format!("{name}.trace"))),
             keyframe_every: self.keyframe_every,
             time: self.time,
+            keep: self.keep.keep(),
             ring_bytes: ring_bytes(self.ring_mib)?,
             max_bytes: self.max_size,
             verbose: self.verbose,

@@ -5,7 +5,9 @@
 
 mod decode;
 mod drain;
+mod keep;
 mod losses;
+mod watch;
 mod write;
 
 use std::{
@@ -14,11 +16,11 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
-    thread::{Builder, JoinHandle},
+    thread::{self, Builder, JoinHandle},
 };
 
 use events::RoleLayout;
-use trace::{TraceError, TraceWriter};
+use trace::{Batch, TraceError, TraceWriter};
 
 use crate::{
     confine::{self, ConfineError, Thread},
@@ -26,6 +28,8 @@ use crate::{
 };
 
 pub use decode::DecodeError;
+pub use keep::{Keep, Keeper, Section};
+pub use watch::On;
 
 /// Chunks in the queue between the two threads: with chunks of 256 KiB, 16 MiB.
 const QUEUE: usize = 64;
@@ -98,6 +102,42 @@ impl Progress {
     }
 }
 
+/// Gives the records of a ring to `each`, a chunk at a time, until `stop` is set and the ring is
+/// empty. Nothing is written.
+pub fn follow(
+    ring: Ring,
+    layout: RoleLayout,
+    stop: &AtomicBool,
+    mut each: impl FnMut(&Batch),
+) -> Result<(), RecordError> {
+    let (sender, receiver) = mpsc::sync_channel::<drain::Chunk>(QUEUE);
+    thread::scope(|scope| {
+        let drain = Builder::new().name("drain".to_owned());
+        let drain = drain.spawn_scoped(scope, move || drain::run(ring, stop, &sender));
+        drain.map_err(|source| RecordError::Thread {
+            thread: "drain",
+            source,
+        })?;
+        for chunk in receiver {
+            let mut batch = Batch::default();
+            for record in chunk.records() {
+                decode::decode(record, &layout, |number| number.to_string(), &mut batch)?;
+            }
+            each(&batch);
+        }
+        Ok(())
+    })
+}
+
+/// What keeps a trace small.
+#[derive(Debug, Default)]
+pub struct Bounds {
+    /// Bytes at which the recording ends.
+    pub max_bytes: Option<u64>,
+    /// Keeps the last part only.
+    pub keeper: Option<Arc<Keeper>>,
+}
+
 /// A recording under way.
 #[derive(Debug)]
 pub struct Recorder {
@@ -109,7 +149,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Starts both threads. `mark_name` names a guest phase by its number; `stop` is set when
-    /// nothing more can be kept, or the trace has `max_bytes`.
+    /// nothing more can be kept, or the trace is full; `bounds` keeps it small.
     pub fn start(
         ring: Ring,
         probes: Arc<Probes>,
@@ -117,7 +157,7 @@ impl Recorder {
         layout: RoleLayout,
         mark_name: fn(u32) -> String,
         stop: Arc<AtomicBool>,
-        max_bytes: Option<u64>,
+        bounds: Bounds,
     ) -> Result<Self, RecordError> {
         let [on_end, writer_failed, drain_failed] = [&stop; 3].map(Arc::clone);
         let stop = Arc::new(AtomicBool::new(false));
@@ -130,8 +170,9 @@ impl Recorder {
             mark_name,
             Arc::clone(&progress),
             on_end,
-            max_bytes,
-        );
+            bounds.max_bytes,
+        )
+        .keeping(bounds.keeper);
         let failed = |thread| move |source| RecordError::Thread { thread, source };
         let writer = Builder::new()
             .name("writer".to_owned())

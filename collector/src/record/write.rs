@@ -12,8 +12,10 @@ use std::{
 use events::{Loss, Probe, RoleLayout, Seq};
 use trace::{Batch, TraceWriter};
 
-use super::{DecodeError, Progress, RecordError, decode::decode, drain::Chunk, losses::LossLog};
-use crate::probes::RequestError;
+use super::{
+    DecodeError, Keeper, Progress, RecordError, decode::decode, drain::Chunk, losses::LossLog,
+};
+use crate::{probes::RequestError, recording};
 
 /// Longest time that a record waits in memory.
 const STRETCH: Duration = Duration::from_secs(1);
@@ -34,6 +36,7 @@ pub struct Writer {
     max_bytes: Option<u64>,
     log: LossLog,
     batch: Batch,
+    keeper: Option<Arc<Keeper>>,
 }
 
 impl Writer {
@@ -58,7 +61,13 @@ impl Writer {
             max_bytes,
             log: LossLog::default(),
             batch: Batch::default(),
+            keeper: None,
         }
+    }
+
+    /// Keeps the last part only.
+    pub fn keeping(self, keeper: Option<Arc<Keeper>>) -> Self {
+        Self { keeper, ..self }
     }
 
     /// Runs until the drain ends.
@@ -125,7 +134,12 @@ impl Writer {
         self.progress.lost.store(lost, Ordering::Relaxed);
         self.batch.losses = self.log.update(&counts, next);
         let batch = std::mem::take(&mut self.batch);
+        let before = self.trace.bytes();
         self.trace.write(&batch)?;
+        if let Some(keeper) = &self.keeper {
+            let bytes = self.trace.bytes() - before;
+            keeper.written(&batch, bytes, &mut self.trace, recording::now_ns())?;
+        }
         self.progress
             .bytes
             .store(self.trace.bytes(), Ordering::Relaxed);

@@ -42,6 +42,8 @@ pub fn start(kernel: &Kernel, ring_bytes: u32, from_birth: bool) -> Meta {
         workload: None,
         ring_bytes: u64::from(ring_bytes),
         end: None,
+        kept: None,
+        imported: None,
     }
 }
 

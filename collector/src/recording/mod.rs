@@ -21,9 +21,16 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow};
-use trace::{Meta, MetaFile, TraceError, TraceWriter};
+use trace::{Begin, Meta, MetaFile, TraceError, TraceWriter};
 
-use crate::{confine, failure::Failure, privileges, probes::Probes, program, record::Recorder};
+use crate::{
+    confine,
+    failure::Failure,
+    privileges,
+    probes::Probes,
+    program,
+    record::{Bounds, Keeper, Recorder},
+};
 
 pub use bar::{Bar, SERIES};
 pub use kernel::{Kernel, cannot, check_root, two_dimensional};
@@ -38,6 +45,8 @@ pub struct Recording {
     pub probes: Arc<Probes>,
     /// To say what is known so far.
     pub meta_file: MetaFile,
+    /// Of a recording that keeps its last part only.
+    pub keeper: Option<Arc<Keeper>>,
     recorder: Recorder,
     log: Option<crate::probes::Printing>,
     bar: Bar,
@@ -58,16 +67,17 @@ pub struct Recorded {
 
 impl Recording {
     /// Makes the trace and records into it from now on. `stop` is set when nothing more can be
-    /// kept, or the trace has `max_bytes`; `quiet` shows no progress.
+    /// kept, or the trace is full; `bounds` keeps it small; `quiet` shows no progress.
     pub fn start(
         kernel: Kernel,
         output: &Path,
         meta: &Meta,
         mark_name: fn(u32) -> String,
         stop: &Arc<AtomicBool>,
-        max_bytes: Option<u64>,
+        bounds: Bounds,
         quiet: bool,
     ) -> Result<Self, Failure> {
+        let keeper = bounds.keeper.clone();
         let trace = TraceWriter::create(output, meta).map_err(cannot_create)?;
         let meta_file = trace.meta_file();
         let Kernel {
@@ -88,7 +98,7 @@ impl Recording {
                 meta.role_layout(),
                 mark_name,
                 Arc::clone(stop),
-                max_bytes,
+                bounds,
             )
             .context("while starting the recorder")?;
             let log = logger.map(|logger| logger.start()).transpose()?;
@@ -98,6 +108,7 @@ impl Recording {
         Ok(Self {
             probes,
             meta_file,
+            keeper,
             recorder,
             log,
             bar,
@@ -107,6 +118,11 @@ impl Recording {
     /// Whether the trace has its largest size.
     pub fn is_full(&self) -> bool {
         self.recorder.progress().full.load(Ordering::Acquire)
+    }
+
+    /// Where the trace begins, if what was before it was dropped.
+    pub fn begin(&self) -> Option<Begin> {
+        self.meta_file.kept().and_then(|kept| kept.begin)
     }
 
     /// Adds the names of the guest's functions to the trace; see [`trace::SYMBOLS`].
@@ -122,6 +138,7 @@ impl Recording {
             recorder,
             log,
             bar,
+            keeper: _,
         } = self;
         drop(bar);
         let progress = Arc::clone(recorder.progress());

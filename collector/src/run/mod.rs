@@ -31,6 +31,7 @@ use crate::{
     host,
     keyframe::Keyframes,
     privileges, program,
+    record::Bounds,
     recording::{self, Recording},
     vmm::{Stops, Vmm, VmmError},
 };
@@ -81,7 +82,10 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
         &meta,
         phase_name,
         &cancel,
-        options.max_bytes,
+        Bounds {
+            max_bytes: options.max_bytes,
+            keeper: None,
+        },
         options.json,
     )?;
     // Of this thread and those of the VMM, which it starts.

@@ -145,9 +145,18 @@ impl Attached {
     }
 
     /// Ctrl-C.
-    pub fn stop(self) -> Value {
-        kill_process(Pid::from_child(&self.child), Signal::INT).expect("a signal");
+    pub fn stop(mut self) -> Value {
+        self.signal(Signal::INT);
         self.ended()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    pub fn signal(&mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a signal");
     }
 
     /// It ends by itself.

@@ -44,8 +44,9 @@ pub use kinds::{
     PageRow, RootRow, Slot, WriteRow,
 };
 pub use meta::{
-    Counters, End, Host, Memslot, Meta, Micro, Mode, ProbeState, ProgramCost, SCHEMA_VERSION, Sees,
-    Stores, Tool, Touches, Tried, VcpuTouches, VmMeta, WorkloadMeta,
+    Begin, Counters, Dropped, End, Event, Host, Imported, Kept, Memslot, Meta, Micro, Mode,
+    ProbeState, ProgramCost, SCHEMA_VERSION, Sees, Stores, Tool, Touches, Tried, VcpuTouches,
+    VmMeta, WorkloadMeta,
 };
 pub use reader::Trace;
 pub use records::{KeyframePage, Record, Records};

@@ -48,9 +48,20 @@ pub struct Meta {
     pub ring_bytes: u64,
     /// How the recording ended; null in a trace that was cut.
     pub end: Option<End>,
+    /// Of a recording that kept only its last part; null where everything was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+    /// Of a trace that was not recorded, but made from the kernel's own trace text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
 }
 
 impl Meta {
+    /// Where the trace begins, if records before it were dropped.
+    pub fn begin(&self) -> Option<Begin> {
+        self.kept.as_ref().and_then(|kept| kept.begin)
+    }
+
     /// What the recording sees. Recorders before version 0.2 did not say: for their traces it
     /// follows from the probes that were attached, from who made the VM, and from the processor.
     pub fn sees(&self) -> Sees {
@@ -217,8 +228,12 @@ pub struct VmMeta {
     /// Why it ended, if it did.
     #[serde(default)]
     pub ended: Option<String>,
-    /// KVM's counters when tracing began.
+    /// KVM's counters when tracing began, or later: see `counters_seq`.
     pub counters_before: Counters,
+    /// The number that the next record got when `counters_before` were read, the vCPUs stopped: they
+    /// count what came from there on. Null where that is every record of the VM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters_seq: Option<u64>,
     /// KVM's counters when it ended; null in a trace that was cut.
     pub counters_after: Option<Counters>,
 }
@@ -351,6 +366,73 @@ impl Micro {
         };
         Some([ns(1), ns(2), ns(3)])
     }
+}
+
+/// What a trace was made from. It has faults and entries, and no links, keyframes or counters; `cr3`
+/// and `root` of its faults are 0, since the text has neither.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Imported {
+    /// Lines of the text.
+    pub lines: u64,
+    /// Events of KVM in it, by their names.
+    pub events: BTreeMap<String, u64>,
+    /// Faults without a row: the text does not show what became of them, or their address.
+    pub unclassified: u64,
+}
+
+/// What a recording kept of itself: its last part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// How much time it kept at least, ns, unless `limit_bytes` came first.
+    pub keep_ns: u64,
+    /// Bytes of segments that it kept at most.
+    pub limit_bytes: u64,
+    /// Where the trace begins; null while nothing was dropped.
+    pub begin: Option<Begin>,
+    /// What was dropped before.
+    pub dropped: Dropped,
+    /// What it waited for; null where that did not come, or was not asked for.
+    pub event: Option<Event>,
+    /// How long it recorded on after the event, ns.
+    pub after_ns: u64,
+}
+
+/// The beginning of a trace whose earlier records were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// First sequence number. Rows with lower ones may still be in the first segments: some of
+    /// their time are missing, so that a reader leaves them out.
+    pub seq: u64,
+    /// When, on the trace's clock, ns.
+    pub time_ns: u64,
+    /// A keyframe of every VM comes first. Else `limit_bytes` was too little for one.
+    pub keyframe: bool,
+}
+
+/// Segments that were removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// How many.
+    pub segments: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a recording waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// `signal`, `live-lock` or `zap-storm`.
+    pub on: String,
+    /// When, on the trace's clock, ns.
+    pub time_ns: u64,
+    /// Its VM; null for a signal.
+    pub vm: Option<u16>,
+    /// The record that shows it; null for a signal.
+    pub seq: Option<u64>,
+    /// What was seen, in words.
+    pub what: String,
 }
 
 /// How a recording ended.

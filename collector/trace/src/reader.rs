@@ -153,10 +153,13 @@ impl Trace {
 
     /// Earliest and latest time of any record, ns.
     pub fn span_ns(&self) -> Option<[u64; 2]> {
-        self.segments
+        let [first, last] = self
+            .segments
             .iter()
             .map(|segment| segment.time_ns)
-            .reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])])
+            .reduce(|a, b| [a[0].min(b[0]), a[1].max(b[1])])?;
+        let begin = self.meta.begin().map_or(first, |begin| begin.time_ns);
+        Some([first.max(begin.min(last)), last])
     }
 
     /// All records of all kinds in the order of their sequence numbers.
@@ -253,14 +256,31 @@ impl Trace {
             let why = format!("checksum {crc32:08x}, written with {:08x}", segment.crc32);
             return Err(self.damaged(segment, why));
         }
-        let frame =
-            decode::<R>(bytes, segment.rows, columns).map_err(|why| self.damaged(segment, why))?;
+        let begin = self.meta.begin().map(|begin| begin.seq);
+        let begin = begin.filter(|begin| segment.seq[0] < *begin);
+        let wanted = match (columns, begin) {
+            (Some(columns), Some(_)) => Some([columns, &["seq"]].concat()),
+            _ => columns.map(<[_]>::to_vec),
+        };
+        let frame = decode::<R>(bytes, segment.rows, wanted.as_deref())
+            .map_err(|why| self.damaged(segment, why))?;
         if frame.height() as u64 != segment.rows {
             let why = format!("{} rows, written with {}", frame.height(), segment.rows);
             return Err(self.damaged(segment, why));
         }
-        Ok(frame)
+        let Some(begin) = begin else {
+            return Ok(frame);
+        };
+        from(&frame, begin, columns).map_err(|error| self.damaged(segment, error.to_string()))
     }
+}
+
+/// The rows from a number on, in the columns asked for: of those before, some were dropped.
+fn from(frame: &DataFrame, begin: u64, columns: Option<&[&str]>) -> PolarsResult<DataFrame> {
+    let kept = frame.filter(&frame.column("seq")?.u64()?.gt_eq(begin))?;
+    let wanted = |name: &str| columns.is_none_or(|columns| columns.contains(&name));
+    let names = kept.get_column_names().into_iter();
+    kept.select(names.filter(|name| wanted(name)).cloned())
 }
 
 /// A finished trace states how many segments and rows it has.

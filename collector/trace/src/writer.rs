@@ -6,16 +6,25 @@ use std::{
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
+use events::Seq;
+
 use crate::{
-    Batch, Meta, Row, Segment, TraceError, encode::encode, kinds::each_kind, segments::SEGMENTS,
+    Batch, Begin, Dropped, Kept, Meta, Row, Segment, TraceError,
+    encode::encode,
+    kinds::each_kind,
+    segments::{self, SEGMENTS},
 };
 
 /// The `meta.json` of an open trace: what is known of a recording changes while it grows.
 #[derive(Clone, Debug)]
 pub struct MetaFile {
     folder: PathBuf,
+    /// As it was written last. What was kept is known to whoever drops segments, all else to the
+    /// recorder.
+    written: Arc<Mutex<Meta>>,
 }
 
 impl MetaFile {
@@ -24,8 +33,32 @@ impl MetaFile {
         write_file(&self.folder.join(SYMBOLS), text.as_bytes())
     }
 
-    /// Replaces it.
+    /// Replaces it, but for [`Meta::kept`]: see [`MetaFile::keep`].
     pub fn write(&self, meta: &Meta) -> Result<(), TraceError> {
+        // Whoever panicked in here left whole metadata.
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = written.kept.take();
+        *written = Meta {
+            kept,
+            ..meta.clone()
+        };
+        self.replace(&written)
+    }
+
+    /// Changes what it says of the part that is kept.
+    pub fn keep(&self, change: impl FnOnce(&mut Kept)) -> Result<(), TraceError> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        change(written.kept.get_or_insert_default());
+        self.replace(&written)
+    }
+
+    /// What it says of the part that is kept.
+    pub fn kept(&self) -> Option<Kept> {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.kept.clone()
+    }
+
+    fn replace(&self, meta: &Meta) -> Result<(), TraceError> {
         let path = self.folder.join("meta.json");
         let text = serde_json::to_vec_pretty(meta).map_err(|source| TraceError::Meta {
             path: path.clone(),
@@ -43,8 +76,11 @@ pub const SYMBOLS: &str = "symbols.txt";
 #[derive(Debug)]
 pub struct TraceWriter {
     path: PathBuf,
+    meta: MetaFile,
     list: File,
     next: u32,
+    /// After the highest number of all rows so far.
+    next_seq: Seq,
     bytes: u64,
     segments: u64,
     rows: u64,
@@ -71,13 +107,18 @@ impl TraceWriter {
             .map_err(TraceError::io("creating", list_path))?;
         let writer = Self {
             path: path.to_owned(),
+            meta: MetaFile {
+                folder: path.to_owned(),
+                written: Arc::new(Mutex::new(meta.clone())),
+            },
             list,
             next: 1,
+            next_seq: Seq(0),
             bytes: 0,
             segments: 0,
             rows: 0,
         };
-        writer.meta_file().write(meta)?;
+        writer.meta.write(meta)?;
         sync_folder(path.parent().unwrap_or(path))?;
         Ok(writer)
     }
@@ -87,12 +128,17 @@ impl TraceWriter {
         &self.path
     }
 
-    /// Bytes of all segments so far.
+    /// Bytes of all segments that are there.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Segments so far.
+    /// The number after the highest that is on disk.
+    pub fn next_seq(&self) -> Seq {
+        self.next_seq
+    }
+
+    /// Segments that are there.
     pub fn segments(&self) -> u64 {
         self.segments
     }
@@ -114,9 +160,68 @@ impl TraceWriter {
 
     /// Its `meta.json`.
     pub fn meta_file(&self) -> MetaFile {
-        MetaFile {
-            folder: self.path.clone(),
+        self.meta.clone()
+    }
+
+    /// Drops the oldest stretches: all that have only numbers below `begin.seq`. What is left of
+    /// those numbers is for readers to leave out. Does nothing if there is no such stretch.
+    pub fn drop_before(&mut self, begin: Begin) -> Result<(), TraceError> {
+        let listed = segments::read(&self.path)?;
+        let first = listed.iter().filter(|of| of.seq[1] >= begin.seq);
+        let first = first.map(|of| of.segment).min().unwrap_or(u32::MAX);
+        let (kept, gone): (Vec<_>, Vec<_>) = listed.into_iter().partition(|of| of.segment >= first);
+        if gone.is_empty() {
+            return Ok(());
         }
+        let sum = |of: fn(&Segment) -> u64| gone.iter().map(of).sum::<u64>();
+        let dropped = Dropped {
+            segments: gone.len() as u64,
+            rows: sum(|of| of.rows),
+            bytes: sum(|of| of.bytes),
+        };
+        // A cut in between leaves too much: rows that are left out, then files without a line.
+        self.meta.keep(|kept| {
+            kept.begin = Some(begin);
+            kept.dropped.segments += dropped.segments;
+            kept.dropped.rows += dropped.rows;
+            kept.dropped.bytes += dropped.bytes;
+        })?;
+        self.replace_list(&kept)?;
+        for segment in &gone {
+            let path = self.path.join(segment.file());
+            fs::remove_file(&path).map_err(TraceError::io("removing", path))?;
+        }
+        self.segments -= dropped.segments;
+        self.rows -= dropped.rows;
+        self.bytes -= dropped.bytes;
+        Ok(())
+    }
+
+    /// Drops the oldest stretch, wherever keyframes are.
+    pub fn drop_oldest(&mut self) -> Result<(), TraceError> {
+        let listed = segments::read(&self.path)?;
+        let Some(oldest) = listed.iter().map(|of| of.segment).min() else {
+            return Ok(());
+        };
+        let of_oldest = || listed.iter().filter(|of| of.segment == oldest);
+        let last = |of: fn(&Segment) -> u64| of_oldest().map(of).max().unwrap_or_default();
+        self.drop_before(Begin {
+            seq: last(|of| of.seq[1]).saturating_add(1),
+            time_ns: last(|of| of.time_ns[1]),
+            keyframe: false,
+        })
+    }
+
+    fn replace_list(&mut self, segments: &[Segment]) -> Result<(), TraceError> {
+        let path = self.path.join(SEGMENTS);
+        let mut text = String::new();
+        for segment in segments {
+            text += &line(segment, &path)?;
+        }
+        write_file(&path, text.as_bytes())?;
+        let list = OpenOptions::new().append(true).open(&path);
+        self.list = list.map_err(TraceError::io("opening", path))?;
+        Ok(())
     }
 
     fn write_kind<R: Row>(&mut self, number: u32, rows: &[R]) -> Result<(), TraceError> {
@@ -151,11 +256,7 @@ impl TraceWriter {
 
         // The line first: a segment without a line would have nothing to be checked against,
         // a line without its segment is a cut.
-        let mut line = serde_json::to_string(&segment).map_err(|source| TraceError::Meta {
-            path: path.clone(),
-            source,
-        })?;
-        line.push('\n');
+        let line = line(&segment, &path)?;
         let list = self.path.join(SEGMENTS);
         self.list
             .write_all(line.as_bytes())
@@ -164,6 +265,7 @@ impl TraceWriter {
             .sync_data()
             .map_err(TraceError::io("syncing", &list))?;
         write_file(&path, &bytes)?;
+        self.next_seq = self.next_seq.max(Seq(seq[1].saturating_add(1)));
         self.bytes += segment.bytes;
         self.segments += 1;
         self.rows += segment.rows;
@@ -182,6 +284,15 @@ macro_rules! write_kinds {
     };
 }
 each_kind!(write_kinds);
+
+/// The line of a segment, whose file an error names.
+fn line(segment: &Segment, path: &Path) -> Result<String, TraceError> {
+    let line = serde_json::to_string(segment).map_err(|source| TraceError::Meta {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(line + "\n")
+}
 
 /// The name of a file that is being written. Readers of Parquet folders (Spark, pyarrow, globs) pass
 /// over names that begin with a dot, so what a crash leaves is not read twice.

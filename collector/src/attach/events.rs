@@ -1,0 +1,91 @@
+//! What ends a recording that keeps its last part: `--on`.
+//!
+//! An event ends the recording: one event, one trace, and nothing that a second one could push out.
+
+use std::{
+    io,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
+
+use anyhow::Context as _;
+use trace::Event;
+use vmm_sys_util::signal::register_signal_handler;
+
+use crate::{
+    record::{Keep, Keeper, On},
+    recording::{self, Recording},
+};
+
+/// SIGUSR1 came.
+static SIGNALLED: AtomicBool = AtomicBool::new(false);
+
+/// A store to an atomic is all that a signal handler may do here.
+extern "C" fn note_signal(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    SIGNALLED.store(true, Ordering::Release);
+}
+
+/// Watches for SIGUSR1, if that is asked for.
+pub fn on_signal(keep: Option<&Keep>) -> anyhow::Result<bool> {
+    let wanted = keep.is_some_and(|keep| keep.on.contains(&On::Signal));
+    if wanted {
+        register_signal_handler(libc::SIGUSR1, note_signal)
+            .map_err(io::Error::from)
+            .context("while watching for SIGUSR1")?;
+    }
+    Ok(wanted)
+}
+
+/// Adds what came to the metadata. From here on the beginning of the trace stays what it is.
+pub fn note(recording: &Recording) -> anyhow::Result<()> {
+    let Some(keeper) = &recording.keeper else {
+        return Ok(());
+    };
+    keeper.end();
+    let event = keeper.event();
+    Ok(recording.meta_file.keep(|kept| kept.event = event)?)
+}
+
+/// Follows what happens to a recording.
+#[derive(Debug)]
+pub struct Events<'a> {
+    keeper: Option<&'a Keeper>,
+    signal: bool,
+    /// When the recording ends.
+    end: Option<Instant>,
+}
+
+impl<'a> Events<'a> {
+    /// Of a recording; `signal`: SIGUSR1 is an event.
+    pub fn new(keeper: Option<&'a Keeper>, signal: bool) -> Self {
+        Self {
+            keeper,
+            signal,
+            end: None,
+        }
+    }
+
+    /// A new section of the ring must begin.
+    pub fn is_section_full(&self) -> bool {
+        self.keeper.is_some_and(Keeper::is_section_full)
+    }
+
+    /// An event came, and the time after it has passed.
+    pub fn are_over(&mut self) -> bool {
+        let Some(keeper) = self.keeper else {
+            return false;
+        };
+        if self.signal && SIGNALLED.load(Ordering::Acquire) {
+            keeper.happened(Event {
+                on: On::Signal.name().to_owned(),
+                time_ns: recording::now_ns(),
+                what: "SIGUSR1".to_owned(),
+                ..Event::default()
+            });
+        }
+        if self.end.is_none() && keeper.event().is_some() {
+            self.end = Some(Instant::now() + keeper.after());
+        }
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+}
