@@ -29,5 +29,6 @@ mod recording;
 mod run;
 mod sweep;
 mod terminal;
+mod top;
 mod vmm;
 mod vms;

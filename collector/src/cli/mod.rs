@@ -7,6 +7,7 @@ mod list;
 mod run;
 mod series;
 mod sweep;
+mod top;
 mod workloads;
 
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ enum Command {
     Attach(attach::AttachArgs),
     /// List the VMs that run now (needs root)
     List(list::ListArgs),
+    /// Show live what the shadow MMU of running VMs does and costs (needs root)
+    Top(top::TopArgs),
     /// Run a workload on the built-in VMM and record it (needs root)
     Run(run::RunArgs),
     /// Run several workloads one after another, each with its own trace (needs root)
@@ -64,6 +67,7 @@ impl Collector {
             Command::Doctor(args) => args.execute(),
             Command::Attach(args) => args.execute(),
             Command::List(args) => args.execute(),
+            Command::Top(args) => args.execute(),
             Command::Run(args) => args.execute(),
             Command::Series(args) => args.execute(),
             Command::Sweep(args) => args.execute(),
