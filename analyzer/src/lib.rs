@@ -30,6 +30,7 @@ pub mod faults;
 pub mod figures;
 pub mod find;
 pub mod fleet;
+pub mod import;
 pub mod lesson;
 pub mod listing;
 pub mod memory;

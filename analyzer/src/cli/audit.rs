@@ -22,7 +22,7 @@ pub struct AuditArgs {
 
 impl AuditArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let study = self.source.follow(&trace, Audit::new)?;
         let report = AuditReport::of(&study, |audit| audit);
         let mut lines = verdict::warnings(&trace, &study);

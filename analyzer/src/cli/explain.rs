@@ -102,7 +102,7 @@ impl ExplainArgs {
 
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let selector = self.selector()?;
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let vm = self.source.one_vm(&trace)?;
         let rows = trace.segments().iter().map(|segment| segment.rows);
         let mut progress = Progress::new(rows.sum());

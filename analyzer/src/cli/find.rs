@@ -69,7 +69,7 @@ impl Which {
 impl FindArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let target = self.which.target()?;
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let span = match &self.at {
             Some(_) => Span::at_end_of(Window::new(None, self.at.as_ref(), &trace)?),
             None => Span::within(self.window.of(&trace)?),

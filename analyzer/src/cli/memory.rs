@@ -32,7 +32,7 @@ pub struct MemoryArgs {
 
 impl MemoryArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let study = self.source.follow(&trace, Growth::new)?;
         let vms = match self.seq.map(Moment::Seq).or(self.at) {
             Some(moment) => asked(&trace, &study, &moment)?,

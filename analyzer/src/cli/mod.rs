@@ -10,6 +10,7 @@ mod faults;
 mod filter;
 mod find;
 mod format;
+mod import;
 mod lesson;
 mod listed;
 mod memory;
@@ -92,6 +93,8 @@ enum Command {
     Sweep(sweep::SweepArgs),
     /// A trace for other tools: Perfetto, the Firefox Profiler, CSV, JSON lines
     Export(export::ExportArgs),
+    /// Make a trace of what perf script or tracefs printed: faults and their times, no tables
+    Import(import::ImportArgs),
     /// The five steps from a guest address to a shadow entry, as a page for a class
     Lesson(lesson::LessonArgs),
     /// The columns of each kind of record
@@ -155,6 +158,7 @@ impl Analyzer {
             Command::Memory(args) => args.execute(),
             Command::Sweep(args) => args.execute(),
             Command::Export(args) => args.execute(),
+            Command::Import(args) => args.execute(),
             Command::Lesson(args) => args.execute(),
             Command::Schema(args) => args.execute(),
         }

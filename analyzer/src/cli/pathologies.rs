@@ -26,7 +26,7 @@ pub struct PathologiesArgs {
 
 impl PathologiesArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let study = self.source.follow(&trace, |subject| {
             let payers = Payers::of(subject, &[Question::new(By::GuestTable)]);
             (payers, Pathologies::new(subject))

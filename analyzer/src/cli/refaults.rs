@@ -38,7 +38,7 @@ pub struct RefaultsArgs {
 
 impl RefaultsArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let options = Options {
             window_ns: self.window.map(|ms| ms.saturating_mul(1_000_000)),
             top: usize::try_from(self.top).unwrap_or(DEFAULT_TOP),

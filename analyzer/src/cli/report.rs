@@ -11,11 +11,15 @@ use clap::{Args, ValueEnum};
 
 use super::{Failure, output, source, symbols::SymbolsArgs};
 use crate::{
+    listing::{FaultFilter, Faults, Sort},
     playback::Playback,
     report::{self, Page},
     study::{Subject, VmStudy},
     text::units::bytes,
 };
+
+/// Faults that took longest, on the page.
+const WORST: usize = 10;
 
 /// Options of `report`.
 #[derive(Debug, Args)]
@@ -64,6 +68,7 @@ impl ReportArgs {
         let mut ended = Ok(ExitCode::SUCCESS);
         for path in &self.traces {
             let trace = source::open(path)?;
+            source::check_tables(&trace)?;
             let symbols = self.symbols.read(&trace)?;
             let records = trace.listed_rows();
             let vms = match self.vm {
@@ -73,12 +78,13 @@ impl ReportArgs {
             let most = self.moments / vms.saturating_mul(self.traces.len());
             let whole = |vm: &Subject<'_>| {
                 let mut of = VmStudy::whole(vm, &symbols);
+                of.worst = Some(Faults::new(FaultFilter::default(), Sort::Total, WORST));
                 // Those that only records name have no share of the bytes.
                 of.playback = vm.meta.map(|_| Playback::new(vm, records, most));
                 of
             };
             let study = source::follow(&trace, self.vm, whole)?;
-            traces.push(report::section(&trace, &study)?);
+            traces.push(report::section(&trace, &study, &symbols)?);
             ended = ended.and(source::ended(&study));
         }
         let names: Vec<_> = traces.iter().map(|trace| trace.name.clone()).collect();

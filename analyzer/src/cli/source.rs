@@ -90,6 +90,20 @@ fn near(path: &Path) -> String {
     }
 }
 
+/// Fails if the trace has no shadow tables: one that was imported has only faults and entries.
+pub fn check_tables(trace: &Trace) -> Result<(), Failure> {
+    if trace.meta().imported.is_none() {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "{} was imported from the kernel's trace text, which does not show the shadow tables",
+        trace.path().display()
+    );
+    let hint = "summary, top, faults, changes, timeline and export read such a trace; `collector` \
+                records one with tables";
+    Err(Failure::usage(error).hint(hint))
+}
+
 /// Fails if the trace has no such VM.
 fn check_vm(trace: &Trace, asked: u16) -> Result<VmId, Failure> {
     if vm_numbers(trace).contains(&asked) {
@@ -131,6 +145,13 @@ impl Source {
     /// Opens the trace.
     pub fn open(&self) -> Result<Trace, Failure> {
         open(&self.trace)
+    }
+
+    /// Opens a trace from which the shadow tables can be replayed.
+    pub fn open_tables(&self) -> Result<Trace, Failure> {
+        let trace = self.open()?;
+        check_tables(&trace)?;
+        Ok(trace)
     }
 
     /// Reads the whole trace.

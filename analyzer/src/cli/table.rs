@@ -67,7 +67,7 @@ impl TableArgs {
                 "--diff lists changes: it has no form but text (without --as) and --as json"
             )));
         }
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let vm = self.source.one_vm(&trace)?;
         let json = self.json || self.form == Some(Form::Json);
         let warning = verdict::cut(&trace).filter(|_| !json);

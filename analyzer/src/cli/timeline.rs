@@ -50,9 +50,13 @@ enum Show {
 
 impl TimelineArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let trace = self.source.open()?;
+        let trace = match self.show {
+            Show::Levels => self.source.open_tables()?,
+            Show::Faults | Show::Causes => self.source.open()?,
+        };
         let study = self.source.study(&trace)?;
         let spans = study.lost_spans();
+        let has_tables = trace.meta().imported.is_none();
         let programs = self.format.is_for_programs();
         let rows = match (self.lines, programs) {
             (Some(lines), _) => lines,
@@ -62,7 +66,8 @@ impl TimelineArgs {
         let sections = study.vms.iter().map(|(vm, of)| Section {
             vm: Some(vm.0),
             title: format!("VM {} ({})", vm.0, of.about()),
-            tables: Rows::new(&of.timeline, rows.into(), &spans).tables(self.show, !programs),
+            tables: Rows::new(&of.timeline, rows.into(), &spans, has_tables)
+                .tables(self.show, !programs),
             ..Section::default()
         });
         let document = Document {
@@ -72,19 +77,20 @@ impl TimelineArgs {
         };
         let mut lines = verdict::warnings(&trace, &study);
         lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
-        self.format.print(&lines, document, &json(&study))?;
+        self.format
+            .print(&lines, document, &json(&study, has_tables))?;
         source::ended(&study)
     }
 }
 
-fn json(study: &Study) -> serde_json::Value {
+fn json(study: &Study, has_tables: bool) -> serde_json::Value {
     let vms: Vec<_> = study
         .vms
         .iter()
         .map(|(vm, of)| {
             json!({
                 "vm": vm.0, "pid": of.meta.as_ref().map(|meta| meta.pid), "vcpus": of.vcpus,
-                "phases": of.timeline.phases, "bins": bins(&of.timeline),
+                "phases": of.timeline.phases, "bins": bins(&of.timeline, has_tables),
             })
         })
         .collect();
@@ -93,7 +99,8 @@ fn json(study: &Study) -> serde_json::Value {
     json!({"lost": lost, "vms": vms})
 }
 
-fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {
+/// `has_tables`: else what the tables hold is null.
+fn bins(timeline: &Timeline, has_tables: bool) -> Vec<serde_json::Value> {
     let bin = |(start, bin): (f64, Bin)| {
         let faults: serde_json::Map<String, serde_json::Value> = bin
             .faults
@@ -105,6 +112,13 @@ fn bins(timeline: &Timeline) -> Vec<serde_json::Value> {
             .iter()
             .map(|(cause, number)| (cause.name().to_owned(), (*number).into()))
             .collect();
+        if !has_tables {
+            return json!({
+                "start_s": start, "faults": faults, "changes": changes,
+                "pages_by_level": null, "entries_by_level": null, "pages_made": null,
+                "pages_zapped": null, "leaves": null, "links": null, "unsync": null,
+            });
+        }
         json!({
             "start_s": start, "faults": faults, "changes": changes,
             "pages_by_level": bin.totals.pages, "entries_by_level": bin.totals.present,

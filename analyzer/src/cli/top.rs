@@ -74,6 +74,9 @@ impl TopArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let trace = self.source.open()?;
         self.check()?;
+        if matches!(self.by, By::Cr3 | By::GuestTable | By::ShadowPage) {
+            source::check_tables(&trace)?;
+        }
         let question = Question {
             by: self.by,
             filter: self.filter.of(&trace)?,

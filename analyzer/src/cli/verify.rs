@@ -22,7 +22,7 @@ pub struct VerifyArgs {
 
 impl VerifyArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let trace = self.source.open()?;
+        let trace = self.source.open_tables()?;
         let study = self.source.follow(&trace, VmStudy::checked)?;
         let verification = Verification::of(&trace, &study)?;
         let document = verify::document(&verification);

@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 use clap::ValueEnum;
-use events::Seq;
+use events::{Hpa, Seq};
 use serde_json::{Value, json};
 use trace::{FaultRow, Record};
 
@@ -127,11 +127,13 @@ impl Faults {
     /// For programs.
     pub fn json(&self, symbols: &Arc<Symbols>, start_ns: u64) -> Value {
         let faults = self.first.in_order().into_iter().map(|Listed { number, row }| {
+            // No shadow root is frame 0: an imported trace has neither.
+            let known = row.root != Hpa(0);
             json!({
                 "seq": row.seq, "fault": number,
                 "at_ns": row.time_ns.0.saturating_sub(start_ns), "vcpu": row.vcpu,
                 "class": row.class, "gva": row.gva, "error_code": flags::error_code(row.error_code),
-                "cr3": row.cr3, "root": row.root, "rip": row.rip,
+                "cr3": known.then_some(row.cr3), "root": known.then_some(row.root), "rip": row.rip,
                 "in": row.rip.and_then(|rip| symbols.place(rip)), "gpa": row.gpa,
                 "pfn": row.pfn, "sptep": row.sptep, "spte": row.spte, "level": row.level,
                 "total_ns": row.total_ns, "switches": row.switches,

@@ -20,11 +20,18 @@ pub(super) struct Rows<'a> {
     together: usize,
     /// Spans in which records are missing, ns on the trace's clock.
     lost: &'a [[u64; 2]],
+    /// The trace shows the shadow tables: an imported one does not.
+    has_tables: bool,
 }
 
 impl<'a> Rows<'a> {
     /// At most `rows` of them.
-    pub(super) fn new(timeline: &'a Timeline, rows: usize, lost: &'a [[u64; 2]]) -> Self {
+    pub(super) fn new(
+        timeline: &'a Timeline,
+        rows: usize,
+        lost: &'a [[u64; 2]],
+        has_tables: bool,
+    ) -> Self {
         let bins = timeline.bins();
         let together = bins.len().div_ceil(rows.max(1)).max(1);
         Self {
@@ -32,6 +39,7 @@ impl<'a> Rows<'a> {
             bins,
             together,
             lost,
+            has_tables,
         }
     }
 
@@ -82,12 +90,16 @@ impl<'a> Rows<'a> {
         columns.extend(bars.then(|| Column::code(format!("{whole} is {}", count(most)))));
         self.table("faults", "", columns, |bins, last| {
             let number = faults(bins);
+            let of_tables = |number| match self.has_tables {
+                true => Cell::Count(number),
+                false => Cell::Absent,
+            };
             let mut cells = vec![
                 Cell::Count(number),
                 Cell::Count(per_second(number, self.length())),
-                Cell::Count(last.totals.all_pages()),
-                Cell::Count(last.totals.leaves),
-                Cell::Count(last.totals.unsync),
+                of_tables(last.totals.all_pages()),
+                of_tables(last.totals.leaves),
+                of_tables(last.totals.unsync),
                 Cell::Count(sum(bins, |bin| bin.changes.values().sum())),
             ];
             cells.extend(bars.then(|| {
