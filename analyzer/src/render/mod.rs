@@ -1,6 +1,7 @@
 //! Figures as SVG, one file each. Only here is plotters known.
 
 mod canvas;
+mod causes;
 mod curves;
 mod heat;
 mod latency;
@@ -11,11 +12,12 @@ mod share;
 mod steps;
 mod time;
 
+pub use causes::{CAUSES_PLOT, causes};
 pub use curves::curves;
 pub use heat::{heat, heat_plots};
 pub use latency::latency;
 pub use pages::{PAGES_PLOT, pages};
-pub use palette::{class_colour, heat_colours, level_colour};
+pub use palette::{cause_colour, class_colour, heat_colours, level_colour};
 pub use rates::{RATES_PLOTS, rates};
 pub use share::share;
 pub use steps::steps;

@@ -1,7 +1,7 @@
 //! Colours that people with colour-blindness can distinguish: Okabe and Ito's for classes, Paul
 //! Tol's muted set for steps and levels, and one hue from light to dark for counts.
 
-use events::Class;
+use events::{Cause, Class};
 use plotters::style::RGBColor;
 
 use crate::faults::FaultStep;
@@ -46,6 +46,26 @@ pub(super) fn step(step: FaultStep) -> RGBColor {
     }
 }
 
+/// The colour of a cause: one hue for each kind of act. The name in the legend tells apart what is
+/// alike.
+pub(super) fn cause(cause: Cause) -> RGBColor {
+    match cause {
+        Cause::Link => RGBColor(51, 34, 136),
+        Cause::Prefetch => RGBColor(136, 204, 238),
+        Cause::Fault => RGBColor(0, 114, 178),
+        Cause::GuestWrite => RGBColor(213, 94, 0),
+        Cause::Sync => RGBColor(204, 121, 167),
+        Cause::Invlpg => RGBColor(170, 68, 153),
+        Cause::HostUnmap => RGBColor(0, 158, 115),
+        Cause::DirtyLog => RGBColor(17, 119, 51),
+        Cause::WriteProtect => RGBColor(230, 159, 0),
+        Cause::Memslot => RGBColor(153, 153, 51),
+        Cause::Mmio => RGBColor(136, 34, 85),
+        Cause::Reread => RGBColor(160, 160, 160),
+        Cause::Other => RGBColor(90, 90, 90),
+    }
+}
+
 /// The colour of pages of a level, counted from 1.
 pub(super) fn level(level: usize) -> RGBColor {
     match level {
@@ -70,6 +90,11 @@ pub(super) const HEAT: [RGBColor; 6] = [
 /// As a page has it: `#0072B2`.
 fn code(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
+}
+
+/// The colour of a cause, for a page.
+pub fn cause_colour(of: Cause) -> String {
+    code(cause(of))
 }
 
 /// The colour of a class, for a page.

@@ -1,5 +1,7 @@
 //! What the page says.
 
+use std::sync::Arc;
+
 use events::{Class, VmId};
 use serde::Serialize;
 use trace::Trace;
@@ -18,6 +20,7 @@ use crate::{
     memory, paper, pathologies, refaults,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
+    symbols::Symbols,
     table::ranges,
     text::{
         Cell, Column, Table, plain,
@@ -146,7 +149,11 @@ const RANGES: usize = 40;
 /// Rows of keyframes.
 const KEYFRAMES: usize = 20;
 
-pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, ReportError> {
+pub(super) fn trace(
+    trace: &Trace,
+    study: &Study,
+    symbols: &Arc<Symbols>,
+) -> Result<TraceContext, ReportError> {
     let summary = Summary::of(trace, study);
     let line = verdict::line(trace, study);
     let name = trace.path().file_name().map_or_else(
@@ -167,7 +174,11 @@ pub(super) fn trace(trace: &Trace, study: &Study) -> Result<TraceContext, Report
         let vm = VmId(numbers.vm);
         if let Some(of) = study.vms.get(&vm) {
             let explained = explained(trace, vm, of, numbers, &mut left)?;
-            sections.push(section(trace, study, vm, of, &summary, numbers, explained)?);
+            let worst = of.worst.as_ref();
+            let worst = worst.map(|of| of.table(symbols, study.span_ns[0], &summary.times()));
+            let mut section = section(trace, study, vm, of, &summary, numbers, explained)?;
+            section.payers.splice(0..0, worst);
+            sections.push(section);
         }
     }
     let warnings = verdict::warnings(trace, study).into_iter();

@@ -4,7 +4,7 @@
 use std::io::Write as _;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use events::Class;
+use events::{Cause, Class};
 use flate2::{Compression, write::DeflateEncoder};
 use serde::Serialize;
 
@@ -42,6 +42,7 @@ struct Times {
     classes: Vec<(&'static str, String, Vec<u64>, &'static str)>,
     entries: Vec<u64>,
     levels: Vec<Series>,
+    causes: Vec<Series>,
     unsync: Vec<u64>,
     phases: Vec<(String, f64)>,
     heat: Heat,
@@ -72,6 +73,7 @@ struct HeatArea {
 struct Plots {
     rates: [[f64; 4]; 2],
     pages: [[f64; 4]; 1],
+    causes: [[f64; 4]; 1],
     heat: Vec<[f64; 4]>,
 }
 
@@ -124,6 +126,14 @@ fn times(vm: &VmStudy) -> Times {
         let pages = each(&|bin| bin.totals.pages.get(level - 1).copied().unwrap_or(0));
         (format!("level {level}"), render::level_colour(level), pages)
     };
+    let cause = |cause: Cause| {
+        let changes = each(&|bin| bin.changes.get(&cause).copied().unwrap_or(0));
+        (
+            cause.name().to_owned(),
+            render::cause_colour(cause),
+            changes,
+        )
+    };
     let (areas, _) = vm.heat.areas();
     Times {
         bin_s: timeline.bin_ns() as f64 / 1e9,
@@ -131,11 +141,13 @@ fn times(vm: &VmStudy) -> Times {
         classes: timeline.classes().into_iter().map(class).collect(),
         entries: each(&|bin| bin.totals.entries()),
         levels: (1..=timeline.levels()).map(level).collect(),
+        causes: timeline.causes().into_iter().map(cause).collect(),
         unsync: each(&|bin| bin.totals.unsync),
         phases: phases(timeline),
         plots: Plots {
             rates: render::RATES_PLOTS,
             pages: [render::PAGES_PLOT],
+            causes: [render::CAUSES_PLOT],
             heat: render::heat_plots(areas.len()),
         },
         heat: Heat {

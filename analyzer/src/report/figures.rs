@@ -52,7 +52,7 @@ pub(super) fn figures(
         return Ok(Vec::new());
     }
     let lost = lost(study, vm);
-    Ok(vec![
+    let mut figures = vec![
         figure(
             ("share", "Time and number of faults by class"),
             render::share(&vm.costs)?,
@@ -89,8 +89,12 @@ pub(super) fn figures(
                 "",
             ],
         ),
-        pages(vm, &lost)?,
-    ])
+    ];
+    if !vm.timeline.causes().is_empty() {
+        figures.push(causes(vm, &lost)?);
+    }
+    figures.push(pages(vm, &lost)?);
+    Ok(figures)
 }
 
 fn figure(
@@ -223,6 +227,33 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
              longest part is what to make cheaper. ",
             &format!("{hva}{missing}"),
             times,
+        ],
+    ))
+}
+
+fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
+    let bins = vm.timeline.bins();
+    let of = |cause| -> u64 {
+        let changes = bins.iter().filter_map(|(_, bin)| bin.changes.get(cause));
+        changes.sum()
+    };
+    let causes = vm.timeline.causes();
+    let numbers = causes
+        .iter()
+        .map(|cause| format!("{}: {}", cause.name(), plural(of(cause), "change")));
+    Ok(figure(
+        ("causes", "Why entries change"),
+        render::causes(&vm.timeline, lost)?,
+        sentence(numbers),
+        [
+            &format!(
+                "In bins of {}, stacked by cause. ",
+                ns(vm.timeline.bin_ns())
+            ),
+            "The leaf that a fault stores is no change here; an entry that was read again, and \
+             had not changed, neither. An entry that something else than a fault removed faults \
+             again.",
+            shade(lost),
         ],
     ))
 }

@@ -7,12 +7,15 @@ mod explained;
 mod figures;
 mod method;
 
+use std::sync::Arc;
+
 use askama::Template as _;
 use trace::Trace;
 
 use crate::{
     render::RenderError,
     study::Study,
+    symbols::Symbols,
     text::{self, Document},
 };
 
@@ -56,9 +59,13 @@ pub enum ReportError {
     Compress(#[from] std::io::Error),
 }
 
-/// What one trace adds to the page.
-pub fn section(trace: &Trace, study: &Study) -> Result<TraceContext, ReportError> {
-    context::trace(trace, study)
+/// What one trace adds to the page; `symbols` name the guest's functions.
+pub fn section(
+    trace: &Trace,
+    study: &Study,
+    symbols: &Arc<Symbols>,
+) -> Result<TraceContext, ReportError> {
+    context::trace(trace, study, symbols)
 }
 
 /// The page.

@@ -170,8 +170,8 @@ fn a_report_opens_in_a_browser_without_network() {
     for width in [1280, 390] {
         let seen = drive(&page, width, LOOK);
         for (what, expected) in [
-            ("figures", 18.into()),
-            ("shown", 18.into()),
+            ("figures", 20.into()),
+            ("shown", 20.into()),
             ("wide", false.into()),
             ("loaded", 0.into()),
             ("twice", Value::Array(Vec::new())),
@@ -266,7 +266,7 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
     assert_eq!(seen["zoomed"], true);
     assert_eq!(seen["range"].as_array().map(Vec::len), Some(2));
     assert_eq!((&seen["all"], &seen["keyed"]), (&Value::Null, &true.into()));
-    assert_eq!(seen["cursors"], 3, "one in each figure over time");
+    assert_eq!(seen["cursors"], 4, "one in each figure over time");
     assert_eq!(seen["moved"], true);
     assert_eq!(seen["filtered"], serde_json::json!(["false", true]));
     assert_eq!(seen["unfiltered"], serde_json::json!(["true", false]));

@@ -60,6 +60,8 @@ class Figure {
     } else if (this.name === "pages") {
       for (const [name, , pages] of times.levels) if (pages[bin]) lines.push(`${name}: ${plural(pages[bin], "shadow page")}`);
       if (times.unsync[bin]) lines.push(`unsync: ${plural(times.unsync[bin], "shadow page")}`);
+    } else if (this.name === "causes") {
+      for (const [name, , changes] of times.causes) if (changes[bin]) lines.push(`${name}: ${short(changes[bin] / times.bin_s)} changes a second (${plural(changes[bin], "change")})`);
     } else {
       const column = Math.floor(seconds / times.heat.column_s);
       let all = 0;
@@ -94,7 +96,7 @@ class Figure {
     if (live) this.redraw(times);
     for (const one of vm.data.explained) {
       const [from, to] = vm.shown();
-      if (one.at_s === undefined || one.text === null || one.at_s < from || one.at_s > to || this.name === "pages") continue;
+      if (one.at_s === undefined || one.text === null || one.at_s < from || one.at_s > to || this.name === "pages" || this.name === "causes") continue;
       const x = this.x(one.at_s), y = this.plots[0][1];
       const open = () => { vm.set(one.at_s, false); if (vm.moment) vm.moment.toSeq(one.seq); vm.read(one.seq); };
       this.over.append(make("path", { class: "flag", d: `M${x} ${y + 9}l-6 -11h12z`, tabindex: "0", role: "button",
@@ -127,11 +129,12 @@ class Figure {
     if (this.name === "heat") return this.heat(times.heat, from, to);
     const first = Math.max(0, Math.floor(from / times.bin_s)), last = Math.min(times.bins - 1, Math.ceil(to / times.bin_s));
     let bins = { first, last, width: times.bin_s };
-    let series = this.name === "pages" ? times.levels
-      : times.classes.filter(([name]) => !this.vm.hidden.has(name)).map(([name, colour, faults]) => [name, colour, faults.map((n) => n / times.bin_s)]);
+    const rate = ([name, colour, values]) => [name, colour, values.map((n) => n / times.bin_s)];
+    let series = this.name === "pages" ? times.levels : this.name === "causes" ? times.causes.map(rate)
+      : times.classes.filter(([name]) => !this.vm.hidden.has(name)).map(rate);
     const fine = this.name === "rates" && this.vm.tables && this.vm.data.playback.exact_until === null && this.vm.range && this.finer(from, to);
     if (fine) { ({ bins, series } = fine); }
-    this.stack(this.plots[0], series, bins, this.name === "pages" ? "shadow pages" : "faults a second", this.plots.length === 1);
+    this.stack(this.plots[0], series, bins, { pages: "shadow pages", causes: "changes a second" }[this.name] || "faults a second", this.plots.length === 1);
     if (this.name === "pages" && times.unsync.some((n) => n)) this.line(this.plots[0], times.unsync, { first, last, width: times.bin_s }, this.most, "#D50000");
     if (this.plots[1]) {
       const values = times.entries.slice(first, last + 1), most = Math.max(1, ...values) * 1.1;

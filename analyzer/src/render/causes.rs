@@ -1,0 +1,51 @@
+//! Changes of entries by cause over time.
+
+use super::{
+    RenderError,
+    canvas::{Canvas, Plot, WIDTH, svg},
+    palette, time,
+};
+use crate::figures::Timeline;
+
+const HEIGHT: f64 = 330.0;
+/// The plot: left, top, right, bottom, px.
+pub const CAUSES_PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
+
+/// One area for each cause, changes a second; `lost` in seconds.
+pub fn causes(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
+    svg(HEIGHT, |canvas| draw(canvas, timeline, lost))
+}
+
+fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
+    let bins = timeline.bins();
+    let length = timeline.bin_ns() as f64 / 1e9;
+    let starts: Vec<f64> = bins.iter().map(|(start, _)| *start).collect();
+    let causes = timeline.causes();
+    let legend: Vec<_> = causes
+        .iter()
+        .map(|cause| (cause.name().to_owned(), palette::cause(*cause)))
+        .collect();
+    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0)?;
+    let areas: Vec<_> = causes
+        .iter()
+        .map(|cause| {
+            let changes = bins.iter().map(|(_, bin)| bin.changes.get(cause));
+            let rates = changes.map(|changes| changes.copied().unwrap_or(0) as f64 / length);
+            (palette::cause(*cause), rates.collect::<Vec<f64>>())
+        })
+        .collect();
+    let all = |(_, bin): &(f64, crate::figures::Bin)| bin.changes.values().sum::<u64>();
+    let most = bins.iter().map(all).max().unwrap_or(0) as f64 / length;
+    let plot = Plot {
+        place: CAUSES_PLOT,
+        x: [0.0, length * bins.len() as f64],
+        y: [0.0, most.max(1.0) * 1.05],
+    };
+    time::axis(canvas, &plot)?;
+    plot.y_scale(canvas, time::short)?;
+    time::stacked(canvas, &plot, &starts, length, &areas)?;
+    time::lost(canvas, lost, &[plot])?;
+    time::phases(canvas, timeline, &[plot])?;
+    plot.ground(canvas)?;
+    plot.title(canvas, "changes a second")
+}
