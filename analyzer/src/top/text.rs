@@ -15,15 +15,29 @@ use crate::{
 /// The table of those who pay, of which people are shown `first`.
 pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
     let has_about = rank.payers.iter().any(|payer| !payer.about.is_empty());
-    let mut columns = vec![Column::code(rank.by.name())];
-    columns.extend(has_about.then(|| Column::words("what")));
+    // Names of functions may be broken, and what a cause means is in `refaults`.
+    let key = match rank.by {
+        By::Symbol => Column::words(rank.by.name()),
+        _ => Column::code(rank.by.name()),
+    };
+    let what = match rank.by {
+        By::Cause => Column::words("what").for_programs(),
+        _ => Column::words("what"),
+    };
+    let first_seen = match rank.by {
+        // Its page says since when.
+        By::ShadowPage => Column::time("first seen").for_programs(),
+        _ => Column::time("first seen"),
+    };
+    let mut columns = vec![key];
+    columns.extend(has_about.then_some(what));
     columns.extend([
         Column::number("faults"),
         Column::time("total"),
         Column::share("share"),
         Column::time("worst"),
         Column::code("worst seq"),
-        Column::time("first seen"),
+        first_seen,
         Column::time("last seen"),
     ]);
     let title = format!("Who pays, by {}", rank.by.name());
