@@ -22,7 +22,7 @@ use crate::{
     probes::{CounterNames, Probes, RequestError},
     record::Section,
     recording::{self, Recording},
-    vms::{self, End, Found, FoundVm, FreezeError, Holder, HolderError},
+    vms::{self, End, Found, FoundVm, FreezeError, Holder},
 };
 
 /// VMs of the target.
@@ -71,14 +71,7 @@ impl<'a> TracedVms<'a> {
 
     /// Removes VMs that have ended, and adds new ones.
     pub fn look(&mut self) -> anyhow::Result<()> {
-        let holders = match self.target {
-            Target::All => vms::all().context("while looking for VMs in /proc")?,
-            Target::Process(pid) => match vms::of(pid) {
-                Ok(holder) => vec![holder],
-                Err(HolderError::None(_)) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            },
-        };
+        let holders = self.target.holders()?;
         let found = vms::among(&holders, &self.recording.probes)?;
         let changed = self.remove_ended(&holders, &found)? | self.add_new(&holders, found)?;
         if changed {

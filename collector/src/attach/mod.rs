@@ -40,7 +40,7 @@ use crate::{
     host, privileges, program,
     record::{Bounds, Keep, Keeper},
     recording::{self, Bar, Kernel, Recording},
-    vms::{self, Holder},
+    vms::{self, Holder, HolderError},
 };
 use events::Events;
 use followed::TracedVms;
@@ -59,6 +59,18 @@ pub enum Target {
 }
 
 impl Target {
+    /// The processes that have VMs now; none once the one that is named has no VM any more.
+    pub fn holders(self) -> anyhow::Result<Vec<Holder>> {
+        match self {
+            Target::All => vms::all().context("while looking for VMs in /proc"),
+            Target::Process(pid) => match vms::of(pid) {
+                Ok(holder) => Ok(vec![holder]),
+                Err(HolderError::None(_)) => Ok(Vec::new()),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
     /// How often to look for VMs that came and went. One process is looked through quickly.
     fn look_every(self) -> Duration {
         match self {
@@ -133,7 +145,7 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         false => Duration::ZERO,
     };
     if let Some(process) = &process {
-        check_owner(process, &kernel)?;
+        check_owner(process, &kernel, "attach")?;
     }
     let time = options.time.map(|time| time.saturating_sub(waited));
     attach_probes(&mut kernel, options)?;
@@ -218,8 +230,9 @@ fn check_process(pid: u32) -> Result<Holder, Failure> {
     )))
 }
 
-/// Before it is stopped and recorded: it runs the VMs whose descriptors it has.
-fn check_owner(process: &Holder, kernel: &Kernel) -> Result<(), Failure> {
+/// Before it is stopped or followed: it runs the VMs whose descriptors it has. `command` is what was
+/// asked for.
+pub fn check_owner(process: &Holder, kernel: &Kernel, command: &str) -> Result<(), Failure> {
     let found = vms::among(slice::from_ref(process), &kernel.probes)?;
     let Some((_, owner)) = found.copies.first().filter(|_| found.vms.is_empty()) else {
         return Ok(());
@@ -228,8 +241,8 @@ fn check_owner(process: &Holder, kernel: &Kernel) -> Result<(), Failure> {
     let error = anyhow::anyhow!(
         "process {pid} ({name}) only has copies of descriptors: its VM is run by process {owner}"
     );
-    let command = program::command(&format!("attach --pid {owner}"));
-    Err(Failure::failed(error).hint(format!("`{command}` records it")))
+    let command = program::command(&format!("{command} --pid {owner}"));
+    Err(Failure::failed(error).hint(format!("use `{command}`")))
 }
 
 fn load(options: &Options) -> Result<Kernel, Failure> {

@@ -27,7 +27,7 @@ use std::{
 use anyhow::{Context as _, anyhow};
 
 use crate::{
-    attach::{Target, check_target},
+    attach::{Target, check_owner, check_target},
     confine,
     failure::Failure,
     host, privileges,
@@ -60,12 +60,15 @@ pub struct Options {
 /// Shows what VMs do until it is stopped.
 pub fn top(options: &Options) -> Result<ExitCode, Failure> {
     recording::check_root()?;
-    check_target(options.target)?;
+    let process = check_target(options.target)?;
     if host::mode().is_nested() {
         return Err(recording::two_dimensional());
     }
     crate::vms::take_room().context("while asking for more file descriptors")?;
     let mut kernel = load(options)?;
+    if let Some(process) = &process {
+        check_owner(process, &kernel, "top")?;
+    }
     attach(&mut kernel, options)?;
     privileges::keep_only(privileges::WATCHING)?;
     confine::process()?;

@@ -13,7 +13,7 @@ use super::{frame::VmNow, sums::Sums};
 use crate::{
     attach::{Target, vcpu_counters},
     probes::{CounterNames, Probes},
-    vms::{self, Holder, HolderError},
+    vms::{self, Holder},
 };
 
 /// A VM.
@@ -69,14 +69,7 @@ impl Followed {
 
     /// Forgets VMs that have ended, and follows new ones.
     pub fn look(&mut self) -> anyhow::Result<()> {
-        let holders = match self.target {
-            Target::All => vms::all().context("while looking for VMs in /proc")?,
-            Target::Process(pid) => match vms::of(pid) {
-                Ok(holder) => vec![holder],
-                Err(HolderError::None(_)) => Vec::new(),
-                Err(error) => return Err(error.into()),
-            },
-        };
+        let holders = self.target.holders()?;
         let found = vms::among(&holders, &self.probes)?;
         let denied: BTreeSet<u32> = found
             .denied
