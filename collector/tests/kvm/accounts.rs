@@ -67,6 +67,8 @@ fn kvm_a_fault_takes_as_long_as_tracefs_says_in_the_same_run() {
         instance.write(&format!("{walks}/filter"), "pferr & 4");
         for event in [
             "kvmmmu/kvm_mmu_pagetable_walk",
+            "kvmmmu/kvm_mmu_walker_error",
+            "kvmmmu/kvm_mmu_spte_requested",
             "kvmmmu/kvm_mmu_set_spte",
             "kvm/kvm_inj_exception",
         ] {

@@ -61,13 +61,14 @@ impl Instance {
     }
 
     /// The faults of a process at CPL 3, from its events `kvm_mmu_pagetable_walk` (those for user
-    /// accesses), `kvm_inj_exception` and `kvm_mmu_set_spte`: the first of these after a walk ends the
-    /// fault. No event between: it would add to the time of a fault.
+    /// accesses), `kvm_mmu_walker_error`, `kvm_inj_exception`, `kvm_mmu_spte_requested` and
+    /// `kvm_mmu_set_spte`.
     pub fn faults(&self, process: u32) -> Vec<Timed> {
         let text = fs::read_to_string(self.0.join("trace")).expect("the buffer");
         let process = format!("({process:>7})");
         let lines = text.lines().filter(|line| line.contains(&process));
         let (mut walk, mut faults) = (None, Vec::new());
+        let (mut refused, mut requested) = (false, false);
         for line in lines {
             let (head, event) = line.split_once(": kvm_").expect("an event of KVM");
             let (event, arguments) = event.split_once(": ").expect("its name");
@@ -77,10 +78,20 @@ impl Instance {
                 "mmu_pagetable_walk" => {
                     let gva = arguments.split_whitespace().nth(1).expect("an address");
                     walk = Some((u64::from_str_radix(gva, 16).expect("an address"), time));
+                    (refused, requested) = (false, false);
+                    false
+                }
+                "mmu_spte_requested" => {
+                    requested = true;
+                    false
+                }
+                "mmu_walker_error" => {
+                    refused = true;
                     false
                 }
                 // Neighbours are stored after the leaf.
-                "mmu_set_spte" | "inj_exception" => true,
+                "mmu_set_spte" => std::mem::take(&mut requested),
+                "inj_exception" => std::mem::take(&mut refused),
                 other => panic!("kvm_{other}"),
             };
             if is_end && let Some((gva, begun)) = walk.take() {
