@@ -36,7 +36,8 @@
 //!   sides have the same count, it is taken as fixed.
 //! - The machine's own speed is the same for all faults of a run: with several runs a side, the
 //!   median of each class is also set against that of `guest` in the same run (`p50 ratio`; without
-//!   enough such faults, against the class with the most). On that machine medians of equal runs
+//!   enough such faults, against the class with the most; of one class, against the walk of its own
+//!   faults, which a change of what follows leaves as it is). On that machine medians of equal runs
 //!   had a standard deviation of 13 %, their ratio one of 2.4 %. If all ratios fall, the reference
 //!   became slower.
 //!
@@ -70,11 +71,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use events::Class;
 use trace::Trace;
 
 pub use change::{Change, Measure, Verdict};
 pub use compare::{ClassRow, CulpritRow, StepRow, numbers};
+pub use relative::Reference;
 pub use run::{By, Culprit, Run, VmFaults};
 pub use sides::Difference;
 pub use tables::{document, json, lines};
@@ -124,7 +125,7 @@ pub struct Comparison {
     /// Times were compared.
     pub times: bool,
     /// What the medians of the other classes are set against, where each side has several runs.
-    pub reference: Option<Class>,
+    pub reference: Option<Reference>,
     /// A change by less is noise, percent.
     pub least_percent: f64,
     /// Each class.
@@ -231,16 +232,16 @@ impl Comparison {
             measures.any(|measure| measure == Measure::Relative)
         };
         let ratio = match self.reference {
-            Some(class) if self.classes.iter().any(has_ratio) => Some(format!(
+            Some(Reference::Class(class)) if self.classes.iter().any(has_ratio) => Some(format!(
                 " p50 ratio is the p50 of a class by that of {} in the same run; these intervals \
                  are 95% together.",
                 class.name()
             )),
-            Some(_) if self.classes.len() == 1 => Some(
-                " There is one class: nothing in a run shows how fast the machine was, so a change \
-                 of its times must exceed what runs differ by."
-                    .to_owned(),
-            ),
+            Some(Reference::Walk(class)) if self.classes.iter().any(has_ratio) => Some(format!(
+                " p50 ratio is the p50 of {} by the mean walk of its faults in the same run (the \
+                 middle half of them): a change of both alike is not in it.",
+                class.name()
+            )),
             _ => None,
         };
         format!(

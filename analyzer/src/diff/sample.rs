@@ -161,6 +161,18 @@ impl Sample {
         None
     }
 
+    /// The mean of the times between the quartiles; absent without times.
+    pub fn middle_mean(&self) -> Option<f64> {
+        let part = self.times.len() / 4;
+        let middle = self.times.get(part..self.times.len() - part)?;
+        let all: f64 = middle.iter().map(|(.., weight)| weight).sum();
+        let sum: f64 = middle
+            .iter()
+            .map(|(ns, _, weight)| *ns as f64 * weight)
+            .sum();
+        (all > 0.0).then(|| sum / all)
+    }
+
     /// By how much median and mean of a fault moved within the only run: highest against lowest of
     /// four quarters, as natural logarithms. Of several phases, the mean by their faults; 0 of a
     /// phase with too few.

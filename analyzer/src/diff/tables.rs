@@ -1,9 +1,8 @@
 //! A comparison as a document and as JSON.
 
-use events::Class;
 use serde_json::{Map, Value, json};
 
-use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure, StepRow, Verdict};
+use super::{By, Change, ClassRow, Comparison, CulpritRow, Measure, Reference, StepRow, Verdict};
 use crate::{
     text::{
         Cell, Column, Document, Section, Table,
@@ -286,7 +285,7 @@ pub fn json(comparison: &Comparison) -> Value {
         "base": comparison.base, "new": comparison.new,
         "warnings": warnings, "differences": comparison.differences,
         "times_compared": comparison.times,
-        "reference": comparison.reference.map(Class::name), "rule": comparison.rule(),
+        "reference": comparison.reference.map(Reference::name), "rule": comparison.rule(),
         "classes": comparison.classes.iter().map(class).collect::<Vec<_>>(),
         "phases": comparison.phases.iter().map(class).collect::<Vec<_>>(),
         "steps": comparison.steps.iter().map(step).collect::<Vec<_>>(),

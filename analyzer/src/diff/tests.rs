@@ -173,6 +173,41 @@ fn three_runs_find_a_change_of_one_class_on_a_machine_that_drifts() {
     assert!(found >= 19, "{found} of 20 changes");
 }
 
+/// The same where there is one class: its walk shows how fast the machine was.
+#[test]
+fn three_runs_find_a_change_of_the_only_class_on_a_machine_that_drifts() {
+    let drifting = Noise { run: 0.15, ..NOISE };
+    let runs = |seeds: std::ops::Range<u64>, factor: f64| {
+        let mut runs = runs(seeds, drifting, factor);
+        for run in &mut runs {
+            run.cells.retain(|(_, class), _| *class == Class::Shadow);
+            run.steps.retain(|(class, _), _| *class == Class::Shadow);
+        }
+        runs
+    };
+    let (mut alarms, mut found, mut by_median) = (0, 0, 0);
+    for pair in 0..20 {
+        let seed = 19_000 + 16 * pair;
+        let base = runs(seed..seed + 3, 1.0);
+        let [equal, slower] =
+            [(4, 1.0), (8, 1.1)].map(|(from, factor)| runs(seed + from..seed + from + 3, factor));
+        alarms += u32::from(!changed(&rows(&base, &equal)).is_empty());
+        let changed = changed(&rows(&base, &slower));
+        let has = |measure| {
+            let mut measures = changed.iter().map(|(_, change)| change.measure);
+            u32::from(measures.any(|of| of == measure))
+        };
+        found += has(Measure::Relative);
+        by_median += has(Measure::Median);
+    }
+    assert!(alarms <= 1, "{alarms} of 20 pairs of equal sides");
+    assert!(found >= 19, "{found} of 20 changes");
+    assert!(
+        by_median <= 1,
+        "{by_median} of 20 changes by the median alone"
+    );
+}
+
 #[test]
 fn the_step_that_takes_longer_is_found() {
     let little = Noise { run: 0.01, ..NOISE };
