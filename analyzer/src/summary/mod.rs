@@ -1,5 +1,6 @@
 //! The numbers of a trace: what `summary --json` promises, and the tables that people read.
 
+mod counters;
 mod tables;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,9 +26,10 @@ use crate::{
     top::{self, Rank},
 };
 
+pub use counters::{absent_probes, counters};
 pub use tables::{
-    Detail, absent_probes, acts, changes, classes, clock, counters, document, late, phases, range,
-    recorded, refaults, steps, switched_out, times_of, title,
+    Detail, acts, changes, classes, clock, document, late, phases, range, recorded, refaults,
+    steps, switched_out, times_of, title,
 };
 
 /// What `summary --json` prints.
