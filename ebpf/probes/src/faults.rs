@@ -274,6 +274,7 @@ pub fn kvm_inj_exception(ctx: RawTracePointContext) {
     if ctx.arg::<u64>(0) as u32 != PAGE_FAULT_VECTOR {
         return;
     }
+    let moment = now();
     // For a page that is present KVM brings the address in line.
     if unsync::has_copies()
         && ErrorCode(ctx.arg::<u64>(2) as u32).is_present()
@@ -282,17 +283,17 @@ pub fn kvm_inj_exception(ctx: RawTracePointContext) {
         unsync::invalidated(vcpu, Gva(gva));
     }
     if vcpu.step == Vcpu::REFUSED {
-        injected(vcpu);
+        injected(vcpu, moment);
     }
 }
 
-/// The fault that the guest's own tables refuse goes to the guest.
+/// The fault that the guest's own tables refuse goes to the guest at this moment.
 #[inline(always)]
-pub fn injected(vcpu: &mut Vcpu) {
+pub fn injected(vcpu: &mut Vcpu, moment: u64) {
+    vcpu.fault.moments[Moment::Injected as usize] = until(vcpu, moment);
     if roots::update(vcpu).is_none() {
         lose(Probe::Read);
     }
-    vcpu.fault.moments[Moment::Injected as usize] = since(vcpu);
     decided(vcpu, Class::Guest, End::Now);
     vcpu.step = Vcpu::IDLE;
 }
@@ -301,11 +302,12 @@ pub fn injected(vcpu: &mut Vcpu) {
 #[raw_tracepoint]
 pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
+    let moment = now();
     if !nested::shadows(vcpu.vcpu_ptr) {
         return;
     }
     unsync::compare_synced(vcpu);
-    if request(vcpu, ctx.arg(0)).is_none() || roots::update(vcpu).is_none() {
+    if request(vcpu, ctx.arg(0), moment).is_none() || roots::update(vcpu).is_none() {
         lose(Probe::Read);
         warn!(
             &ctx,
@@ -318,7 +320,7 @@ pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
 }
 
 #[inline(never)]
-fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
+fn request(vcpu: &mut Vcpu, fault: u64, moment: u64) -> Option<()> {
     // From addr to pfn.
     let fault = Window::<64>::read(fault, offset!(fault_addr))?;
     let gva = Gva(fault.get(offset!(fault_addr))?);
@@ -329,14 +331,14 @@ fn request(vcpu: &mut Vcpu, fault: u64) -> Option<()> {
         emit(vcpu);
         // The exit may be long ago: the vCPU may have slept since.
         vcpu.exit = 0;
-        begin(vcpu, now(), gva, fault.get(offset!(fault_error_code))?);
+        begin(vcpu, moment, gva, fault.get(offset!(fault_error_code))?);
         // Not counted by KVM (`pf_taken`): its leaf is recorded as a neighbour's is.
         if fault.get::<u8>(offset!(fault_prefetch))? != 0 {
             vcpu.step = Vcpu::MAPPED;
             return Some(());
         }
     }
-    vcpu.fault.moments[Moment::TablesReady as usize] = since(vcpu);
+    vcpu.fault.moments[Moment::TablesReady as usize] = until(vcpu, moment);
     let gfn: u64 = fault.get(offset!(fault_gfn))?;
     let pfn: u64 = fault.get(offset!(fault_pfn))?;
     let slot: u64 = fault.get(offset!(fault_slot))?;
@@ -378,13 +380,13 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
     let index = events::Level(level).index(vcpu.fault.gva);
     let wanted = same_frame && index == Some((place >> 3) as u16 & 511);
     if vcpu.step == Vcpu::REQUESTED && wanted {
+        vcpu.fault.moments[Moment::Written as usize] = since(vcpu);
         // A direct page may have been linked since the request (guest huge, host small).
         entries::record_links(vcpu);
         vcpu.fault.sptep = sptep;
         vcpu.fault.spte = spte;
         vcpu.fault.level = level;
         vcpu.fault.known |= Fault::LEAF;
-        vcpu.fault.moments[Moment::Written as usize] = since(vcpu);
         let class = if vcpu.unsync != 0 {
             Class::Unsync
         } else if vcpu.fault.error_code.is_write() && !spte.is_writable() {
@@ -502,7 +504,8 @@ fn mmio_frame(vcpu: &Vcpu) -> Option<Gfn> {
     field(vcpu.vcpu_ptr, offset!(vcpu_mmio_gfn)).map(Gfn)
 }
 
-/// ns since the fault's first moment.
+/// ns since the fault's first moment. A probe takes a moment before it does work of its own, which
+/// would be in the step that ends there.
 #[inline(always)]
 pub fn since(vcpu: &Vcpu) -> u64 {
     until(vcpu, now())
@@ -510,7 +513,7 @@ pub fn since(vcpu: &Vcpu) -> u64 {
 
 /// ns from the fault's first moment to `moment`.
 #[inline(always)]
-fn until(vcpu: &Vcpu, moment: u64) -> u64 {
+pub fn until(vcpu: &Vcpu, moment: u64) -> u64 {
     moment.saturating_sub(vcpu.fault.header.time.0)
 }
 

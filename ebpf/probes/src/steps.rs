@@ -8,18 +8,23 @@ use events::{ErrorCode, Gva, Moment, Outcomes, Probe, Vcpu, errno_of};
 
 use crate::{
     causes,
-    faults::{self, End, begin, close, emit, injected, send, since},
+    faults::{self, End, begin, close, emit, injected, send, since, until},
     kernel::{field, now, offset},
     nested,
     ring::lose,
     roots, vcpus,
 };
 
-/// Notes the moment, if it comes for the first time in this fault.
+/// Notes that `moment` is now, if it comes for the first time in this fault.
 #[inline(always)]
 fn note(vcpu: &mut Vcpu, moment: Moment) {
+    note_at(vcpu, moment, now());
+}
+
+#[inline(always)]
+fn note_at(vcpu: &mut Vcpu, moment: Moment, time: u64) {
     if vcpu.fault.moments[moment as usize] == events::NOT_SEEN {
-        vcpu.fault.moments[moment as usize] = since(vcpu);
+        vcpu.fault.moments[moment as usize] = until(vcpu, time);
     }
 }
 
@@ -47,8 +52,9 @@ pub fn kvm_entry(_: RawTracePointContext) {
     if vcpu.step == Vcpu::IDLE && vcpu.decided == 0 {
         return;
     }
+    let time = now();
     decide(vcpu);
-    note(vcpu, Moment::Entry);
+    note_at(vcpu, Moment::Entry, time);
     send(vcpu, End::Now);
     vcpu.step = Vcpu::IDLE;
 }
@@ -99,7 +105,7 @@ pub fn fault_ends(ctx: RetProbeContext) -> u32 {
     };
     match vcpu.step {
         Vcpu::IDLE => {}
-        Vcpu::REFUSED if nested::only() => injected(vcpu),
+        Vcpu::REFUSED if nested::only() => injected(vcpu, now()),
         Vcpu::REFUSED => {}
         _ => {
             vcpu.fault.errno = errno_of(ctx.ret());
