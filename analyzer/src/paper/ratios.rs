@@ -5,13 +5,14 @@ use serde::Serialize;
 use super::{Published, Timed, numbers::CONFIGS};
 
 /// Operations that are compared: the first in units of the second.
-const PAIRS: [[&str; 2]; 6] = [
+const PAIRS: [[&str; 2]; 7] = [
     ["protection-fault", "page-fault"],
     ["page-fault", "exception"],
     ["exception", "hypercall"],
     ["cpuid", "hypercall"],
     ["pio", "hypercall"],
     ["pio", "exception"],
+    ["syscall-kpti", "syscall"],
 ];
 
 /// One operation in units of another.

@@ -6,7 +6,7 @@ use crate::text::{Cell, Column, Table, units::whole};
 /// Above every table with numbers of the paper.
 fn source() -> String {
     format!(
-        "{SOURCE}. BM: bare metal, NST: nested; kvm: Table 1 KVM, Tables 3 and 4 KVM with shadow \
+        "{SOURCE}. BM: bare metal, NST: nested; kvm: Table 1 KVM, Tables 2 to 4 KVM with shadow \
          paging."
     )
 }

@@ -1,8 +1,12 @@
 //! Operations that the guest times, on this host's KVM.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use crate::support::{analyze, analyzer, collector, folder, json, record, run};
+use crate::support::{
+    analyze, analyzer, collector, expect_code, folder, json, record, run, stderr,
+};
 
 /// The operations that this host's KVM-PVM can do.
 const OPS: [&str; 9] = [
@@ -53,6 +57,26 @@ fn kvm_every_operation_is_timed() {
             number(&quartiles[0]) <= number(&quartiles[2]),
             "{op}: {summary}"
         );
+    }
+}
+
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_only_kvm_pvm_refuses_operations() {
+    for op in ["hypercall", "syscall", "syscall-kpti"] {
+        let param = format!("op={op}");
+        let output = run(collector().args(["run", "micro", "-p", &param, "--untraced"]));
+        if !Path::new("/sys/module/kvm_pvm").exists() {
+            expect_code(&output, 0);
+            continue;
+        }
+        expect_code(&output, 3);
+        let said = stderr(&output);
+        assert!(
+            said.contains(&format!("`{op}` cannot be done here")),
+            "{said}"
+        );
+        assert!(said.contains(&format!("lab micro -p op={op}")), "{said}");
     }
 }
 

@@ -28,3 +28,11 @@ fn lab_every_workload_is_exact_at_three_sizes() {
 fn lab_the_soak_is_exact_from_twenty_seeds() {
     in_the_lab(&soak(60));
 }
+
+/// What KVM-PVM cannot do for the built-in guests.
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_operations_that_kvm_pvm_refuses_are_exact() {
+    let ops = ["hypercall", "syscall", "syscall-kpti"].map(|op| format!("micro:op={op},ops=512,batches=200"));
+    in_the_lab(&ops);
+}

@@ -25,6 +25,10 @@ numbered! {
         Pio = 9 => "pio",
         /// An address space copied, both sides write-protected.
         Fork = 10 => "fork",
+        /// SYSCALL at CPL3, and SYSRET at once.
+        Syscall = 11 => "syscall",
+        /// The same with the kernel in an address space of its own: a load of CR3 each way.
+        SyscallKpti = 12 => "syscall-kpti",
     }
 }
 

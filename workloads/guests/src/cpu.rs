@@ -61,6 +61,43 @@ pub unsafe fn load_root(root: u64) {
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
 }
 
+/// Lets `handler` have SYSCALL from now on, with interrupts off. CPL0 only.
+pub fn set_system_call(handler: u64) {
+    const EFER: u32 = 0xc000_0080;
+    const SYSCALL_ENABLE: u64 = 1;
+    const STAR: u32 = 0xc000_0081;
+    const LSTAR: u32 = 0xc000_0082;
+    const SYSCALL_MASK: u32 = 0xc000_0084;
+    const INTERRUPT_FLAG: u64 = 1 << 9;
+    // SYSRET takes the selectors 8 (data) and 16 (64-bit code) above its base.
+    let returns_to = u64::from(selector::USER_CODE - 16);
+    write_msr(
+        STAR,
+        returns_to << 48 | u64::from(selector::KERNEL_CODE) << 32,
+    );
+    write_msr(LSTAR, handler);
+    write_msr(SYSCALL_MASK, INTERRUPT_FLAG);
+    write_msr(EFER, read_msr(EFER) | SYSCALL_ENABLE);
+}
+
+fn read_msr(register: u32) -> u64 {
+    let (low, high): (u32, u32);
+    // SAFETY: the registers of this module can be read and exist.
+    unsafe {
+        asm!("rdmsr", in("ecx") register, out("eax") low, out("edx") high,
+            options(nomem, nostack, preserves_flags));
+    }
+    u64::from(high) << 32 | u64::from(low)
+}
+
+fn write_msr(register: u32, value: u64) {
+    // SAFETY: the registers of this module change what SYSCALL does, which only `micro` uses.
+    unsafe {
+        asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32,
+            options(nostack, preserves_flags));
+    }
+}
+
 /// INVLPG of `address`. CPL0 only.
 #[inline(always)]
 pub fn invalidate(address: u64) {

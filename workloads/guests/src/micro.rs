@@ -6,7 +6,7 @@
 
 use abi::layout::{self, WORK};
 use abi::{
-    Batches, BootInfo, CALL_PORT, FrameRange, Gva, MicroOp, PORT_ANSWER, Phase, ResultCode,
+    Batches, BootInfo, CALL_PORT, FrameRange, Gpa, Gva, MicroOp, PORT_ANSWER, Phase, ResultCode,
     to_usize,
 };
 use core::arch::global_asm;
@@ -37,6 +37,9 @@ unsafe extern "C" {
     fn micro_divide_error();
     fn micro_page_fault();
     fn micro_exceptions(count: u64) -> u64;
+    fn micro_syscall();
+    fn micro_syscall_kpti();
+    fn micro_syscalls(count: u64, kernel: u64, user: u64) -> u64;
     fn micro_hypercalls(count: u64) -> u64;
     fn micro_no_hypercalls(count: u64) -> u64;
     fn micro_cpuids(count: u64) -> u64;
@@ -87,6 +90,33 @@ global_asm!(
     "jnz 2b",
     "mov rax, r8",
     "ret",
+    // SYSCALL of `micro_syscalls`: answers 1. Interrupts stay off, so it needs no stack.
+    ".balign 16",
+    ".globl micro_syscall",
+    "micro_syscall:",
+    "mov eax, 1",
+    "sysretq",
+    // The same between a load of CR3 with the kernel's root and one with the user's.
+    ".balign 16",
+    ".globl micro_syscall_kpti",
+    "micro_syscall_kpti:",
+    "mov cr3, rsi",
+    "mov eax, 1",
+    "mov cr3, rdx",
+    "sysretq",
+    // At CPL3: `count` times SYSCALL, with the two roots for the handler. Returns the sum of the
+    // answers. SYSCALL changes RCX and R11.
+    ".balign 16",
+    ".globl micro_syscalls",
+    "micro_syscalls:",
+    "xor r8d, r8d",
+    "2: xor eax, eax",
+    "syscall",
+    "add r8, rax",
+    "dec rdi",
+    "jnz 2b",
+    "mov rax, r8",
+    "ret",
     // At CPL0: an instruction `count` times, and the same loop without it. Each returns the sum of
     // the answers.
     ".macro micro_loop name, answer, before, instruction:vararg",
@@ -132,6 +162,8 @@ pub fn prepare(info: &BootInfo) {
             idt::set(PAGE_FAULT, address(micro_page_fault));
         }
         MicroOp::Exception => idt::set(DIVIDE_ERROR, address(micro_divide_error)),
+        MicroOp::Syscall => cpu::set_system_call(address(micro_syscall)),
+        MicroOp::SyscallKpti => cpu::set_system_call(address(micro_syscall_kpti)),
         _ => {}
     }
 }
@@ -184,6 +216,8 @@ pub fn run(ground: Ground, info: &BootInfo, check: &mut Check) {
         MicroOp::Cpuid => micro.at_cpl0(batches, check, 2, |which| service::repeat(which, 1)),
         MicroOp::Pio => micro.at_cpl0(batches, check, 4, |_| PORT_ANSWER.into()),
         MicroOp::Fork => micro.each(batches, check, Micro::fork),
+        MicroOp::Syscall => micro.system_calls(batches, check, micro.ground.space.root()),
+        MicroOp::SyscallKpti => micro.system_calls(batches, check, Space::new().root()),
     }
 }
 
@@ -350,6 +384,18 @@ impl Micro {
             // SAFETY: follows the C ABI; the #DE handler changes only R8.
             time(|| handled = unsafe { micro_exceptions(self.ops) }, || {});
             check.value(0, handled, self.ops);
+        }
+    }
+
+    /// The handler of `syscall-kpti` runs under the root `kernel`.
+    fn system_calls(&self, batches: u64, check: &mut Check, kernel: Gpa) {
+        let user = self.ground.space.root();
+        for _ in 0..batches {
+            let mut answered = 0;
+            // SAFETY: follows the C ABI; the handlers change only RAX, and both roots map them.
+            let calls = || answered = unsafe { micro_syscalls(self.ops, kernel.0, user.0) };
+            time(calls, || {});
+            check.value(0, answered, self.ops);
         }
     }
 

@@ -23,6 +23,8 @@ pub(super) const WORKLOADS: &[Workload] = &[Workload {
                 "cpuid",
                 "pio",
                 "fork",
+                "syscall",
+                "syscall-kpti",
             ]),
             default: "page-fault",
         },
