@@ -82,7 +82,7 @@ impl Moment {
         }
     }
 
-    /// For people.
+    /// For people: the number of the record, and what it is.
     pub fn words(&self) -> String {
         let what = match self.act {
             Act::Fault { class } => format!("{} fault", class.name()),
@@ -96,7 +96,7 @@ impl Moment {
             Act::Keyframe => "seen by a keyframe".to_owned(),
             Act::Other => "another record".to_owned(),
         };
-        format!("{what}, seq {}", self.seq.0)
+        format!("{} {what}", self.seq.0)
     }
 }
 

@@ -14,16 +14,19 @@ pub fn table(find: &Find, target: Target, first: usize, start_ns: u64) -> Table 
         Target::Pfn(_) => "gfn",
         Target::Gva(_) | Target::Gfn(_) => "pfn",
     };
-    let columns = [
-        Column::time("from"),
-        Column::time("until"),
-        Column::code("gva"),
+    // The title has the address that was asked for.
+    let asks_gva = matches!(target, Target::Gva(_));
+    let mut columns = vec![Column::time("from"), Column::time("until")];
+    if !asks_gva {
+        columns.push(Column::code("gva"));
+    }
+    columns.extend([
         Column::code("access"),
         Column::code(other),
-        Column::words("mapped by"),
-        Column::words("ended by"),
+        Column::words("mapped by seq"),
+        Column::words("ended by seq"),
         Column::words("through"),
-    ];
+    ]);
     let title = format!("Mappings of {}", target.name());
     let mut table = Table::new("mappings", title, columns).first(first);
     let at = |moment: &Moment| Cell::At(moment.time_ns.0.saturating_sub(start_ns));
@@ -33,34 +36,33 @@ pub fn table(find: &Find, target: Target, first: usize, start_ns: u64) -> Table 
             Target::Gva(_) | Target::Gfn(_) => Some(mapping.pfn().0),
         };
         let until = mapping.until.as_ref();
-        table.row([
-            at(&mapping.from),
-            until.map_or(Cell::Absent, at),
-            mapping
-                .gva()
-                .map_or(Cell::Absent, |gva| Cell::Address(gva.0)),
+        let mut cells = vec![at(&mapping.from), until.map_or(Cell::Absent, at)];
+        if !asks_gva {
+            let gva = mapping.gva();
+            cells.push(gva.map_or(Cell::Absent, |gva| Cell::Address(gva.0)));
+        }
+        cells.extend([
             Cell::words(mapping.rights()),
             frame.map_or(Cell::Absent, Cell::Address),
             Cell::words(mapping.from.words()),
             until.map_or(Cell::Absent, |until| Cell::words(until.words())),
             Cell::words(through(mapping)),
         ]);
+        table.row(cells);
     }
     table.more(more(find))
 }
 
+/// The entry, and whose tables it is in. `--json` has the root too.
 fn through(mapping: &Mapping) -> String {
     let (table, index) = (mapping.sptep.table(), mapping.sptep.index());
-    let root = match mapping.path {
-        Some(path) => format!("root {}", path.root),
-        None => "no root leads there".to_owned(),
-    };
-    let cr3 = mapping.cr3.map(|cr3| format!(", cr3 {cr3}"));
     let level = mapping.level.0;
-    format!(
-        "{table}[{index}] level {level}, {root}{}",
-        cr3.unwrap_or_default()
-    )
+    let whose = match (mapping.cr3, mapping.path) {
+        (Some(cr3), _) => format!("cr3 {cr3}"),
+        (None, Some(path)) => format!("root {}", path.root),
+        (None, None) => "no root leads there".to_owned(),
+    };
+    format!("{table}[{index}] level {level}, {whose}")
 }
 
 fn more(find: &Find) -> String {
