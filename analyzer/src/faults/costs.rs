@@ -241,11 +241,11 @@ pub fn rank(count: f64, part: f64) -> f64 {
 
 /// The time that `part` of all do not exceed, by nearest rank: one that a fault has. Orders the
 /// times anew.
-pub(super) fn quantile(times: &mut [u64], part: f64) -> u64 {
+pub(super) fn quantile<T: Copy + Default + Ord>(times: &mut [T], part: f64) -> T {
     let last = times.len().saturating_sub(1);
     let rank = usize::try_from(whole(rank(times.len() as f64, part))).unwrap_or(last);
     match times.is_empty() {
-        true => 0,
+        true => T::default(),
         false => *times.select_nth_unstable(rank.min(last)).1,
     }
 }

@@ -3,6 +3,7 @@
 mod account;
 mod acts;
 mod agreement;
+mod between;
 mod clock;
 mod columns;
 mod costs;
@@ -17,6 +18,7 @@ mod walk;
 pub use account::Account;
 pub use acts::{ActCost, Acts, meaning_of_act};
 pub use agreement::{Agreement, Check, Tally};
+pub use between::{Between, BetweenFaults};
 pub use clock::GuestClock;
 pub use columns::{FaultColumns, FaultStep};
 pub use costs::{ClassCost, PhaseCost, StepCost, by_class, by_phase, rank};

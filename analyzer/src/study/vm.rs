@@ -12,8 +12,8 @@ use super::{Follow, StudyError, Subject};
 use crate::{
     audit::Audit,
     faults::{
-        Account, Acts, Agreement, ClassCost, Counts, FaultColumns, GuestClock, PhaseCost,
-        Reconciled, by_class, by_phase, reconcile,
+        Account, Acts, Agreement, Between, BetweenFaults, ClassCost, Counts, FaultColumns,
+        GuestClock, PhaseCost, Reconciled, by_class, by_phase, reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
     listing::Faults,
@@ -50,6 +50,9 @@ pub struct VmStudy {
     pub account: Option<Account>,
     /// What the guest paid by its own clock; absent where it timed nothing.
     pub clock: Option<GuestClock>,
+    /// The time between the faults of each vCPU; absent without two.
+    pub between: Option<BetweenFaults>,
+    between_so_far: Between,
     /// What KVM did to the tables in one piece.
     pub acts: Acts,
     /// Records by what they say.
@@ -203,6 +206,7 @@ impl Follow for VmStudy {
     fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
         self.costs = by_class(&self.columns);
         self.phase_costs = by_phase(&self.columns);
+        self.between = std::mem::take(&mut self.between_so_far).finish();
         self.balance();
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.finish(replay, sees)?;
@@ -260,6 +264,8 @@ impl VmStudy {
             ran_ns: None,
             account: None,
             clock: None,
+            between: None,
+            between_so_far: Between::default(),
             acts: Acts::new(subject.recording.sees().acts),
             counts: Counts::default(),
             counted: vm
@@ -300,6 +306,7 @@ impl VmStudy {
     fn fault(&mut self, row: &FaultRow) {
         self.columns
             .push(row, self.phase, self.is_in_range(row.gva));
+        self.between_so_far.fault(row);
         self.timeline.fault(row.time_ns.0, row.class);
         self.heat.fault(row.time_ns.0, row.gva);
         self.acts.fault(row);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use trace::{Trace, Tried};
 
 use crate::{
-    faults::{Account, ActCost, ClassCost, FaultStep, GuestClock, Reconciled},
+    faults::{Account, ActCost, BetweenFaults, ClassCost, FaultStep, GuestClock, Reconciled},
     figures,
     memory::PeakReport,
     paper::{self, Timed},
@@ -166,6 +166,9 @@ pub struct VmSummary {
     /// What the guest paid by its own clock; absent for VMs found running, and where it timed
     /// nothing.
     pub guest_clock: Option<GuestClock>,
+    /// From one fault of a vCPU to its next: what the world switches take at most; absent without
+    /// two faults.
+    pub between_faults: Option<BetweenFaults>,
     /// What KVM did to the tables in one piece, by kind; absent where that is not seen.
     pub acts: Option<BTreeMap<&'static str, ActCost>>,
     /// Steps that no fault has a time for.
@@ -429,6 +432,7 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .map(|(class, cost)| (class.name(), cost.clone()))
             .collect(),
         guest_clock: of.clock.clone(),
+        between_faults: of.between,
         acts: of.acts.are_seen().then(|| of.acts.costs()),
         absent_steps: figures::absent(&figures::steps(&of.costs))
             .into_iter()

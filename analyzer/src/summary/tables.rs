@@ -7,7 +7,7 @@ use super::{
     counters::{absent_probes, counters},
 };
 use crate::{
-    faults::{Account, ClassCost},
+    faults::{Account, BetweenFaults, ClassCost},
     paper, pathologies, refaults,
     text::{
         Cell, Column, Document, Section, Table, plain,
@@ -408,10 +408,28 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
         Some(clock.faults),
         clock.seen_ns,
     );
-    if let Some(rest) = clock.rest_ns {
-        row("world switches, the guest's handler, rest", None, rest);
+    let switches = clock.rest_ns.zip(vm.between_faults);
+    let switches = switches.and_then(|(rest, between)| {
+        let all = between.p5_ns.saturating_mul(clock.faults);
+        Some((between, all, rest.checked_sub(all)?))
+    });
+    match (switches, clock.rest_ns) {
+        (Some((between, all, rest)), _) => {
+            row(switches_of(&between), Some(clock.faults), all);
+            row("the guest's handler, rest", None, rest);
+        }
+        (None, Some(rest)) => row("world switches, the guest's handler, rest", None, rest),
+        (None, None) => {}
     }
-    let longest = format!("the longest access took {}", ns(clock.max_ns));
+    let each = switches.map(|(between, ..)| {
+        let p5 = ns(between.p5_ns);
+        format!("; a world switch is the 5th percentile of the time between faults, {p5}")
+    });
+    let longest = ns(clock.max_ns);
+    let longest = format!(
+        "the longest access took {longest}{}",
+        each.unwrap_or_default()
+    );
     match (clock.rest_ns, vm.lost.records) {
         (None, _) => table.more(format!(
             "{longest}; KVM saw more than that: some faults in the range were in no timed access"
@@ -420,6 +438,14 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
         _ => table.more(format!(
             "{longest}; lost records are not in what KVM saw, but in the rest"
         )),
+    }
+}
+
+/// What the shortest times between faults hold.
+fn switches_of(between: &BetweenFaults) -> &'static str {
+    match between.from_entry_to_exit {
+        true => "world switches at most",
+        false => "world switches, KVM outside of the probes",
     }
 }
 

@@ -148,6 +148,18 @@ fn kvm_the_guest_pays_what_kvm_saw_and_more() {
             "{args:?}: {clock}"
         );
         assert!(number(&clock, "max_ns") <= total, "{args:?}: {clock}");
+        // On one CPU the time between faults is the guest's too.
+        let between = &vm["between_faults"];
+        let all = number(&vm, "faults");
+        assert!(
+            number(between, "count") < all && number(between, "p5_ns") > 0,
+            "{between}"
+        );
+        let switches = number(between, "p5_ns") * number(&clock, "faults");
+        assert!(
+            args[0] == "smp" || seen + switches <= total,
+            "{args:?}: {clock}, {between}"
+        );
         let range = &vm["range"];
         let faults = number(&clock, "faults");
         assert!(faults >= number(range, "guest") + number(range, "shadow"));
