@@ -8,7 +8,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 use super::run::{default_output, param, plan, seconds};
 use crate::{
     failure::Failure,
-    lab::{self, Linux, Options, Output, Work},
+    lab::{self, Linux, Options, Output, Vendor, Work},
 };
 
 /// A guest other than the workloads.
@@ -29,6 +29,9 @@ pub struct LabArgs {
     /// Run this guest on QEMU instead of a workload, recorded by `attach`
     #[arg(long, value_enum, conflicts_with = "command")]
     guest: Option<Guest>,
+    /// Vendor of the lab's CPU; intel takes some minutes
+    #[arg(long, value_enum, default_value_t)]
+    vendor: Vendor,
     /// Run the workload in a nested guest: KVM uses NPT, a Linux guest is the hypervisor
     #[arg(long, requires = "workload")]
     nested: bool,
@@ -60,8 +63,8 @@ pub struct LabArgs {
     /// Directory of the kernel's modules, if it is another one
     #[arg(long, value_name = "DIR")]
     modules: Option<PathBuf>,
-    /// Parameter of a module of the lab's kernel, e.g. kvm.mmio_caching=0 (kvm_amd.npt=0 is always
-    /// set)
+    /// Parameter of a module of the lab's kernel, e.g. kvm.mmio_caching=0 (kvm_amd.npt=0 or
+    /// kvm_intel.ept=0 is always set)
     #[arg(long = "module-param", value_name = "MODULE.NAME=VALUE", value_parser = module_param)]
     module_params: Vec<(String, String)>,
     /// Number of CPUs of the lab [default: 1, or as many as the guest has]
@@ -73,9 +76,12 @@ pub struct LabArgs {
     /// The QEMU to use [default: qemu-system-x86_64 in PATH]
     #[arg(long, value_name = "PROGRAM")]
     qemu: Option<PathBuf>,
-    /// End the lab if it is not done after SECONDS
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
-    timeout: Duration,
+    /// The Bochs to use with --vendor intel [default: bochs in PATH]
+    #[arg(long, value_name = "PROGRAM")]
+    bochs: Option<PathBuf>,
+    /// End the lab if it is not done after SECONDS [default: 600, or 1800 with --vendor intel]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
     /// Also count KVM's events with tracefs, independently of the probes, into FILE
     #[arg(long, value_name = "FILE", hide = true, requires = "output")]
     observer: Option<PathBuf>,
@@ -113,13 +119,18 @@ impl LabArgs {
             output,
             observer: self.observer,
             reload: self.reload,
+            vendor: self.vendor,
             qemu: self.qemu,
+            bochs: self.bochs,
             kernel: self.kernel,
             modules: self.modules,
             parameters: self.module_params,
             cpus: self.cpus.unwrap_or(self.guest_cpus),
             memory_mib: self.memory.unwrap_or(if self.nested { 3072 } else { 1536 }),
-            timeout: self.timeout,
+            timeout: self.timeout.unwrap_or(match self.vendor {
+                Vendor::Amd => Duration::from_mins(10),
+                Vendor::Intel => Duration::from_mins(30),
+            }),
             verbose: self.verbose,
         })
     }

@@ -40,12 +40,15 @@ pub const GUEST_DONE: &str = "shadowscope: all work is done";
 /// What the lab's init has to do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Job {
-    /// Modules of the message port, in load order.
+    /// The device through which messages are sent.
+    pub port: Port,
+    /// Its modules, in load order.
     pub port_modules: Vec<Module>,
     /// Modules of KVM, in load order.
     pub kvm_modules: Vec<Module>,
-    /// Check first that KVM uses shadow paging and that the emulator executes it correctly.
-    pub shadow: bool,
+    /// The file that must say N: KVM uses shadow paging. Then the lab checks first that the emulator
+    /// executes it correctly.
+    pub shadow: Option<PathBuf>,
     /// What runs.
     pub work: Work,
     /// Time limit of the whole lab, seconds: nothing in it gives up long before.
@@ -61,6 +64,26 @@ pub struct Job {
     pub program: String,
     /// The analyzer's command on the host, for messages.
     pub analyzer: String,
+}
+
+/// A device through which the lab sends its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Port {
+    /// A virtio port.
+    Virtio,
+    /// The PC's first parallel port.
+    Parallel,
+}
+
+impl Port {
+    /// The modules of its driver.
+    pub fn modules(self) -> &'static [&'static str] {
+        match self {
+            Port::Virtio => &["virtio_pci", "virtio_console"],
+            // The lab's init drives it itself.
+            Port::Parallel => &[],
+        }
+    }
 }
 
 /// What runs in the lab.

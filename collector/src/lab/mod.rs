@@ -1,13 +1,16 @@
-//! `collector lab`: a stock distribution kernel in QEMU with KVM's shadow MMU, and this program as
-//! its init. Needs no root, no KVM and no special machine.
+//! `collector lab`: a stock distribution kernel in QEMU or Bochs with KVM's shadow MMU, and this
+//! program as its init. Needs no root, no KVM and no special machine.
 //!
 //! ```text
 //! mod          the lab from start to end, on the host's side
 //! kernel       finds the kernel image and its modules' directory
 //! modules      module files, in load order
 //! initramfs    the archive with everything that the lab needs
+//! itself       this program, as small as it gets
 //! linux        what a Linux guest needs in addition
-//! machine      QEMU
+//! vmlinux      the kernel out of its image, for an emulator that boots no image
+//! vendor       what depends on the vendor of the CPU
+//! machine      the emulator
 //! deadline     ends the machine at the time limit or at Ctrl-C
 //! job          the protocol between host and lab
 //! conversation the host's end of the protocol
@@ -18,11 +21,14 @@ mod conversation;
 mod deadline;
 pub mod guest;
 mod initramfs;
+mod itself;
 mod job;
 mod kernel;
 mod linux;
 mod machine;
 mod modules;
+mod vendor;
+mod vmlinux;
 
 use std::{
     fs::{self, File},
@@ -43,17 +49,9 @@ use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
 use kernel::{Kernel, KernelError};
 use linux::{LinuxError, LinuxGuest, Load};
-use machine::{Machine, MachineError, Parts};
+use machine::{BochsError, Emulator, Machine, MachineError, Parts};
 use modules::{Loadable, ModuleError, Tree};
-
-/// Modules of the port through which the lab sends its messages.
-const PORT_MODULES: &[&str] = &["virtio_pci", "virtio_console"];
-/// QEMU emulates AMD's SVM, not Intel's VMX.
-const KVM_MODULES: &[&str] = &["kvm_amd"];
-/// The parameter that makes KVM use shadow paging; the user's own parameters come after it.
-const SHADOW: &[(&str, &str)] = &[("kvm_amd", "npt=0")];
-/// Those that make KVM shadow only the tables of nested guests.
-const NESTED: &[(&str, &str)] = &[("kvm_amd", "npt=1"), ("kvm_amd", "nested=1")];
+pub use vendor::Vendor;
 
 /// What to do in the lab.
 #[derive(Debug)]
@@ -66,8 +64,12 @@ pub struct Options {
     pub observer: Option<PathBuf>,
     /// A module to load again with another parameter before a second run of the command.
     pub reload: Option<(String, String)>,
+    /// Vendor of the lab's CPU.
+    pub vendor: Vendor,
     /// QEMU; `None`: the one in PATH.
     pub qemu: Option<PathBuf>,
+    /// Bochs; `None`: the one in PATH.
+    pub bochs: Option<PathBuf>,
     /// Directory or image of the kernel; `None`: an installed one.
     pub kernel: Option<PathBuf>,
     /// Directory of its modules; `None`: the kernel's own.
@@ -131,26 +133,26 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         .context("while creating a directory for the lab")?;
     let image = directory.path().join("kernel");
     let initramfs = directory.path().join("initramfs");
-    fs::write(&image, found.image).context("while copying the kernel")?;
-    pack(options, &found.modules, &found.qemu, &image, &initramfs)?;
+    fs::write(&image, &found.image).context("while copying the kernel")?;
+    pack(options, &found, &image, &initramfs)?;
 
     let mut screen = Screen::new(&found.kernel.release, &options.work);
     let show = screen.console(options.verbose);
-    let command_line = command_line(options);
+    let command_line = command_line(options, &found.emulator);
     let parts = Parts {
-        qemu: &found.qemu,
+        directory: directory.path(),
         kernel: &image,
         initramfs: &initramfs,
         command_line: &command_line,
         cpus: options.cpus,
         memory_mib: options.memory_mib,
     };
-    let (mut machine, stream) = Machine::start(&parts, show)?;
+    let (mut machine, link) = Machine::start(&found.emulator, &parts, show).map_err(not_started)?;
     let deadline = Deadline::start(signals, machine.pid(), options.timeout)
         .context("while starting the lab's time limit")?;
     let heard = conversation::listen(
-        BufReader::new(&stream),
-        &stream,
+        BufReader::new(link.from),
+        link.to,
         &mut screen,
         results.as_ref().map(TempDir::path),
         // The results are in the lab's memory.
@@ -160,7 +162,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         // Nothing that it still sends can be used.
         machine.kill();
     }
-    let tail = machine.wait().context("while waiting for QEMU")?;
+    let tail = machine.wait().context("while waiting for the emulator")?;
     let stopped = deadline.finish();
     screen.finish();
 
@@ -169,7 +171,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         (Err(_), Some(_)) => Heard::default(),
         (heard, _) => heard?,
     };
-    let code = verdict(options, &found.qemu, heard, stopped, &tail)?;
+    let code = verdict(options, &found.emulator, heard, stopped, &tail)?;
     if let Some(results) = &results {
         copy_results(options, results.path())?;
     }
@@ -178,22 +180,31 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
 
 /// What a lab is made of.
 struct Found {
-    qemu: PathBuf,
+    emulator: Emulator,
     kernel: Kernel,
     modules: Modules,
     /// The kernel's image.
     image: Vec<u8>,
+    /// Another QEMU, for a Linux guest; `None`: there is no such guest.
+    guest: Option<PathBuf>,
 }
 
 /// Finds and reads what the lab is made of, and drops root.
 fn find(options: &Options) -> Result<Found, Failure> {
-    let qemu = match &options.qemu {
-        Some(path) => path.clone(),
-        None => machine::find().map_err(no_qemu)?,
+    let given = match options.vendor {
+        Vendor::Amd => &options.qemu,
+        Vendor::Intel => &options.bochs,
+    };
+    let emulator = Emulator::find(options.vendor, given.as_deref()).map_err(no_emulator)?;
+    within_limits(options, &emulator)?;
+    let guest = match (&options.work, &options.qemu) {
+        (Work::Command(_), _) => None,
+        (Work::Linux(_), Some(qemu)) => Some(qemu.clone()),
+        (Work::Linux(_), None) => Some(machine::qemu().map_err(no_emulator)?),
     };
     let root = options.kernel.as_deref().unwrap_or(Path::new("/"));
     let kernel = Kernel::find(root, options.modules.as_deref()).map_err(no_kernel)?;
-    let modules = Modules::of(&kernel).map_err(|error| {
+    let modules = Modules::of(&kernel, options.vendor, emulator.port()).map_err(|error| {
         Failure::host(error).hint(
             "the kernel of a distribution has these modules: --kernel DIR uses another kernel",
         )
@@ -205,11 +216,29 @@ fn find(options: &Options) -> Result<Found, Failure> {
         privileges::drop_root()?;
     }
     Ok(Found {
-        qemu,
+        emulator,
         kernel,
         modules,
         image,
+        guest,
     })
+}
+
+fn within_limits(options: &Options, emulator: &Emulator) -> Result<(), Failure> {
+    let Some((cpus, memory_mib)) = emulator.limits() else {
+        return Ok(());
+    };
+    if options.cpus <= cpus && options.memory_mib <= memory_mib {
+        return Ok(());
+    }
+    let error = anyhow!(
+        "a lab with {} CPUs and {} MiB of memory: on {} it has at most {cpus} CPU and {memory_mib} \
+         MiB",
+        options.cpus,
+        options.memory_mib,
+        emulator.name(),
+    );
+    Err(Failure::usage(error).hint("the vCPUs of a guest share one CPU of the lab"))
 }
 
 /// The modules of one kernel that the lab loads.
@@ -219,10 +248,10 @@ struct Modules {
 }
 
 impl Modules {
-    fn of(kernel: &Kernel) -> Result<Self, ModuleError> {
+    fn of(kernel: &Kernel, vendor: Vendor, port: job::Port) -> Result<Self, ModuleError> {
         let tree = Tree::open(&kernel.modules)?;
-        let port = tree.closure(PORT_MODULES)?;
-        let mut kvm = tree.closure(KVM_MODULES)?;
+        let port = tree.closure(port.modules())?;
+        let mut kvm = tree.closure(&[vendor.module()])?;
         kvm.retain(|module| !port.contains(module));
         Ok(Self { port, kvm })
     }
@@ -264,22 +293,18 @@ fn copy_out(from: &Path, to: &Path) -> Result<(), Failure> {
     }
 }
 
-fn pack(
-    options: &Options,
-    modules: &Modules,
-    qemu: &Path,
-    image: &Path,
-    to: &Path,
-) -> Result<(), Failure> {
+fn pack(options: &Options, found: &Found, image: &Path, to: &Path) -> Result<(), Failure> {
+    let modules = &found.modules;
     let file = File::create(to).context("while creating the lab's initramfs")?;
     let mut archive = Initramfs::new(BufWriter::with_capacity(1 << 20, file))?;
-    archive.file("/init", Path::new("/proc/self/exe"))?;
+    let program = itself::stripped().context("while reading this program")?;
+    archive.program("/init", &program)?;
     archive.directory(job::WORK)?;
     for module in modules.port.iter().chain(&modules.kvm) {
         let name = format!("{}/{}.ko", job::MODULES, module.name);
         archive.bytes(&name, &module.elf)?;
     }
-    let work = pack_work(&options.work, qemu, image, &modules.kvm, &mut archive)?;
+    let work = pack_work(options, found, image, &mut archive)?;
     let parameters = parameters(options);
     let with_parameters = |modules: &[Loadable]| {
         let module = |module: &Loadable| Module {
@@ -294,12 +319,10 @@ fn pack(
         modules.iter().map(module).collect()
     };
     let job = Job {
+        port: found.emulator.port(),
         port_modules: with_parameters(&modules.port),
         kvm_modules: with_parameters(&modules.kvm),
-        // With two-dimensional paging there are no shadow tables that the emulator could corrupt.
-        shadow: !parameters
-            .iter()
-            .any(|(name, value)| *name == "kvm_amd" && value == "npt=1"),
+        shadow: is_shadow(options, &parameters).then(|| options.vendor.parameter_file().into()),
         work,
         limit_s: options.timeout.as_secs(),
         output: options.output.as_ref().map(|output| output.inside.clone()),
@@ -315,45 +338,52 @@ fn pack(
     Ok(archive.finish()?)
 }
 
+/// With two-dimensional paging there are no shadow tables that the emulator could corrupt.
+fn is_shadow(options: &Options, parameters: &[(String, String)]) -> bool {
+    let (module, name) = (options.vendor.module(), options.vendor.two_dimensional());
+    let on = format!("{name}=1");
+    !parameters
+        .iter()
+        .any(|(of, parameter)| of == module && *parameter == on)
+}
+
 /// What the lab is to run, with the files that it needs for that.
 fn pack_work(
-    work: &Work,
-    qemu: &Path,
+    options: &Options,
+    found: &Found,
     image: &Path,
-    modules: &[Loadable],
     archive: &mut Initramfs<BufWriter<File>>,
 ) -> Result<job::Work, Failure> {
-    Ok(match work {
-        Work::Command(words) => job::Work::Command(words.clone()),
-        Work::Linux(linux) => {
-            let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
-            let load = match &linux.nested {
-                None => Load::Processes { cpus: linux.cpus },
-                Some(words) => Load::Nested { modules, words },
-            };
-            guest.pack(archive, image, &load)?;
-            match linux.nested {
-                None => job::Work::Linux(guest.job(linux)),
-                Some(_) => job::Work::Nested(guest.job(linux)),
-            }
-        }
+    let (linux, qemu) = match (&options.work, &found.guest) {
+        (Work::Linux(linux), Some(qemu)) => (linux, qemu),
+        (Work::Linux(_), None) => return Err(no_emulator(MachineError::NotFound("QEMU"))),
+        (Work::Command(words), _) => return Ok(job::Work::Command(words.clone())),
+    };
+    let guest = LinuxGuest::find(qemu).map_err(no_linux)?;
+    let load = match &linux.nested {
+        None => Load::Processes { cpus: linux.cpus },
+        Some(words) => Load::Nested {
+            modules: &found.modules.kvm,
+            words,
+        },
+    };
+    guest.pack(archive, image, &load)?;
+    Ok(match linux.nested {
+        None => job::Work::Linux(guest.job(linux)),
+        Some(_) => job::Work::Nested(guest.job(linux)),
     })
 }
 
 /// The lab's own parameters, then the user's: the kernel uses the last of several.
 fn parameters(options: &Options) -> Vec<(String, String)> {
-    let ours = match &options.work {
-        Work::Linux(linux) if linux.nested.is_some() => NESTED,
-        Work::Command(_) | Work::Linux(_) => SHADOW,
-    };
-    let ours = ours.iter().copied();
-    ours.map(|(module, parameter)| (module.to_owned(), parameter.to_owned()))
-        .chain(options.parameters.clone())
-        .collect()
+    let nested = matches!(&options.work, Work::Linux(linux) if linux.nested.is_some());
+    let mut parameters = options.vendor.parameters(nested);
+    parameters.extend(options.parameters.clone());
+    parameters
 }
 
-fn command_line(options: &Options) -> String {
-    let mut line = "console=ttyS0 panic=-1".to_owned();
+fn command_line(options: &Options, emulator: &Emulator) -> String {
+    let mut line = "console=ttyS0 panic=-1".to_owned() + emulator.command_line();
     if !options.verbose {
         line += " quiet";
     }
@@ -364,9 +394,31 @@ fn command_line(options: &Options) -> String {
     line + " -- " + guest::SUBCOMMAND
 }
 
-fn no_qemu(error: MachineError) -> Failure {
-    let install = apt_get("install --no-install-recommends qemu-system-x86");
-    Failure::host(error).hint(format!("{install}; or --qemu PATH"))
+fn no_emulator(error: MachineError) -> Failure {
+    let hint = match &error {
+        MachineError::Bochs(_) | MachineError::NotFound("bochs") => format!(
+            "{}; or --bochs PROGRAM: Debian's packages of 2.7 to 3.1 are suitable, and builds with \
+             --enable-vmx=2 --enable-x86-64 --with-nogui",
+            apt_get("install --no-install-recommends bochs bochs-term bochsbios")
+        ),
+        _ => {
+            let install = apt_get("install --no-install-recommends qemu-system-x86");
+            format!("{install}; or --qemu PATH")
+        }
+    };
+    Failure::host(error).hint(hint)
+}
+
+/// Why the machine could not be made or started.
+fn not_started(error: MachineError) -> Failure {
+    match error {
+        MachineError::Bochs(BochsError::Boot(_)) => {
+            Failure::usage(error).hint("--memory MIB sets the lab's memory")
+        }
+        MachineError::Bochs(BochsError::Kernel(_)) => Failure::host(error)
+            .hint("--kernel DIR uses another kernel; Debian's are known to work"),
+        _ => Failure::host(error),
+    }
 }
 
 fn no_kernel(error: KernelError) -> Failure {
@@ -405,14 +457,14 @@ fn apt_get(words: &str) -> String {
 /// The command's exit code, or why there is none.
 fn verdict(
     options: &Options,
-    qemu: &Path,
+    emulator: &Emulator,
     heard: Heard,
     stopped: Option<Stopped>,
     tail: &[String],
 ) -> Result<u8, Failure> {
     let (stage, console) = (doing(heard.stage), console(tail));
     match (heard.failed, heard.ended, stopped) {
-        (Some(Trouble::Emulator(what)), ..) => Err(wrong_emulator(qemu, &what)),
+        (Some(Trouble::Emulator(what)), ..) => Err(wrong_emulator(emulator, &what)),
         (Some(Trouble::Other(what)), ..) => {
             Err(Failure::failed(anyhow!("in the lab: {what}")).hint("-v shows the lab's console"))
         }
@@ -426,7 +478,7 @@ fn verdict(
         .hint("--timeout SECONDS sets another limit; -v shows the console")),
         (None, Some(code), None) if heard.whole => Ok(code),
         (None, _, None) if heard.stage == Stage::SelfTest => Err(wrong_emulator(
-            qemu,
+            emulator,
             &format!("the lab's machine stopped while {stage}{console}"),
         )),
         (None, _, None) => Err(Failure::failed(anyhow!(
@@ -436,15 +488,20 @@ fn verdict(
     }
 }
 
-fn wrong_emulator(qemu: &Path, what: &str) -> Failure {
-    let version = machine::version(qemu);
+fn wrong_emulator(emulator: &Emulator, what: &str) -> Failure {
+    let (name, version) = (emulator.name(), emulator.version());
+    let known = match emulator {
+        Emulator::Qemu(_) => {
+            "QEMU 7.2, as in Debian 12, is known to work: --qemu PATH uses another one"
+        }
+        Emulator::Bochs(_) => {
+            "Bochs 2.7, as in Debian 12, is known to work: --bochs PROGRAM uses another one"
+        }
+    };
     Failure::host(anyhow!(
-        "this QEMU emulates shadow paging incorrectly ({version}): {what}"
+        "this {name} emulates shadow paging incorrectly ({version}): {what}"
     ))
-    .hint(
-        "nothing was recorded; QEMU 7.2, as in Debian 12, is known to work: --qemu PATH uses \
-         another one",
-    )
+    .hint(format!("nothing was recorded; {known}"))
 }
 
 fn console(tail: &[String]) -> String {

@@ -4,6 +4,7 @@
 //! mod       the job from start to end, on the lab's side
 //! system    mounts, modules, power
 //! port      messages to the host
+//! parallel  the port for that on Bochs
 //! self_test checks that the emulator executes shadow paging correctly
 //! command   runs a command of the collector
 //! nested    runs a workload in a guest of a Linux guest, recorded likewise
@@ -18,6 +19,7 @@ mod kallsyms;
 mod linux;
 mod nested;
 mod observer;
+mod parallel;
 mod port;
 mod qmp;
 mod self_test;
@@ -59,7 +61,7 @@ fn work() -> anyhow::Result<()> {
     for module in &job.port_modules {
         system::load(module)?;
     }
-    let port = Port::open()?;
+    let port = Port::open(job.port)?;
     let done = carry_out(&job, &port);
     if let Err(trouble) = done {
         port.send(&Message::Failed(trouble))?;
@@ -70,7 +72,7 @@ fn work() -> anyhow::Result<()> {
 fn carry_out(job: &Job, port: &Port) -> Result<(), Trouble> {
     let other = |error: anyhow::Error| Trouble::Other(format!("{error:#}"));
     load_kvm(job, port).map_err(other)?;
-    if job.shadow {
+    if job.shadow.is_some() {
         port.stage(Stage::SelfTest).map_err(other)?;
         self_test::run(job)?;
     }
@@ -82,13 +84,14 @@ fn load_kvm(job: &Job, port: &Port) -> anyhow::Result<()> {
     for module in &job.kvm_modules {
         system::load(module)?;
     }
-    if job.shadow {
-        let path = "/sys/module/kvm_amd/parameters/npt";
-        let npt = fs::read_to_string(path).with_context(|| format!("while reading {path}"))?;
+    if let Some(path) = &job.shadow {
+        let value = fs::read_to_string(path)
+            .with_context(|| format!("while reading {}", path.display()))?;
         ensure!(
-            npt.trim() == "N",
-            "{path} is {}, not N: KVM does not use shadow paging",
-            npt.trim()
+            value.trim() == "N",
+            "{} is {}, not N: KVM does not use shadow paging",
+            path.display(),
+            value.trim()
         );
     }
     Ok(())

@@ -1,8 +1,9 @@
-//! The virtio port through which the lab sends messages to the host.
+//! The port through which the lab sends messages to the host: QEMU's virtio port, or Bochs'
+//! parallel port.
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, Read as _, Write as _},
+    io::{BufWriter, Read as _, Write},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -11,7 +12,8 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::lab::job::{ACKNOWLEDGED, Message, PORT, Stage};
+use super::parallel::Parallel;
+use crate::lab::job::{self, ACKNOWLEDGED, Message, PORT, Stage};
 
 /// The kernel's list of virtio ports.
 const PORTS: &str = "/sys/class/virtio-ports";
@@ -22,26 +24,31 @@ const PIECE: usize = 32 << 10;
 
 /// The lab's port; clones share it.
 #[derive(Clone, Debug)]
-pub struct Port(Arc<Mutex<File>>);
+pub struct Port(Arc<Mutex<Device>>);
+
+#[derive(Debug)]
+enum Device {
+    Virtio(File),
+    Parallel(Parallel),
+}
+
+impl Device {
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Device::Virtio(file) => file,
+            Device::Parallel(parallel) => parallel,
+        }
+    }
+}
 
 impl Port {
-    /// Waits for it to appear.
-    pub fn open() -> anyhow::Result<Self> {
-        let begin = Instant::now();
-        loop {
-            if let Some(path) = find() {
-                let file = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open(&path)
-                    .with_context(|| format!("while opening {}", path.display()))?;
-                return Ok(Self(Arc::new(Mutex::new(file))));
-            }
-            if begin.elapsed() > PORT_LIMIT {
-                bail!("there is no port {PORT} in {PORTS}");
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+    /// Opens it.
+    pub fn open(kind: job::Port) -> anyhow::Result<Self> {
+        let device = match kind {
+            job::Port::Virtio => Device::Virtio(virtio()?),
+            job::Port::Parallel => Device::Parallel(Parallel),
+        };
+        Ok(Self(Arc::new(Mutex::new(device))))
     }
 
     /// Sends a message.
@@ -49,7 +56,9 @@ impl Port {
         let mut line = serde_json::to_vec(message)?;
         line.push(b'\n');
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        port.write_all(&line).context("while sending a message")
+        port.writer()
+            .write_all(&line)
+            .context("while sending a message")
     }
 
     /// Reports that a stage begins.
@@ -60,6 +69,10 @@ impl Port {
     /// Waits until the host has received everything.
     pub fn wait_for_acknowledgement(&self) -> anyhow::Result<()> {
         let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Device::Virtio(port) = &mut *port else {
+            // A byte is with the host when it is written.
+            return Ok(());
+        };
         let mut answer = [0];
         port.read_exact(&mut answer)
             .context("while waiting for the host's acknowledgement")?;
@@ -80,14 +93,32 @@ impl Port {
 #[derive(Debug)]
 pub struct Writer<'a>(&'a Port);
 
-impl std::io::Write for Writer<'_> {
+impl Write for Writer<'_> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut port = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
-        port.write(bytes)
+        port.writer().write(bytes)
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
+    }
+}
+
+/// Waits for the virtio port to appear.
+fn virtio() -> anyhow::Result<File> {
+    let begin = Instant::now();
+    loop {
+        if let Some(path) = find() {
+            return OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&path)
+                .with_context(|| format!("while opening {}", path.display()));
+        }
+        if begin.elapsed() > PORT_LIMIT {
+            bail!("there is no port {PORT} in {PORTS}");
+        }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -1,24 +1,31 @@
-//! QEMU: an emulated AMD machine with SVM, run without root.
+//! The emulated machine, run without root.
+//!
+//! ```text
+//! mod    the emulator's process: start, console, end
+//! qemu   QEMU, for AMD
+//! bochs  Bochs, for Intel
+//! boot   puts a kernel into Bochs' memory
+//! ```
+
+mod bochs;
+mod boot;
+mod qemu;
 
 use std::{
     collections::VecDeque,
-    io::{BufRead as _, BufReader, Read},
-    os::{
-        fd::OwnedFd,
-        unix::{net::UnixStream, process::CommandExt as _},
-    },
+    io::{BufRead as _, BufReader, Read, Write},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     sync::{Arc, Mutex, PoisonError},
     thread::{self, JoinHandle},
 };
 
 use rustix::process::Signal;
 
-use super::job::PORT;
+use super::{job, vendor::Vendor};
+pub use bochs::{Bochs, BochsError};
 
-/// Its usual name.
-pub const PROGRAM: &str = "qemu-system-x86_64";
 /// Lines of the console that are kept for an error message.
 const TAIL_LINES: usize = 25;
 /// A longer line is split.
@@ -27,10 +34,10 @@ const LINE_BYTES: u64 = 4096;
 /// Why the machine did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// No QEMU.
+    /// No emulator.
     #[error("{0} is in no directory of PATH")]
     NotFound(&'static str),
-    /// QEMU could not be started.
+    /// The emulator could not be started.
     #[error("while starting {program}")]
     Start {
         /// The program.
@@ -38,35 +45,101 @@ pub enum MachineError {
         /// The system's error.
         source: std::io::Error,
     },
+    /// Bochs.
+    #[error(transparent)]
+    Bochs(#[from] BochsError),
 }
 
-/// Finds QEMU in PATH.
-pub fn find() -> Result<PathBuf, MachineError> {
+fn start_error(program: &Path) -> impl Fn(std::io::Error) -> MachineError {
+    |source| MachineError::Start {
+        program: program.to_owned(),
+        source,
+    }
+}
+
+/// Finds a program in PATH.
+fn in_path(name: &'static str) -> Result<PathBuf, MachineError> {
     std::env::var_os("PATH")
         .into_iter()
         .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
-        .map(|directory| directory.join(PROGRAM))
+        .map(|directory| directory.join(name))
         .find(|program| program.is_file())
-        .ok_or(MachineError::NotFound(PROGRAM))
+        .ok_or(MachineError::NotFound(name))
 }
 
-/// The first line of `--version`, or the error.
-pub fn version(program: &Path) -> String {
-    match Command::new(program).arg("--version").output() {
-        Ok(output) => String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .next()
-            .unwrap_or("no version")
-            .to_owned(),
-        Err(error) => error.to_string(),
+/// Finds QEMU in PATH.
+pub fn qemu() -> Result<PathBuf, MachineError> {
+    in_path(qemu::PROGRAM)
+}
+
+/// The program that emulates the machine.
+#[derive(Debug)]
+pub enum Emulator {
+    /// QEMU.
+    Qemu(PathBuf),
+    /// Bochs.
+    Bochs(Bochs),
+}
+
+impl Emulator {
+    /// Finds the one for this vendor: the given program, or the usual one in PATH.
+    pub fn find(vendor: Vendor, program: Option<&Path>) -> Result<Self, MachineError> {
+        let given = program.map(Path::to_owned);
+        Ok(match vendor {
+            Vendor::Amd => Emulator::Qemu(given.map_or_else(qemu, Ok)?),
+            Vendor::Intel => {
+                let program = given.map_or_else(|| in_path(bochs::PROGRAM), Ok)?;
+                Emulator::Bochs(Bochs::find(program)?)
+            }
+        })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Emulator::Qemu(_) => "QEMU",
+            Emulator::Bochs(_) => "Bochs",
+        }
+    }
+
+    /// Its version, as it prints it.
+    pub fn version(&self) -> String {
+        match self {
+            Emulator::Qemu(program) => qemu::version(program),
+            Emulator::Bochs(bochs) => bochs.version.clone(),
+        }
+    }
+
+    /// The device through which the lab sends its messages.
+    pub fn port(&self) -> job::Port {
+        match self {
+            Emulator::Qemu(_) => job::Port::Virtio,
+            Emulator::Bochs(_) => job::Port::Parallel,
+        }
+    }
+
+    /// The most CPUs and the most MiB of memory that its machine has.
+    pub fn limits(&self) -> Option<(u16, u32)> {
+        match self {
+            Emulator::Qemu(_) => None,
+            Emulator::Bochs(_) => Some((1, boot::MEMORY_MIB)),
+        }
+    }
+
+    /// What the kernel's command line needs for this machine.
+    pub fn command_line(&self) -> &'static str {
+        match self {
+            Emulator::Qemu(_) => "",
+            Emulator::Bochs(_) => bochs::COMMAND_LINE,
+        }
     }
 }
 
 /// What the machine is made of.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    /// QEMU.
-    pub qemu: &'a Path,
+    /// A directory for the emulator's files.
+    pub directory: &'a Path,
     /// The kernel's image.
     pub kernel: &'a Path,
     /// The kernel's initramfs.
@@ -79,56 +152,42 @@ pub struct Parts<'a> {
     pub memory_mib: u32,
 }
 
+/// The connection to the lab's init.
+pub struct Link {
+    /// Its messages.
+    pub from: Box<dyn Read>,
+    /// Where the acknowledgement is written.
+    pub to: Box<dyn Write>,
+}
+
 /// A running machine; dropping it kills it.
 #[derive(Debug)]
 pub struct Machine {
-    qemu: Child,
+    emulator: Child,
     tail: Arc<Mutex<VecDeque<String>>>,
     readers: Vec<JoinHandle<()>>,
 }
 
 impl Machine {
-    /// Starts it. The stream is connected to its init; `show` gets each line of the console and of
-    /// QEMU's own output.
+    /// Starts it. `show` gets each line of the console and of the emulator's own output.
     pub fn start(
+        emulator: &Emulator,
         parts: &Parts<'_>,
         show: impl Fn(&str) + Clone + Send + 'static,
-    ) -> Result<(Self, UnixStream), MachineError> {
-        let failed = |source| MachineError::Start {
-            program: parts.qemu.to_owned(),
-            source,
+    ) -> Result<(Self, Link), MachineError> {
+        let (mut command, link) = match emulator {
+            Emulator::Qemu(program) => qemu::command(program, parts)?,
+            Emulator::Bochs(bochs) => bochs.command(parts)?,
         };
-        let (here, there) = UnixStream::pair().map_err(failed)?;
-        let mut command = Command::new(parts.qemu);
-        command
-            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none", "-accel", "tcg", "-cpu", "max,+svm,+npt"])
-            .args(["-smp", &parts.cpus.to_string()])
-            .args(["-m", &parts.memory_mib.to_string()])
-            .arg("-kernel")
-            .arg(parts.kernel)
-            .arg("-initrd")
-            .arg(parts.initramfs)
-            .args(["-append", parts.command_line])
-            .args(["-chardev", "file,id=console,path=/proc/self/fd/1"])
-            .args(["-serial", "chardev:console"])
-            // Standard input is the socket.
-            .args(["-chardev", "socket,id=port,fd=0"])
-            .args(["-device", "virtio-serial-pci"])
-            .args([
-                "-device",
-                &format!("virtserialport,chardev=port,name={PORT}"),
-            ])
-            .stdin(OwnedFd::from(there))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         // SAFETY: between fork and exec only one system call is made.
         unsafe { command.pre_exec(die_with_parent) };
-        let mut qemu = command.spawn().map_err(failed)?;
+        let program = PathBuf::from(command.get_program());
+        let mut emulator = command.spawn().map_err(start_error(&program))?;
         let tail = Arc::new(Mutex::new(VecDeque::new()));
         let outputs: [Option<Box<dyn Read + Send>>; 2] = [
-            qemu.stdout.take().map(|pipe| Box::new(pipe) as _),
-            qemu.stderr.take().map(|pipe| Box::new(pipe) as _),
+            emulator.stdout.take().map(|pipe| Box::new(pipe) as _),
+            emulator.stderr.take().map(|pipe| Box::new(pipe) as _),
         ];
         let readers = outputs
             .into_iter()
@@ -139,27 +198,27 @@ impl Machine {
             })
             .collect();
         let machine = Self {
-            qemu,
+            emulator,
             tail,
             readers,
         };
-        Ok((machine, here))
+        Ok((machine, link))
     }
 
-    /// QEMU's process.
+    /// The emulator's process.
     pub fn pid(&self) -> rustix::process::Pid {
-        rustix::process::Pid::from_child(&self.qemu)
+        rustix::process::Pid::from_child(&self.emulator)
     }
 
-    /// Kills QEMU.
+    /// Kills the emulator.
     pub fn kill(&mut self) {
-        // It fails only if QEMU has ended.
-        let _ = self.qemu.kill();
+        // It fails only if it has ended.
+        let _ = self.emulator.kill();
     }
 
     /// Waits until it is off; the last lines of its console.
     pub fn wait(mut self) -> std::io::Result<Vec<String>> {
-        self.qemu.wait()?;
+        self.emulator.wait()?;
         for reader in self.readers.drain(..) {
             // If it panicked, only the last lines are missing.
             let _ = reader.join();
@@ -173,7 +232,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.kill();
         // It fails only after `wait`.
-        let _ = self.qemu.wait();
+        let _ = self.emulator.wait();
     }
 }
 
