@@ -33,7 +33,7 @@ test:
 	@.ci/test
 
 test-kernels: build
-	@.ci/setup test
+	@.ci/setup kernels
 	@.ci/test-kernels
 
 test-fleets:

@@ -35,7 +35,7 @@ use std::{
     io::{self, BufReader, BufWriter, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, anyhow};
@@ -136,7 +136,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     fs::write(&image, &found.image).context("while copying the kernel")?;
     pack(options, &found, &image, &initramfs)?;
 
-    let mut screen = Screen::new(&found.kernel.release, &options.work);
+    let mut screen = Screen::new(&found.kernel.release, options);
     let show = screen.console(options.verbose);
     let command_line = command_line(options, &found.emulator);
     let parts = Parts {
@@ -527,17 +527,20 @@ struct Screen {
     bar: ProgressBar,
     kernel: String,
     work: String,
+    /// When the lab began, if each stage is printed.
+    began: Option<Instant>,
 }
 
 impl Screen {
-    fn new(kernel: &str, work: &Work) -> Self {
+    fn new(kernel: &str, options: &Options) -> Self {
         let bar = ProgressBar::new_spinner();
         bar.set_style(ProgressStyle::default_spinner());
         bar.enable_steady_tick(Duration::from_millis(100));
         let mut screen = Self {
             bar,
             kernel: kernel.to_owned(),
-            work: match work {
+            began: options.verbose.then(Instant::now),
+            work: match &options.work {
                 Work::Command(words) => program::command(&words.join(" ")),
                 Work::Linux(linux) if linux.nested.is_some() => {
                     "a guest of a Linux guest".to_owned()
@@ -571,8 +574,13 @@ impl Listener for Screen {
             Stage::Command => self.work.clone(),
             _ => String::new(),
         };
-        self.bar
-            .set_message(format!("lab: {} {what}", doing(stage)));
+        let message = format!("lab: {} {what}", doing(stage));
+        if let Some(began) = self.began {
+            let seconds = began.elapsed().as_secs();
+            self.bar
+                .suspend(|| eprintln!("{} (after {seconds} s)", message.trim_end()));
+        }
+        self.bar.set_message(message);
     }
 
     fn stdout(&mut self, text: &str) -> io::Result<()> {

@@ -68,6 +68,36 @@ fn package_without_kvm(folder: &TempDir) -> PathBuf {
     package
 }
 
+/// Bochs is looked for only with an Intel CPU, and its CPUs are checked.
+#[test]
+fn what_an_intel_lab_lacks_is_named_likewise() {
+    let folder = folder();
+    let refused = |args: &[&str], code: i32, words: &[&str]| {
+        let mut command = collector();
+        command
+            .args(["lab", "linear", "--vendor", "intel"])
+            .args(args);
+        let output = run(command.env("PATH", folder.path()));
+        expect_code(&output, code);
+        for word in words {
+            let said = stderr(&output);
+            assert!(said.contains(word), "{word}: {said}");
+        }
+    };
+    let install = "apt-get install --no-install-recommends bochs bochs-term bochsbios";
+    refused(&[], 3, &["bochs is in no directory of PATH", install]);
+    let none = folder.path().join("none");
+    let none = none.to_str().expect("UTF-8");
+    refused(&["--bochs", none], 3, &["while running", "none", install]);
+    let words = [
+        "does not emulate the CPU corei7_haswell_4770",
+        "VMX",
+        install,
+    ];
+    refused(&["--bochs", "/bin/true"], 3, &words);
+    expect_only(&folder, &[]);
+}
+
 #[test]
 fn the_lab_s_own_init_does_nothing_elsewhere() {
     let output: Output = run(collector().arg("lab-guest"));

@@ -1,9 +1,10 @@
-//! Tests named `lab_*`: they boot a stock kernel in QEMU. It is the one in the folder that
+//! Tests named `lab_*`: they boot a stock kernel in QEMU or Bochs. It is the one in the folder that
 //! `SHADOWSCOPE_LAB_KERNEL` names, or an installed one.
 
 mod acts;
 mod exact;
 mod found;
+mod intel;
 mod linux;
 mod nested;
 
@@ -38,9 +39,12 @@ fn observed(path: &Path) -> Value {
 }
 
 fn exact_and_counted_the_same(args: &[&str]) {
+    recorded_and_counted(lab(), args);
+}
+
+fn recorded_and_counted(mut command: Command, args: &[&str]) {
     let folder = folder();
     let (trace, counts) = (folder.path().join("w.trace"), folder.path().join("w.json"));
-    let mut command = lab();
     command.args(args).arg("--json").arg("-o").arg(&trace);
     let outcome = json(&run(command.arg("--observer").arg(&counts)));
     assert_eq!(outcome["recorded"]["lost"], 0, "{outcome}");
