@@ -10,7 +10,7 @@ use crate::support::{
 /// `collector lab --vendor intel` with the kernel under test.
 fn intel() -> std::process::Command {
     let mut command = lab();
-    command.args(["--vendor", "intel"]);
+    command.args(["--vendor", "intel", "--memory", "2048"]);
     command
 }
 

@@ -22,6 +22,8 @@ const CPU: &str = "corei7_haswell_4770";
 const BIOS: &str = "BIOS-bochs-latest";
 /// Where packages and Bochs' own installation put it.
 const SHARE: [&str; 2] = ["/usr/share/bochs", "/usr/local/share/bochs"];
+/// The most memory that it gives a machine.
+pub const MEMORY_MIB: u32 = 2048;
 /// Instructions in a second of the machine's time. It has no other clock: a machine that waits for
 /// nothing costs the host little, and one that works takes as long as it takes.
 pub const INSTRUCTIONS_PER_SECOND: u32 = 50_000_000;

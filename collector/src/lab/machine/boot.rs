@@ -31,8 +31,6 @@ const BOOT_BYTES: usize = RANGES + 3 * 16;
 /// The word at `FRESH`. The ROM clears it: a reset does not start the kernel again.
 const FRESH_WORD: u64 = 0x5a4d_6f77_2e53_6852;
 
-/// The machine's memory ends where its PCI devices begin, at 3 GiB.
-pub const MEMORY_MIB: u32 = 3072;
 /// The BIOS puts the ACPI tables into the last 64 KiB of the memory; rounded up.
 const ACPI_BYTES: u64 = 1 << 20;
 /// Alignment of the initramfs.

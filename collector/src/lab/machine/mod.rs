@@ -122,7 +122,7 @@ impl Emulator {
     pub fn limits(&self) -> Option<(u16, u32)> {
         match self {
             Emulator::Qemu(_) => None,
-            Emulator::Bochs(_) => Some((1, boot::MEMORY_MIB)),
+            Emulator::Bochs(_) => Some((1, bochs::MEMORY_MIB)),
         }
     }
 
