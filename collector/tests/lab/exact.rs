@@ -44,5 +44,5 @@ fn lab_the_soak_is_exact_from_twenty_seeds() {
 fn lab_operations_that_kvm_pvm_refuses_are_exact() {
     let ops = ["hypercall", "syscall", "syscall-kpti"]
         .map(|op| format!("micro:op={op},ops=512,batches=200"));
-    in_the_lab(&ops);
+    in_the_lab(roomy(), &ops);
 }

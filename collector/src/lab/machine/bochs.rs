@@ -140,8 +140,13 @@ impl Bochs {
     }
 
     fn configuration(&self, memory_mib: u32) -> String {
-        // A build with the debugger gives the text display a terminal of its own.
-        let display = if self.debugger { "term" } else { "nogui" };
+        // A build with the debugger gives the text display a terminal of its own, which nobody reads:
+        // the number that it prints every second would fill it within minutes, and Bochs would stop.
+        let display = if self.debugger {
+            "term, options=\"hideIPS\""
+        } else {
+            "nogui"
+        };
         let (rom, boot) = (boot::ROM, boot::BOOT);
         format!(
             "config_interface: textconfig
