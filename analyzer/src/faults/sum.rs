@@ -53,23 +53,38 @@ pub struct Sum {
 impl Sum {
     /// One fault.
     pub fn of_fault(row: &FaultRow) -> Self {
-        let ns = row.total_ns;
-        let seen = Seen {
-            seq: row.seq,
+        let mut sum = Self::default();
+        sum.add_fault(row);
+        sum
+    }
+
+    /// Adds a fault.
+    pub fn add_fault(&mut self, row: &FaultRow) {
+        let (ns, seq) = (row.total_ns, row.seq);
+        self.count = self.count.saturating_add(1);
+        self.total_ns = self.total_ns.saturating_add(ns);
+        Worst::add(&mut self.worst, Worst { ns, seq });
+        let this = Seen {
+            seq,
             time_ns: row.time_ns,
         };
-        let mut by_class = [0; Class::ALL.len()];
-        if let Some(class) = by_class.get_mut(place(row.class)) {
-            *class = 1;
+        self.add_seen([this; 2]);
+        if let Some(class) = self.by_class.get_mut(place(row.class)) {
+            *class = class.saturating_add(1);
         }
-        Self {
-            count: 1,
-            total_ns: ns,
-            worst: Some(Worst { ns, seq: row.seq }),
-            seen: Some([seen; 2]),
-            by_class,
-            slots: row.slot.map(|slot| [slot; 2]),
+        if let Some(slot) = row.slot {
+            self.add_slots([slot; 2]);
         }
+    }
+
+    fn add_seen(&mut self, [first, last]: [Seen; 2]) {
+        let [a, b] = self.seen.unwrap_or([first, last]);
+        self.seen = Some([a.min(first), b.max(last)]);
+    }
+
+    fn add_slots(&mut self, [lowest, highest]: [Slot; 2]) {
+        let [a, b] = self.slots.unwrap_or([lowest, highest]);
+        self.slots = Some([a.min(lowest), b.max(highest)]);
     }
 
     /// Adds others.
@@ -79,17 +94,15 @@ impl Sum {
         if let Some(worst) = other.worst {
             Worst::add(&mut self.worst, worst);
         }
-        self.seen = match (self.seen, other.seen) {
-            (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
-            (a, b) => a.or(b),
-        };
+        if let Some(seen) = other.seen {
+            self.add_seen(seen);
+        }
         for (mine, theirs) in self.by_class.iter_mut().zip(other.by_class) {
             *mine = mine.saturating_add(theirs);
         }
-        self.slots = match (self.slots, other.slots) {
-            (Some([a, b]), Some([c, d])) => Some([a.min(c), b.max(d)]),
-            (a, b) => a.or(b),
-        };
+        if let Some(slots) = other.slots {
+            self.add_slots(slots);
+        }
     }
 
     /// Faults of a class.

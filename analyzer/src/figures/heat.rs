@@ -22,6 +22,8 @@ pub struct HeatMap {
     column_ns: u64,
     shift: u32,
     cells: BTreeMap<(u64, u16), u64>,
+    /// Faults of one cell in a row, which are not in `cells` yet.
+    run: Option<((u64, u16), u64)>,
 }
 
 /// A range of addresses that has faults.
@@ -48,6 +50,7 @@ impl HeatMap {
             column_ns,
             shift: FINEST,
             cells: BTreeMap::new(),
+            run: None,
         }
     }
 
@@ -55,7 +58,23 @@ impl HeatMap {
     pub fn fault(&mut self, time_ns: u64, gva: Gva) {
         let column = time_ns.saturating_sub(self.start_ns) / self.column_ns;
         let column = u16::try_from(column).unwrap_or(u16::MAX).min(COLUMNS - 1);
-        *self.cells.entry((gva.0 >> self.shift, column)).or_default() += 1;
+        let cell = (gva.0 >> self.shift, column);
+        match &mut self.run {
+            Some((of, count)) if *of == cell => *count += 1,
+            _ => {
+                self.finish();
+                // Without the run the cells may be coarser now.
+                self.run = Some(((gva.0 >> self.shift, column), 1));
+            }
+        }
+    }
+
+    /// No more faults, for now.
+    pub fn finish(&mut self) {
+        let Some((cell, count)) = self.run.take() else {
+            return;
+        };
+        *self.cells.entry(cell).or_default() += count;
         while self.cells.len() > MAX_CELLS && self.shift < 63 {
             self.shift += 1;
             for ((row, column), count) in std::mem::take(&mut self.cells) {

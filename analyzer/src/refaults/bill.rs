@@ -35,7 +35,7 @@ pub(super) struct Bill {
 impl Bill {
     pub(super) fn add(&mut self, fault: &FaultRow) {
         self.times.push(fault.total_ns);
-        self.sum.add(&Sum::of_fault(fault));
+        self.sum.add_fault(fault);
     }
 
     /// A refault and its act may lie on either side of a gap.

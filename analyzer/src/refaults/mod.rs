@@ -330,7 +330,7 @@ impl Refaults {
         if self.is_meant(fault)
             && let Some(sum) = self.others.get_mut(other as usize)
         {
-            sum.add(&Sum::of_fault(fault));
+            sum.add_fault(fault);
         }
     }
 

@@ -207,6 +207,7 @@ impl Follow for VmStudy {
         self.costs = by_class(&self.columns);
         self.phase_costs = by_phase(&self.columns);
         self.between = std::mem::take(&mut self.between_so_far).finish();
+        self.heat.finish();
         self.balance();
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.finish(replay, sees)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use events::{Class, Gfn, Gpa};
+use events::{Class, Gfn, Gpa, Gva};
 use trace::{FaultRow, Record, Slot};
 
 use super::{
@@ -89,6 +89,10 @@ pub struct Top {
     pub(super) sums: Sums,
     /// Each shadow page, by the number of the record that made it known.
     pub(super) pages: AddressMap<u64, PageInfo>,
+    /// The last of them.
+    latest_page: Option<u64>,
+    /// The last RIP, and its function.
+    latest_function: Option<(Gva, Option<u64>)>,
     /// Followed for [`By::GuestTable`] only.
     pub(super) tables: GuestTables,
     memslots: SlotsByGpa,
@@ -112,6 +116,8 @@ impl Top {
             question: question.clone(),
             sums: Sums::with_limit(question.keys),
             pages: AddressMap::default(),
+            latest_page: None,
+            latest_function: None,
             tables: GuestTables::default(),
             memslots: SlotsByGpa::default(),
             inside: false,
@@ -155,10 +161,13 @@ impl Top {
                 let Some(page) = vm.and_then(|vm| vm.tables().page(table)) else {
                     return Some(UNKNOWN_PAGE);
                 };
-                if self.pages.len() < self.question.keys {
-                    self.pages.insert(page.since.0, page.info);
+                let since = page.since.0;
+                let is_known = self.latest_page == Some(since);
+                if !is_known && self.pages.len() < self.question.keys {
+                    self.pages.insert(since, page.info);
+                    self.latest_page = Some(since);
                 }
-                Some(page.since.0)
+                Some(since)
             }
             By::Vcpu => Some(u64::from(row.vcpu.0)),
             By::Cause => None,
@@ -166,12 +175,18 @@ impl Top {
     }
 
     /// Symbols are those of the guest's kernel, as a rule: what else ran at CPL 3 is user space.
-    fn function(&self, row: &FaultRow) -> Option<u64> {
+    fn function(&mut self, row: &FaultRow) -> Option<u64> {
         let other = match row.error_code.is_user() {
             true => USER_SPACE,
             false => NO_FUNCTION,
         };
-        Some(self.question.symbols.find(row.rip?).unwrap_or(other))
+        let rip = row.rip?;
+        let function = match self.latest_function {
+            Some((of, function)) if of == rip => function,
+            _ => self.question.symbols.find(rip),
+        };
+        self.latest_function = Some((rip, function));
+        Some(function.unwrap_or(other))
     }
 }
 
@@ -214,7 +229,7 @@ impl Top {
             && self.question.filter.matches(row)
         {
             let key = self.key(row, vm, refault);
-            self.sums.add(key, &Sum::of_fault(row));
+            self.sums.add(key, row);
         }
     }
 

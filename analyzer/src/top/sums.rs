@@ -1,5 +1,7 @@
 //! Sums by key, in bounded memory.
 
+use trace::FaultRow;
+
 use crate::{faults::Sum, replay::AddressMap};
 
 /// Keys that have a sum of their own: 64 MiB at most. Faults of later keys are added up in
@@ -31,17 +33,17 @@ impl Sums {
         }
     }
 
-    /// Adds one record; without a key it is counted apart.
-    pub(super) fn add(&mut self, key: Option<u64>, one: &Sum) {
+    /// Adds a fault; without a key it is counted apart.
+    pub(super) fn add(&mut self, key: Option<u64>, fault: &FaultRow) {
         let Some(key) = key else {
-            self.keyless.add(one);
+            self.keyless.add_fault(fault);
             return;
         };
         match &mut self.run {
-            Some((of, run)) if *of == key => run.add(one),
+            Some((of, run)) if *of == key => run.add_fault(fault),
             _ => {
                 self.end_run();
-                self.run = Some((key, *one));
+                self.run = Some((key, Sum::of_fault(fault)));
             }
         }
     }
@@ -105,7 +107,7 @@ mod tests {
         let mut sums = Sums::with_limit(2);
         let keys = [Some(1), Some(1), Some(2), Some(3), None, Some(1), Some(4)];
         for (seq, key) in (0..).zip(keys) {
-            sums.add(key, &Sum::of_fault(&blank_fault(Seq(seq))));
+            sums.add(key, &blank_fault(Seq(seq)));
         }
         sums.finish();
         let counts: Vec<_> = sums.sorted().iter().map(|(k, s)| (*k, s.count)).collect();
