@@ -112,8 +112,10 @@ impl Bochs {
         command
             .args(["-q", "-f", "bochsrc"])
             .current_dir(parts.directory)
-            // Without it the library of the text display does not start.
-            .env("TERM", "linux")
+            // The text display's terminal, which nobody reads: what it prints must stay below the
+            // few KiB that the kernel keeps, or Bochs stops. This one cannot switch a cursor on and
+            // off.
+            .env("TERM", "ansi")
             // Standard input is the pipe to which the parallel port writes.
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(to)));
         if self.debugger {
@@ -140,20 +142,20 @@ impl Bochs {
     }
 
     fn configuration(&self, memory_mib: u32) -> String {
-        // A build with the debugger gives the text display a terminal of its own, which nobody reads:
-        // the number that it prints every second would fill it within minutes, and Bochs would stop.
+        // A build with the debugger gives the text display a terminal of its own. There it would
+        // print a number every second.
         let display = if self.debugger {
             "term, options=\"hideIPS\""
         } else {
             "nogui"
         };
-        let (rom, boot) = (boot::ROM, boot::BOOT);
+        let boot = boot::BOOT;
         format!(
             "config_interface: textconfig
 display_library: {display}
 plugin_ctrl: speaker=0
 romimage: file=bios
-optromimage1: file=rom, address={rom:#x}
+vgaromimage: file=rom
 optramimage1: file=boot, address={boot:#x}
 ata0-master: type=disk, path=disk, mode=flat
 memory: guest={memory_mib}, host={memory_mib}

@@ -13,8 +13,9 @@ use std::{
 
 use crate::lab::vmlinux::Vmlinux;
 
-/// Address of the ROM, where the BIOS looks for one.
-pub const ROM: u32 = 0xd_0000;
+/// Address of the ROM. It is that of the VGA's, the first one that the BIOS runs, and the machine
+/// has no use for the VGA's.
+const ROM: u32 = 0xc_0000;
 /// Address of the page that the kernel is started with, and of what follows it here. Nothing else
 /// is there when the kernel starts.
 pub const BOOT: u32 = 0x80_0000;
