@@ -150,7 +150,11 @@ pub fn untraced(options: &Options) -> Result<ExitCode, Failure> {
     let mut vmm = vmm.confined();
     let ran = limit::run(&mut vmm, &NoHooks, options, &cancel, |_| Ok(()));
     let (micro, timed) = split(metadata::micro(&options.plan, &vmm));
-    Outcome::untraced(timed.err(), ran, clock(&vmm, micro)).report(options)
+    let (after, error) = match vmm.stats() {
+        Ok(stats) => (Some(counters(&stats)), timed.err()),
+        Err(error) => (None, timed.err().or(Some(error.into()))),
+    };
+    Outcome::untraced(after, error, ran, clock(&vmm, micro)).report(options)
 }
 
 /// Operations of `micro` that fail where KVM emulates the guest's kernel (KVM-PVM, Linux 6.18).

@@ -6,7 +6,7 @@ use std::{
 };
 
 use serde_json::json;
-use trace::Micro;
+use trace::{Counters, Micro};
 
 use super::Options;
 use crate::{
@@ -25,6 +25,8 @@ pub struct Outcome {
     error: Option<anyhow::Error>,
     ran: Result<GuestResult, VmmError>,
     clock: Clock,
+    /// KVM's counters at the end of a run without a trace, which would have them.
+    counters: Option<Counters>,
 }
 
 /// What the guest's clock says.
@@ -78,11 +80,13 @@ impl Outcome {
             error,
             ran,
             clock,
+            counters: None,
         }
     }
 
     /// Without one.
     pub fn untraced(
+        counters: Option<Counters>,
         error: Option<anyhow::Error>,
         ran: Result<GuestResult, VmmError>,
         clock: Clock,
@@ -93,6 +97,7 @@ impl Outcome {
             error,
             ran,
             clock,
+            counters,
         }
     }
 
@@ -122,7 +127,10 @@ impl Outcome {
         };
         let recorded = self.recorded.as_ref();
         let text = match options.json {
-            true => json(options, result.as_ref(), recorded, &self.clock),
+            true => {
+                let counters = self.counters.as_ref();
+                json(options, result.as_ref(), recorded, &self.clock, counters)
+            }
             false => text(options, result.as_ref(), recorded, &self.clock),
         };
         writeln!(io::stdout(), "{text}").map_err(anyhow::Error::from)?;
@@ -135,6 +143,7 @@ fn json(
     result: Option<&GuestResult>,
     recorded: Option<&Recorded>,
     clock: &Clock,
+    counters: Option<&Counters>,
 ) -> String {
     let recorded = recorded.map(|recorded| {
         json!({
@@ -166,6 +175,7 @@ fn json(
         "marks": marks,
         "tsc_khz": clock.tsc_khz,
         "micro": clock.json(),
+        "counters": counters,
         "recorded": recorded,
     });
     format!("{guest:#}")
