@@ -5,7 +5,7 @@ WITH seen AS (
   FROM records WHERE kind <> 'losses'
   GROUP BY host, date, trace)
 SELECT traces.host, traces.date, traces.trace, complete,
-       CAST(greatest(next, coalesce(traces.numbers, 0)) - seen.numbers AS BIGINT) AS lost
+       CAST(greatest(next, coalesce(traces.numbers, 0)) - first_seq - seen.numbers AS BIGINT) AS lost
 FROM traces JOIN seen
   ON traces.host = seen.host AND traces.date = seen.date AND traces.trace = seen.trace
 ORDER BY traces.host, traces.date, traces.trace;

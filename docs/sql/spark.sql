@@ -12,42 +12,58 @@ RETURN regexp_extract(path, 'date=([^/]+)/', 1);
 CREATE OR REPLACE TEMPORARY FUNCTION address(number DECIMAL(20,0)) RETURNS STRING
 RETURN concat('0x', lower(conv(CAST(number AS STRING), 10, 16)));
 
+CREATE OR REPLACE TEMPORARY VIEW meta_files
+(complete BOOLEAN, `end` STRUCT<records: DECIMAL(20,0)>,
+ kept STRUCT<`begin`: STRUCT<seq: DECIMAL(20,0)>>,
+ vms ARRAY<STRUCT<vm: INT, vcpus: ARRAY<INT>>>) USING json
+OPTIONS (path '${tree}/host=*/date=*/*.trace/meta.json', multiLine 'true');
+CREATE OR REPLACE TEMPORARY VIEW traces AS
+SELECT host_of(path) AS host, date_of(path) AS date,
+       regexp_extract(path, '([^/]+)/meta.json$', 1) AS trace,
+       complete, `end`.records AS numbers, coalesce(kept.`begin`.seq, 0) AS first_seq, vms
+FROM (SELECT input_file_name() AS path, * FROM meta_files);
+
+-- `attach --keep` drops what came before first_seq; of its first segments, some rows are older.
+CREATE OR REPLACE TEMPORARY VIEW begins AS SELECT host, date, trace, first_seq FROM traces;
+
 CREATE OR REPLACE TEMPORARY VIEW fault_files USING parquet
 OPTIONS (path '${tree}/host=*/date=*/*.trace/faults', mergeSchema 'true');
 CREATE OR REPLACE TEMPORARY VIEW faults AS
-SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace, * EXCEPT (path)
-FROM (SELECT input_file_name() AS path, * FROM fault_files);
+WITH files AS (
+  SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace, * EXCEPT (path)
+  FROM (SELECT input_file_name() AS path, * FROM fault_files))
+SELECT * EXCEPT (first_seq) FROM files LEFT JOIN begins USING (host, date, trace)
+WHERE seq >= coalesce(first_seq, 0);
 
 CREATE OR REPLACE TEMPORARY VIEW entry_files USING parquet
 OPTIONS (path '${tree}/host=*/date=*/*.trace/entries', mergeSchema 'true');
 CREATE OR REPLACE TEMPORARY VIEW entries AS
-SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace, * EXCEPT (path)
-FROM (SELECT input_file_name() AS path, * FROM entry_files);
+WITH files AS (
+  SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace, * EXCEPT (path)
+  FROM (SELECT input_file_name() AS path, * FROM entry_files))
+SELECT * EXCEPT (first_seq) FROM files LEFT JOIN begins USING (host, date, trace)
+WHERE seq >= coalesce(first_seq, 0);
 
 CREATE OR REPLACE TEMPORARY VIEW mark_files USING parquet
 OPTIONS (path '${tree}/host=*/date=*/*.trace/marks', mergeSchema 'true');
 CREATE OR REPLACE TEMPORARY VIEW marks AS
-SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace, * EXCEPT (path)
-FROM (SELECT input_file_name() AS path, * FROM mark_files);
+WITH files AS (
+  SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace, * EXCEPT (path)
+  FROM (SELECT input_file_name() AS path, * FROM mark_files))
+SELECT * EXCEPT (first_seq) FROM files LEFT JOIN begins USING (host, date, trace)
+WHERE seq >= coalesce(first_seq, 0);
 
 -- What all kinds of record have. A kind without rows has no folder.
 CREATE OR REPLACE TEMPORARY VIEW record_files
 (seq DECIMAL(20,0), vm INT, vcpu INT, time_ns DECIMAL(20,0), total_ns BIGINT) USING parquet
 OPTIONS (path '${tree}/host=*/date=*/*.trace/*', pathGlobFilter '*.parquet');
 CREATE OR REPLACE TEMPORARY VIEW records AS
-SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace,
-       regexp_extract(path, '([^/]+)/[^/]+$', 1) AS kind, seq, vm, vcpu, time_ns, total_ns
-FROM (SELECT input_file_name() AS path, * FROM record_files);
-
-CREATE OR REPLACE TEMPORARY VIEW meta_files
-(complete BOOLEAN, `end` STRUCT<records: DECIMAL(20,0)>,
- vms ARRAY<STRUCT<vm: INT, vcpus: ARRAY<INT>>>) USING json
-OPTIONS (path '${tree}/host=*/date=*/*.trace/meta.json', multiLine 'true');
-CREATE OR REPLACE TEMPORARY VIEW traces AS
-SELECT host_of(path) AS host, date_of(path) AS date,
-       regexp_extract(path, '([^/]+)/meta.json$', 1) AS trace,
-       complete, `end`.records AS numbers, vms
-FROM (SELECT input_file_name() AS path, * FROM meta_files);
+WITH files AS (
+  SELECT host_of(path) AS host, date_of(path) AS date, trace_of(path) AS trace,
+         regexp_extract(path, '([^/]+)/[^/]+$', 1) AS kind, seq, vm, vcpu, time_ns, total_ns
+  FROM (SELECT input_file_name() AS path, * FROM record_files))
+SELECT * EXCEPT (first_seq) FROM files LEFT JOIN begins USING (host, date, trace)
+WHERE kind = 'losses' OR seq >= coalesce(first_seq, 0);
 
 CREATE OR REPLACE TEMPORARY VIEW vcpus AS
 WITH of_vms AS (SELECT host, date, trace, explode(vms) AS of FROM traces)

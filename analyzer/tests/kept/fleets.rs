@@ -12,12 +12,13 @@ use serde_json::{Value, json};
 use crate::support::{analyzer, python, recording};
 
 /// Host, date, recording.
-const TREE: [[&str; 3]; 5] = [
+const TREE: [[&str; 3]; 6] = [
     ["a", "2026-11-26", "demand"],
     ["b", "2026-11-26", "sync-lab"],
     ["b", "2026-11-27", "roots"],
     ["b", "2026-11-27", "keyframes"],
     ["b", "2026-11-27", "boot-lab"],
+    ["c", "2026-11-27", "kept"],
 ];
 
 fn copy(from: &Path, to: &Path) {
@@ -85,7 +86,7 @@ fn sums_are_those_of_each_trace() {
         }
     }
     assert_eq!(merged["faults"], faults);
-    assert_eq!(merged["timed_traces"], 3);
+    assert_eq!(merged["timed_traces"], 4);
     assert_eq!(merged["run_ns"], run);
     for (class, [count, total_ns]) in sums {
         let of = &merged["classes"][&class];
