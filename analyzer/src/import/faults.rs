@@ -107,7 +107,7 @@ impl Thread {
             "kvm_mmu_spte_requested" => self.requested(line, seq, done),
             "kvm_mmu_set_spte" => self.stored(line, seq, done),
             "kvm_mmu_get_page" => {
-                let new = line.arguments.ends_with("new");
+                let new = line.arguments.ends_with("new") || line.raw("created") == Some("1");
                 self.page(usize::from(!new));
             }
             "kvm_mmu_prepare_zap_page" => self.page(2),
@@ -262,7 +262,8 @@ impl Thread {
     }
 
     fn injected(&mut self, line: &Line<'_>, seq: &mut impl FnMut() -> Seq, done: &mut Vec<Done>) {
-        if !line.arguments.starts_with("#PF") {
+        let raw = matches!(line.raw("exception"), Some("14" | "0xe"));
+        if !raw && !line.arguments.starts_with("#PF") {
             return;
         }
         let Some(walk) = self.walk.take_if(|walk| walk.refused) else {

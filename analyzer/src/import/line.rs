@@ -129,6 +129,14 @@ impl<'a> Line<'a> {
         words.next().map(|word| word.trim_end_matches(','))
     }
 
+    /// The field of an event that `perf script` could not print as the kernel does: it says
+    /// `[FAILED TO PARSE]`, then `exception=14 has_error=1`.
+    pub fn raw(&self, name: &str) -> Option<&'a str> {
+        let fields = self.arguments.strip_prefix("[FAILED TO PARSE]")?;
+        let mut fields = fields.split_ascii_whitespace();
+        fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='))
+    }
+
     /// A number in hexadecimal after `name`, with or without `0x`.
     pub fn hex(&self, name: &str) -> Option<u64> {
         hex(self.word(name)?)

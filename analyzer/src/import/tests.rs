@@ -121,6 +121,13 @@ fn the_faults_of_a_real_text_are_those_that_were() {
     insta::assert_snapshot!(faults(include_str!("samples/pvm.txt")));
 }
 
+/// From a recording of `demand` on Linux 6.18 with KVM-PVM, by perf 6.1, which could not print two of
+/// the events: a fault of the guest, then the shadow fault at the same address, with a new table.
+#[test]
+fn the_faults_of_a_real_text_of_perf_are_those_that_were() {
+    insta::assert_snapshot!(faults(include_str!("samples/perf.txt")));
+}
+
 #[test]
 fn announced_faults_end_with_the_entry() {
     insta::assert_snapshot!(faults(include_str!("samples/made_up.txt")));
