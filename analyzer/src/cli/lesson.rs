@@ -14,7 +14,7 @@ use trace::Trace;
 use super::{Failure, output, source};
 use crate::{
     explain::{self, Selector},
-    lesson::{self, Guest, LessonError},
+    lesson::{self, Exits, Guest, LessonError},
     study::vm_numbers,
     text::units::bytes,
 };
@@ -49,7 +49,11 @@ impl LessonArgs {
                 .map(|path| guest(path, self.seq))
                 .collect::<Result<_, _>>()?,
         };
-        let html = lesson::html(&guests)?;
+        let exits = match self.traces.is_empty() {
+            true => Some(Exits::shipped().context("while reading the exits of the guests")?),
+            false => None,
+        };
+        let html = lesson::html(&guests, exits.as_ref())?;
         let file = self.output.display();
         fs::write(&self.output, &html).with_context(|| format!("while writing {file}"))?;
         let size = bytes(html.len() as u64);

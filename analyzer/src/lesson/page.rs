@@ -2,7 +2,7 @@
 
 use askama::Template as _;
 
-use super::Guest;
+use super::{Exits, Guest};
 use crate::report::{ReportError, STYLE};
 
 /// A step: what the lecture says of it.
@@ -57,16 +57,19 @@ struct Page<'a> {
     script: &'static str,
     steps: &'static [Step],
     guests: &'a [Guest],
+    exits: Option<&'a Exits>,
     made_by: &'static str,
 }
 
-/// The five steps of each guest, side by side, on a page that needs no network.
-pub fn html(guests: &[Guest]) -> Result<String, ReportError> {
+/// The five steps of each guest, side by side, on a page that needs no network; then the exits of
+/// guests with and without shadow tables.
+pub fn html(guests: &[Guest], exits: Option<&Exits>) -> Result<String, ReportError> {
     let page = Page {
         style: STYLE,
         script: include_str!("lesson.js"),
         steps: &STEPS,
         guests,
+        exits,
         made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")),
     };
     Ok(page.render()?)

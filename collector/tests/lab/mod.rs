@@ -317,3 +317,28 @@ fn folder_for_anybody() -> TempDir {
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("mine");
     folder
 }
+
+/// With NPT the guest's own page faults do not exit: what the lesson shows.
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_counts_the_exits_of_the_same_guest_with_and_without_shadow_tables() {
+    const PAGES: u64 = 256;
+    let counted = |npt: &str| {
+        let mut command = lab();
+        command.args(["demand", "-p", &format!("pages={PAGES}")]);
+        command.args(["--untraced", "--json", "--module-param", npt]);
+        let outcome = json(&run(&mut command));
+        let vcpu = outcome["counters"]["vcpus"][0].clone();
+        ["exits", "pf_taken", "pf_guest"].map(|name| vcpu[name].as_u64().expect("a counter"))
+    };
+    let [shadow, nested] = ["kvm_amd.npt=0", "kvm_amd.npt=1"].map(counted);
+    let [exits, taken, of_guest] = shadow;
+    assert_eq!(of_guest, PAGES, "{shadow:?}");
+    assert!(taken >= 2 * PAGES && exits >= taken, "{shadow:?}");
+    let [exits, taken, of_guest] = nested;
+    assert_eq!(of_guest, 0, "{nested:?}");
+    assert!(
+        taken >= PAGES && exits >= taken && taken < 2 * PAGES,
+        "{nested:?}"
+    );
+}
