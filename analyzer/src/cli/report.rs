@@ -11,11 +11,13 @@ use clap::{Args, ValueEnum};
 
 use super::{Failure, output, source, symbols::SymbolsArgs};
 use crate::{
+    diff::{Run, Side},
     listing::{FaultFilter, Faults, Sort},
+    memory::Owners,
     playback::Playback,
-    report::{self, Page},
+    report::{self, Beside, Page},
     study::{Subject, VmStudy},
-    text::units::bytes,
+    text::{plain, units::bytes},
 };
 
 /// Faults that took longest, on the page.
@@ -41,7 +43,7 @@ pub struct ReportArgs {
     /// Show the page in the desktop's browser
     #[arg(long)]
     open: bool,
-    /// Also write each figure as a file of its own, SVG, into this folder
+    /// Also write each figure into this folder, as SVG and as PNG
     #[arg(long, value_name = "DIR")]
     figures: Option<PathBuf>,
     /// Form of the output; all but html are printed, and no page is written
@@ -65,6 +67,7 @@ enum Form {
 impl ReportArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
         let mut traces = Vec::new();
+        let mut sides = Vec::new();
         let mut ended = Ok(ExitCode::SUCCESS);
         for path in &self.traces {
             let trace = source::open(path)?;
@@ -80,15 +83,34 @@ impl ReportArgs {
                 let mut of = VmStudy::whole(vm, &symbols);
                 of.worst = Some(Faults::new(FaultFilter::default(), Sort::Total, WORST));
                 // Those that only records name have no share of the bytes.
+                of.owners = Some(Owners::new(vm));
                 of.playback = vm.meta.map(|_| Playback::new(vm, records, most));
                 of
             };
             let study = source::follow(&trace, self.vm, whole)?;
             traces.push(report::section(&trace, &study, &symbols)?);
             ended = ended.and(source::ended(&study));
+            if self.traces.len() > 1 {
+                drop(study);
+                let run = source::follow(&trace, self.vm, |_| Run::follow(&symbols))?;
+                let runs = vec![Run::of(run)];
+                sides.push(Side {
+                    traces: vec![trace],
+                    runs,
+                });
+            }
         }
         let names: Vec<_> = traces.iter().map(|trace| trace.name.clone()).collect();
+        // Of one name, the folders differ.
+        let named = self.traces.iter().zip(&names).map(|(path, name)| {
+            match names.iter().filter(|other| *other == name).count() {
+                1 => name.clone(),
+                _ => plain(&path.display().to_string()),
+            }
+        });
+        let sides: Vec<_> = named.zip(sides).collect();
         let page = Page {
+            beside: Beside::of(&sides)?,
             title: format!("{} - Shadowscope", names.join(", ")),
             traces,
             made_by: concat!("analyzer ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -147,7 +169,7 @@ impl ReportArgs {
     }
 }
 
-/// One file for each figure: `TRACE-vm-0-rates.svg`.
+/// Two files for each figure: `TRACE-vm-0-rates.svg` and `.png`.
 fn write_figures(folder: &Path, page: &Page) -> Result<(), Failure> {
     let context = |path: &Path| format!("while writing {}", path.display());
     fs::create_dir_all(folder).with_context(|| context(folder))?;
@@ -159,9 +181,13 @@ fn write_figures(folder: &Path, page: &Page) -> Result<(), Failure> {
         };
         for section in &trace.sections {
             for figure in &section.figures {
-                let name = format!("{number}{}-{}-{}.svg", trace.name, section.id, figure.name);
-                let path = folder.join(name.replace('/', "_"));
-                fs::write(&path, &figure.svg).with_context(|| context(&path))?;
+                let name = format!("{number}{}-{}-{}", trace.name, section.id, figure.name);
+                let name = name.replace('/', "_");
+                let drawn = figure.drawing.png().context("while drawing a PNG")?;
+                for (end, bytes) in [("svg", figure.svg.as_bytes()), ("png", &drawn)] {
+                    let path = folder.join(format!("{name}.{end}"));
+                    fs::write(&path, bytes).with_context(|| context(&path))?;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use events::Gva;
+use trace::Slot;
 
 /// Columns of time.
 pub const COLUMNS: u16 = 120;
@@ -15,6 +16,12 @@ const MAX_AREAS: usize = 4;
 /// Rows of all areas together.
 const ROWS: u64 = 64;
 
+/// Regions of 1 GiB of which the memslots are kept, and memslots of each. Areas are further apart, so
+/// that no two share a region.
+const REGIONS: usize = 1 << 10;
+const REGION: u32 = 30;
+const SLOTS: usize = 16;
+
 /// Counts by address and time, coarser with more of them.
 #[derive(Clone, Debug)]
 pub struct HeatMap {
@@ -24,6 +31,10 @@ pub struct HeatMap {
     cells: BTreeMap<(u64, u16), u64>,
     /// Faults of one cell in a row, which are not in `cells` yet.
     run: Option<((u64, u16), u64)>,
+    /// Faults by region and memslot.
+    slots: BTreeMap<u64, BTreeMap<Slot, u64>>,
+    /// Faults of one region and memslot in a row, which are not in `slots` yet.
+    slot_run: Option<((u64, Slot), u64)>,
 }
 
 /// A range of addresses that has faults.
@@ -39,6 +50,22 @@ pub struct Area {
     pub faults: u64,
     /// Faults by row and column.
     pub cells: BTreeMap<(u64, u16), u64>,
+    /// Memslots that the faults were in, those with most first.
+    pub slots: Vec<Slot>,
+}
+
+impl Area {
+    /// First address of the row with most faults.
+    pub fn hottest(&self) -> Gva {
+        let mut rows: BTreeMap<u64, u64> = BTreeMap::new();
+        for ((row, _), faults) in &self.cells {
+            *rows.entry(*row).or_default() += faults;
+        }
+        let hottest = rows.into_iter().max_by_key(|(_, faults)| *faults);
+        let (row, _) = hottest.unwrap_or_default();
+        let offset = row.wrapping_mul(self.row_bytes);
+        Gva(self.from.0.wrapping_add(offset))
+    }
 }
 
 impl HeatMap {
@@ -51,11 +78,23 @@ impl HeatMap {
             shift: FINEST,
             cells: BTreeMap::new(),
             run: None,
+            slots: BTreeMap::new(),
+            slot_run: None,
         }
     }
 
-    /// Counts a fault.
-    pub fn fault(&mut self, time_ns: u64, gva: Gva) {
+    /// Counts a fault, with the memslot that KVM found.
+    pub fn fault(&mut self, time_ns: u64, gva: Gva, slot: Option<Slot>) {
+        if let Some(slot) = slot {
+            let region = (gva.0 >> REGION, slot);
+            match &mut self.slot_run {
+                Some((of, count)) if *of == region => *count += 1,
+                _ => {
+                    self.finish_slot();
+                    self.slot_run = Some((region, 1));
+                }
+            }
+        }
         let column = time_ns.saturating_sub(self.start_ns) / self.column_ns;
         let column = u16::try_from(column).unwrap_or(u16::MAX).min(COLUMNS - 1);
         let cell = (gva.0 >> self.shift, column);
@@ -71,6 +110,7 @@ impl HeatMap {
 
     /// No more faults, for now.
     pub fn finish(&mut self) {
+        self.finish_slot();
         let Some((cell, count)) = self.run.take() else {
             return;
         };
@@ -81,6 +121,30 @@ impl HeatMap {
                 *self.cells.entry((row >> 1, column)).or_default() += count;
             }
         }
+    }
+
+    fn finish_slot(&mut self) {
+        let Some(((region, slot), count)) = self.slot_run.take() else {
+            return;
+        };
+        if self.slots.len() >= REGIONS && !self.slots.contains_key(&region) {
+            return;
+        }
+        let slots = self.slots.entry(region).or_default();
+        if slots.len() < SLOTS || slots.contains_key(&slot) {
+            *slots.entry(slot).or_default() += count;
+        }
+    }
+
+    fn slots_of(&self, from: Gva, to: Gva) -> Vec<Slot> {
+        let mut all: BTreeMap<Slot, u64> = BTreeMap::new();
+        let regions = self.slots.range(from.0 >> REGION..=to.0 >> REGION);
+        for (slot, faults) in regions.flat_map(|(_, slots)| slots) {
+            *all.entry(*slot).or_default() += faults;
+        }
+        let mut all: Vec<_> = all.into_iter().collect();
+        all.sort_by_key(|(slot, faults)| (std::cmp::Reverse(*faults), *slot));
+        all.into_iter().map(|(slot, _)| slot).collect()
     }
 
     /// Seconds of a column.
@@ -126,7 +190,9 @@ impl HeatMap {
         for ((row, column), count) in self.cells.range((from, 0)..=(to, u16::MAX)) {
             *cells.entry(((row - from) / per_row, *column)).or_default() += count;
         }
+        let last = (to << self.shift) | ((1 << self.shift) - 1);
         Area {
+            slots: self.slots_of(Gva(from << self.shift), Gva(last)),
             from: Gva(from << self.shift),
             row_bytes: per_row << self.shift,
             rows: (to - from) / per_row + 1,

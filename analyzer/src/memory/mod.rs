@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! growth    pages by level and kind over time; made, found again, zapped
+//! owners    which address spaces have the pages over time
 //! snapshot  one moment: guest tables, duplicates, what each root has alone
 //! report    the result in JSON and tables
 //! ```
@@ -11,13 +12,15 @@
 //! (`shadowed_translation`).
 
 mod growth;
+mod owners;
 mod report;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use growth::{Growth, Peak};
-pub use report::{MemoryReport, PeakReport, VmMemory, document, table};
+pub use owners::{Look, Owners};
+pub use report::{MemoryReport, PeakReport, VmMemory, document, owners_tables, table};
 pub use snapshot::{AddressSpace, At, Duplicate, Snapshot};
 
 /// Bytes of the entries of one shadow page, and of one guest table.

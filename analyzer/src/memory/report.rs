@@ -311,6 +311,20 @@ pub fn table(growth: &Growth) -> Table {
     level_table(title, &levels(&growth.peak().by_level), &events(growth))
 }
 
+/// Who has the pages at a moment, and the guest tables that several pages shadow.
+pub fn owners_tables(snapshot: &Snapshot) -> [Table; 2] {
+    let of = MomentReport::of(snapshot);
+    let after = format!("after seq {}", count(of.seq));
+    let titled = |table: Table| match table.is_empty() {
+        true => table,
+        false => {
+            let title = format!("{}, {after}", table.title());
+            table.titled(title)
+        }
+    };
+    [titled(roots(&of)), titled(duplicates(&of))]
+}
+
 /// What people read.
 pub fn document(report: &MemoryReport) -> Document {
     Document {

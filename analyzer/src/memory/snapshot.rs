@@ -123,13 +123,24 @@ enum Owner {
 impl Snapshot {
     /// The tables as they are now.
     pub fn of(vm: &VmReplay, seq: Seq) -> Self {
+        let mut of = Self::with_work(vm, seq, MOST_WORK);
+        of.find_mapped(vm.tables());
+        of
+    }
+
+    /// The same without what takes long: the memory that is mapped, and the shared pages of each
+    /// address space.
+    pub fn owners(vm: &VmReplay, seq: Seq) -> Self {
+        Self::with_work(vm, seq, 0)
+    }
+
+    fn with_work(vm: &VmReplay, seq: Seq, work: u64) -> Self {
         let tables = vm.tables();
         let mut of = Self {
             seq,
             guest_tables: tables.guest_tables(),
             ..Self::default()
         };
-        of.find_mapped(tables);
         for page in tables.pages() {
             let level = usize::from(page.info.level.0.max(1)).min(MAX_LEVEL) - 1;
             if let Some(kinds) = of.pages.get_mut(level) {
@@ -137,7 +148,7 @@ impl Snapshot {
             }
         }
         of.find_duplicates(tables);
-        of.find_owners(vm);
+        of.find_owners(vm, work);
         of
     }
 
@@ -180,7 +191,7 @@ impl Snapshot {
     }
 
     /// From the top down: what a page's parents lead to is led to by their roots.
-    fn find_owners(&mut self, vm: &VmReplay) {
+    fn find_owners(&mut self, vm: &VmReplay, mut work: u64) {
         let tables = vm.tables();
         let mut owners: AddressMap<Hpa, Owner> = AddressMap::default();
         let mut spaces = spaces(vm);
@@ -223,7 +234,6 @@ impl Snapshot {
         self.median_own = own.get(own.len().saturating_sub(1) / 2).copied();
         spaces.sort_by_key(|space| (Reverse(space.own), space.roots.first().copied()));
         spaces.truncate(LISTED);
-        let mut work = MOST_WORK;
         for space in &mut spaces {
             space.shared = shared_of(&space.roots, vm, &owners, &mut work);
         }

@@ -6,7 +6,7 @@ use events::{Gfn, Seq, VmId};
 use proptest::prelude::*;
 use trace::Meta;
 
-use super::{Growth, PeakReport, Snapshot, VmMemory, snapshot::union};
+use super::{Growth, Owners, PeakReport, Snapshot, VmMemory, snapshot::union};
 use crate::{
     replay::{Replay, ReplayOptions, any_record},
     study::{Follow as _, Subject},
@@ -27,15 +27,19 @@ proptest! {
     ) {
         let meta = Meta::default();
         let mut replay = Replay::new(ReplayOptions::default());
-        let mut growth = Growth::new(&Subject {
+        let subject = Subject {
             vm: VmId(0),
             recording: &meta,
             meta: None,
             span_ns: [0; 2],
-        });
+        };
+        let mut growth = Growth::new(&subject);
+        // One look, at the end.
+        let mut owners = Owners::new(&Subject { span_ns: [u64::MAX; 2], ..subject });
         for (kind, a, b, c, small, flag) in raw {
             let record = any_record(kind, a, b, c, small, flag);
             growth.before(&record, replay.vm(VmId(0)));
+            owners.before(&record, replay.vm(VmId(0)));
             replay.apply(&record);
             growth.after(&record, replay.vm(VmId(0)));
         }
@@ -59,6 +63,13 @@ proptest! {
         let several = tables.values().filter(|pages| **pages > 1);
         prop_assert_eq!(snapshot.duplicated, several.clone().count() as u64);
         prop_assert_eq!(snapshot.duplicates, several.map(|pages| pages - 1).sum::<u64>());
+        owners.finish(Some(vm), meta.sees()).expect("nothing is read");
+        let look = owners.looks().last().expect("a look");
+        let own = look.own.values().sum::<u64>() + look.others;
+        prop_assert_eq!(own, snapshot.own);
+        prop_assert_eq!([look.shared, look.unreached], [snapshot.shared, snapshot.unreached]);
+        prop_assert_eq!(look.duplicates, snapshot.duplicates);
+        prop_assert_eq!(owners.most().map_or(0, |most| most.pages.iter().flatten().sum()), pages);
         let _ = VmMemory::of(VmId(0), &growth, &snapshot);
         let _ = PeakReport::of(&growth);
     }

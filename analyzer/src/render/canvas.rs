@@ -1,24 +1,40 @@
-//! Lines, areas and words on an SVG, and scales with round numbers.
+//! Lines, areas and words, and scales with round numbers.
 
-use plotters::{
-    coord::Shift,
-    prelude::*,
-    style::text_anchor::{HPos, Pos, VPos},
-};
+use plotters::style::{RGBColor, WHITE};
 
-use super::{RenderError, palette};
+use super::palette;
 use crate::text::units::whole;
 
 /// Width of every figure, px.
 pub(super) const WIDTH: f64 = 960.0;
-/// Size of words, px.
-const FONT: i32 = 13;
-/// Mean width of a character of that size in common sans-serif fonts, px.
+/// Mean width of a character in common sans-serif fonts, px.
 const CHARACTER: f64 = 7.1;
 
-/// A drawing that becomes SVG text.
-pub(super) struct Canvas<'a> {
-    area: DrawingArea<SVGBackend<'a>, Shift>,
+/// A figure: its shapes, in the order in which they are drawn.
+#[derive(Clone, Debug)]
+pub struct Drawing {
+    /// Width and height, px.
+    pub(super) size: [u32; 2],
+    pub(super) shapes: Vec<Shape>,
+}
+
+/// A point, px from the top left corner.
+pub(super) type Point = (i32, i32);
+
+#[derive(Clone, Debug)]
+pub(super) enum Shape {
+    /// Two corners, how much of what is below it hides.
+    Rect([Point; 2], RGBColor, f64),
+    Polygon(Vec<Point>, RGBColor),
+    /// Its width, px.
+    Line(Vec<Point>, RGBColor, u32),
+    Word(String, Point, Anchor),
+}
+
+/// Takes the shapes of a figure.
+#[derive(Debug, Default)]
+pub(super) struct Canvas {
+    shapes: Vec<Shape>,
 }
 
 /// Where a word is, relative to its point.
@@ -29,21 +45,16 @@ pub(super) enum Anchor {
     End,
 }
 
-/// Draws a figure of this height and gives the SVG.
-pub(super) fn svg(
-    height: f64,
-    draw: impl FnOnce(&Canvas<'_>) -> Result<(), RenderError>,
-) -> Result<String, RenderError> {
-    let mut text = String::new();
-    {
-        let size = [WIDTH, height].map(|px| u32::try_from(whole(px)).unwrap_or(u32::MAX));
-        let area = SVGBackend::with_string(&mut text, size.into()).into_drawing_area();
-        area.fill(&WHITE).map_err(RenderError::drawing)?;
-        let canvas = Canvas { area };
-        draw(&canvas)?;
-        canvas.area.present().map_err(RenderError::drawing)?;
+impl Drawing {
+    /// Draws a figure of this height.
+    pub(super) fn new(height: f64, draw: impl FnOnce(&mut Canvas)) -> Self {
+        let mut canvas = Canvas::default();
+        draw(&mut canvas);
+        Self {
+            size: [WIDTH, height].map(|px| u32::try_from(whole(px)).unwrap_or(u32::MAX)),
+            shapes: canvas.shapes,
+        }
     }
-    Ok(text)
 }
 
 /// Width of a text, px, roughly.
@@ -51,80 +62,38 @@ pub(super) fn width(text: &str) -> f64 {
     text.chars().count() as f64 * CHARACTER
 }
 
-impl Canvas<'_> {
-    pub(super) fn rect(
-        &self,
-        [x0, y0, x1, y1]: [f64; 4],
-        colour: RGBColor,
-    ) -> Result<(), RenderError> {
+impl Canvas {
+    pub(super) fn rect(&mut self, [x0, y0, x1, y1]: [f64; 4], colour: RGBColor) {
         let corners = [(px(x0), px(y0)), (px(x1), px(y1))];
-        self.area
-            .draw(&Rectangle::new(corners, colour.filled()))
-            .map_err(RenderError::drawing)
+        self.shapes.push(Shape::Rect(corners, colour, 1.0));
     }
 
-    pub(super) fn shade(
-        &self,
-        [x0, y0, x1, y1]: [f64; 4],
-        colour: RGBColor,
-    ) -> Result<(), RenderError> {
+    pub(super) fn shade(&mut self, [x0, y0, x1, y1]: [f64; 4], colour: RGBColor) {
         let corners = [(px(x0), px(y0)), (px(x1.max(x0 + 1.0)), px(y1))];
-        self.area
-            .draw(&Rectangle::new(corners, colour.mix(0.25).filled()))
-            .map_err(RenderError::drawing)
+        self.shapes.push(Shape::Rect(corners, colour, 0.25));
     }
 
-    pub(super) fn polygon(
-        &self,
-        points: &[(f64, f64)],
-        colour: RGBColor,
-    ) -> Result<(), RenderError> {
-        let points: Vec<_> = points.iter().map(|(x, y)| (px(*x), px(*y))).collect();
-        self.area
-            .draw(&Polygon::new(points, colour.filled()))
-            .map_err(RenderError::drawing)
+    pub(super) fn polygon(&mut self, points: &[(f64, f64)], colour: RGBColor) {
+        self.shapes.push(Shape::Polygon(pixels(points), colour));
     }
 
-    pub(super) fn line(
-        &self,
-        points: &[(f64, f64)],
-        colour: RGBColor,
-        width: u32,
-    ) -> Result<(), RenderError> {
-        let points: Vec<_> = points.iter().map(|(x, y)| (px(*x), px(*y))).collect();
-        self.area
-            .draw(&PathElement::new(points, colour.stroke_width(width)))
-            .map_err(RenderError::drawing)
+    pub(super) fn line(&mut self, points: &[(f64, f64)], colour: RGBColor, width: u32) {
+        self.shapes.push(Shape::Line(pixels(points), colour, width));
     }
 
-    pub(super) fn word(
-        &self,
-        text: &str,
-        (x, y): (f64, f64),
-        anchor: Anchor,
-    ) -> Result<(), RenderError> {
-        let h_pos = match anchor {
-            Anchor::Start => HPos::Left,
-            Anchor::Middle => HPos::Center,
-            Anchor::End => HPos::Right,
-        };
-        let style = ("sans-serif", FONT)
-            .into_font()
-            .color(&palette::INK)
-            .pos(Pos::new(h_pos, VPos::Center));
-        self.area
-            .draw(&Text::new(text.to_owned(), (px(x), px(y)), style))
-            .map_err(RenderError::drawing)
+    pub(super) fn word(&mut self, text: &str, (x, y): (f64, f64), anchor: Anchor) {
+        let at = (px(x), px(y));
+        self.shapes.push(Shape::Word(text.to_owned(), at, anchor));
     }
 
     /// Coloured squares with names from `x` on, in as many rows as `until` asks for; gives the
     /// height that they took.
     pub(super) fn legend(
-        &self,
+        &mut self,
         entries: &[(String, RGBColor)],
         (x, y): (f64, f64),
         until: f64,
-    ) -> Result<f64, RenderError> {
+    ) -> f64 {
         let (mut at, mut row) = (x, y);
         for (name, colour) in entries {
             let needed = 16.0 + width(name) + 18.0;
@@ -132,11 +101,11 @@ impl Canvas<'_> {
                 at = x;
                 row += 18.0;
             }
-            self.rect([at, row - 5.0, at + 11.0, row + 6.0], *colour)?;
-            self.word(name, (at + 16.0, row), Anchor::Start)?;
+            self.rect([at, row - 5.0, at + 11.0, row + 6.0], *colour);
+            self.word(name, (at + 16.0, row), Anchor::Start);
             at += needed;
         }
-        Ok(row - y + 18.0)
+        row - y + 18.0
     }
 }
 
@@ -146,6 +115,10 @@ impl Canvas<'_> {
 )]
 fn px(value: f64) -> i32 {
     value.round() as i32
+}
+
+fn pixels(points: &[(f64, f64)]) -> Vec<Point> {
+    points.iter().map(|(x, y)| (px(*x), px(*y))).collect()
 }
 
 /// A rectangle with a scale on each side.
@@ -171,48 +144,45 @@ impl Plot {
     }
 
     /// Lines and numbers of the vertical scale.
-    pub(super) fn y_scale(
-        &self,
-        canvas: &Canvas<'_>,
-        label: impl Fn(f64) -> String,
-    ) -> Result<(), RenderError> {
+    pub(super) fn y_scale(&self, canvas: &mut Canvas, label: impl Fn(f64) -> String) {
         let [left, _, right, _] = self.place;
         for tick in ticks(self.y, 5) {
             let y = self.at_y(tick);
-            canvas.line(&[(left, y), (right, y)], palette::GRID, 1)?;
-            canvas.word(&label(tick), (left - 6.0, y), Anchor::End)?;
+            canvas.line(&[(left, y), (right, y)], palette::GRID, 1);
+            canvas.word(&label(tick), (left - 6.0, y), Anchor::End);
         }
-        Ok(())
     }
 
     /// Lines and numbers of the horizontal scale.
     pub(super) fn x_scale(
         &self,
-        canvas: &Canvas<'_>,
+        canvas: &mut Canvas,
         numbers: bool,
         label: impl Fn(f64) -> String,
-    ) -> Result<(), RenderError> {
+    ) {
         let [_, top, _, bottom] = self.place;
         for tick in ticks(self.x, 8) {
             let x = self.at_x(tick);
-            canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1)?;
+            canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1);
             if numbers {
-                canvas.word(&label(tick), (x, bottom + 12.0), Anchor::Middle)?;
+                canvas.word(&label(tick), (x, bottom + 12.0), Anchor::Middle);
             }
         }
-        Ok(())
     }
 
     /// The line at the bottom of the figure.
-    pub(super) fn ground(&self, canvas: &Canvas<'_>) -> Result<(), RenderError> {
+    pub(super) fn ground(&self, canvas: &mut Canvas) {
         let [left, _, right, bottom] = self.place;
         canvas.line(&[(left, bottom), (right, bottom)], palette::INK, 1)
     }
 
     /// What a scale measures, above the plot's left corner.
-    pub(super) fn title(&self, canvas: &Canvas<'_>, text: &str) -> Result<(), RenderError> {
+    pub(super) fn title(&self, canvas: &mut Canvas, text: &str) {
         let [left, top, ..] = self.place;
-        canvas.word(text, (left, top - 10.0), Anchor::Start)
+        // Lines of phases would cross it.
+        let end = left + width(text) + 3.0;
+        canvas.rect([left - 3.0, top - 18.0, end, top - 3.0], WHITE);
+        canvas.word(text, (left, top - 10.0), Anchor::Start);
     }
 }
 

@@ -1,8 +1,7 @@
 //! Changes of entries by cause over time.
 
 use super::{
-    RenderError,
-    canvas::{Canvas, Plot, WIDTH, svg},
+    canvas::{Canvas, Drawing, Plot, WIDTH},
     palette, time,
 };
 use crate::figures::Timeline;
@@ -12,11 +11,11 @@ const HEIGHT: f64 = 330.0;
 pub const CAUSES_PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
 
 /// One area for each cause, changes a second; `lost` in seconds.
-pub fn causes(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
-    svg(HEIGHT, |canvas| draw(canvas, timeline, lost))
+pub fn causes(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
+    Drawing::new(HEIGHT, |canvas| draw(canvas, timeline, lost))
 }
 
-fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
     let bins = timeline.bins();
     let length = timeline.bin_ns() as f64 / 1e9;
     let starts: Vec<f64> = bins.iter().map(|(start, _)| *start).collect();
@@ -25,7 +24,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         .iter()
         .map(|cause| (cause.name().to_owned(), palette::cause(*cause)))
         .collect();
-    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0)?;
+    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0);
     let areas: Vec<_> = causes
         .iter()
         .map(|cause| {
@@ -41,11 +40,11 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         x: [0.0, length * bins.len() as f64],
         y: [0.0, most.max(1.0) * 1.05],
     };
-    time::axis(canvas, &plot)?;
-    plot.y_scale(canvas, time::short)?;
-    time::stacked(canvas, &plot, &starts, length, &areas)?;
-    time::lost(canvas, lost, &[plot])?;
-    time::phases(canvas, timeline, &[plot])?;
-    plot.ground(canvas)?;
+    time::axis(canvas, &plot);
+    plot.y_scale(canvas, time::short);
+    time::stacked(canvas, &plot, &starts, length, &areas);
+    time::lost(canvas, lost, &[plot]);
+    time::phases(canvas, timeline, &[plot]);
+    plot.ground(canvas);
     plot.title(canvas, "changes a second")
 }

@@ -3,8 +3,7 @@
 use plotters::style::RGBColor;
 
 use super::{
-    RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    canvas::{Anchor, Canvas, Drawing, Plot, WIDTH},
     palette,
 };
 use crate::{
@@ -20,8 +19,8 @@ const LEFT: f64 = 110.0;
 const RIGHT: f64 = 170.0;
 
 /// The lines, with the runs from the lowest to the highest around each point. They have one unit.
-pub fn curves(curve: &Curve<'_>, lines: &[Line]) -> Result<String, RenderError> {
-    svg(HEIGHT, |canvas| draw(canvas, curve, lines))
+pub fn curves(curve: &Curve<'_>, lines: &[Line]) -> Drawing {
+    Drawing::new(HEIGHT, |canvas| draw(canvas, curve, lines))
 }
 
 /// Values that are all numbers have their place by size; words are placed one after another.
@@ -38,7 +37,7 @@ fn places(curve: &Curve<'_>) -> Vec<f64> {
     (0..curve.points.len()).map(|place| place as f64).collect()
 }
 
-fn draw(canvas: &Canvas<'_>, curve: &Curve<'_>, lines: &[Line]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line]) {
     let places = places(curve);
     let from = places.iter().copied().fold(f64::MAX, f64::min);
     let to = places.iter().copied().fold(f64::MIN, f64::max);
@@ -57,23 +56,23 @@ fn draw(canvas: &Canvas<'_>, curve: &Curve<'_>, lines: &[Line]) -> Result<(), Re
     plot.y_scale(canvas, |value| match is_time {
         false => count(whole(value)),
         true => duration(value),
-    })?;
+    });
     for ((value, _), place) in curve.points.iter().zip(&places) {
         let x = plot.at_x(*place);
-        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1)?;
-        canvas.word(&plain(value), (x, bottom + 16.0), Anchor::Middle)?;
+        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1);
+        canvas.word(&plain(value), (x, bottom + 16.0), Anchor::Middle);
     }
     canvas.word(
         &plain(curve.over),
         ((left + right) / 2.0, bottom + 36.0),
         Anchor::Middle,
-    )?;
+    );
     for (number, line) in lines.iter().enumerate() {
-        draw_line(canvas, &plot, (curve, &places), *line)?;
+        draw_line(canvas, &plot, (curve, &places), *line);
         let y = top + 12.0 + 20.0 * number as f64;
         let colour = colour(*line);
-        canvas.rect([right + 16.0, y - 5.0, right + 26.0, y + 5.0], colour)?;
-        canvas.word(line.name(), (right + 34.0, y), Anchor::Start)?;
+        canvas.rect([right + 16.0, y - 5.0, right + 26.0, y + 5.0], colour);
+        canvas.word(line.name(), (right + 34.0, y), Anchor::Start);
     }
     plot.ground(canvas)
 }
@@ -85,12 +84,7 @@ fn colour(line: Line) -> RGBColor {
     }
 }
 
-fn draw_line(
-    canvas: &Canvas<'_>,
-    plot: &Plot,
-    (curve, places): (&Curve<'_>, &[f64]),
-    of: Line,
-) -> Result<(), RenderError> {
+fn draw_line(canvas: &mut Canvas, plot: &Plot, (curve, places): (&Curve<'_>, &[f64]), of: Line) {
     let colour = colour(of);
     let mut line = Vec::new();
     for ((_, point), place) in curve.points.iter().zip(places) {
@@ -99,18 +93,17 @@ fn draw_line(
         };
         let x = plot.at_x(*place);
         let [low, high] = [spread.low, spread.high].map(|value| plot.at_y(value));
-        canvas.line(&[(x, low), (x, high)], colour, 1)?;
+        canvas.line(&[(x, low), (x, high)], colour, 1);
         for end in [low, high] {
-            canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1)?;
+            canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1);
         }
         line.push((x, plot.at_y(spread.median)));
     }
     for (x, y) in &line {
-        canvas.rect([x - 3.0, y - 3.0, x + 3.0, y + 3.0], colour)?;
+        canvas.rect([x - 3.0, y - 3.0, x + 3.0, y + 3.0], colour);
     }
     line.sort_by(|one, other| one.0.total_cmp(&other.0));
-    match line.len() {
-        0 | 1 => Ok(()),
-        _ => canvas.line(&line, colour, 2),
+    if line.len() > 1 {
+        canvas.line(&line, colour, 2);
     }
 }

@@ -1,8 +1,7 @@
 //! Which addresses fault when.
 
 use super::{
-    RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    canvas::{Anchor, Canvas, Drawing, Plot, WIDTH},
     palette, time,
 };
 use crate::{
@@ -16,6 +15,8 @@ const GAP: f64 = 46.0;
 /// Height of an area.
 const AREA: f64 = 150.0;
 const TOP: f64 = 116.0;
+/// Characters of a name that have room.
+const NAME: usize = 22;
 
 /// The plot of each area, the highest addresses first: left, top, right, bottom, px.
 pub fn heat_plots(areas: usize) -> Vec<[f64; 4]> {
@@ -24,35 +25,35 @@ pub fn heat_plots(areas: usize) -> Vec<[f64; 4]> {
     (0..areas).map(plot).collect()
 }
 
-/// One plot for each area with faults; phases from `timeline`.
-pub fn heat(map: &HeatMap, timeline: &Timeline) -> Result<String, RenderError> {
+/// One plot for each area with faults, by its name in `names`; phases from `timeline`.
+pub fn heat(map: &HeatMap, names: &[String], timeline: &Timeline) -> Drawing {
     let (areas, elsewhere) = map.areas();
     let height = TOP + (AREA + GAP) * areas.len() as f64 + 10.0;
-    svg(height, |canvas| {
-        draw(canvas, map, timeline, &areas, elsewhere)
+    Drawing::new(height, |canvas| {
+        draw(canvas, map, (names, timeline), &areas, elsewhere)
     })
 }
 
 fn draw(
-    canvas: &Canvas<'_>,
+    canvas: &mut Canvas,
     map: &HeatMap,
-    timeline: &Timeline,
+    (names, timeline): (&[String], &Timeline),
     areas: &[Area],
     elsewhere: u64,
-) -> Result<(), RenderError> {
+) {
     let most = areas
         .iter()
         .flat_map(|area| area.cells.values())
         .copied()
         .max()
         .unwrap_or(1);
-    legend(canvas, most, elsewhere)?;
+    legend(canvas, most, elsewhere);
     let x = [0.0, map.column_seconds() * f64::from(COLUMNS)];
     let (unit, seconds) = time::unit(x[1]);
     let right = WIDTH - 20.0;
     let mut plots = Vec::new();
     // The highest addresses on top.
-    for (number, area) in areas.iter().rev().enumerate() {
+    for (number, (at, area)) in areas.iter().enumerate().rev().enumerate() {
         let Some(place) = heat_plots(areas.len()).get(number).copied() else {
             continue;
         };
@@ -66,12 +67,17 @@ fn draw(
             x: [0.0, x[1] / seconds],
             ..plot
         }
-        .x_scale(canvas, last, time::number)?;
-        cells(canvas, &plot, area, map.column_seconds(), most)?;
-        labels(canvas, &plot, area)?;
+        .x_scale(canvas, last, time::number);
+        cells(canvas, &plot, area, map.column_seconds(), most);
+        labels(
+            canvas,
+            &plot,
+            area,
+            names.get(at).map_or("", String::as_str),
+        );
         plots.push(plot);
     }
-    time::phases(canvas, timeline, &plots)?;
+    time::phases(canvas, timeline, &plots);
     let bottom = plots.last().map_or(TOP, |plot| plot.place[3]);
     canvas.word(
         &format!("time from the start, {unit}"),
@@ -88,7 +94,7 @@ fn colour(count: u64, most: u64) -> usize {
     step.min(palette::HEAT.len() - 1)
 }
 
-fn legend(canvas: &Canvas<'_>, most: u64, elsewhere: u64) -> Result<(), RenderError> {
+fn legend(canvas: &mut Canvas, most: u64, elsewhere: u64) {
     let mut entries: Vec<(String, _)> = Vec::new();
     let mut seen = None;
     // The lowest count of each colour, by trying: at most 64 doublings.
@@ -100,7 +106,7 @@ fn legend(canvas: &Canvas<'_>, most: u64, elsewhere: u64) -> Result<(), RenderEr
             seen = Some(low);
         }
     }
-    let used = canvas.legend(&entries, (LEFT, 14.0), WIDTH - 20.0)?;
+    let used = canvas.legend(&entries, (LEFT, 14.0), WIDTH - 20.0);
     let words = if elsewhere > 0 {
         format!(
             "faults in a cell; {} elsewhere are not shown",
@@ -113,22 +119,16 @@ fn legend(canvas: &Canvas<'_>, most: u64, elsewhere: u64) -> Result<(), RenderEr
 }
 
 /// Neighbours of one colour are drawn as one rectangle.
-fn cells(
-    canvas: &Canvas<'_>,
-    plot: &Plot,
-    area: &Area,
-    column: f64,
-    most: u64,
-) -> Result<(), RenderError> {
+fn cells(canvas: &mut Canvas, plot: &Plot, area: &Area, column: f64, most: u64) {
     let mut run: Option<(u64, u16, u16, usize)> = None;
-    let draw = |(row, first, last, shade): (u64, u16, u16, usize)| {
+    let mut draw = |(row, first, last, shade): (u64, u16, u16, usize)| {
         let (from, to) = (
             plot.at_x(f64::from(first) * column),
             plot.at_x((f64::from(last) + 1.0) * column),
         );
         let (top, bottom) = (plot.at_y(row as f64 + 1.0), plot.at_y(row as f64));
         let Some(shade) = palette::HEAT.get(shade) else {
-            return Ok(());
+            return;
         };
         canvas.rect(
             [from, top, to.max(from + 2.0), bottom.max(top + 2.0)],
@@ -145,28 +145,37 @@ fn cells(
             }
             _ => {
                 if let Some(run) = run.take() {
-                    draw(run)?;
+                    draw(run);
                 }
                 run = Some((*row, *column, *column, shade));
             }
         }
     }
-    run.map_or(Ok(()), draw)
+    if let Some(run) = run {
+        draw(run);
+    }
 }
 
-fn labels(canvas: &Canvas<'_>, plot: &Plot, area: &Area) -> Result<(), RenderError> {
+fn labels(canvas: &mut Canvas, plot: &Plot, area: &Area, name: &str) {
     let [left, top, _, bottom] = plot.place;
-    plot.ground(canvas)?;
+    plot.ground(canvas);
     let size = area.rows.saturating_mul(area.row_bytes);
     let end = area.from.0.wrapping_add(size);
-    canvas.word(&format!("{end:#x}"), (left - 8.0, top + 6.0), Anchor::End)?;
+    canvas.word(&format!("{end:#x}"), (left - 8.0, top + 6.0), Anchor::End);
     let middle = (top + bottom) / 2.0;
-    canvas.word(&bytes(size), (left - 8.0, middle - 9.0), Anchor::End)?;
+    canvas.word(&bytes(size), (left - 8.0, middle - 8.0), Anchor::End);
     canvas.word(
         &plural(area.faults, "fault"),
-        (left - 8.0, middle + 9.0),
+        (left - 8.0, middle + 8.0),
         Anchor::End,
-    )?;
+    );
+    // One line for each part.
+    let mut y = middle - 24.0;
+    for part in name.split(", ").take(2).filter(|part| !part.is_empty()) {
+        let short: String = part.chars().take(NAME).collect();
+        canvas.word(&short, (left - 8.0, y), Anchor::End);
+        y = middle + 24.0;
+    }
     canvas.word(
         &area.from.to_string(),
         (left - 8.0, bottom - 6.0),

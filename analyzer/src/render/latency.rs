@@ -1,8 +1,7 @@
 //! How long faults last: a distribution for each class on a common logarithmic axis.
 
 use super::{
-    RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    canvas::{Anchor, Canvas, Drawing, Plot, WIDTH},
     palette, time,
 };
 use crate::{
@@ -15,12 +14,12 @@ const LEFT: f64 = 150.0;
 const RIGHT: f64 = 220.0;
 
 /// A row for each class, its height as a share of the class's own highest bin.
-pub fn latency(distributions: &[Distribution]) -> Result<String, RenderError> {
+pub fn latency(distributions: &[Distribution]) -> Drawing {
     let height = 40.0 + ROW * distributions.len() as f64 + 40.0;
-    svg(height, |canvas| draw(canvas, distributions))
+    Drawing::new(height, |canvas| draw(canvas, distributions))
 }
 
-fn draw(canvas: &Canvas<'_>, distributions: &[Distribution]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, distributions: &[Distribution]) {
     let decade = |bin: &u32| f64::from(*bin) / PER_DECADE;
     let bins = || distributions.iter().flat_map(|of| of.bins.keys());
     let lowest = bins().min().map_or(2.0, |bin| decade(bin).floor());
@@ -37,24 +36,24 @@ fn draw(canvas: &Canvas<'_>, distributions: &[Distribution]) -> Result<(), Rende
             x: [lowest, highest],
             y: [0.0, most * 1.08],
         };
-        row(canvas, &plot, of, number + 1 == distributions.len())?;
+        row(canvas, &plot, of, number + 1 == distributions.len());
     }
     let words = "p50, p95 and p99 are marked below each";
     canvas.word(words, (LEFT, 14.0), Anchor::Start)
 }
 
-fn row(canvas: &Canvas<'_>, plot: &Plot, of: &Distribution, last: bool) -> Result<(), RenderError> {
+fn row(canvas: &mut Canvas, plot: &Plot, of: &Distribution, last: bool) {
     let [left, top, right, bottom] = plot.place;
     for decade in whole(plot.x[0])..=whole(plot.x[1]) {
         let decade = decade as f64;
         let x = plot.at_x(decade);
-        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1)?;
+        canvas.line(&[(x, top), (x, bottom)], palette::GRID, 1);
         if last {
             canvas.word(
                 &time::length(10_f64.powf(decade)),
                 (x, bottom + 26.0),
                 Anchor::Middle,
-            )?;
+            );
         }
     }
     let colour = palette::class(of.class);
@@ -62,9 +61,9 @@ fn row(canvas: &Canvas<'_>, plot: &Plot, of: &Distribution, last: bool) -> Resul
         let from = plot.at_x(f64::from(*bin) / PER_DECADE);
         let to = plot.at_x(f64::from(bin + 1) / PER_DECADE);
         let y = plot.at_y(*faults as f64).min(bottom - 1.0);
-        canvas.rect([from, y, (to - 1.0).max(from + 1.0), bottom], colour)?;
+        canvas.rect([from, y, (to - 1.0).max(from + 1.0), bottom], colour);
     }
-    plot.ground(canvas)?;
+    plot.ground(canvas);
     for percentile in of.percentiles {
         let x = plot.at_x((percentile.max(1) as f64).log10());
         canvas.polygon(
@@ -74,15 +73,15 @@ fn row(canvas: &Canvas<'_>, plot: &Plot, of: &Distribution, last: bool) -> Resul
                 (x + 4.0, bottom + 10.0),
             ],
             palette::INK,
-        )?;
+        );
     }
     let middle = (top + bottom) / 2.0;
-    canvas.word(of.class.name(), (left - 14.0, middle - 8.0), Anchor::End)?;
+    canvas.word(of.class.name(), (left - 14.0, middle - 8.0), Anchor::End);
     canvas.word(
         &format!("n {}", count(of.count)),
         (left - 14.0, middle + 9.0),
         Anchor::End,
-    )?;
+    );
     for ((name, percentile), place) in ["p50", "p95", "p99"]
         .iter()
         .zip(of.percentiles)
@@ -92,7 +91,6 @@ fn row(canvas: &Canvas<'_>, plot: &Plot, of: &Distribution, last: bool) -> Resul
             &format!("{name}  {}", ns(percentile)),
             (right + 24.0, middle + place),
             Anchor::Start,
-        )?;
+        );
     }
-    Ok(())
 }

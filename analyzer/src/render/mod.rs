@@ -1,25 +1,32 @@
-//! Figures as SVG, one file each. Only here is plotters known.
+//! Figures, one file each, as SVG and PNG. Only here is plotters known.
 
 mod canvas;
 mod causes;
 mod curves;
+mod draw;
 mod heat;
 mod latency;
 mod pages;
 mod palette;
+mod png;
 mod rates;
 mod share;
+mod sides;
+mod spaces;
 mod steps;
 mod time;
 
+pub use canvas::Drawing;
 pub use causes::{CAUSES_PLOT, causes};
 pub use curves::curves;
 pub use heat::{heat, heat_plots};
 pub use latency::latency;
 pub use pages::{PAGES_PLOT, pages};
-pub use palette::{cause_colour, class_colour, heat_colours, level_colour};
+pub use palette::{cause_colour, class_colour, code, heat_colours, level_colour};
 pub use rates::{RATES_PLOTS, rates};
 pub use share::share;
+pub use sides::{SideNumbers, medians, totals};
+pub use spaces::{SPACES_PLOT, space_areas, spaces};
 pub use steps::steps;
 
 /// A figure could not be drawn.
@@ -30,9 +37,12 @@ pub struct RenderError {
 }
 
 impl RenderError {
+    fn new(why: &str) -> Self {
+        let why = why.to_owned();
+        Self { why }
+    }
+
     fn drawing(error: impl std::error::Error) -> Self {
-        Self {
-            why: error.to_string(),
-        }
+        Self::new(&error.to_string())
     }
 }

@@ -1,8 +1,7 @@
 //! Shadow pages by level over time.
 
 use super::{
-    RenderError,
-    canvas::{Canvas, Plot, WIDTH, svg},
+    canvas::{Canvas, Drawing, Plot, WIDTH},
     palette, time,
 };
 use crate::figures::Timeline;
@@ -12,11 +11,11 @@ const HEIGHT: f64 = 330.0;
 pub const PAGES_PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
 
 /// One area for each level, and a line for the pages that are unsync; `lost` in seconds.
-pub fn pages(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
-    svg(HEIGHT, |canvas| draw(canvas, timeline, lost))
+pub fn pages(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
+    Drawing::new(HEIGHT, |canvas| draw(canvas, timeline, lost))
 }
 
-fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
     let bins = timeline.bins();
     let length = timeline.bin_ns() as f64 / 1e9;
     let starts: Vec<f64> = bins.iter().map(|(start, _)| *start).collect();
@@ -32,7 +31,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
     if any_unsync {
         legend.push(("unsync (line)".to_owned(), palette::LOST));
     }
-    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0)?;
+    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0);
 
     let most = bins
         .iter()
@@ -50,17 +49,17 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         x: [0.0, length * bins.len() as f64],
         y: [0.0, most * 1.05],
     };
-    time::axis(canvas, &plot)?;
-    plot.y_scale(canvas, time::short)?;
-    time::stacked(canvas, &plot, &starts, length, &areas)?;
+    time::axis(canvas, &plot);
+    plot.y_scale(canvas, time::short);
+    time::stacked(canvas, &plot, &starts, length, &areas);
     if any_unsync {
         // On a light edge, so that it is seen on every level.
         let line = time::steps(&plot, &starts, length, &unsync);
-        canvas.line(&line, plotters::style::WHITE, 6)?;
-        canvas.line(&line, palette::LOST, 3)?;
+        canvas.line(&line, plotters::style::WHITE, 6);
+        canvas.line(&line, palette::LOST, 3);
     }
-    time::lost(canvas, lost, &[plot])?;
-    time::phases(canvas, timeline, &[plot])?;
-    plot.ground(canvas)?;
+    time::lost(canvas, lost, &[plot]);
+    time::phases(canvas, timeline, &[plot]);
+    plot.ground(canvas);
     plot.title(canvas, "shadow pages")
 }

@@ -77,6 +77,19 @@ pub(super) fn level(level: usize) -> RGBColor {
     }
 }
 
+/// The colours of address spaces, those first with the most pages.
+pub(super) const SPACES: [RGBColor; 5] = [
+    RGBColor(0, 114, 178),
+    RGBColor(230, 159, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(86, 180, 233),
+];
+/// Those of all other address spaces.
+pub(super) const OTHER_ROOTS: RGBColor = RGBColor(110, 110, 110);
+/// What several address spaces have.
+pub(super) const SHARED: RGBColor = RGBColor(213, 94, 0);
+
 /// Colours of a heat-map, from few to many.
 pub(super) const HEAT: [RGBColor; 6] = [
     RGBColor(198, 219, 239),
@@ -88,7 +101,7 @@ pub(super) const HEAT: [RGBColor; 6] = [
 ];
 
 /// As a page has it: `#0072B2`.
-fn code(RGBColor(red, green, blue): RGBColor) -> String {
+pub fn code(RGBColor(red, green, blue): RGBColor) -> String {
     format!("#{red:02X}{green:02X}{blue:02X}")
 }
 

@@ -1,8 +1,7 @@
 //! Faults a second and shadow entries over time.
 
 use super::{
-    RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg, width},
+    canvas::{Anchor, Canvas, Drawing, Plot, WIDTH, width},
     palette, time,
 };
 use crate::figures::Timeline;
@@ -17,11 +16,11 @@ pub const RATES_PLOTS: [[f64; 4]; 2] = [
 const SPIKE: f64 = 4.0;
 
 /// Two plots over one another with the same time axis; `lost` in seconds.
-pub fn rates(timeline: &Timeline, lost: &[(f64, f64)]) -> Result<String, RenderError> {
-    svg(HEIGHT, |canvas| draw(canvas, timeline, lost))
+pub fn rates(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
+    Drawing::new(HEIGHT, |canvas| draw(canvas, timeline, lost))
 }
 
-fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
     let bins = timeline.bins();
     let length = timeline.bin_ns() as f64 / 1e9;
     let starts: Vec<f64> = bins.iter().map(|(start, _)| *start).collect();
@@ -31,7 +30,7 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         .iter()
         .map(|class| (class.name().to_owned(), palette::class(*class)))
         .collect();
-    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0)?;
+    canvas.legend(&legend, (80.0, 14.0), WIDTH - 20.0);
 
     let areas: Vec<_> = classes
         .iter()
@@ -66,20 +65,20 @@ fn draw(canvas: &Canvas<'_>, timeline: &Timeline, lost: &[(f64, f64)]) -> Result
         x,
         y: [0.0, most_entries * 1.1],
     };
-    upper.x_scale(canvas, false, |_| String::new())?;
-    time::axis(canvas, &lower)?;
-    upper.y_scale(canvas, time::short)?;
-    lower.y_scale(canvas, time::short)?;
-    time::stacked(canvas, &upper, &starts, length, &areas)?;
+    upper.x_scale(canvas, false, |_| String::new());
+    time::axis(canvas, &lower);
+    upper.y_scale(canvas, time::short);
+    lower.y_scale(canvas, time::short);
+    time::stacked(canvas, &upper, &starts, length, &areas);
     let entries = time::steps(&lower, &starts, length, &entries);
-    canvas.line(&entries, palette::INK, 2)?;
-    time::lost(canvas, lost, &[upper, lower])?;
-    time::phases(canvas, timeline, &[upper, lower])?;
-    upper.ground(canvas)?;
-    lower.ground(canvas)?;
-    upper.title(canvas, "faults a second")?;
+    canvas.line(&entries, palette::INK, 2);
+    time::lost(canvas, lost, &[upper, lower]);
+    time::phases(canvas, timeline, &[upper, lower]);
+    upper.ground(canvas);
+    lower.ground(canvas);
+    upper.title(canvas, "faults a second");
     if let Some(bin) = peak {
-        cut_off(canvas, &upper, (bin as f64 + 0.5) * length, totals.get(bin))?;
+        cut_off(canvas, &upper, (bin as f64 + 0.5) * length, totals.get(bin));
     }
     lower.title(canvas, "shadow entries")
 }
@@ -104,15 +103,10 @@ fn highest(totals: &[f64]) -> (f64, Option<usize>) {
 }
 
 /// A mark at the top of a bin that is higher than the plot, with its value.
-fn cut_off(
-    canvas: &Canvas<'_>,
-    plot: &Plot,
-    seconds: f64,
-    value: Option<&f64>,
-) -> Result<(), RenderError> {
+fn cut_off(canvas: &mut Canvas, plot: &Plot, seconds: f64, value: Option<&f64>) {
     let (x, top) = (plot.at_x(seconds), plot.place[1]);
     let points = [(x, top - 8.0), (x - 5.0, top), (x + 5.0, top)];
-    canvas.polygon(&points, palette::LOST)?;
+    canvas.polygon(&points, palette::LOST);
     let words = format!(
         "cut off: up to {}",
         time::short(value.map_or(0.0, |v| v.round()))

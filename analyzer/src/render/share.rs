@@ -3,8 +3,7 @@
 use events::Class;
 
 use super::{
-    RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg, width},
+    canvas::{Anchor, Canvas, Drawing, Plot, WIDTH, width},
     palette,
 };
 use crate::{
@@ -16,16 +15,16 @@ const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 150.0;
 
 /// Two bars over one another: time and number.
-pub fn share(costs: &[(Class, ClassCost)]) -> Result<String, RenderError> {
-    svg(HEIGHT, |canvas| draw(canvas, costs))
+pub fn share(costs: &[(Class, ClassCost)]) -> Drawing {
+    Drawing::new(HEIGHT, |canvas| draw(canvas, costs))
 }
 
-fn draw(canvas: &Canvas<'_>, costs: &[(Class, ClassCost)]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, costs: &[(Class, ClassCost)]) {
     let legend: Vec<_> = costs
         .iter()
         .map(|(class, _)| (class.name().to_owned(), palette::class(*class)))
         .collect();
-    canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0)?;
+    canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0);
     let time: u64 = costs.iter().map(|(_, cost)| cost.total_ns).sum();
     let faults: u64 = costs.iter().map(|(_, cost)| cost.count).sum();
     let of_time: Vec<_> = costs
@@ -36,17 +35,11 @@ fn draw(canvas: &Canvas<'_>, costs: &[(Class, ClassCost)]) -> Result<(), RenderE
         .iter()
         .map(|(class, cost)| (*class, cost.count))
         .collect();
-    bar(canvas, 46.0, "time in faults", &ns(time), &of_time)?;
+    bar(canvas, 46.0, "time in faults", &ns(time), &of_time);
     bar(canvas, 92.0, "faults", &count(faults), &of_faults)
 }
 
-fn bar(
-    canvas: &Canvas<'_>,
-    top: f64,
-    name: &str,
-    whole: &str,
-    parts: &[(Class, u64)],
-) -> Result<(), RenderError> {
+fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, u64)]) {
     let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
     let plot = Plot {
         place: [LEFT, top, WIDTH - 100.0, top + 30.0],
@@ -57,7 +50,7 @@ fn bar(
     for (class, part) in parts {
         let (start, end) = (plot.at_x(from), plot.at_x(from + *part as f64));
         if end - start >= 0.5 {
-            canvas.rect([start, top, end, top + 30.0], palette::class(*class))?;
+            canvas.rect([start, top, end, top + 30.0], palette::class(*class));
         }
         let words = format!("{:.1}%", *part as f64 * 100.0 / total);
         // On a light patch, so that it reads on every colour.
@@ -67,11 +60,11 @@ fn bar(
             canvas.rect(
                 [middle - half, top + 6.0, middle + half, top + 24.0],
                 plotters::style::WHITE,
-            )?;
-            canvas.word(&words, (middle, top + 15.0), Anchor::Middle)?;
+            );
+            canvas.word(&words, (middle, top + 15.0), Anchor::Middle);
         }
         from += *part as f64;
     }
-    canvas.word(name, (LEFT - 14.0, top + 15.0), Anchor::End)?;
+    canvas.word(name, (LEFT - 14.0, top + 15.0), Anchor::End);
     canvas.word(whole, (plot.place[2] + 10.0, top + 15.0), Anchor::Start)
 }

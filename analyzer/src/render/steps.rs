@@ -1,8 +1,7 @@
 //! Where the time of the mean fault goes: one stacked bar a class.
 
 use super::{
-    RenderError,
-    canvas::{Anchor, Canvas, Plot, WIDTH, svg},
+    canvas::{Anchor, Canvas, Drawing, Plot, WIDTH},
     palette, time,
 };
 use crate::{
@@ -16,12 +15,12 @@ const LEFT: f64 = 150.0;
 const RIGHT: f64 = 190.0;
 
 /// The bars, longest time first as given.
-pub fn steps(bars: &[StepBar]) -> Result<String, RenderError> {
+pub fn steps(bars: &[StepBar]) -> Drawing {
     let height = 70.0 + ROW * bars.len() as f64 + 44.0;
-    svg(height, |canvas| draw(canvas, bars))
+    Drawing::new(height, |canvas| draw(canvas, bars))
 }
 
-fn draw(canvas: &Canvas<'_>, bars: &[StepBar]) -> Result<(), RenderError> {
+fn draw(canvas: &mut Canvas, bars: &[StepBar]) {
     let shown = |step: &FaultStep| {
         bars.iter()
             .any(|bar| bar.steps.iter().any(|(other, _)| other == step))
@@ -34,7 +33,7 @@ fn draw(canvas: &Canvas<'_>, bars: &[StepBar]) -> Result<(), RenderError> {
     if bars.iter().any(|bar| bar.rest_ns() > 0.5) {
         legend.push(("in no step of the trace".to_owned(), palette::REST));
     }
-    canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0)?;
+    canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0);
     let most = bars.iter().map(|bar| bar.mean_ns).fold(1.0, f64::max);
     let bottom = 56.0 + ROW * bars.len() as f64;
     let plot = Plot {
@@ -42,7 +41,7 @@ fn draw(canvas: &Canvas<'_>, bars: &[StepBar]) -> Result<(), RenderError> {
         x: [0.0, most],
         y: [0.0, 1.0],
     };
-    plot.x_scale(canvas, true, time::length)?;
+    plot.x_scale(canvas, true, time::length);
     for (number, bar) in bars.iter().enumerate() {
         let top = 56.0 + ROW * number as f64 + 9.0;
         let mut from = 0.0;
@@ -55,18 +54,18 @@ fn draw(canvas: &Canvas<'_>, bars: &[StepBar]) -> Result<(), RenderError> {
         for (ns, colour) in parts {
             let (start, end) = (plot.at_x(from), plot.at_x(from + ns));
             if end - start >= 0.5 {
-                canvas.rect([start, top, end, top + ROW - 18.0], colour)?;
+                canvas.rect([start, top, end, top + ROW - 18.0], colour);
             }
             from += ns;
         }
         let middle = top + (ROW - 18.0) / 2.0;
-        canvas.word(bar.class.name(), (LEFT - 14.0, middle), Anchor::End)?;
+        canvas.word(bar.class.name(), (LEFT - 14.0, middle), Anchor::End);
         let words = format!("{}  (n {})", duration(bar.mean_ns), count(bar.count));
         canvas.word(
             &words,
             (plot.at_x(bar.mean_ns) + 10.0, middle),
             Anchor::Start,
-        )?;
+        );
     }
     canvas.word("mean time of a fault", (LEFT, bottom + 32.0), Anchor::Start)
 }

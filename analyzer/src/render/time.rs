@@ -1,9 +1,8 @@
 //! What figures over time have in common: the axis, phases, lost records, stacked areas.
 
-use plotters::style::RGBColor;
+use plotters::style::{RGBColor, WHITE};
 
 use super::{
-    RenderError,
     canvas::{Anchor, Canvas, Plot, width},
     palette,
 };
@@ -60,16 +59,13 @@ pub(super) fn short(value: f64) -> String {
 
 /// Vertical lines where phases begin, with names in rows above `plots`. A name without room is left
 /// out, its line is not.
-pub(super) fn phases(
-    canvas: &Canvas<'_>,
-    timeline: &Timeline,
-    plots: &[Plot],
-) -> Result<(), RenderError> {
+pub(super) fn phases(canvas: &mut Canvas, timeline: &Timeline, plots: &[Plot]) {
     let (Some(first), Some(last)) = (plots.first(), plots.last()) else {
-        return Ok(());
+        return;
     };
     let mut ends = [f64::MIN; NAME_ROWS];
     let crowded = timeline.phases.len() > MAX_LINES;
+    let mut names = Vec::new();
     for phase in timeline.phases.iter().filter(|_| !crowded) {
         let x = first.at_x(timeline.seconds(phase.time_ns));
         let name: String = plain(&phase.name).chars().take(NAME_LENGTH).collect();
@@ -86,7 +82,7 @@ pub(super) fn phases(
             Some(row) => top - NAME_HEIGHT * row as f64,
             None => first.place[1],
         };
-        canvas.line(&[(x, from), (x, last.place[3])], palette::REST, 1)?;
+        canvas.line(&[(x, from), (x, last.place[3])], palette::REST, 1);
         if let Some((row, before)) = row.and_then(|row| Some((row, ends.get_mut(row)?))) {
             *before = end;
             let y = top - NAME_HEIGHT * row as f64;
@@ -95,18 +91,28 @@ pub(super) fn phases(
             } else {
                 (x + 4.0, Anchor::Start)
             };
-            canvas.word(&name, (at, y), anchor)?;
+            names.push((name, (at, y), anchor, [start, end]));
         }
     }
-    Ok(())
+    // Over the lines of other phases.
+    for (name, at, anchor, [start, end]) in names {
+        let from = if matches!(anchor, Anchor::End) {
+            start
+        } else {
+            at.0
+        };
+        let to = if matches!(anchor, Anchor::End) {
+            at.0
+        } else {
+            end
+        };
+        canvas.rect([from, at.1 - 7.0, to, at.1 + 8.0], WHITE);
+        canvas.word(&name, at, anchor);
+    }
 }
 
 /// Shades the spans in which records were lost, given in seconds.
-pub(super) fn lost(
-    canvas: &Canvas<'_>,
-    spans: &[(f64, f64)],
-    plots: &[Plot],
-) -> Result<(), RenderError> {
+pub(super) fn lost(canvas: &mut Canvas, spans: &[(f64, f64)], plots: &[Plot]) {
     // As many as there are columns of pixels, at most.
     let step = spans.len() / 400 + 1;
     for (from, to) in spans.iter().step_by(step) {
@@ -115,21 +121,20 @@ pub(super) fn lost(
             canvas.shade(
                 [plot.at_x(*from), top, plot.at_x(*to), bottom],
                 palette::LOST,
-            )?;
+            );
         }
     }
-    Ok(())
 }
 
 /// Scale and title of the time axis below a plot.
-pub(super) fn axis(canvas: &Canvas<'_>, plot: &Plot) -> Result<(), RenderError> {
+pub(super) fn axis(canvas: &mut Canvas, plot: &Plot) {
     let [from, to] = plot.x;
     let (unit, seconds) = unit(to);
     let in_unit = Plot {
         x: [from / seconds, to / seconds],
         ..*plot
     };
-    in_unit.x_scale(canvas, true, number)?;
+    in_unit.x_scale(canvas, true, number);
     let [_, _, right, bottom] = plot.place;
     canvas.word(
         &format!("time from the start, {unit}"),
@@ -141,12 +146,12 @@ pub(super) fn axis(canvas: &Canvas<'_>, plot: &Plot) -> Result<(), RenderError> 
 /// One area on top of the other; each has a value for each of `starts`, which are as far apart as
 /// `length`.
 pub(super) fn stacked(
-    canvas: &Canvas<'_>,
+    canvas: &mut Canvas,
     plot: &Plot,
     starts: &[f64],
     length: f64,
     areas: &[(RGBColor, Vec<f64>)],
-) -> Result<(), RenderError> {
+) {
     let mut base = vec![0.0; starts.len()];
     for (colour, values) in areas {
         let top: Vec<f64> = base
@@ -154,16 +159,24 @@ pub(super) fn stacked(
             .zip(values)
             .map(|(base, value)| base + value)
             .collect();
-        if values.iter().any(|value| *value > 0.0) {
-            let mut points = steps(plot, starts, length, &top);
-            let mut below = steps(plot, starts, length, &base);
-            below.reverse();
-            points.extend(below);
-            canvas.polygon(&points, *colour)?;
+        let mut from = 0;
+        for run in values.chunk_by(|one, next| (*one > 0.0) == (*next > 0.0)) {
+            let of = from..from + run.len();
+            from = of.end;
+            let parts = (starts.get(of.clone()), top.get(of.clone()), base.get(of));
+            // Where there is none, a figure in pixels would have a line.
+            if let (Some(starts), Some(top), Some(base)) = parts
+                && run.first().is_some_and(|value| *value > 0.0)
+            {
+                let mut points = steps(plot, starts, length, top);
+                let mut below = steps(plot, starts, length, base);
+                below.reverse();
+                points.extend(below);
+                canvas.polygon(&points, *colour);
+            }
         }
         base = top;
     }
-    Ok(())
 }
 
 /// The corners of a line that is level within each bin; corners that change nothing are left out.

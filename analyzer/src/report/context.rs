@@ -9,6 +9,7 @@ use trace::Trace;
 use super::{
     ReportError, SCRIPT, STYLE,
     answers::answers,
+    beside::Beside,
     embedded::embedded,
     explained::{Explained, budget, explained},
     figures::{Figure, figures},
@@ -35,6 +36,8 @@ use crate::{
 pub struct Page {
     /// Of the browser's window.
     pub title: String,
+    /// The traces compared; absent for one.
+    pub beside: Option<Beside>,
     /// One for each trace.
     pub traces: Vec<TraceContext>,
     /// The program that made it.
@@ -81,6 +84,15 @@ pub struct Statement {
     pub mark: &'static str,
     /// The statement.
     pub text: String,
+}
+
+impl Statement {
+    pub(super) fn of(line: verdict::Line) -> Self {
+        Self {
+            mark: if line.good { "good" } else { "bad" },
+            text: line.text,
+        }
+    }
 }
 
 /// One VM.
@@ -162,10 +174,7 @@ pub(super) fn trace(
     );
     let mut quality: Vec<_> = verdict::quality(study)
         .into_iter()
-        .map(|line| Statement {
-            mark: if line.good { "good" } else { "bad" },
-            text: line.text,
-        })
+        .map(Statement::of)
         .collect();
     quality.push(not_attached(&summary));
     let mut sections = Vec::new();
@@ -176,7 +185,7 @@ pub(super) fn trace(
             let explained = explained(trace, vm, of, numbers, &mut left)?;
             let worst = of.worst.as_ref();
             let worst = worst.map(|of| of.table(symbols, study.span_ns[0], &summary.times()));
-            let mut section = section(trace, study, vm, of, &summary, numbers, explained)?;
+            let mut section = section((trace, study, symbols), of, &summary, numbers, explained)?;
             section.payers.splice(0..0, worst);
             sections.push(section);
         }
@@ -213,14 +222,13 @@ fn not_attached(summary: &Summary) -> Statement {
 }
 
 fn section(
-    trace: &Trace,
-    study: &Study,
-    vm: VmId,
+    (trace, study, symbols): (&Trace, &Study, &Symbols),
     of: &VmStudy,
     summary: &Summary,
     numbers: &VmSummary,
     explained: Vec<Explained>,
 ) -> Result<Section, ReportError> {
+    let vm = VmId(numbers.vm);
     let keyframes = verify::keyframe_summaries(study, vm, of);
     let name = trace.path().display().to_string();
     Ok(Section {
@@ -246,7 +254,7 @@ fn section(
             summary::changes(numbers, Detail::Brief),
             summary::refaults(numbers),
         ],
-        figures: figures(study, of, &summary.times())?,
+        figures: figures(study, of, &summary.times(), symbols)?,
         moments: moments(of),
         data: embedded(of, &explained, &name)?,
         explained,
@@ -257,6 +265,12 @@ fn section(
             ranges_at_the_end(study, vm, numbers),
         ]
         .into_iter()
+        .chain(
+            of.owners
+                .iter()
+                .filter_map(|owners| owners.most())
+                .flat_map(memory::owners_tables),
+        )
         .chain(counters(numbers.reconciliation.as_deref()))
         .chain(numbers.refaults.iter().flat_map(refaults::details))
         .chain(audit::tables(&verdict::audit(study, vm, of)))

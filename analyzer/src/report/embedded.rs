@@ -12,6 +12,7 @@ use super::{ReportError, explained::Explained};
 use crate::{
     explain,
     figures::{Area, COLUMNS, Phase, Timeline},
+    memory::Owners,
     playback::Head,
     render,
     study::VmStudy,
@@ -43,6 +44,7 @@ struct Times {
     entries: Vec<u64>,
     levels: Vec<Series>,
     causes: Vec<Series>,
+    spaces: Vec<Series>,
     unsync: Vec<u64>,
     phases: Vec<(String, f64)>,
     heat: Heat,
@@ -74,6 +76,7 @@ struct Plots {
     rates: [[f64; 4]; 2],
     pages: [[f64; 4]; 1],
     causes: [[f64; 4]; 1],
+    spaces: [[f64; 4]; 1],
     heat: Vec<[f64; 4]>,
 }
 
@@ -142,12 +145,14 @@ fn times(vm: &VmStudy) -> Times {
         entries: each(&|bin| bin.totals.entries()),
         levels: (1..=timeline.levels()).map(level).collect(),
         causes: timeline.causes().into_iter().map(cause).collect(),
+        spaces: vm.owners.as_ref().map_or_else(Vec::new, spaces),
         unsync: each(&|bin| bin.totals.unsync),
         phases: phases(timeline),
         plots: Plots {
             rates: render::RATES_PLOTS,
             pages: [render::PAGES_PLOT],
             causes: [render::CAUSES_PLOT],
+            spaces: [render::SPACES_PLOT],
             heat: render::heat_plots(areas.len()),
         },
         heat: Heat {
@@ -158,6 +163,13 @@ fn times(vm: &VmStudy) -> Times {
             columns: COLUMNS,
         },
     }
+}
+
+fn spaces(owners: &Owners) -> Vec<Series> {
+    let areas = render::space_areas(owners).into_iter();
+    areas
+        .map(|(name, colour, pages)| (name, render::code(colour), pages))
+        .collect()
 }
 
 fn phases(timeline: &Timeline) -> Vec<(String, f64)> {

@@ -5,10 +5,15 @@ use serde::Serialize;
 use super::ReportError;
 use crate::{
     faults::FaultStep,
-    figures::{Bin, PER_DECADE, absent, latency, steps},
-    render,
+    figures::{Area, Bin, PER_DECADE, absent, latency, steps},
+    memory::{Look, Owners},
+    render::{self, Drawing},
     study::{Study, VmStudy},
-    text::units::{bytes, count, duration, ns, percent, plural},
+    symbols::Symbols,
+    text::{
+        plain,
+        units::{bytes, count, duration, ns, percent, plural},
+    },
 };
 
 /// A figure on the page.
@@ -18,7 +23,10 @@ pub struct Figure {
     pub name: &'static str,
     /// What it shows.
     pub title: String,
-    /// The SVG; not in JSON, where it would drown the numbers.
+    /// The drawing; not in JSON, where it would drown the numbers.
+    #[serde(skip)]
+    pub drawing: Drawing,
+    /// As SVG.
     #[serde(skip)]
     pub svg: String,
     /// Its main numbers, for those who do not see it.
@@ -29,7 +37,7 @@ pub struct Figure {
 
 impl Figure {
     /// The SVG with its numbers in words.
-    pub(super) fn labelled(&self) -> String {
+    pub(crate) fn labelled(&self) -> String {
         let words = escaped(&self.numbers);
         let label = format!(r#"<svg role="img" aria-label="{words}" "#);
         self.svg.replacen("<svg ", &label, 1)
@@ -47,15 +55,17 @@ pub(super) fn figures(
     study: &Study,
     vm: &VmStudy,
     times: &str,
+    symbols: &Symbols,
 ) -> Result<Vec<Figure>, ReportError> {
     if vm.columns.is_empty() {
         return Ok(Vec::new());
     }
     let lost = lost(study, vm);
+    let names = names(vm, symbols);
     let mut figures = vec![
         figure(
             ("share", "Time and number of faults by class"),
-            render::share(&vm.costs)?,
+            render::share(&vm.costs),
             shares(vm),
             [
                 &plural(vm.counts.faults(), "fault"),
@@ -64,11 +74,11 @@ pub(super) fn figures(
                  expensive. ",
                 times,
             ],
-        ),
+        )?,
         rates(vm, &lost)?,
         figure(
             ("latency", "How long faults last"),
-            render::latency(&latency(&vm.columns, &vm.costs))?,
+            render::latency(&latency(&vm.columns, &vm.costs)),
             percentiles(vm),
             [
                 &format!("Logarithmic axis, {PER_DECADE} bins for each factor of ten"),
@@ -76,44 +86,53 @@ pub(super) fn figures(
                  one class are two paths through the kernel. ",
                 times,
             ],
-        ),
+        )?,
         steps_of_a_fault(vm, times)?,
         figure(
             ("heat", "Which addresses fault when"),
-            render::heat(&vm.heat, &vm.timeline)?,
-            areas(vm),
+            render::heat(&vm.heat, &names, &vm.timeline),
+            areas(vm, &names),
             [
-                "Faults by GVA and time, darker for more, logarithmic. A diagonal is a first walk \
+                "Faults by GVA and time, darker for more, logarithmic; beside each area what it is: \
+                 the workload's range, the upper half, its memslots. A diagonal is a first walk \
                  through memory; a second mark at the same height is a page that faulted again. ",
                 times,
                 "",
             ],
-        ),
+        )?,
     ];
     if !vm.timeline.causes().is_empty() {
         figures.push(causes(vm, &lost)?);
     }
     figures.push(pages(vm, &lost)?);
+    let owners = vm.owners.as_ref();
+    if let Some(owners) = owners.filter(|owners| owners.largest().len() > 1) {
+        figures.push(spaces(vm, owners, &lost)?);
+    }
     Ok(figures)
 }
 
-fn figure(
+pub(crate) fn figure(
     (name, title): (&'static str, &str),
-    svg: String,
+    drawing: Drawing,
     numbers: String,
     caption: [&str; 3],
-) -> Figure {
-    Figure {
+) -> Result<Figure, ReportError> {
+    Ok(Figure {
         name,
         title: title.to_owned(),
-        svg,
+        svg: drawing.svg()?,
+        drawing,
         numbers,
         caption: caption.concat().trim_end().to_owned(),
-    }
+    })
 }
 
+/// Address spaces that a figure's words name.
+const NAMED: usize = 3;
+
 /// Parts of a sentence.
-fn sentence(parts: impl Iterator<Item = String>) -> String {
+pub(super) fn sentence(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join("; ")
 }
 
@@ -151,12 +170,41 @@ fn peaks(vm: &VmStudy) -> String {
     sentence(most.into_iter().chain([entries]))
 }
 
-fn areas(vm: &VmStudy) -> String {
+/// What is known of each area of the heat map: the workload's range or the upper half, memslots, the
+/// function at the row with most faults.
+fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
+    let (areas, _) = vm.heat.areas();
+    let name = |area: &Area| {
+        let bytes = area.rows.saturating_mul(area.row_bytes);
+        let region = match area.from.0 >> 63 {
+            _ if vm.has_range(area.from, bytes) => Some("work range".to_owned()),
+            1 => Some("upper half".to_owned()),
+            _ => None,
+        };
+        let slots: Vec<_> = area.slots.iter().take(NAMED).collect();
+        let numbers: Vec<_> = slots.iter().map(|slot| slot.0.to_string()).collect();
+        let slots = match slots.len() {
+            0 => None,
+            1 => Some(format!("slot {}", numbers.concat())),
+            _ => Some(format!("slots {}", numbers.join("+"))),
+        };
+        let symbol = symbols.place(area.hottest());
+        let parts = region.into_iter().chain(slots).chain(symbol);
+        plain(&parts.collect::<Vec<_>>().join(", "))
+    };
+    areas.iter().map(name).collect()
+}
+
+fn areas(vm: &VmStudy, names: &[String]) -> String {
     let (areas, elsewhere) = vm.heat.areas();
-    let named = areas.iter().map(|area| {
+    let named = areas.iter().zip(names).map(|(area, name)| {
         let size = bytes(area.rows.saturating_mul(area.row_bytes));
         let faults = plural(area.faults, "fault");
-        format!("{faults} in {size} from {}", area.from)
+        let name = match name.as_str() {
+            "" => String::new(),
+            name => format!(" ({name})"),
+        };
+        format!("{faults} in {size} from {}{name}", area.from)
     });
     let rest = (elsewhere > 0).then(|| format!("{} elsewhere", plural(elsewhere, "fault")));
     sentence(named.chain(rest))
@@ -183,9 +231,9 @@ fn shade(lost: &[(f64, f64)]) -> &'static str {
 
 fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     let bin = ns(vm.timeline.bin_ns());
-    Ok(figure(
+    figure(
         ("rates", "Faults a second, and entries in the shadow tables"),
-        render::rates(&vm.timeline, lost)?,
+        render::rates(&vm.timeline, lost),
         peaks(vm),
         [
             &format!("In bins of {bin}, stacked by class; below, SPTEs (leaves and links)"),
@@ -193,7 +241,7 @@ fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
              add no entries are repeated or refused work.",
             shade(lost),
         ],
-    ))
+    )
 }
 
 fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
@@ -218,9 +266,9 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
         let mean = duration(bar.mean_ns);
         format!("{}: mean {mean} ({})", bar.class.name(), steps.join(", "))
     });
-    Ok(figure(
+    figure(
         ("steps", "Where the time of a fault goes"),
-        render::steps(&bars)?,
+        render::steps(&bars),
         sentence(numbers),
         [
             "Mean over all faults of a class, cut into the steps that the trace shows. The \
@@ -228,7 +276,7 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
             &format!("{hva}{missing}"),
             times,
         ],
-    ))
+    )
 }
 
 fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
@@ -241,9 +289,9 @@ fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     let numbers = causes
         .iter()
         .map(|cause| format!("{}: {}", cause.name(), plural(of(cause), "change")));
-    Ok(figure(
+    figure(
         ("causes", "Why entries change"),
-        render::causes(&vm.timeline, lost)?,
+        render::causes(&vm.timeline, lost),
         sentence(numbers),
         [
             &format!(
@@ -255,14 +303,14 @@ fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
              again.",
             shade(lost),
         ],
-    ))
+    )
 }
 
 fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     let made = count(vm.counts.page(events::PageEvent::Born));
-    Ok(figure(
+    figure(
         ("pages", "Shadow pages by level"),
-        render::pages(&vm.timeline, lost)?,
+        render::pages(&vm.timeline, lost),
         most_pages(vm),
         [
             &format!(
@@ -272,7 +320,41 @@ fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
             " A fall is KVM zapping tables.",
             shade(lost),
         ],
-    ))
+    )
+}
+
+fn spaces(vm: &VmStudy, owners: &Owners, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
+    let looks = owners.looks();
+    let most = |of: &dyn Fn(&Look) -> u64| looks.iter().map(of).max().unwrap_or(0);
+    let largest = owners.largest();
+    let own = largest.iter().take(NAMED).map(|cr3| {
+        let pages = most(&|look| look.own.get(cr3).copied().unwrap_or(0));
+        format!("cr3 {cr3}: at most {}", plural(pages, "page"))
+    });
+    let shared = plural(most(&|look| look.shared), "page");
+    let duplicates = most(&|look| look.duplicates);
+    let numbers = sentence(own.chain([
+        format!("at most {shared} of several roots"),
+        format!(
+            "at most {} beyond the first of their guest table",
+            plural(duplicates, "page")
+        ),
+    ]));
+    let end = match owners.is_whole() {
+        true => "",
+        false => " It ends where there were too many pages to follow.",
+    };
+    figure(
+        ("spaces", "Shadow pages by address space"),
+        render::spaces(owners, &vm.timeline, lost),
+        numbers,
+        [
+            "Pages that only one CR3 leads to, at the end of each bin; those of several roots \
+             are apart. KVM has pages of its own for each address space that it shadows.",
+            end,
+            shade(lost),
+        ],
+    )
 }
 
 fn last_pages(vm: &VmStudy) -> u64 {

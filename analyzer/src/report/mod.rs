@@ -1,6 +1,7 @@
 //! All on one page: an HTML file that opens without network.
 
 mod answers;
+mod beside;
 mod context;
 mod embedded;
 mod explained;
@@ -19,9 +20,11 @@ use crate::{
     text::{self, Document},
 };
 
+pub use beside::{Beside, Other};
 pub use context::{Page, Section, TraceContext};
 pub use explained::Explained;
 pub use figures::Figure;
+pub(crate) use figures::figure;
 
 /// What every page of ours looks like.
 pub(crate) const STYLE: &str = include_str!("report.css");
@@ -76,6 +79,24 @@ pub fn html(page: &Page) -> Result<String, ReportError> {
 /// The same without figures, for an issue or a paper.
 pub fn document(page: Page) -> Document {
     let mut document = Document::default();
+    if let Some(beside) = page.beside {
+        let figures = beside.figures.iter();
+        let figures = figures.map(|figure| format!("{}: {}", figure.title, figure.numbers));
+        document.sections.push(text::Section {
+            title: "Side by side".to_owned(),
+            lines: figures.collect(),
+            ..text::Section::default()
+        });
+        for other in beside.others {
+            let lines = other.lines.into_iter().map(|line| line.text);
+            document.sections.push(text::Section {
+                title: other.title,
+                lines: lines.chain(other.head).collect(),
+                tables: other.tables,
+                ..text::Section::default()
+            });
+        }
+    }
     for trace in page.traces {
         document.sections.push(text::Section {
             title: format!("{}: {}", trace.name, trace.about),

@@ -17,7 +17,7 @@ use crate::{
     },
     figures::{HeatMap, Phase, Timeline},
     listing::Faults,
-    memory::Growth,
+    memory::{Growth, Owners},
     pathologies::Pathologies,
     playback::Playback,
     refaults::Refaults,
@@ -89,6 +89,8 @@ pub struct VmStudy {
     pub worst: Option<Faults>,
     /// The tables after each record; only where a page shows them.
     pub playback: Option<Playback>,
+    /// Which address spaces have the pages over time; only where a page shows them.
+    pub owners: Option<Owners>,
     /// Records of entries, by cause, whose value had not changed: what was read again, or stored
     /// as it was.
     pub unchanged: BTreeMap<Cause, u64>,
@@ -131,6 +133,9 @@ impl Follow for VmStudy {
         }
         if let Some(payers) = &mut self.payers {
             payers.before(record, replay);
+        }
+        if let Some(owners) = &mut self.owners {
+            owners.before(record, replay);
         }
     }
 
@@ -215,6 +220,9 @@ impl Follow for VmStudy {
         if let Some(payers) = &mut self.payers {
             payers.finish(replay, sees)?;
         }
+        if let Some(owners) = &mut self.owners {
+            owners.finish(replay, sees)?;
+        }
         if let Some(replay) = replay {
             self.checks = replay.checks().clone();
             self.anomalies = replay.anomalies().clone();
@@ -287,6 +295,7 @@ impl VmStudy {
             payers: None,
             worst: None,
             playback: None,
+            owners: None,
             unchanged: BTreeMap::new(),
             is_unchanged: false,
             range,
@@ -309,7 +318,7 @@ impl VmStudy {
             .push(row, self.phase, self.is_in_range(row.gva));
         self.between_so_far.fault(row);
         self.timeline.fault(row.time_ns.0, row.class);
-        self.heat.fault(row.time_ns.0, row.gva);
+        self.heat.fault(row.time_ns.0, row.gva, row.slot);
         self.acts.fault(row);
     }
 
@@ -341,6 +350,14 @@ impl VmStudy {
             gva.0
                 .checked_sub(range.from)
                 .is_some_and(|offset| offset < range.bytes)
+        })
+    }
+
+    /// Whether some addresses are in the workload's range.
+    pub fn has_range(&self, from: Gva, bytes: u64) -> bool {
+        self.range.is_some_and(|range| {
+            let end = range.from.saturating_add(range.bytes);
+            range.from < from.0.saturating_add(bytes) && from.0 < end
         })
     }
 

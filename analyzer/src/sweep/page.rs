@@ -2,11 +2,14 @@
 
 use askama::Template as _;
 
-use super::{Curves, document};
+use super::{Curve, Curves, Line, document};
 use crate::{
     render,
-    report::{self, ReportError},
-    text::{Section, plain},
+    report::{self, Figure, ReportError},
+    text::{
+        Section, plain,
+        units::{count, duration, whole},
+    },
 };
 
 /// The page.
@@ -19,13 +22,6 @@ struct Page {
     figures: Vec<Figure>,
     made_by: &'static str,
     style: &'static str,
-}
-
-/// A figure with its words.
-struct Figure {
-    title: String,
-    svg: String,
-    caption: &'static str,
 }
 
 const CAPTION: &str = "The median of the runs of each point; the bars are from the lowest run to \
@@ -41,11 +37,13 @@ pub fn html(curves: &Curves) -> Result<String, ReportError> {
                 "" => String::new(),
                 others => format!(", {others}"),
             };
-            figures.push(Figure {
-                title: plain(&format!("{what} by {}{others}", curve.over)),
-                svg: render::curves(&curve, lines)?,
-                caption: CAPTION,
-            });
+            let title = plain(&format!("{what} by {}{others}", curve.over));
+            figures.push(report::figure(
+                ("curve", &title),
+                render::curves(&curve, lines),
+                numbers(&curve, lines),
+                [CAPTION, "", ""],
+            )?);
         }
     }
     let document = document(curves);
@@ -58,4 +56,28 @@ pub fn html(curves: &Curves) -> Result<String, ReportError> {
         style: report::STYLE,
     };
     Ok(page.render()?)
+}
+
+/// The median of each line at the first and at the last point, for those who do not see them.
+fn numbers(curve: &Curve<'_>, lines: &[Line]) -> String {
+    let of = |line: &Line| {
+        let points = curve.points.iter();
+        let mut points = points.filter_map(|(value, point)| {
+            let median = point.line(*line)?.median;
+            let median = match line.is_time() {
+                true => duration(median),
+                false => count(whole(median)),
+            };
+            Some(format!("{median} at {value}"))
+        });
+        let first = points.next()?;
+        let last = points.next_back().map(|last| format!(", {last}"));
+        Some(format!(
+            "{}: {first}{}",
+            line.name(),
+            last.unwrap_or_default()
+        ))
+    };
+    let lines: Vec<_> = lines.iter().filter_map(of).collect();
+    plain(&lines.join("; "))
 }

@@ -170,8 +170,8 @@ fn a_report_opens_in_a_browser_without_network() {
     for width in [1280, 390] {
         let seen = drive(&page, width, LOOK);
         for (what, expected) in [
-            ("figures", 20.into()),
-            ("shown", 20.into()),
+            ("figures", 24.into()),
+            ("shown", 24.into()),
             ("wide", false.into()),
             ("loaded", 0.into()),
             ("twice", Value::Array(Vec::new())),

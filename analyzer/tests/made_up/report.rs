@@ -31,7 +31,7 @@ fn a_report_has_a_part_for_each_vm() {
     let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
     assert_eq!(html.matches("<section class=\"vm\"").count(), 2);
     // Only the first VM has changes of entries.
-    assert_eq!(html.matches("<svg").count(), 13);
+    assert_eq!(html.matches("<svg").count(), 14);
     assert!(html.contains("VM 1 (made-up, pid 4711, vCPU 0): "));
     demo.text(&["report", "demo.trace", "--vm", "1", "-o", "page.html"], 0);
     let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
@@ -51,7 +51,7 @@ fn a_report_holds_every_figure_and_no_address_of_the_network() {
         0,
     );
     let html = std::fs::read_to_string(demo.0.path().join("page.html")).unwrap();
-    assert_eq!(html.matches("<svg").count(), 14);
+    assert_eq!(html.matches("<svg").count(), 3 + 14);
     assert_eq!(
         html.matches("<script").count(),
         3,
@@ -97,7 +97,107 @@ fn figures_are_files_and_tables_are_markdown() {
         let file = format!("figures/demo.trace-vm-0-{name}.svg");
         let svg = std::fs::read_to_string(demo.0.path().join(file)).unwrap();
         assert!(svg.starts_with("<svg "), "{name}");
+        let size = |which: &str| {
+            let value = svg.split(&format!(" {which}=\"")).nth(1).unwrap();
+            value.split('"').next().unwrap().parse::<u32>().unwrap()
+        };
+        let file = format!("figures/demo.trace-vm-0-{name}.png");
+        let png = std::fs::read(demo.0.path().join(file)).unwrap();
+        let (width, height, pixels) = decode(&png);
+        assert_eq!([width, height], [2 * size("width"), 2 * size("height")]);
+        // On white paper, with words and colours.
+        let of = |colour: [u8; 3]| pixels.chunks(3).filter(|pixel| **pixel == colour).count();
+        let all = pixels.len() / 3;
+        assert!(of([255; 3]) > all / 3, "{name}");
+        assert!(of([51; 3]) > 100, "{name}: words");
+        let coloured = pixels.chunks(3).filter(|rgb| rgb[0] != rgb[1]).count();
+        assert!(coloured > 500, "{name}: {coloured}");
     }
+}
+
+/// Width, height, and the rows of an 8-bit RGB file whose rows are not filtered.
+fn decode(png: &[u8]) -> (u32, u32, Vec<u8>) {
+    use std::io::Read as _;
+
+    let number = |bytes: &[u8]| u32::from_be_bytes(bytes.try_into().unwrap());
+    assert_eq!(png[..8], *b"\x89PNG\r\n\x1a\n");
+    let (mut at, mut size, mut packed, mut kinds) = (8, (0, 0), Vec::new(), Vec::new());
+    while at < png.len() {
+        let length = number(&png[at..at + 4]) as usize;
+        let chunk = &png[at + 4..at + 8 + length];
+        let sum = number(&png[at + 8 + length..at + 12 + length]);
+        assert_eq!(crc32fast::hash(chunk), sum);
+        match &chunk[..4] {
+            b"IHDR" => {
+                size = (number(&chunk[4..8]), number(&chunk[8..12]));
+                assert_eq!(chunk[12..], [8, 2, 0, 0, 0]);
+            }
+            b"IDAT" => packed.extend(&chunk[4..]),
+            _ => {}
+        }
+        kinds.push(chunk[..4].to_vec());
+        at += 12 + length;
+    }
+    assert_eq!(kinds, [b"IHDR", b"IDAT", b"IEND"]);
+    let mut rows = Vec::new();
+    let mut decoder = flate2::read::ZlibDecoder::new(&packed[..]);
+    decoder.read_to_end(&mut rows).unwrap();
+    let row = 3 * size.0 as usize + 1;
+    assert_eq!(rows.len(), row * size.1 as usize);
+    let pixels = rows.chunks(row).flat_map(|row| {
+        assert_eq!(row[0], 0);
+        row[1..].to_vec()
+    });
+    (size.0, size.1, pixels.collect())
+}
+
+/// The numbers are those of each trace, the verdict that of `diff`.
+#[test]
+fn several_traces_are_shown_side_by_side() {
+    let demo = Demo::new(Shape {
+        pages: 512,
+        ..Shape::default()
+    });
+    let shape = Shape {
+        pages: 800,
+        ..Shape::default()
+    };
+    maker::Maker::new(shape)
+        .write(&demo.0.path().join("more.trace"))
+        .unwrap();
+    let names = ["demo.trace", "more.trace", "demo.trace"];
+    let page = demo.json(&[&["report"][..], &names, &["--json"]].concat(), 0);
+    let beside = &page["beside"];
+    let figures = beside["figures"].as_array().unwrap();
+    let words = figures[0]["numbers"].as_str().unwrap();
+    for name in names {
+        let summary = demo.json(&["summary", name, "--json"], 0);
+        let faults = summary["vms"][0]["faults"].as_u64().unwrap();
+        let faults = analyzer::text::units::count(faults);
+        assert!(
+            words.contains(&format!("{name}: {faults} faults")),
+            "{words}"
+        );
+    }
+    let others = beside["others"].as_array().unwrap();
+    assert_eq!(others.len(), 2);
+    assert_eq!(others[0]["title"], "From demo.trace to more.trace");
+    let diff = demo.text(&["diff", "demo.trace", "more.trace"], 0);
+    let lines = others[0]["lines"].as_array().unwrap();
+    let verdict = lines.last().unwrap();
+    // A change is not wrong.
+    assert_ne!(verdict["mark"], "bad");
+    let verdict = verdict["text"].as_str().unwrap();
+    let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(plain(&diff).contains(&plain(verdict)), "{diff}");
+    assert_eq!(others[1]["lines"][0]["mark"], "good");
+    let text = demo.text(
+        &["report", "demo.trace", "more.trace", "--format", "markdown"],
+        0,
+    );
+    assert!(text.contains("## From demo.trace to more.trace"), "{text}");
+    let one = demo.json(&["report", "demo.trace", "--json"], 0);
+    assert!(one["beside"].is_null());
 }
 
 #[test]
@@ -129,6 +229,14 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     for name in ["<h3>linear</h3>", "<h3>demand</h3>", "0x8000001000"] {
         assert!(page.contains(name), "{name}");
     }
+    assert_eq!(page.matches("<section class=\"slide").count(), 6);
+    // Counted by KVM: `demand` has a fault of its own for each of its 1,024 pages.
+    assert!(
+        page.contains("1,024 of the faults were the guest&#39;s own"),
+        "{page}"
+    );
+    demo.text(&["lesson", "demo.trace", "-o", "own.html"], 0);
+    let page = std::fs::read_to_string(demo.0.path().join("own.html")).unwrap();
     assert_eq!(page.matches("<section class=\"slide").count(), 5);
     demo.error(&["lesson", "--seq", "1"], 2);
     let none = demo.error(&["lesson", "demo.trace", "--seq", "999999999"], 1);

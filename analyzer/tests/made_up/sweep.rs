@@ -85,6 +85,8 @@ fn the_page_of_a_sweep_has_a_curve_for_each_number() {
     let html = fs::read_to_string(folder.path().join("m.html")).unwrap();
     // Count, median and total of the classes, and the operation: by `op` alone.
     assert_eq!(html.matches("<svg").count(), 4);
+    // Each is described to those who do not see it.
+    assert_eq!(html.matches("<svg role=\"img\" aria-label=\"").count(), 4);
     for title in [
         "Median time of a fault by op",
         "Median time of an operation by op",

@@ -57,9 +57,9 @@ class Figure {
         if (faults[bin] && !this.vm.hidden.has(name)) lines.push(`${name}: ${short(faults[bin] / times.bin_s)} faults a second (${plural(faults[bin], "fault")})`);
       }
       lines.push(`shadow entries: ${count(times.entries[bin])}`);
-    } else if (this.name === "pages") {
-      for (const [name, , pages] of times.levels) if (pages[bin]) lines.push(`${name}: ${plural(pages[bin], "shadow page")}`);
-      if (times.unsync[bin]) lines.push(`unsync: ${plural(times.unsync[bin], "shadow page")}`);
+    } else if (this.name === "pages" || this.name === "spaces") {
+      for (const [name, , pages] of this.name === "pages" ? times.levels : times.spaces) if (pages[bin]) lines.push(`${name}: ${plural(pages[bin], "shadow page")}`);
+      if (this.name === "pages" && times.unsync[bin]) lines.push(`unsync: ${plural(times.unsync[bin], "shadow page")}`);
     } else if (this.name === "causes") {
       for (const [name, , changes] of times.causes) if (changes[bin]) lines.push(`${name}: ${short(changes[bin] / times.bin_s)} changes a second (${plural(changes[bin], "change")})`);
     } else {
@@ -96,7 +96,7 @@ class Figure {
     if (live) this.redraw(times);
     for (const one of vm.data.explained) {
       const [from, to] = vm.shown();
-      if (one.at_s === undefined || one.text === null || one.at_s < from || one.at_s > to || this.name === "pages" || this.name === "causes") continue;
+      if (one.at_s === undefined || one.text === null || one.at_s < from || one.at_s > to || ["pages", "spaces", "causes"].includes(this.name)) continue;
       const x = this.x(one.at_s), y = this.plots[0][1];
       const open = () => { vm.set(one.at_s, false); if (vm.moment) vm.moment.toSeq(one.seq); vm.read(one.seq); };
       this.over.append(make("path", { class: "flag", d: `M${x} ${y + 9}l-6 -11h12z`, tabindex: "0", role: "button",
@@ -130,11 +130,11 @@ class Figure {
     const first = Math.max(0, Math.floor(from / times.bin_s)), last = Math.min(times.bins - 1, Math.ceil(to / times.bin_s));
     let bins = { first, last, width: times.bin_s };
     const rate = ([name, colour, values]) => [name, colour, values.map((n) => n / times.bin_s)];
-    let series = this.name === "pages" ? times.levels : this.name === "causes" ? times.causes.map(rate)
+    let series = this.name === "pages" ? times.levels : this.name === "spaces" ? times.spaces : this.name === "causes" ? times.causes.map(rate)
       : times.classes.filter(([name]) => !this.vm.hidden.has(name)).map(rate);
     const fine = this.name === "rates" && this.vm.tables && this.vm.data.playback.exact_until === null && this.vm.range && this.finer(from, to);
     if (fine) { ({ bins, series } = fine); }
-    this.stack(this.plots[0], series, bins, { pages: "shadow pages", causes: "changes a second" }[this.name] || "faults a second", this.plots.length === 1);
+    this.stack(this.plots[0], series, bins, { pages: "shadow pages", spaces: "shadow pages", causes: "changes a second" }[this.name] || "faults a second", this.plots.length === 1);
     if (this.name === "pages" && times.unsync.some((n) => n)) this.line(this.plots[0], times.unsync, { first, last, width: times.bin_s }, this.most, "#D50000");
     if (this.plots[1]) {
       const values = times.entries.slice(first, last + 1), most = Math.max(1, ...values) * 1.1;
@@ -159,7 +159,7 @@ class Figure {
   stack(plot, series, { first, last, width, from = 0 }, title, isLast) {
     const [, top, , bottom] = plot;
     let most = 1;
-    for (let bin = first; bin <= last; bin++) most = Math.max(most, series.reduce((sum, [, , values]) => sum + values[bin], 0));
+    for (let bin = first; bin <= last; bin++) most = Math.max(most, series.reduce((sum, [, , values]) => sum + (values[bin] || 0), 0));
     this.most = most *= 1.05;
     this.axis(plot, most, title, isLast);
     const base = new Float64Array(last + 1);
@@ -170,7 +170,7 @@ class Figure {
         const x0 = clip(this.x(from + bin * width)), x1 = clip(this.x(from + (bin + 1) * width));
         const y = (v) => bottom - v / most * (bottom - top);
         down = `L${x1} ${y(base[bin])}L${x0} ${y(base[bin])}` + down;
-        base[bin] += values[bin];
+        base[bin] += values[bin] || 0;
         up += `${up ? "L" : "M"}${x0} ${y(base[bin])}L${x1} ${y(base[bin])}`;
       }
       this.over.append(make("path", { d: up + down + "Z", fill: colour }));

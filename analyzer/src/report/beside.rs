@@ -1,0 +1,137 @@
+//! Several traces side by side, each compared with the first.
+
+use serde::Serialize;
+
+use super::{
+    ReportError,
+    context::Statement,
+    figures::{Figure, figure, sentence},
+};
+use crate::{
+    diff::{self, Comparison, LEAST_PERCENT, Measure, Side},
+    render::{self, SideNumbers},
+    text::{
+        Table,
+        units::{count, duration, whole},
+    },
+};
+
+/// The first part of a page of several traces.
+#[derive(Clone, Debug, Serialize)]
+pub struct Beside {
+    /// Figures with all of them.
+    pub figures: Vec<Figure>,
+    /// Each trace but the first.
+    pub others: Vec<Other>,
+}
+
+/// What differs between the first trace and another one.
+#[derive(Clone, Debug, Serialize)]
+pub struct Other {
+    /// The names of both.
+    pub title: String,
+    /// The verdict, and what is wrong with the data.
+    pub lines: Vec<Statement>,
+    /// How the recordings differ, and what counts as a change.
+    pub head: Vec<String>,
+    /// What `diff` prints.
+    pub tables: Vec<Table>,
+}
+
+impl Beside {
+    /// Of traces with their names, in order; absent for one.
+    pub fn of(sides: &[(String, Side)]) -> Result<Option<Self>, ReportError> {
+        let Some(((first, base), others @ [_, ..])) = sides.split_first() else {
+            return Ok(None);
+        };
+        let mut traces = sides.iter().flat_map(|(_, side)| &side.traces);
+        let times = !traces.any(|trace| trace.meta().sees().emulated);
+        let other = |(name, side): &(String, Side)| {
+            let comparison = Comparison::of(base, side, LEAST_PERCENT);
+            let document = diff::document(&comparison, false);
+            let tables = document.sections.into_iter().flat_map(|of| of.tables);
+            let mut lines: Vec<_> = diff::lines(&comparison)
+                .into_iter()
+                .map(Statement::of)
+                .collect();
+            // That two traces differ is not wrong.
+            if let Some(verdict) = lines
+                .last_mut()
+                .filter(|_| comparison.changed().count() > 0)
+            {
+                verdict.mark = "neutral";
+            }
+            Other {
+                title: format!("From {first} to {name}"),
+                lines,
+                head: document.head,
+                tables: tables.collect(),
+            }
+        };
+        Ok(Some(Self {
+            figures: figures(&numbers(sides), times)?,
+            others: others.iter().map(other).collect(),
+        }))
+    }
+}
+
+fn numbers(sides: &[(String, Side)]) -> Vec<SideNumbers> {
+    let of = |(name, side): &(String, Side)| SideNumbers {
+        name: name.clone(),
+        // One trace is one run.
+        numbers: side.runs.first().map(diff::numbers).unwrap_or_default(),
+    };
+    sides.iter().map(of).collect()
+}
+
+/// Times of an emulated machine mean nothing: then there are only counts.
+fn figures(sides: &[SideNumbers], times: bool) -> Result<Vec<Figure>, ReportError> {
+    let mut figures = vec![figure(
+        ("beside-faults", "Faults of each trace"),
+        render::totals(sides, Measure::Count),
+        all(sides, Measure::Count),
+        ["All VMs of a trace together, by class.", "", ""],
+    )?];
+    if times {
+        figures.push(figure(
+            ("beside-time", "Time in faults of each trace"),
+            render::totals(sides, Measure::Total),
+            all(sides, Measure::Total),
+            ["All VMs of a trace together, by class.", "", ""],
+        )?);
+        figures.push(figure(
+            ("beside-median", "Median time of a fault"),
+            render::medians(sides),
+            medians(sides),
+            [
+                "By class, for each trace. ",
+                "Equal runs differ too: the tables below have what is more than noise.",
+                "",
+            ],
+        )?);
+    }
+    Ok(figures)
+}
+
+fn all(sides: &[SideNumbers], measure: Measure) -> String {
+    sentence(sides.iter().map(|side| {
+        let of = side.numbers.iter().filter(|((_, of), _)| *of == measure);
+        let sum: f64 = of.map(|(_, value)| value).sum();
+        let sum = match measure {
+            Measure::Count => format!("{} faults", count(whole(sum))),
+            _ => duration(sum),
+        };
+        format!("{}: {sum}", side.name)
+    }))
+}
+
+fn medians(sides: &[SideNumbers]) -> String {
+    sentence(sides.iter().map(|side| {
+        let of = side.numbers.iter();
+        let of = of.filter(|((_, of), _)| *of == Measure::Median);
+        let of: Vec<_> = of
+            .map(|((class, _), value)| format!("{} {}", class.name(), duration(*value)))
+            .collect();
+        format!("{}: {}", side.name, of.join(", "))
+    }))
+}
