@@ -27,10 +27,19 @@ fn lab_intel_tables_are_exact_in_mid_run() {
     in_the_lab(intel(), &items);
 }
 
+/// The first size of each: Bochs needs most of a minute to load the probes of a run.
 #[test]
 #[ignore = "needs Bochs and a kernel package, takes long"]
-fn lab_intel_long_every_workload_is_exact_at_three_sizes() {
-    in_the_lab(intel(), ITEMS).every_check_ran();
+fn lab_intel_long_every_workload_is_exact() {
+    let mut items: Vec<&str> = Vec::new();
+    for item in ITEMS {
+        let workload = |item: &str| item.split(':').next().map(str::to_owned);
+        if items.iter().all(|other| workload(other) != workload(item)) {
+            items.push(item);
+        }
+    }
+    assert!(items.len() > 12, "{items:?}");
+    in_the_lab(intel(), &items);
     in_the_lab(intel(), &soak(30)[..4]);
 }
 
