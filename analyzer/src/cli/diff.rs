@@ -75,16 +75,19 @@ impl DiffArgs {
         drop(progress);
         let comparison = Comparison::of(&base, &new, self.least);
         let mut lines = diff::lines(&comparison);
-        let above = self
-            .fail_above
-            .map(|percent| (percent, comparison.above(percent)));
-        if let Some((percent, above)) = above {
-            lines.push(gate(percent, above, comparison.unjudged()));
+        let gate = self.fail_above.map(|percent| Gate {
+            percent,
+            above: comparison.above(percent),
+            undecided: comparison.undecided(percent),
+        });
+        if let Some(gate) = &gate {
+            lines.push(gate.line(comparison.unjudged()));
         }
         let document = diff::document(&comparison, self.format.is_for_programs());
         let mut json = diff::json(&comparison);
-        if let (Some((_, above)), Some(object)) = (above, json.as_object_mut()) {
-            object.insert("above".to_owned(), above.into());
+        if let (Some(gate), Some(object)) = (&gate, json.as_object_mut()) {
+            object.insert("above".to_owned(), gate.above.into());
+            object.insert("undecided".to_owned(), gate.undecided.into());
             object.insert("not_judged".to_owned(), comparison.unjudged().into());
         }
         self.format.print(&lines, document, &json)?;
@@ -97,27 +100,50 @@ impl DiffArgs {
             Err(anyhow!("{damage}"))?;
         }
         Ok(ExitCode::from(u8::from(
-            above.is_some_and(|(_, above)| above > 0),
+            gate.is_some_and(|gate| !gate.passes()),
         )))
     }
 }
 
 /// What `--fail-above` found.
-fn gate(percent: f64, above: usize, unjudged: usize) -> Line {
-    let mut text = match above {
-        0 => format!("passed: nothing is shown to be worse by more than {percent}%"),
-        1 => format!("failed: 1 number is worse by more than {percent}%"),
-        above => format!("failed: {above} numbers are worse by more than {percent}%"),
-    };
-    if unjudged > 0 {
-        text.push_str(&format!(
-            "; {} not judged: too few faults, one run a side, or records lost",
-            plural(unjudged as u64, "number")
-        ));
+struct Gate {
+    percent: f64,
+    /// Numbers that are worse by more.
+    above: usize,
+    /// Counts that rose by more, which one run a side does not judge.
+    undecided: usize,
+}
+
+impl Gate {
+    fn passes(&self) -> bool {
+        self.above + self.undecided == 0
     }
-    Line {
-        good: above == 0,
-        text,
+
+    fn line(&self, unjudged: usize) -> Line {
+        let percent = self.percent;
+        let mut text = match (self.above, self.undecided) {
+            (0, 0) => format!("passed: nothing is shown to be worse by more than {percent}%"),
+            (0, undecided) => format!(
+                "failed: {} more than {percent}% higher, and one run a side does not show whether \
+                 that is noise",
+                match undecided {
+                    1 => "1 count is".to_owned(),
+                    several => format!("{several} counts are"),
+                }
+            ),
+            (1, _) => format!("failed: 1 number is worse by more than {percent}%"),
+            (above, _) => format!("failed: {above} numbers are worse by more than {percent}%"),
+        };
+        if unjudged > 0 {
+            text.push_str(&format!(
+                "; {} not judged: too few faults, one run a side, or records lost",
+                plural(unjudged as u64, "number")
+            ));
+        }
+        Line {
+            good: self.passes(),
+            text,
+        }
     }
 }
 

@@ -272,17 +272,25 @@ impl Pair {
         };
         let drawn = |numbers: &Numbers| measure.of(numbers);
         let mut interval = self.draws.interval(drawn, rule.comparisons)?;
+        let by_its_own_run = verdict(interval, rule);
         let drift = match rule.drift {
             Drift::Included => 0.0,
             Drift::Others { .. } | Drift::Unknown => drift + self.moved(measure),
         };
         interval.low -= drift;
         interval.high += drift;
+        let verdict = match verdict(interval, rule) {
+            // The counts of other classes changed too. That may be chance, or the cause of both.
+            Verdict::WithinNoise if measure == Measure::Count && by_its_own_run.is_change() => {
+                Verdict::OneRun
+            }
+            verdict => verdict,
+        };
         Some(Change {
             change_percent,
             low_percent: Some(percent(interval.low)),
             high_percent: Some(percent(interval.high)),
-            verdict: verdict(interval, rule),
+            verdict,
             ..blank
         })
     }

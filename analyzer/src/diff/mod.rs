@@ -33,7 +33,8 @@
 //!   run a side they are not judged, and several runs must all have it. What decides between two
 //!   phases is often one moment of a run, and not each fault.
 //! - The count of one run is taken to vary as its faults came: evenly, or in bursts. Where both
-//!   sides have the same count, it is taken as fixed.
+//!   sides have the same count, it is taken as fixed. Where that alone makes it a change, and the
+//!   other classes' changes do not, it is not judged (`one run`).
 //! - The machine's own speed is the same for all faults of a run: with several runs a side, the
 //!   median of each class is also set against that of `guest` in the same run (`p50 ratio`; without
 //!   enough such faults, against the class with the most; of one class, against the walk of its own
@@ -201,6 +202,28 @@ impl Comparison {
             }
         });
         above.count()
+    }
+
+    /// Something changed, or a count did so that one run a side does not judge.
+    pub fn differs(&self) -> bool {
+        self.changed().next().is_some() || self.open_counts().next().is_some()
+    }
+
+    /// Counts of classes that rose by more than this, of which one run a side does not say whether that is
+    /// noise.
+    pub fn undecided(&self, percent: f64) -> usize {
+        let counts = self.open_counts();
+        let more = |change: &Change| change.change_percent.is_some_and(|by| by > percent);
+        counts.filter(|(_, change)| more(change)).count()
+    }
+
+    /// Counts of classes that changed by more than their own run explains, with one run a side.
+    fn open_counts(&self) -> impl Iterator<Item = (&ClassRow, &Change)> {
+        self.rows().filter(|(row, change)| {
+            row.phase.is_none()
+                && change.measure == Measure::Count
+                && change.verdict == Verdict::OneRun
+        })
     }
 
     /// Those of which nothing says whether they changed by more than noise.

@@ -27,7 +27,9 @@ pub fn lines(comparison: &Comparison) -> Vec<Line> {
         None => all.iter().collect(),
     };
     let (good, text) = if changes.is_empty() {
-        (!is_lossy(comparison), unchanged(comparison))
+        let is_open = comparison.open_counts().next().is_some();
+        let good = !is_lossy(comparison) && !is_open;
+        (good, unchanged(comparison))
     } else {
         let named = changes
             .iter()
@@ -53,6 +55,25 @@ fn unchanged(comparison: &Comparison) -> String {
         1 => "1 class".to_owned(),
         classes => format!("{classes} classes"),
     };
+    let open: Vec<_> = comparison
+        .open_counts()
+        .map(|(row, change)| named(row, change))
+        .collect();
+    if !open.is_empty() {
+        let mut text = open
+            .iter()
+            .take(NAMED)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ");
+        if let more @ 1.. = open.len().saturating_sub(NAMED) {
+            text += &format!("; and {more} more");
+        }
+        return format!(
+            "not judged: {text}: one run a side does not show how much counts of runs differ; \
+             record several"
+        );
+    }
     let unknown = comparison
         .rows()
         .any(|(_, change)| change.verdict == Verdict::OneRun);
@@ -279,7 +300,9 @@ pub fn json(comparison: &Comparison) -> Value {
     json!({
         "verdict": match comparison.changed().next() {
             Some(_) => "changed",
-            None if is_lossy(comparison) => "not judged",
+            None if is_lossy(comparison) || comparison.open_counts().next().is_some() => {
+                "not judged"
+            }
             None => "within noise",
         },
         "base": comparison.base, "new": comparison.new,

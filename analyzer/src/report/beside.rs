@@ -55,10 +55,7 @@ impl Beside {
                 .map(Statement::of)
                 .collect();
             // That two traces differ is not wrong.
-            if let Some(verdict) = lines
-                .last_mut()
-                .filter(|_| comparison.changed().count() > 0)
-            {
+            if let Some(verdict) = lines.last_mut().filter(|_| comparison.differs()) {
                 verdict.mark = "neutral";
             }
             Other {

@@ -100,6 +100,20 @@ fn more_faults_are_found_named_and_fail_the_gate() {
     assert!(by.into_iter().any(|by| by == "gva-range"));
 }
 
+/// One run a side may not judge that, but it does not call it noise, and the gate stays shut.
+#[test]
+fn twice_the_faults_of_single_runs_fail_the_gate() {
+    let more = Shape {
+        pages: 1000,
+        ..SMALL
+    };
+    let folder = folder(&[("a.trace", SMALL), ("b.trace", more)]);
+    let output = diff(folder.path(), &["a.trace", "b.trace", "--fail-above", "5%"]);
+    insta::assert_snapshot!(text(&output, 1));
+    let fewer = diff(folder.path(), &["b.trace", "a.trace", "--fail-above", "5%"]);
+    assert!(!text(&fewer, 0).contains("within noise:"));
+}
+
 /// A function is the same one where KASLR or a new build moved it.
 #[test]
 fn functions_are_compared_by_name() {
