@@ -322,7 +322,8 @@ pub fn owners_tables(snapshot: &Snapshot) -> [Table; 2] {
             table.titled(title)
         }
     };
-    [titled(roots(&of)), titled(duplicates(&of))]
+    let roots = titled(roots(&of)).more(lines(&of).join("; "));
+    [roots, titled(duplicates(&of))]
 }
 
 /// What people read.
@@ -342,6 +343,16 @@ fn section(vm: &VmMemory) -> Section {
         count(of.seq),
         bytes(of.bytes),
     );
+    Section {
+        vm: Some(vm.vm),
+        title,
+        lines: lines(of),
+        tables: vec![by_level(vm), roots(of), duplicates(of), over_time(vm)],
+    }
+}
+
+/// What the guest's tables and their shadows take, and what one more address space does.
+fn lines(of: &MomentReport) -> Vec<String> {
     let mut lines = vec![format!(
         "{} in {} are shadowed, {} of the guest's memory are mapped",
         plural(of.guest_tables, "guest table"),
@@ -379,12 +390,7 @@ fn section(vm: &VmMemory) -> Section {
         count(of.shared_pages),
         count(of.unreached_pages),
     ));
-    Section {
-        vm: Some(vm.vm),
-        title,
-        lines,
-        tables: vec![by_level(vm), roots(of), duplicates(of), over_time(vm)],
-    }
+    lines
 }
 
 fn by_level(vm: &VmMemory) -> Table {

@@ -20,14 +20,20 @@ pub struct Explained {
     pub seq: u64,
     /// What it is an example of.
     pub label: String,
-    /// The explanation; absent where the record is too late in the trace to read up to it.
+    /// The explanation; absent where reading for it would take too long.
     pub text: Option<String>,
 }
+
+/// Traces with fewer records take no time worth saving.
+const SMALL: u64 = 1 << 17;
 
 /// Records read for all explanations together: each is found by reading from the start. An eighth
 /// of a large trace, so that the report takes no more than twice the time of reading it.
 pub(super) fn budget(trace: &Trace) -> u64 {
-    (trace.listed_rows() / 8).clamp(1 << 18, 1 << 20)
+    match trace.listed_rows() {
+        ..SMALL => 1 << 21,
+        rows => (rows / 8).clamp(1 << 18, 1 << 20),
+    }
 }
 
 /// Columns of a text.
@@ -76,7 +82,7 @@ fn wanted(of: &VmStudy, numbers: &VmSummary) -> Vec<(String, Seq, bool)> {
     let median = |class: Class, ns: u64| {
         let seq = of.columns.seq(class, ns)?;
         Some((
-            format!("a {} fault of median time", class.name()),
+            format!("a fault of median time, {}", class.name()),
             seq,
             true,
         ))

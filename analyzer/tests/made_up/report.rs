@@ -14,7 +14,7 @@ fn the_example_of_a_report_is_the_shadow_fault_of_median_time() {
     let page = demo.json(&["report", "demo.trace", "--json"], 0);
     let explained = &page["traces"][0]["sections"][0]["explained"];
     let explained = explained.as_array().unwrap().iter();
-    let mut explained = explained.filter(|one| one["label"] == "a shadow fault of median time");
+    let mut explained = explained.filter(|one| one["label"] == "a fault of median time, shadow");
     let example = explained.next().unwrap()["text"].as_str().unwrap();
     let summary = demo.json(&["summary", "demo.trace", "--json"], 0);
     let median = summary["vms"][0]["classes"]["shadow"]["p50_ns"]
