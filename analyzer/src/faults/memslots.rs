@@ -7,22 +7,56 @@ use trace::{FaultRow, Memslot, Slot, VmMeta};
 /// the first or the second is the one; bounds the work that a trace takes.
 const MOST: usize = 64;
 
+/// When memslots changed from one look at them to the next: one that was the same at both may have
+/// moved away and back.
+#[derive(Clone, Debug, Default)]
+struct Changed(Vec<[u64; 2]>);
+
+impl Changed {
+    fn of(vm: &VmMeta) -> Self {
+        let mut spans = vm.memslots_changed.clone();
+        spans.sort_unstable();
+        Self(spans)
+    }
+
+    /// Whether no memslot is known at a time. The VM was stopped at both looks.
+    fn holds(&self, time: TimeNs) -> bool {
+        let begun = self.0.partition_point(|[from, _]| *from < time.0);
+        let last = self.0.get(..begun).and_then(<[_]>::last);
+        last.is_some_and(|[_, until]| time.0 < *until)
+    }
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Memslots(Vec<Memslot>);
+pub struct Memslots {
+    slots: Vec<Memslot>,
+    changed: Changed,
+}
 
 impl Memslots {
     /// Those of the metadata, in the order of their ids, then of their beginnings.
     pub fn of(vm: &VmMeta) -> Self {
         let mut slots = vm.memslots.clone();
         slots.sort_by_key(|slot| (slot.slot, slot.from_ns));
-        Self(slots)
+        Self {
+            slots,
+            changed: Changed::of(vm),
+        }
+    }
+
+    /// Whether memslots changed at about a time, so that none is known.
+    pub fn changed(&self, time: TimeNs) -> bool {
+        self.changed.holds(time)
     }
 
     /// What a slot was at a time, the latest first: several, if the recorder noted an end late.
     pub fn at(&self, slot: Slot, time: TimeNs) -> impl Iterator<Item = &Memslot> {
         let begun = |of: &Memslot| (of.slot, of.from_ns) <= (slot.0, time.0);
-        let begun = self.0.get(..self.0.partition_point(begun));
+        let begun = match self.changed(time) {
+            true => None,
+            false => self.slots.get(..self.slots.partition_point(begun)),
+        };
         let own = begun.unwrap_or_default().iter().rev().take(MOST);
         own.take_while(move |of| of.slot == slot.0)
             .filter(move |of| of.until_ns.is_none_or(|until| time.0 <= until))
@@ -65,7 +99,10 @@ impl Range {
 
 /// The memslots of a VM over time, by their GPAs.
 #[derive(Clone, Debug, Default)]
-pub struct SlotsByGpa(Vec<Range>);
+pub struct SlotsByGpa {
+    ranges: Vec<Range>,
+    changed: Changed,
+}
 
 impl SlotsByGpa {
     /// Those of the metadata.
@@ -87,14 +124,20 @@ impl SlotsByGpa {
                 }),
             }
         }
-        Self(ranges)
+        Self {
+            ranges,
+            changed: Changed::of(vm),
+        }
     }
 
     /// The memslot that held a GPA at a time, where exactly one did. For faults that KVM ended
     /// before it looked for their memslot.
     pub fn at(&self, gpa: Gpa, time: TimeNs) -> Option<Slot> {
-        let begun = self.0.partition_point(|range| range.gpa <= gpa.0);
-        let ranges = self.0.get(..begun).unwrap_or_default().iter().rev();
+        if self.changed.holds(time) {
+            return None;
+        }
+        let begun = self.ranges.partition_point(|range| range.gpa <= gpa.0);
+        let ranges = self.ranges.get(..begun).unwrap_or_default().iter().rev();
         let mut found = None;
         // The last range reaches as far as one before it.
         for (number, range) in ranges.take_while(|range| range.reach > gpa.0).enumerate() {
@@ -160,6 +203,29 @@ mod tests {
         assert_eq!(of(1, 0x7000, 105), None);
         assert_eq!(of(2, 0x1000, 5_000), Some(0));
         assert_eq!(of(3, 0x1000, 5_000), None);
+    }
+
+    #[test]
+    fn what_may_have_moved_away_and_back_is_not_known() {
+        let slots = VmMeta {
+            memslots: vec![Memslot {
+                slot: 1,
+                bytes: 0x2000,
+                ..Memslot::default()
+            }],
+            memslots_changed: vec![[50, 60], [10, 20]],
+            ..VmMeta::default()
+        };
+        let known = |time| {
+            let by_id = Memslots::of(&slots).at(Slot(1), TimeNs(time)).count();
+            let by_gpa = SlotsByGpa::of(&slots).at(Gpa(0x1000), TimeNs(time));
+            assert_eq!(by_id == 1, by_gpa == Some(Slot(1)), "{time}");
+            by_id == 1
+        };
+        let times = [0, 10, 11, 19, 20, 40, 55, 60, 100];
+        let found = times.map(known);
+        let expected = [true, true, false, false, true, true, false, true, true];
+        assert_eq!(found, expected);
     }
 
     /// As each memslot compared one by one says.

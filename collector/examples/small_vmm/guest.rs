@@ -1,11 +1,19 @@
 //! A VM with its page tables, and the program that its vCPUs run.
 
-use std::{ptr::NonNull, time::Duration};
+use std::{
+    ffi::c_void,
+    os::fd::{AsRawFd as _, RawFd},
+    ptr::NonNull,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use rustix::{
+    fs::{MemfdFlags, ftruncate, memfd_create},
+    mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous},
+};
 
 /// The port that ends a round.
 pub const PORT: u16 = 0x10;
@@ -49,6 +57,34 @@ pub struct Work {
     /// Call KVM_RUN as a 32-bit program does.
     pub ia32: bool,
     pub last_page: usize,
+    pub moves: Option<Slot>,
+}
+
+/// The memslot, whose memory this process has twice.
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    vm: RawFd,
+    bytes: u64,
+    hvas: [u64; 2],
+}
+
+impl Slot {
+    /// Deletes it, and makes it again over the other mapping of the same memory.
+    pub fn set(self, which: usize) -> anyhow::Result<()> {
+        /// `KVM_SET_USER_MEMORY_REGION`.
+        const SET: libc::c_ulong = 0x4020_ae46;
+        for memory_size in [0, self.bytes] {
+            let region = kvm_userspace_memory_region {
+                memory_size,
+                userspace_addr: self.hvas[which],
+                ..kvm_userspace_memory_region::default()
+            };
+            // SAFETY: the VM's descriptor stays open, and both mappings are never unmapped.
+            let set = unsafe { libc::ioctl(self.vm, SET, &region) };
+            anyhow::ensure!(set == 0, "memslot: {}", std::io::Error::last_os_error());
+        }
+        Ok(())
+    }
 }
 
 /// The memory that one vCPU touches, in this process.
@@ -94,6 +130,8 @@ pub struct Guest {
     number: u64,
     vm: VmFd,
     memory: NonNull<u64>,
+    /// The same memory once more.
+    again: Option<u64>,
     /// Guest-physical address of the first page that is touched.
     data: u64,
     bytes: u64,
@@ -103,7 +141,13 @@ pub struct Guest {
 
 impl Guest {
     /// With memory and tables for the ranges of all its vCPUs.
-    pub fn new(kvm: &Kvm, number: u64, vcpus: u64, pages: u64) -> anyhow::Result<Self> {
+    pub fn new(
+        kvm: &Kvm,
+        number: u64,
+        vcpus: u64,
+        pages: u64,
+        twice: bool,
+    ) -> anyhow::Result<Self> {
         let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
         // KVM on Intel needs a separate address; KVM on AMD ignores it.
         vm.set_tss_address(0xfffb_d000)
@@ -111,16 +155,10 @@ impl Guest {
         let tables = 1 + 4 * vcpus + vcpus * pages.div_ceil(512) + 4;
         let data = TABLES + tables * PAGE;
         let bytes = data + vcpus * pages * PAGE;
-        // SAFETY: new memory at an address of the kernel's choice.
-        let memory = unsafe {
-            mmap_anonymous(
-                std::ptr::null_mut(),
-                bytes as usize,
-                ProtFlags::READ | ProtFlags::WRITE,
-                MapFlags::PRIVATE | MapFlags::NORESERVE,
-            )
-        }
-        .context("mmap")?;
+        let (memory, again) = match twice {
+            true => shared_memory(bytes)?,
+            false => (own_memory(bytes)?, None),
+        };
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
@@ -134,6 +172,7 @@ impl Guest {
             number,
             vm,
             memory: NonNull::new(memory.cast()).context("mmap gave nothing")?,
+            again,
             data,
             bytes,
             next: TABLES + PAGE,
@@ -160,6 +199,16 @@ impl Guest {
     /// The last page of its memory in this process: the last vCPU touches it last.
     pub fn last_page(&self) -> usize {
         self.memory.as_ptr().expose_provenance() + (self.bytes - PAGE) as usize
+    }
+
+    /// The memslot, where it has its memory twice.
+    pub fn slot(&self) -> Option<Slot> {
+        let again = self.again?;
+        Some(Slot {
+            vm: self.vm.as_raw_fd(),
+            bytes: self.bytes,
+            hvas: [self.memory.as_ptr().addr() as u64, again],
+        })
     }
 
     /// Where a vCPU's range begins.
@@ -254,6 +303,35 @@ impl Guest {
                 .write_volatile(value);
         }
     }
+}
+
+fn own_memory(bytes: u64) -> anyhow::Result<*mut c_void> {
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: new memory at an address of the kernel's choice.
+    unsafe { mmap_anonymous(std::ptr::null_mut(), bytes as usize, access, flags) }.context("mmap")
+}
+
+/// Memory that is mapped at two addresses.
+fn shared_memory(bytes: u64) -> anyhow::Result<(*mut c_void, Option<u64>)> {
+    let file = memfd_create("guest", MemfdFlags::CLOEXEC).context("memfd_create")?;
+    ftruncate(&file, bytes).context("ftruncate")?;
+    let map = || {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: new memory at an address of the kernel's choice.
+        unsafe {
+            mmap(
+                std::ptr::null_mut(),
+                bytes as usize,
+                access,
+                MapFlags::SHARED,
+                &file,
+                0,
+            )
+        }
+        .context("mmap")
+    };
+    Ok((map()?, Some(map()?.addr() as u64)))
 }
 
 fn index(gva: u64, level: u64) -> u64 {

@@ -12,6 +12,8 @@
 //! keeps all descriptors, and sleeps), executes `sleep`, or exits. With `--churn N` it makes so many
 //! VMs one after another, each for ten milliseconds.
 //!
+//! With `--move-slot` the memslot moves after each write to the port.
+//!
 //! With `--own-files` only some threads have the descriptors, with `--leave` the first thread ends
 //! when all pages are touched.
 //!
@@ -93,6 +95,10 @@ struct Args {
     /// End the first thread when all pages are touched
     #[arg(long)]
     leave: bool,
+    /// After each round move the memslot to another mapping of the same memory, and back after the
+    /// next; for one vCPU
+    #[arg(long)]
+    move_slot: bool,
     /// Make so many VMs, one after another
     #[arg(long, default_value_t = 0)]
     churn: u64,
@@ -152,7 +158,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let touched = Arc::new(Barrier::new((args.vms * args.vcpus + 1) as usize));
     let mut guests = Vec::new();
     for vm in 0..args.vms {
-        let guest = Guest::new(&kvm, vm, args.vcpus, args.pages)?;
+        let guest = Guest::new(&kvm, vm, args.vcpus, args.pages, args.move_slot)?;
         if args.refuse > 0 {
             protect(guest.last_page(), MprotectFlags::empty())?;
         }
@@ -202,7 +208,7 @@ fn churn(kvm: &Kvm, args: &Args) -> anyhow::Result<()> {
     wait_for_a_line()?;
     for _ in 0..args.churn {
         let begin = Instant::now();
-        let guest = Guest::new(kvm, 0, 1, args.pages)?;
+        let guest = Guest::new(kvm, 0, 1, args.pages, false)?;
         let (mut vcpu, work) = (guest.vcpu(kvm, 0)?, guest.work(0, args));
         let touched = Barrier::new(1);
         let (mut done, mut refused) = (0, 0);
@@ -242,6 +248,7 @@ impl Guest {
             refuse: args.refuse,
             ia32: args.ia32,
             last_page: self.last_page(),
+            moves: self.slot(),
         }
     }
 }
@@ -301,6 +308,9 @@ fn stretch(
             Err(error) => return Err(error).context("KVM_RUN"),
         }
         *done += 1;
+        if let Some(slot) = work.moves {
+            slot.set((*done % 2) as usize)?;
+        }
         if *done == work.rounds {
             touched.wait();
         }

@@ -54,6 +54,8 @@ impl Starts {
     pub fn settle(&self, meta: &mut VmMeta, begin: Begin) {
         let gone = |slot: &Memslot| slot.until_ns.is_some_and(|until| until < begin.time_ns);
         meta.memslots.retain(|slot| !gone(slot));
+        meta.memslots_changed
+            .retain(|[_, until]| *until >= begin.time_ns);
         if self.begun.0 >= begin.seq {
             return;
         }
@@ -98,6 +100,8 @@ pub struct TracedVm {
     keyframes: Keyframes,
     /// When the VM was stopped last, ns.
     looked_ns: u64,
+    /// Of the memslots at the last look.
+    generation: Option<u64>,
     before: BTreeMap<VcpuId, ByName>,
 }
 
@@ -136,6 +140,7 @@ impl TracedVm {
             probes: Arc::clone(probes),
             keyframes: Keyframes::new(Arc::clone(probes), vm),
             looked_ns: 0,
+            generation: None,
             before,
         };
         traced.keyframe()?;
@@ -149,9 +154,12 @@ impl TracedVm {
 
     /// Copies its tables, and notes its memslots; it must be stopped.
     pub fn keyframe(&mut self) -> Result<(), RequestError> {
-        let slots = self.probes.memslots(self.vm())?;
+        let found = self.probes.memslots(self.vm(), self.generation)?;
         let now = recording::now_ns();
-        note_memslots(&mut self.meta.memslots, &slots, self.looked_ns, now);
+        if let Some(found) = found {
+            note_memslots(&mut self.meta, &found.slots, self.looked_ns, now);
+            self.generation = Some(found.generation);
+        }
         self.looked_ns = now;
         self.keyframes.take().map(|_| ())
     }
@@ -243,9 +251,16 @@ impl TracedVm {
     }
 }
 
-/// Adds to `noted` the memslots that are new in `slots`, and ends those that are gone: they were
-/// there at the time before.
-fn note_memslots(noted: &mut Vec<Memslot>, slots: &[SlotAnswer], before_ns: u64, now_ns: u64) {
+/// Adds to the memslots of `meta` those that are new in `slots`, and ends those that are gone: they
+/// were there at the time before. One that is the same may have been another in between.
+fn note_memslots(meta: &mut VmMeta, slots: &[SlotAnswer], before_ns: u64, now_ns: u64) {
+    match meta.memslots_changed.last_mut() {
+        Some([_, until]) if *until == before_ns => *until = now_ns,
+        // Nothing was known before the first look.
+        _ if meta.memslots.is_empty() => {}
+        _ => meta.memslots_changed.push([before_ns, now_ns]),
+    }
+    let noted = &mut meta.memslots;
     let mut new: Vec<Memslot> = slots
         .iter()
         .map(|slot| Memslot {
@@ -295,6 +310,7 @@ mod tests {
             base: Gfn(base),
             pages: 2,
             hva: Hva(hva),
+            generation: 0,
             id,
             reserved: [0; 6],
         }
@@ -302,20 +318,14 @@ mod tests {
 
     #[test]
     fn memslots_are_noted_when_they_appear_and_disappear() {
-        let mut noted = Vec::new();
-        note_memslots(
-            &mut noted,
-            &[slot(0, 0, 0x1000), slot(1, 16, 0x9000)],
-            0,
-            10,
-        );
-        note_memslots(
-            &mut noted,
-            &[slot(0, 0, 0x1000), slot(1, 16, 0xa000)],
-            10,
-            20,
-        );
-        let spans: Vec<_> = noted
+        let mut meta = VmMeta::default();
+        let looks = [(0, 0x9000), (10, 0xa000), (20, 0xa000)];
+        for (before, hva) in looks {
+            let slots = [slot(0, 0, 0x1000), slot(1, 16, hva)];
+            note_memslots(&mut meta, &slots, before, before + 10);
+        }
+        let spans: Vec<_> = meta
+            .memslots
             .iter()
             .map(|slot| (slot.slot, slot.gpa, slot.hva, slot.from_ns, slot.until_ns))
             .collect();
@@ -327,5 +337,7 @@ mod tests {
                 (1, 0x10000, 0xa000, 20, None),
             ]
         );
+        // At the last look each was the same: something had moved, and moved back.
+        assert_eq!(meta.memslots_changed, [[10, 30]]);
     }
 }

@@ -36,6 +36,15 @@ pub struct CounterNames {
     vcpu: Block,
 }
 
+/// The memslots of a VM at a moment.
+#[derive(Debug)]
+pub struct Memslots {
+    /// Number of the set, which each change of a memslot increases.
+    pub generation: u64,
+    /// By their first frame.
+    pub slots: Vec<SlotAnswer>,
+}
+
 /// Counters of one struct: offset and length in bytes, and the names with the index of their word.
 #[derive(Clone, Debug, Default)]
 struct Block {
@@ -205,17 +214,26 @@ impl Probes {
         })
     }
 
-    /// Memslots of a followed VM that is stopped, of its first address space.
-    pub fn memslots(&self, vm: VmId) -> Result<Vec<SlotAnswer>, RequestError> {
+    /// Memslots of a followed VM that is stopped, of its first address space; `None` if their
+    /// generation is still the one that is `known`.
+    pub fn memslots(&self, vm: VmId, known: Option<u64>) -> Result<Option<Memslots>, RequestError> {
         let cell = lock(&self.maps.memslot);
+        let at = |bucket: u64, place: u64| {
+            self.run("memslot", [vm.0.into(), bucket, place, 0, 0])?;
+            let Plain(slot) = cell.get(&0, 0).map_err(|source| RequestError::Map {
+                name: "MEMSLOT",
+                source,
+            })?;
+            Ok::<_, RequestError>(slot)
+        };
+        let generation = at(0, 0)?.generation;
+        if known == Some(generation) {
+            return Ok(None);
+        }
         let mut slots = Vec::new();
         for bucket in 0..MEMSLOT_BUCKETS {
             for place in 0.. {
-                self.run("memslot", [vm.0.into(), bucket, place, 0, 0])?;
-                let Plain(slot) = cell.get(&0, 0).map_err(|source| RequestError::Map {
-                    name: "MEMSLOT",
-                    source,
-                })?;
+                let slot = at(bucket, place)?;
                 if slot.pages == 0 {
                     break;
                 }
@@ -223,7 +241,7 @@ impl Probes {
             }
         }
         slots.sort_by_key(|slot| slot.base);
-        Ok(slots)
+        Ok(Some(Memslots { generation, slots }))
     }
 
     /// KVM's count of faults taken (`pf_taken`) as the probes saw it last, of each vCPU whose thread

@@ -442,3 +442,51 @@ fn kvm_a_fault_that_waits_for_memory_has_its_whole_time() {
     let words = ["took 4.6", "switched out"];
     assert!(words.iter().all(|words| said.contains(words)), "{said}");
 }
+
+/// Each look at the memslots finds one of two places, and the slot was at the other one in between.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_memslot_that_moves_away_and_back_between_looks_is_unknown_and_never_wrong() {
+    let folder = folder();
+    let trace = folder.path().join("m.trace");
+    let mut vmm = Vmm::small(&["--move-slot", "--pages", "256", "--pause-ms", "20"]);
+    let pid = vmm.pid().to_string();
+    let args = ["--pid", &pid, "--keyframe-every", "0.5"];
+    let mut attached = Attached::start(&trace, &args);
+    attached.until_traced(&[vmm.pid()]);
+    vmm.go();
+    vmm.expect("touched");
+    thread::sleep(Duration::from_secs(2));
+
+    assert_eq!(attached.stop()["lost"], 0);
+
+    let verified = analyze("verify", &trace);
+    exact(&verified, &verified["vms"][0]["vm"]);
+    let checks = verified["vms"][0]["faults"].as_array().expect("checks");
+    assert!(!checks.is_empty());
+    for check in checks {
+        assert_eq!(check["wrong"], 0, "{check}");
+    }
+
+    let recording = Trace::open(&trace).expect("a trace");
+    let vm = &recording.meta().vms[0];
+    assert!(!vm.memslots_changed.is_empty(), "{vm:?}");
+    let mut hvas = std::collections::BTreeSet::new();
+    for record in recording.records() {
+        if let Record::Fault(fault) = record.expect("a whole trace")
+            && let (Some(hva), Some(gpa)) = (fault.hva, fault.gpa)
+        {
+            hvas.insert(hva.0 - gpa.0);
+        }
+    }
+    assert_eq!(hvas.len(), 2, "the slot was at two places: {hvas:x?}");
+    let explained = run(analyzer()
+        .arg("explain")
+        .arg(&trace)
+        .args(["--class", "shadow"]));
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(
+        explained.contains("memslots changed since the last look"),
+        "{explained}"
+    );
+}

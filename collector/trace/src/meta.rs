@@ -219,6 +219,10 @@ pub struct VmMeta {
     pub vcpus: Vec<u16>,
     /// Its memory, from the start unless `from_ns` says later.
     pub memslots: Vec<Memslot>,
+    /// From one look at them to the next, where some changed in between: what a slot was meanwhile
+    /// is not known, even one that was the same at both. On the trace's clock, ns.
+    #[serde(default)]
+    pub memslots_changed: Vec<[u64; 2]>,
     /// When tracing it began, on the trace's clock, ns.
     #[serde(default)]
     pub from_ns: u64,

@@ -172,6 +172,7 @@ offsets! {
     find kvm_memslots "kvm" "memslots" "of the first address space";
     find memslots_id_hash "kvm_memslots" "id_hash";
     find memslots_node_idx "kvm_memslots" "node_idx";
+    find memslots_generation "kvm_memslots" "generation" "each change of a memslot increases it";
     find slot_id_node "kvm_memory_slot" "id_node";
     find kvm_used_mmu_pages "kvm" "arch.n_used_mmu_pages" "up to Linux 6.18";
     find slot_rmap "kvm_memory_slot" "arch.rmap" "a list of heads for each level";

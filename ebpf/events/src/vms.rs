@@ -53,6 +53,8 @@ pub struct SlotAnswer {
     pub pages: u64,
     /// The first frame in the VMM.
     pub hva: Hva,
+    /// Number of the set of memslots, which each change of one increases.
+    pub generation: u64,
     /// Memslot id.
     pub id: u16,
     /// Zero.

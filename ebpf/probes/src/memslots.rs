@@ -26,15 +26,23 @@ const LISTED: u64 = 512;
 static MEMSLOT: Array<SlotAnswer> = Array::with_max_entries(1, vcpus::USER_READS);
 
 /// Run by user space while the VM is stopped: the memslot at place `arg(2)` in the chain of bucket
-/// `arg(1)` of VM `arg(0)`.
+/// `arg(1)` of VM `arg(0)`. Without one there, the generation alone.
 #[raw_tracepoint]
 pub fn memslot(ctx: RawTracePointContext) {
     let Some(answer) = MEMSLOT.get_ptr_mut(0) else {
         return;
     };
-    let found = find(VmId(ctx.arg::<u64>(0) as u16), ctx.arg(1), ctx.arg(2));
+    let vm = VmId(ctx.arg::<u64>(0) as u16);
+    let mut found = find(vm, ctx.arg(1), ctx.arg(2)).unwrap_or(SlotAnswer::zeroed());
+    found.generation = generation(vm).unwrap_or_default();
     // SAFETY: a map value; user space runs one request at a time.
-    unsafe { *answer = found.unwrap_or(SlotAnswer::zeroed()) };
+    unsafe { *answer = found };
+}
+
+#[inline(always)]
+fn generation(vm: VmId) -> Option<u64> {
+    let slots: u64 = field(vcpus::kvm(vm)?, offset!(kvm_memslots))?;
+    field(slots, offset!(memslots_generation))
 }
 
 /// The chain of a bucket: its first node, and how many bytes a node is into its memslot.
@@ -138,6 +146,7 @@ fn find(vm: VmId, bucket: u64, place: u64) -> Option<SlotAnswer> {
         base: Gfn(field(slot, offset!(slot_base_gfn))?),
         pages: field(slot, offset!(slot_npages))?,
         hva: Hva(field(slot, offset!(slot_userspace_addr))?),
+        generation: 0,
         id: field(slot, offset!(slot_id))?,
         reserved: [0; 6],
     })

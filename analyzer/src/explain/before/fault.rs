@@ -49,6 +49,7 @@ impl Before<'_> {
         pages: Vec<PageChange>,
     ) -> FaultFacts {
         let history = self.history;
+        let slots = vm.map(Memslots::of).unwrap_or_default();
         let guest_walk = guest_walk(row);
         let walk = self.replay.map(|vm| vm.walk(row.root, row.gva));
         let place = row.sptep.or_else(|| leaf_place(walk.as_ref()?));
@@ -72,7 +73,8 @@ impl Before<'_> {
             guest_page_pages: large_page(&guest_walk),
             entries_stored: self.entries_stored(&guest_walk),
             guest_walk,
-            memslot: vm.and_then(|vm| memslot(row, vm)),
+            memslot: memslot(row, &slots),
+            memslots_changed: slots.changed(row.time_ns),
             shadow_walk: walk.map(|walk| walk.steps).unwrap_or_default(),
             hpa: hpa.map(|to| Hpa(to.pfn.hpa().0 | row.gva.page_offset())),
             leaf_maps_frame: leaf_maps_frame(row),
@@ -145,8 +147,7 @@ fn leaf_maps_frame(row: &FaultRow) -> Option<bool> {
         .then(|| pfn.0 & !within == spte.pfn().0 & !within)
 }
 
-fn memslot(row: &FaultRow, vm: &VmMeta) -> Option<MemslotRange> {
-    let slots = Memslots::of(vm);
+fn memslot(row: &FaultRow, slots: &Memslots) -> Option<MemslotRange> {
     let slot = slots.of_fault(row)?;
     let offset = row.gpa?.0.wrapping_sub(slot.gpa);
     Some(MemslotRange {

@@ -42,6 +42,8 @@ pub struct FaultFacts {
     pub entries_stored: Vec<StoredEntry>,
     /// The memslot, where `meta.json` has it.
     pub memslot: Option<MemslotRange>,
+    /// Memslots changed between the looks before and after the fault: none is known.
+    pub memslots_changed: bool,
     /// The shadow tables after the fault, from the root down.
     pub shadow_walk: Vec<Step>,
     /// What they translate the address to.

@@ -162,11 +162,11 @@ fn memslot(out: &mut Lines, of: &FaultFacts) {
     let Some(slot) = of.memslot else {
         return match (row.slot, row.hva) {
             (Some(slot), Some(hva)) => {
-                let line = format!(
-                    "slot {}: hva {hva}; the slot itself is not in the trace",
-                    slot.0
-                );
-                out.line(3, line);
+                let why = match of.memslots_changed {
+                    true => "memslots changed since the last look at them",
+                    false => "the slot itself is not in the trace",
+                };
+                out.line(3, format!("slot {}: hva {hva}; {why}", slot.0));
             }
             _ if row.class == Class::Mmio => out.line(3, "no memslot covers this GPA"),
             _ => out.line(3, "not recorded for this fault"),
