@@ -11,8 +11,9 @@ use crate::{
     study::{Follow, StudyError, Subject},
 };
 
-/// Pages that are looked at, all looks together: a second at most. Later looks are left out.
-const MOST_PAGES: u64 = 1 << 22;
+/// Pages and links that are looked at, all looks together: a second at most. Each bin has an equal
+/// part of it; with too many pages, the next look is some bins later.
+const MOST_WORK: u64 = 1 << 20;
 /// Address spaces kept of a look.
 const KEPT: usize = 32;
 
@@ -36,7 +37,11 @@ pub struct Look {
 pub struct Owners {
     start_ns: u64,
     bin_ns: u64,
-    left: u64,
+    work: u64,
+    /// Bins that had ended when a look was last due.
+    due: usize,
+    /// A look was put off.
+    is_coarse: bool,
     latest: Seq,
     looks: Vec<Look>,
     most: Option<Snapshot>,
@@ -49,7 +54,9 @@ impl Owners {
         Self {
             start_ns,
             bin_ns: (end.saturating_sub(start_ns) / BINS as u64).saturating_add(1),
-            left: MOST_PAGES,
+            work: 0,
+            due: 0,
+            is_coarse: false,
             latest: Seq(0),
             looks: Vec::new(),
             most: None,
@@ -71,9 +78,14 @@ impl Owners {
         self.most.as_ref()
     }
 
-    /// Bins that every look was taken of.
+    /// There is a look for every bin.
     pub fn is_whole(&self) -> bool {
         self.looks.len() == BINS
+    }
+
+    /// Some bins have the look of a later one.
+    pub fn is_coarse(&self) -> bool {
+        self.is_coarse
     }
 
     /// The CR3s of all looks, those first that had the most pages of their own at any time.
@@ -88,20 +100,17 @@ impl Owners {
         largest.into_iter().map(|(cr3, _)| cr3).collect()
     }
 
-    /// The tables did not change since the last record: they are those at the end of each bin up to
-    /// this one.
+    /// The tables are those at the end of each bin up to this one since the last record; those before
+    /// that were put off have this look too.
     fn look(&mut self, bins: usize, vm: Option<&VmReplay>) {
-        let bins = bins.min(BINS);
-        let pages = vm.map_or(0, |vm| vm.tables().totals().all_pages());
-        let Some(left) = self.left.checked_sub(pages) else {
-            // Nor is any later one taken: figures end here.
-            self.left = 0;
-            return;
-        };
-        if bins <= self.looks.len() {
+        let totals = vm.map(|vm| *vm.tables().totals()).unwrap_or_default();
+        let work = totals.all_pages().saturating_add(totals.links);
+        let allowed = MOST_WORK / BINS as u64 * bins as u64;
+        if self.work.saturating_add(work) > allowed {
+            self.is_coarse = true;
             return;
         }
-        self.left = left;
+        self.work += work;
         let snapshot = vm.map_or_else(Snapshot::default, |vm| Snapshot::owners(vm, self.latest));
         self.looks.resize(bins, Look::of(&snapshot));
         let total = |of: &Snapshot| of.pages.iter().flatten().sum::<u64>();
@@ -133,7 +142,9 @@ impl Follow for Owners {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         let time = record.time().0.saturating_sub(self.start_ns);
         let ended = usize::try_from(time / self.bin_ns).unwrap_or(usize::MAX);
-        if ended > self.looks.len() && self.looks.len() < BINS && self.left > 0 {
+        let ended = ended.min(BINS);
+        if ended > self.due {
+            self.due = ended;
             self.look(ended, vm);
         }
         self.latest = record.seq();
@@ -142,7 +153,7 @@ impl Follow for Owners {
     fn after(&mut self, _: &Record, _: Option<&VmReplay>) {}
 
     fn finish(&mut self, vm: Option<&VmReplay>, _: Sees) -> Result<(), StudyError> {
-        if self.left > 0 {
+        if self.looks.len() < BINS {
             self.look(BINS, vm);
         }
         Ok(())

@@ -340,9 +340,10 @@ fn spaces(vm: &VmStudy, owners: &Owners, lost: &[(f64, f64)]) -> Result<Figure, 
             plural(duplicates, "page")
         ),
     ]));
-    let end = match owners.is_whole() {
-        true => "",
-        false => " It ends where there were too many pages to follow.",
+    let end = match (owners.is_whole(), owners.is_coarse()) {
+        (true, false) => "",
+        (true, true) => " Steps are longer where there were too many pages to look at often.",
+        (false, _) => " It ends where there were too many pages to look at.",
     };
     figure(
         ("spaces", "Shadow pages by address space"),
