@@ -79,7 +79,7 @@ pub struct LabArgs {
     /// The Bochs to use with --vendor intel [default: bochs in PATH]
     #[arg(long, value_name = "PROGRAM")]
     bochs: Option<PathBuf>,
-    /// End the lab if it is not done after SECONDS [default: 600, or 1800 with --vendor intel]
+    /// End the lab if it is not done after SECONDS [default: 600, or 3600 with --vendor intel]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
     /// Also count KVM's events with tracefs, independently of the probes, into FILE
@@ -129,7 +129,7 @@ impl LabArgs {
             memory_mib: self.memory.unwrap_or(if self.nested { 3072 } else { 1536 }),
             timeout: self.timeout.unwrap_or(match self.vendor {
                 Vendor::Amd => Duration::from_mins(10),
-                Vendor::Intel => Duration::from_mins(30),
+                Vendor::Intel => Duration::from_mins(60),
             }),
             verbose: self.verbose,
         })

@@ -397,7 +397,7 @@ fn command_line(options: &Options, emulator: &Emulator) -> String {
 fn no_emulator(error: MachineError) -> Failure {
     let hint = match &error {
         MachineError::Bochs(_) | MachineError::NotFound("bochs") => format!(
-            "{}; or --bochs PROGRAM: Debian's packages of 2.7 to 3.1 are suitable, and builds with \
+            "{}; or --bochs PROGRAM: 2.7, as in Debian 12, is known to work, and 3.0 built with \
              --enable-vmx=2 --enable-x86-64 --with-nogui",
             apt_get("install --no-install-recommends bochs bochs-term bochsbios")
         ),
