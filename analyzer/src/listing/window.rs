@@ -77,15 +77,18 @@ impl Window {
     }
 
     /// Whether it leaves nothing out.
+    #[inline]
     pub fn is_whole(&self) -> bool {
         self.from.is_none() && self.to.is_none()
     }
 
     /// Takes the next record; whether it is inside.
+    #[inline]
     pub fn admits(&mut self, record: &Record) -> bool {
-        if self.is_whole() {
-            return true;
-        }
+        self.is_whole() || self.is_inside(record)
+    }
+
+    fn is_inside(&mut self, record: &Record) -> bool {
         let (seq, time, faults) = (record.seq().0, record.time(), self.faults);
         if let Some(from) = &mut self.from {
             from.passed |= from.is(record, faults);

@@ -27,12 +27,12 @@ pub struct Explained {
 /// Traces with fewer records take no time worth saving.
 const SMALL: u64 = 1 << 17;
 
-/// Records read for all explanations together: each is found by reading from the start. An eighth
-/// of a large trace, so that the report takes no more than twice the time of reading it.
+/// Records read for all explanations together: each is found by reading from the start. A
+/// sixteenth of a large trace, so that the report takes no more than twice the time of reading it.
 pub(super) fn budget(trace: &Trace) -> u64 {
     match trace.listed_rows() {
         ..SMALL => 1 << 21,
-        rows => (rows / 8).clamp(1 << 18, 1 << 20),
+        rows => (rows / 16).clamp(1 << 18, 1 << 20),
     }
 }
 
