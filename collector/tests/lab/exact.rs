@@ -41,7 +41,7 @@ fn lab_the_soak_is_exact_from_twenty_seeds() {
 /// What KVM-PVM cannot do for the built-in guests.
 #[test]
 #[ignore = "needs QEMU and a kernel package"]
-fn lab_operations_that_kvm_pvm_refuses_are_exact() {
+fn lab_operations_that_the_host_cannot_do_are_exact() {
     let ops = ["hypercall", "syscall", "syscall-kpti"]
         .map(|op| format!("micro:op={op},ops=512,batches=200"));
     in_the_lab(roomy(), &ops);
