@@ -11,7 +11,7 @@ use trace::{Record, Trace};
 use crate::support::{
     analyze, analyzer, collector, expect_code, folder, json, run, stderr,
     tracefs::{Counted, Instance},
-    vmm::{Attached, Vmm},
+    vmm::{Attached, Vmm, while_none_attaches_to_all},
 };
 
 /// Where the guests of `examples/small_vmm` do not work: their program and TSS.
@@ -310,6 +310,7 @@ fn kvm_what_cannot_be_traced_is_refused_with_the_reason() {
     assert!(!trace.exists());
 
     // A debugger has it.
+    let _alone = while_none_attaches_to_all();
     let vmm = Vmm::small(&["--pages", "64"]);
     let pid = i32::try_from(vmm.pid()).expect("a process id");
     // SAFETY: the request reads and writes no memory of ours.

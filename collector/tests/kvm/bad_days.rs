@@ -15,7 +15,7 @@ use trace::Trace;
 use super::attach::{exact, of_process};
 use crate::support::{
     analyze, analyzer, collector, expect_code, folder, json, run, stderr,
-    vmm::{Attached, Vmm},
+    vmm::{Attached, Vmm, while_none_attaches_to_all},
 };
 
 /// The process executes another program, ends, or forks, while it is stopped a hundred times a
@@ -264,6 +264,7 @@ fn is_full(trace: &std::path::Path, outcome: &Value, size: u64) {
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_a_run_with_a_thread_that_does_not_end_is_closed_at_its_limit() {
+    let _alone = while_none_attaches_to_all();
     for workload in ["dirty", "memslot"] {
         let folder = folder();
         let trace = folder.path().join("h.trace");

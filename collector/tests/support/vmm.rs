@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Output, Stdio},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError},
     thread,
     time::{Duration, Instant},
 };
@@ -89,10 +90,26 @@ impl Drop for Vmm {
     }
 }
 
+/// `attach --all` waits for a thread that another process holds, also for that of another test.
+static EVERY_VM: RwLock<()> = RwLock::new(());
+
+/// While this lives, no test attaches to every VM, and a thread of a VM may be held for long.
+pub fn while_none_attaches_to_all() -> RwLockWriteGuard<'static, ()> {
+    // Waiting in line would hold up a test that attaches twice.
+    loop {
+        match EVERY_VM.try_write() {
+            Ok(guard) => return guard,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(20)),
+        }
+    }
+}
+
 /// `collector attach` under way.
 pub struct Attached {
     child: Child,
     trace: PathBuf,
+    _every_vm: Option<RwLockReadGuard<'static, ()>>,
 }
 
 impl Attached {
@@ -102,6 +119,8 @@ impl Attached {
     }
 
     pub fn spawn(mut command: Command, trace: &Path, args: &[&str]) -> Self {
+        let every_vm = args.contains(&"--all");
+        let every_vm = every_vm.then(|| EVERY_VM.read().unwrap_or_else(PoisonError::into_inner));
         let child = command
             .arg("attach")
             .args(args)
@@ -114,6 +133,7 @@ impl Attached {
         Self {
             child,
             trace: trace.to_owned(),
+            _every_vm: every_vm,
         }
     }
 
