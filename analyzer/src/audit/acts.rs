@@ -1,7 +1,7 @@
 //! Acts that must remove leaves or pages, until something shows what they left.
 
 use events::{Gfn, HostEvent, Hpa, PageEvent, Pfn, Role, Seq, Spte, VcpuId};
-use trace::{HostRow, PageRow, Sees};
+use trace::{HostRow, PageRow, Sees, WriteRow};
 
 use super::{
     check::{Check, Why},
@@ -18,8 +18,27 @@ const MOST_PAGES: usize = 1 << 16;
 #[derive(Clone, Copy, Debug)]
 struct Left {
     pfn: Pfn,
-    event: HostEvent,
+    act: Act,
     since: SeqTime,
+}
+
+/// What must remove a leaf.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// Of the host.
+    Host(HostEvent),
+    /// A store of the guest to the entry of a synced table, which KVM emulates. An INVLPG that
+    /// follows has nothing more to remove.
+    Store,
+}
+
+impl Act {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Host(event) => event.name(),
+            Self::Store => "guest_store",
+        }
+    }
 }
 
 /// A memslot that is deleted or moved, and the pages that its thread zapped since.
@@ -116,7 +135,7 @@ impl UnsettledActs {
             seq: row.seq,
             time: row.time_ns,
         };
-        let event = row.event;
+        let act = Act::Host(row.event);
         let left = &mut self.left;
         let mut found = false;
         tables.each_leaf_in(row.gfn, row.pages, |places| {
@@ -130,12 +149,61 @@ impl UnsettledActs {
                     continue;
                 }
                 let pfn = spte.pfn();
-                left.insert(*place, Left { pfn, event, since });
+                left.insert(*place, Left { pfn, act, since });
             }
         });
         if !found && !sees.every_change {
             // The record comes after the act, which has removed what there was.
             tallies.leave_out(Check::StaleLeaf, Why::SilentChanges);
+        }
+    }
+
+    /// The guest stores to a table; the shadow tables are as they were before.
+    pub(super) fn store(
+        &mut self,
+        row: &WriteRow,
+        tables: &ShadowTables,
+        roles: Roles,
+        tallies: &mut Tallies,
+    ) {
+        for spt in tables.shadowing(row.gpa.gfn()) {
+            let Some(page) = tables.page(*spt) else {
+                continue;
+            };
+            // The guest may change the table of an unsync page freely. A table of 4-byte entries
+            // has two pages for each half, or four for each quarter.
+            if page.info.unsync || roles.four_bytes.is_set(page.info.role) {
+                continue;
+            }
+            if self.flushed.is_some_and(|flushed| page.since < flushed) {
+                // KVM leaves obsolete pages as they are.
+                tallies.leave_out(Check::StaleLeaf, Why::MayBeObsolete);
+                continue;
+            }
+            let first = row.gpa.0 & 0xfff;
+            let last = first
+                .saturating_add(u64::from(row.bytes.max(1)) - 1)
+                .min(0xfff);
+            for index in first >> 3..=last >> 3 {
+                let place = Hpa(spt.0 | index << 3);
+                let spte = page.entry(place.index());
+                if !spte.is_leaf(page.info.level) {
+                    continue;
+                }
+                if self.left.len() >= MOST_LEAVES {
+                    tallies.leave_out(Check::StaleLeaf, Why::TooMany);
+                    continue;
+                }
+                let left = Left {
+                    pfn: spte.pfn(),
+                    act: Act::Store,
+                    since: SeqTime {
+                        seq: row.seq,
+                        time: row.time_ns,
+                    },
+                };
+                self.left.insert(place, left);
+            }
         }
     }
 
@@ -210,7 +278,7 @@ impl UnsettledActs {
         for (place, left) in stale {
             tallies.now.since = left.since;
             tallies.violated(Check::StaleLeaf, place, || {
-                let (act, seq) = (left.event.name(), left.since.seq.0);
+                let (act, seq) = (left.act.name(), left.since.seq.0);
                 let pfn = left.pfn.0;
                 Words::new(
                     format!("no leaf since the act {act} of seq {seq}"),

@@ -226,6 +226,11 @@ impl Follow for Audit {
                 self.acts
                     .begin(row, vm.tables(), self.sees, &mut self.tallies);
             }
+            Record::Write(row) => {
+                self.at(record);
+                self.acts
+                    .store(row, vm.tables(), self.roles, &mut self.tallies);
+            }
             _ => {}
         }
     }

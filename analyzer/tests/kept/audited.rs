@@ -7,7 +7,7 @@ use std::path::Path;
 
 use events::{Cause, Class, Gfn, Gpa, HostEvent, Hpa, Level, PageEvent, Seq, Spte};
 use serde_json::Value;
-use trace::{EntryRow, FaultRow, PageRow};
+use trace::{EntryRow, FaultRow, KeyframeRow, PageRow, WriteRow};
 
 use super::copy::{Copy, audit, of};
 use crate::support::{analyzer, recording};
@@ -299,6 +299,37 @@ fn a_leaf_that_outlives_the_hosts_unmap_is_found() {
     assert_eq!(found["in_keyframe"], true);
     let show = found["show"].as_str().unwrap();
     assert!(show.starts_with("table --seq"), "{show}");
+}
+
+/// With or without an INVLPG after it.
+#[test]
+fn a_leaf_that_outlives_the_guests_store_is_found() {
+    let mut copy = Copy::of("loads-lab");
+    let marks = copy.rows.marks.iter().rev();
+    let mark = marks.clone().find(|row| row.keyframe.is_some());
+    let mark = mark.expect("a keyframe").clone();
+    let of_it = |row: &&KeyframeRow| Some(row.keyframe) == mark.keyframe;
+    let copies = copy.rows.keyframes.iter().filter(of_it);
+    let first = copies.clone().map(|row| row.seq).min().expect("copies");
+    let is_leaf = |row: &&KeyframeRow| {
+        let leaf = row.spte.is_some_and(|spte| spte.is_leaf(row.level));
+        leaf && row.level == Level(1) && row.direct == 0 && row.unsync == 0
+    };
+    let leaf = copies.clone().find(is_leaf).expect("a leaf").clone();
+    let fault = copy.rows.faults.last().expect("a fault").clone();
+    copy.make_room(first);
+    copy.rows.writes.push(WriteRow {
+        seq: first,
+        time_ns: leaf.time_ns,
+        vm: leaf.vm,
+        vcpu: fault.vcpu,
+        gpa: Gpa(leaf.gfn.0 << 12 | u64::from(leaf.index.expect("an entry")) << 3),
+        bytes: 8,
+        value: 0,
+    });
+    let found = copy.violates("stale_leaf", Seq(mark.seq.0 + 1));
+    let expected = found["expected"].as_str().expect("words");
+    assert!(expected.contains("guest_store"), "{found:#}");
 }
 
 /// An act between the copies of a keyframe and its mark may come after the copy of its leaves.
