@@ -170,8 +170,8 @@ impl UnsettledActs {
             let Some(page) = tables.page(*spt) else {
                 continue;
             };
-            // The guest may change the table of an unsync page freely. A table of 4-byte entries
-            // has two pages for each half, or four for each quarter.
+            // The guest may change the table of an unsync page freely. Several pages share a table
+            // of 4-byte entries, each at places of its own: not followed.
             if page.info.unsync || roles.four_bytes.is_set(page.info.role) {
                 continue;
             }

@@ -82,8 +82,8 @@ impl ReportArgs {
             let whole = |vm: &Subject<'_>| {
                 let mut of = VmStudy::whole(vm, &symbols);
                 of.worst = Some(Faults::new(FaultFilter::default(), Sort::Total, WORST));
-                // Those that only records name have no share of the bytes.
                 of.owners = Some(Owners::new(vm));
+                // Those that only records name have no share of the bytes.
                 of.playback = vm.meta.map(|_| Playback::new(vm, records, most));
                 of
             };
