@@ -227,7 +227,8 @@ impl Probes {
             Ok::<_, RequestError>(slot)
         };
         let generation = at(0, 0)?.generation;
-        if known == Some(generation) {
+        // Zero: there was none yet, or the probe could not read it.
+        if generation != 0 && known == Some(generation) {
             return Ok(None);
         }
         let mut slots = Vec::new();

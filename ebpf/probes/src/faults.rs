@@ -302,10 +302,11 @@ pub fn injected(vcpu: &mut Vcpu, moment: u64) {
 #[raw_tracepoint]
 pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     let Some(vcpu) = vcpus::current() else { return };
-    let moment = now();
+    // L1's own faults: nothing is kept of them.
     if !nested::shadows(vcpu.vcpu_ptr) {
         return;
     }
+    let moment = now();
     unsync::compare_synced(vcpu);
     if request(vcpu, ctx.arg(0), moment).is_none() || roots::update(vcpu).is_none() {
         lose(Probe::Read);

@@ -34,6 +34,7 @@ pub fn memslot(ctx: RawTracePointContext) {
     };
     let vm = VmId(ctx.arg::<u64>(0) as u16);
     let mut found = find(vm, ctx.arg(1), ctx.arg(2)).unwrap_or(SlotAnswer::zeroed());
+    // Zero where it cannot be read: then nothing says that memslots are as before.
     found.generation = generation(vm).unwrap_or_default();
     // SAFETY: a map value; user space runs one request at a time.
     unsafe { *answer = found };
