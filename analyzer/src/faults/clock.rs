@@ -3,11 +3,13 @@
 use serde::Serialize;
 use trace::Touches;
 
+use super::BetweenFaults;
+
 /// The accesses of a guest to its range, timed by the guest itself.
 ///
-/// `total_ns` is `seen_ns` and `rest_ns` together: what KVM's records have of the faults in the
-/// range, and the world switches, the guest's own fault handler, and the accesses that do not
-/// fault.
+/// `total_ns` is `seen_ns`, `switches_ns` and `rest_ns` together: what KVM's records have of the
+/// faults in the range; the world switches around them; the guest's own fault handler, and the
+/// accesses that do not fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GuestClock {
     /// Accesses.
@@ -20,8 +22,12 @@ pub struct GuestClock {
     pub faults: u64,
     /// Their time, ns.
     pub seen_ns: u64,
-    /// What the guest paid and KVM did not see, ns; absent where KVM saw more: then not every
-    /// fault in the range was within a timed access.
+    /// World switches, ns: the 5th percentile of the time between faults for each fault in the
+    /// range. Absent where that is not known, or more than KVM did not see: then they are in the
+    /// rest.
+    pub switches_ns: Option<u64>,
+    /// What is left, ns; absent where KVM saw more than the guest paid: then not every fault in
+    /// the range was within a timed access.
     pub rest_ns: Option<u64>,
     /// How many took at least `2^n` and fewer than `2^(n+1)` cycles of its counter.
     pub log2_cycles: Vec<u64>,
@@ -31,7 +37,12 @@ pub struct GuestClock {
 
 impl GuestClock {
     /// None where the guest timed nothing, or its counter's frequency is not known.
-    pub fn of(touches: &Touches, faults: u64, seen_ns: u64) -> Option<Self> {
+    pub fn of(
+        touches: &Touches,
+        faults: u64,
+        seen_ns: u64,
+        between: Option<&BetweenFaults>,
+    ) -> Option<Self> {
         let tsc_khz = touches.tsc_khz.filter(|khz| *khz > 0)?;
         let ns = |cycles: u64| {
             let ns = u128::from(cycles) * 1_000_000 / u128::from(tsc_khz);
@@ -53,13 +64,19 @@ impl GuestClock {
             }
         }
         let total_ns = ns(sum(|vcpu| vcpu.cycles));
+        let unseen_ns = total_ns.checked_sub(seen_ns);
+        let switches_ns = unseen_ns.zip(between).and_then(|(unseen, between)| {
+            let all = between.p5_ns.saturating_mul(faults);
+            (all <= unseen).then_some(all)
+        });
         Some(Self {
             touches: count,
             total_ns,
             max_ns: longest.map_or(0, ns),
             faults,
             seen_ns,
-            rest_ns: total_ns.checked_sub(seen_ns),
+            switches_ns,
+            rest_ns: unseen_ns.map(|unseen| unseen.saturating_sub(switches_ns.unwrap_or(0))),
             log2_cycles,
             tsc_khz,
         })
@@ -90,25 +107,42 @@ mod tests {
 
     #[test]
     fn what_the_guest_paid_is_what_kvm_saw_and_the_rest() {
-        let clock = GuestClock::of(&touches(Some(2_000_000)), 2, 1200).expect("a clock");
+        let of = |seen_ns, between: Option<&BetweenFaults>| {
+            GuestClock::of(&touches(Some(2_000_000)), 2, seen_ns, between).expect("a clock")
+        };
+        let clock = of(1200, None);
         assert_eq!(
             (clock.touches, clock.total_ns, clock.max_ns),
             (4, 3000, 1500)
         );
-        assert_eq!(clock.rest_ns, Some(1800));
+        assert_eq!((clock.switches_ns, clock.rest_ns), (None, Some(1800)));
         assert_eq!(clock.log2_cycles, [1, 2, 1]);
-        let more = GuestClock::of(&touches(Some(2_000_000)), 2, 3001).expect("a clock");
-        assert_eq!(more.rest_ns, None);
+        let between = |p5_ns| BetweenFaults {
+            count: 1,
+            p5_ns,
+            p50_ns: p5_ns,
+            from_entry_to_exit: false,
+        };
+        for (seen, p5_ns, switches, rest) in [
+            (1200, 300, Some(600), Some(1200)),
+            (1200, 900, Some(1800), Some(0)),
+            (1200, 901, None, Some(1800)),
+            (3001, 300, None, None),
+        ] {
+            let clock = of(seen, Some(&between(p5_ns)));
+            let found = (clock.switches_ns, clock.rest_ns);
+            assert_eq!(found, (switches, rest), "{seen} seen, {p5_ns} a switch");
+        }
     }
 
     #[test]
     fn without_a_frequency_or_an_access_there_is_no_clock() {
-        assert_eq!(GuestClock::of(&touches(None), 1, 1), None);
-        assert_eq!(GuestClock::of(&touches(Some(0)), 1, 1), None);
+        assert_eq!(GuestClock::of(&touches(None), 1, 1, None), None);
+        assert_eq!(GuestClock::of(&touches(Some(0)), 1, 1, None), None);
         let none = Touches {
             tsc_khz: Some(1),
             ..Touches::default()
         };
-        assert_eq!(GuestClock::of(&none, 0, 0), None);
+        assert_eq!(GuestClock::of(&none, 0, 0, None), None);
     }
 }

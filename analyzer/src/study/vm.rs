@@ -342,7 +342,8 @@ impl VmStudy {
         let faults = self.costs.iter().map(|(_, cost)| cost.in_range).sum();
         let seen_ns = self.costs.iter().map(|(_, cost)| cost.in_range_ns).sum();
         let touches = self.touches.as_ref();
-        self.clock = touches.and_then(|touches| GuestClock::of(touches, faults, seen_ns));
+        self.clock = touches
+            .and_then(|touches| GuestClock::of(touches, faults, seen_ns, self.between.as_ref()));
     }
 
     fn is_in_range(&self, gva: Gva) -> bool {

@@ -408,20 +408,18 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
         Some(clock.faults),
         clock.seen_ns,
     );
-    let switches = clock.rest_ns.zip(vm.between_faults);
-    let switches = switches.and_then(|(rest, between)| {
-        let all = between.p5_ns.saturating_mul(clock.faults);
-        Some((between, all, rest.checked_sub(all)?))
-    });
-    match (switches, clock.rest_ns) {
-        (Some((between, all, rest)), _) => {
+    let switches = clock.switches_ns.zip(vm.between_faults);
+    let rest = match switches {
+        Some((all, between)) => {
             row(switches_of(&between), Some(clock.faults), all);
-            row("the guest's handler, rest", None, rest);
+            "the guest's handler, rest"
         }
-        (None, Some(rest)) => row("world switches, the guest's handler, rest", None, rest),
-        (None, None) => {}
+        None => "world switches, the guest's handler, rest",
+    };
+    if let Some(rest_ns) = clock.rest_ns {
+        row(rest, None, rest_ns);
     }
-    let each = switches.map(|(between, ..)| {
+    let each = switches.map(|(_, between)| {
         let p5 = ns(between.p5_ns);
         format!("; a world switch is the 5th percentile of the time between faults, {p5}")
     });

@@ -142,7 +142,9 @@ fn kvm_the_guest_pays_what_kvm_saw_and_more() {
     for (args, touches) in workloads {
         let (clock, vm) = clock(args);
         let (total, seen) = (number(&clock, "total_ns"), number(&clock, "seen_ns"));
-        assert_eq!(number(&clock, "rest_ns"), total - seen, "{args:?}");
+        let switches = clock["switches_ns"].as_u64();
+        let unseen = switches.unwrap_or(0) + number(&clock, "rest_ns");
+        assert_eq!(seen + unseen, total, "{args:?}: {clock}");
         assert!(
             seen > 0 && total <= number(&vm["run"], "total_ns"),
             "{args:?}: {clock}"
@@ -155,11 +157,10 @@ fn kvm_the_guest_pays_what_kvm_saw_and_more() {
             number(between, "count") < all && number(between, "p5_ns") > 0,
             "{between}"
         );
-        let switches = number(between, "p5_ns") * number(&clock, "faults");
-        assert!(
-            args[0] == "smp" || seen + switches <= total,
-            "{args:?}: {clock}, {between}"
-        );
+        let all = number(between, "p5_ns") * number(&clock, "faults");
+        let expected = (seen + all <= total).then_some(all);
+        assert_eq!(switches, expected, "{args:?}: {clock}, {between}");
+        assert!(args[0] == "smp" || switches.is_some(), "{args:?}: {clock}");
         let range = &vm["range"];
         let faults = number(&clock, "faults");
         assert!(faults >= number(range, "guest") + number(range, "shadow"));
