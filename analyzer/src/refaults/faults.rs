@@ -120,7 +120,7 @@ impl Refaults {
         vm: &VmReplay,
     ) -> (Leaf, Option<ActId>) {
         let Some(at) = self.places.at(place, vm) else {
-            return (Leaf::NotFollowed, None);
+            return (self.without_place(place), None);
         };
         let level = row.level.unwrap_or(Level(1));
         for act in self.places.set_base(at, base(row.gva, level)) {
@@ -159,10 +159,18 @@ impl Refaults {
         };
         let place = Hpa(last.spt.0.wrapping_add(u64::from(last.index) * 8));
         let Some(at) = self.places.at(place, vm) else {
-            return Leaf::NotFollowed;
+            return self.without_place(place);
         };
         let before = last.spte.is_shadow_present().then_some(last.spte);
         self.why(at, row, before)
+    }
+
+    /// A walk that ended in an obsolete page is stale: KVM gives the fault up.
+    fn without_place(&self, place: Hpa) -> Leaf {
+        match self.places.is_obsolete(place.table()) {
+            true => Leaf::Other,
+            false => Leaf::NotFollowed,
+        }
     }
 
     /// Why the entry at `at`, which was `before`, did not do.

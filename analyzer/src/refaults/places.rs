@@ -3,6 +3,8 @@
 //! KVM finds a shadow page by the frame of the guest's table and its role. So does this: what is
 //! known of an entry outlives the shadow page that held it.
 
+use std::collections::BTreeSet;
+
 use events::{ENTRIES_PER_TABLE, Gva, Hpa};
 
 use super::act::{ActId, FIRST_ACT};
@@ -83,6 +85,8 @@ struct Table {
     base: Option<Gva>,
     /// The act by which a large page became this table.
     split: Option<ActId>,
+    /// The shadow page that had it last.
+    page: Option<Hpa>,
 }
 
 /// See the module.
@@ -93,6 +97,8 @@ pub(super) struct Places {
     known: AddressMap<(u64, u64), u32>,
     /// By the shadow page that is there now.
     live: AddressMap<Hpa, u32>,
+    /// Shadow pages that wait for their zap, while another has their table.
+    obsolete: BTreeSet<Hpa>,
     last: Option<(Hpa, u32)>,
 }
 
@@ -109,7 +115,7 @@ fn key(page: &PageInfo) -> (u64, u64) {
 }
 
 impl Places {
-    /// The entry at `place`; `None` where its page is not known, or beyond the bound.
+    /// The entry at `place`; `None` where its page is not known, obsolete, or beyond the bound.
     pub(super) fn at(&mut self, place: Hpa, vm: &VmReplay) -> Option<At> {
         let spt = place.table();
         let index = place.index();
@@ -127,6 +133,9 @@ impl Places {
     }
 
     fn find(&mut self, spt: Hpa, vm: &VmReplay) -> Option<u32> {
+        if self.is_obsolete(spt) {
+            return None;
+        }
         let page = &vm.tables().page(spt)?.info;
         let next = u32::try_from(self.tables.len()).ok()?;
         let is_full = self.tables.len() >= MAX_TABLES;
@@ -139,16 +148,41 @@ impl Places {
                     entries: Box::new([Packed::default(); ENTRIES_PER_TABLE]),
                     base: None,
                     split: None,
+                    page: None,
                 });
                 next
             }
         };
+        if let Some(of) = self.tables.get_mut(table as usize) {
+            of.page = Some(spt);
+        }
         self.live.insert(spt, table);
         Some(table)
     }
 
+    /// The shadow page that a new one takes the table from, if it is there still: KVM makes another
+    /// only where that one is of an older generation.
+    pub(super) fn superseded(&self, new: &PageInfo, vm: &VmReplay) -> Option<Hpa> {
+        let table = self.known.get(&key(new))?;
+        let old = self.tables.get(*table as usize)?.page?;
+        let info = &vm.tables().page(old)?.info;
+        (old != new.spt && key(info) == key(new)).then_some(old)
+    }
+
+    /// Its entries are no longer those of its table.
+    pub(super) fn make_obsolete(&mut self, spt: Hpa) {
+        self.forget(spt);
+        self.obsolete.insert(spt);
+    }
+
+    /// Whether another shadow page has its table.
+    pub(super) fn is_obsolete(&self, spt: Hpa) -> bool {
+        self.obsolete.contains(&spt)
+    }
+
     /// The shadow page is gone, or is another one from now on.
     pub(super) fn forget(&mut self, spt: Hpa) {
+        self.obsolete.remove(&spt);
         self.live.remove(&spt);
         self.last = self.last.filter(|(last, _)| *last != spt);
     }

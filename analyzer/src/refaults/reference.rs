@@ -26,13 +26,22 @@ const FIRST_TABLE: u64 = 100;
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Born,
-    Fault { frame: u64, write: bool },
+    Fault {
+        frame: u64,
+        write: bool,
+    },
     Store,
     Sync,
     Invlpg,
     Dirty,
-    Unmap { frame: u64 },
+    Unmap {
+        frame: u64,
+    },
     ZapBySlot,
+    /// The flush is announced, and another page is made before the old one is zapped.
+    MadeBeforeZap {
+        announced: bool,
+    },
     ZapByStore,
 }
 
@@ -47,6 +56,7 @@ fn step() -> impl Strategy<Value = (u64, u64, Step)> {
         2 => Just(Step::Dirty),
         1 => frame().prop_map(|frame| Step::Unmap { frame }),
         1 => Just(Step::ZapBySlot),
+        1 => any::<bool>().prop_map(|announced| Step::MadeBeforeZap { announced }),
         1 => Just(Step::ZapByStore),
     ];
     (0..TABLES, 0..INDEXES, step)
@@ -63,6 +73,8 @@ struct Naive {
     /// Entries that were there once, and writable when last seen.
     known: BTreeMap<(u64, u64), bool>,
     live: Vec<u64>,
+    /// Shadow pages that a table has had.
+    pages: BTreeMap<u64, u64>,
     refaults: BTreeMap<RefaultCause, u64>,
     removed: BTreeMap<RefaultCause, u64>,
     weakened: BTreeMap<RefaultCause, u64>,
@@ -75,11 +87,12 @@ fn spte(frame: u64, writable: bool) -> Spte {
     Spte(1 << 11 | 5 | rights | (frame + 0x1000) << 12)
 }
 
-fn spt(table: u64) -> u64 {
-    (table + 1) << 12
-}
-
 impl Naive {
+    fn spt(&self, table: u64) -> u64 {
+        let pages = self.pages.get(&table).copied().unwrap_or_default();
+        (pages * TABLES + table + 1) << 12
+    }
+
     fn at(&self) -> (Seq, TimeNs) {
         let seq = self.records.len() as u64;
         (Seq(seq), TimeNs(seq * 10))
@@ -111,7 +124,7 @@ impl Naive {
             vm: VmId(0),
             vcpu,
             cause,
-            sptep: Hpa(spt(table) + index * 8),
+            sptep: Hpa(self.spt(table) + index * 8),
             spte: to,
             old: None,
             level: Level(1),
@@ -127,7 +140,7 @@ impl Naive {
             vm: VmId(0),
             vcpu,
             event,
-            spt: Hpa(spt(table)),
+            spt: Hpa(self.spt(table)),
             gfn: Gfn(FIRST_TABLE + table),
             role: Role(1),
             level: Level(1),
@@ -163,6 +176,15 @@ impl Naive {
         }));
     }
 
+    /// Every writable leaf of the table's frame loses that.
+    fn protect(&mut self, table: u64) {
+        let maps = |(_, of): &(&(u64, u64), &(u64, bool))| of.0 == FIRST_TABLE + table;
+        let leaves: Vec<_> = self.there.iter().filter(maps).map(|(at, _)| *at).collect();
+        for leaf in leaves {
+            self.weaken(leaf, RefaultCause::WriteProtect);
+        }
+    }
+
     fn zap(&mut self, table: u64, vcpu: Option<VcpuId>, cause: RefaultCause) {
         self.page(table, PageEvent::Zapped, vcpu);
         self.live.retain(|live| *live != table);
@@ -179,11 +201,7 @@ impl Naive {
             Step::Born if !live => {
                 self.live.push(table);
                 self.page(table, PageEvent::Born, CPU);
-                let maps = |(_, of): &(&(u64, u64), &(u64, bool))| of.0 == FIRST_TABLE + table;
-                let leaves: Vec<_> = self.there.iter().filter(maps).map(|(at, _)| *at).collect();
-                for leaf in leaves {
-                    self.weaken(leaf, RefaultCause::WriteProtect);
-                }
+                self.protect(table);
             }
             Step::Fault { frame, write } if live => self.fault(place, there, frame, write),
             Step::Store if there.is_some() => {
@@ -218,6 +236,25 @@ impl Naive {
             Step::ZapBySlot if live => {
                 self.host(HostEvent::FlushSlot, 0);
                 self.zap(table, None, RefaultCause::Memslot);
+            }
+            Step::MadeBeforeZap { announced } if live => {
+                if announced {
+                    self.host(HostEvent::FlushSlot, 0);
+                }
+                let old = self.spt(table);
+                for index in 0..INDEXES {
+                    self.remove((table, index), RefaultCause::Memslot);
+                }
+                *self.pages.entry(table).or_default() += 1;
+                self.page(table, PageEvent::Born, CPU);
+                self.protect(table);
+                self.page(table, PageEvent::Zapped, None);
+                if let Some(Record::Page(zapped)) = self.records.last_mut() {
+                    zapped.spt = Hpa(old);
+                }
+                if !announced {
+                    self.host(HostEvent::FlushSlot, 0);
+                }
             }
             Step::ZapByStore if live => {
                 self.write(place);
@@ -258,7 +295,7 @@ impl Naive {
             gva: Gva(table << 21 | index << 12),
             error_code: ErrorCode(code),
             gpa: Some(Gfn(frame).gpa(0)),
-            sptep: Some(Hpa(spt(table) + index * 8)),
+            sptep: Some(Hpa(self.spt(table) + index * 8)),
             spte: Some(spte(frame, writable)),
             level: Some(Level(1)),
             total_ns: 7,

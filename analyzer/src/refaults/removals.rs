@@ -9,7 +9,7 @@ use super::{
     places::{At, State},
     threads::Kind,
 };
-use crate::replay::{ShadowPage, VmReplay};
+use crate::replay::{PageInfo, ShadowPage, VmReplay};
 
 /// Whether an entry gives a right that another does not.
 pub(super) fn gives_more(one: Spte, other: Spte) -> bool {
@@ -231,6 +231,7 @@ impl Refaults {
             PageEvent::Born => {
                 self.became(row);
                 self.places.forget(row.spt);
+                self.supersede(row, vm);
                 if row.direct == 0 {
                     self.protect(row, vm);
                 }
@@ -266,6 +267,23 @@ impl Refaults {
             }
         }
         self.release(act);
+    }
+
+    /// A page is made for a table that has one still: a flush made that one obsolete, and has not
+    /// come to its zap yet. From now on its entries are missing.
+    fn supersede(&mut self, row: &PageRow, vm: &VmReplay) {
+        let Some(old) = self.places.superseded(&PageInfo::of(row), vm) else {
+            return;
+        };
+        let Some(page) = vm.tables().page(old) else {
+            return;
+        };
+        let act = self.flush_act(row);
+        for (index, _) in page.entries() {
+            self.remove(page.place(index), act, vm);
+        }
+        self.release(act);
+        self.places.make_obsolete(old);
     }
 
     /// A page goes, with its entries and every link to it.

@@ -235,6 +235,18 @@ impl Refaults {
         }
     }
 
+    /// The flush of the memslots that made pages obsolete; the caller releases it. Where functions
+    /// cannot be hooked, its record is yet to come, after its zaps.
+    pub(super) fn flush_act(&mut self, row: &PageRow) -> Option<ActId> {
+        match self.host_act_on(None, Kind::Memslot, None) {
+            Some(act) => {
+                self.acts.hold(act);
+                Some(act)
+            }
+            None => self.group(None, row, None),
+        }
+    }
+
     /// One more page of a group of zaps; gives its act.
     pub(super) fn zap_act(&mut self, row: &PageRow, vm: &VmReplay) -> Option<ActId> {
         let vcpu = row.vcpu;
@@ -243,6 +255,9 @@ impl Refaults {
         let store = store.filter(|_| row.direct == 0);
         if row.role.is_invalid(&self.invalid) {
             return self.page_act(row, RefaultCause::RootFreed);
+        }
+        if self.places.is_obsolete(row.spt) {
+            return self.flush_act(row);
         }
         let since = vm.tables().page(row.spt).map(|page| page.since);
         if store.is_none() {
@@ -259,7 +274,14 @@ impl Refaults {
                 return self.page_act(row, RefaultCause::PageZapped);
             }
         }
-        self.group(row, store)
+        let act = self.group(vcpu, row, store)?;
+        if let Some(zaps) = self.thread(vcpu).zaps.as_mut() {
+            zaps.pages += 1;
+            if zaps.frames.len() < MAX_FRAMES {
+                zaps.frames.push((row.gfn, row.level));
+            }
+        }
+        Some(act)
     }
 
     fn page_act(&mut self, row: &PageRow, cause: RefaultCause) -> Option<ActId> {
@@ -267,8 +289,12 @@ impl Refaults {
     }
 
     /// The group that a zap belongs to. An unsync child goes with what was zapped before it.
-    fn group(&mut self, row: &PageRow, store: Option<Store>) -> Option<ActId> {
-        let vcpu = row.vcpu;
+    fn group(
+        &mut self,
+        vcpu: Option<VcpuId>,
+        row: &PageRow,
+        store: Option<Store>,
+    ) -> Option<ActId> {
         let other = |zaps: &&Zaps| zaps.by_store != store.is_some() && row.unsync == 0;
         if self.thread(vcpu).zaps.as_ref().filter(other).is_some() {
             self.give_up_zaps(vcpu);
@@ -296,12 +322,7 @@ impl Refaults {
                 new_role: false,
             });
         }
-        let zaps = self.thread(vcpu).zaps.as_mut()?;
-        zaps.pages += 1;
-        if zaps.frames.len() < MAX_FRAMES {
-            zaps.frames.push((row.gfn, row.level));
-        }
-        let act = zaps.act;
+        let act = self.thread(vcpu).zaps.as_ref()?.act;
         self.acts.hold(act);
         Some(act)
     }

@@ -1,6 +1,7 @@
 //! One shadow page.
 
 use events::{ENTRIES_PER_TABLE, Gfn, Hpa, Level, Role, Seq, Spte};
+use trace::PageRow;
 
 /// What identifies a shadow page (`struct kvm_mmu_page`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -17,6 +18,20 @@ pub struct PageInfo {
     pub direct: bool,
     /// The guest may write the leaf table it shadows.
     pub unsync: bool,
+}
+
+impl PageInfo {
+    /// As a record of it says.
+    pub(crate) fn of(row: &PageRow) -> Self {
+        Self {
+            spt: row.spt,
+            gfn: row.gfn,
+            role: row.role,
+            level: row.level,
+            direct: row.direct != 0,
+            unsync: row.unsync != 0,
+        }
+    }
 }
 
 /// A shadow page with its entries.

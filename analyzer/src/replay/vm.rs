@@ -336,14 +336,7 @@ impl VmReplay {
     }
 
     fn page(&mut self, row: &PageRow) {
-        let info = PageInfo {
-            spt: row.spt,
-            gfn: row.gfn,
-            role: row.role,
-            level: row.level,
-            direct: row.direct != 0,
-            unsync: row.unsync != 0,
-        };
+        let info = PageInfo::of(row);
         let known = self.tables.page(row.spt).map(|page| page.info);
         let anomaly = match row.event {
             PageEvent::Born => {
