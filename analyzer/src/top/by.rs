@@ -45,7 +45,7 @@ impl By {
     pub fn keyless(self) -> &'static str {
         match self {
             Self::Rip | Self::Symbol => "(rip not recorded)",
-            Self::Slot => "(slot not recorded)",
+            Self::Slot => "(no memslot known)",
             Self::ShadowPage => "(no leaf stored)",
             Self::GuestTable => "(no table)",
             Self::Cause => "(needs no entry)",

@@ -137,7 +137,9 @@ impl Top {
     /// As KVM found it; by the memslots, where it ended the fault before that.
     fn slot(&self, row: &FaultRow) -> Option<Slot> {
         let by_gpa = || match row.class {
-            Class::WriteProtected | Class::Failed => self.memslots.at(gpa(row)?, row.time_ns),
+            Class::WriteProtected | Class::Failed | Class::Retried => {
+                self.memslots.at(gpa(row)?, row.time_ns)
+            }
             _ => None,
         };
         row.slot.or_else(by_gpa)
