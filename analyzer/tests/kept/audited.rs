@@ -260,12 +260,15 @@ fn a_leaf_outside_of_every_memslot_is_found() {
     copy.violates("outside_slot", copy.rows.faults[at].seq);
 }
 
-/// The host takes a page away, the leaf stays, and a keyframe shows it.
-fn outliving() -> (Copy, Seq) {
+/// The host takes pages away by `act`, a leaf of them stays, and a keyframe shows it.
+fn outliving(act: HostEvent) -> (Copy, Seq) {
     let mut copy = Copy::of("loads-lab");
     let entries = copy.rows.entries.iter();
     let removed = |row: &&EntryRow| row.cause == Cause::HostUnmap && row.old.is_some();
     let removed = entries.clone().find(removed).expect("an unmap").clone();
+    let unmap = copy.rows.host.iter_mut().rev();
+    let mut unmap = unmap.filter(|row| row.event == HostEvent::Unmap && row.seq < removed.seq);
+    unmap.next().expect("its act").event = act;
     let place = removed.sptep;
     let faults = copy.rows.faults.iter().map(|row| (row.sptep, row.seq));
     let entries = copy.rows.entries.iter();
@@ -293,12 +296,17 @@ fn outliving() -> (Copy, Seq) {
 }
 
 #[test]
-fn a_leaf_that_outlives_the_hosts_unmap_is_found() {
-    let (copy, seq) = outliving();
-    let found = copy.violates("stale_leaf", seq);
-    assert_eq!(found["in_keyframe"], true);
-    let show = found["show"].as_str().unwrap();
-    assert!(show.starts_with("table --seq"), "{show}");
+fn a_leaf_that_outlives_an_act_of_the_host_is_found() {
+    // The host's page is unmapped; the memslot is deleted; a range of frames is zapped.
+    for act in [HostEvent::Unmap, HostEvent::FlushSlot, HostEvent::ZapRange] {
+        let (copy, seq) = outliving(act);
+        let found = copy.violates("stale_leaf", seq);
+        assert_eq!(found["in_keyframe"], true, "{act:?}");
+        let expected = found["expected"].as_str().unwrap();
+        assert!(expected.contains(act.name()), "{act:?}: {expected}");
+        let show = found["show"].as_str().unwrap();
+        assert!(show.starts_with("table --seq"), "{show}");
+    }
 }
 
 /// With or without an INVLPG after it.
@@ -335,7 +343,7 @@ fn a_leaf_that_outlives_the_guests_store_is_found() {
 /// An act between the copies of a keyframe and its mark may come after the copy of its leaves.
 #[test]
 fn a_leaf_of_an_act_within_the_keyframe_is_left_for_the_next_one() {
-    let (mut copy, mark) = outliving();
+    let (mut copy, mark) = outliving(HostEvent::Unmap);
     let acts = copy.rows.host.iter();
     let mut acts = acts.filter(|row| row.event == HostEvent::Unmap);
     let act = acts.next().expect("an unmap").clone();
