@@ -27,7 +27,7 @@ mod tests;
 use trace::{Record, Sees};
 
 pub use finding::{Culprit, Finding, Pathology};
-pub use text::{brief, section};
+pub use text::{brief, section, thresholds};
 
 use huge::Huge;
 use livelock::Livelocks;

@@ -52,9 +52,10 @@ pub fn section(vm: u16, about: &str, findings: &[Finding]) -> Section {
     }
 }
 
-fn thresholds() -> Table {
+/// From when on each is found, and why.
+pub fn thresholds() -> Table {
     let columns = [Column::code("pathology"), Column::words("is found from")];
-    let mut table = Table::new("thresholds", "Thresholds", columns);
+    let mut table = Table::new("thresholds", "Thresholds of pathologies", columns);
     for pathology in Pathology::ALL {
         table.row([
             Cell::words(pathology.name()),

@@ -7,6 +7,7 @@ use crate::{
         Cell,
         units::{ns, percent, plural},
     },
+    top::By,
 };
 
 /// What the faults of a VM took, the costliest class, who pays most, what is wrong.
@@ -51,7 +52,8 @@ fn costliest(of: &VmStudy) -> Option<String> {
     ))
 }
 
-/// The key with the largest share of all whose first payer does not have everything.
+/// The key with the largest share of all whose first payer does not have everything. A vCPU or a
+/// memslot is no culprit: it comes where nothing else is known.
 fn payer(numbers: &VmSummary) -> Option<String> {
     let paying = numbers.ranks.iter().filter_map(|rank| {
         let payers = rank.payers.iter().filter(|payer| payer.sum.count > 0);
@@ -59,8 +61,10 @@ fn payer(numbers: &VmSummary) -> Option<String> {
         (payers.count() > 1).then_some((rank, first))
     });
     let share = |part: u64, whole: u64| u128::from(part) * 10_000 / u128::from(whole.max(1));
-    let (rank, first) =
-        paying.max_by_key(|(rank, first)| share(first.sum.total_ns, rank.all.total_ns))?;
+    let (rank, first) = paying.max_by_key(|(rank, first)| {
+        let is_culprit = !matches!(rank.by, By::Vcpu | By::Slot);
+        (is_culprit, share(first.sum.total_ns, rank.all.total_ns))
+    })?;
     let about = match first.about.is_empty() {
         true => String::new(),
         false => format!(" ({})", first.about),

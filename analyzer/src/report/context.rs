@@ -200,7 +200,12 @@ pub(super) fn trace(
         verdict: line.text,
         quality,
         sections,
-        method: vec![method(trace), probes(trace), absent(&summary)],
+        method: vec![
+            method(trace),
+            probes(trace),
+            absent(&summary),
+            pathologies::thresholds(),
+        ],
     })
 }
 
