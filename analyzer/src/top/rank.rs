@@ -137,10 +137,10 @@ impl Top {
                     return self.plain(key.to_string(), sum);
                 };
                 let of = match page.direct {
-                    true => "maps from gfn",
-                    false => "shadows gfn",
+                    true => "direct, from gfn",
+                    false => "gfn",
                 };
-                let about = format!("level {}, {of} {}, since seq {key}", page.level.0, page.gfn);
+                let about = format!("level {}, {of} {}", page.level.0, page.gfn);
                 (key.to_string(), page.spt.to_string(), about)
             }
             By::Slot => (key.to_string(), format!("slot {key}"), String::new()),

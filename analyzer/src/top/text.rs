@@ -24,11 +24,6 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
         By::Cause => Column::words("what").for_programs(),
         _ => Column::words("what"),
     };
-    let first_seen = match rank.by {
-        // Its page says since when.
-        By::ShadowPage => Column::time("first seen").for_programs(),
-        _ => Column::time("first seen"),
-    };
     let mut columns = vec![key];
     columns.extend(has_about.then_some(what));
     columns.extend([
@@ -37,7 +32,7 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
         Column::share("share"),
         Column::time("worst"),
         Column::code("worst seq"),
-        first_seen,
+        Column::time("first seen"),
         Column::time("last seen"),
     ]);
     let title = format!("Who pays, by {}", rank.by.name());
