@@ -491,3 +491,24 @@ fn kvm_a_memslot_that_moves_away_and_back_between_looks_is_unknown_and_never_wro
         "{explained}"
     );
 }
+
+/// A moved memslot makes the root invalid while its vCPU has it: KVM zaps it once more when the vCPU
+/// comes back, and no list that a keyframe copies has it in between.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_root_that_was_zapped_before_the_collector_came_is_counted() {
+    let folder = folder();
+    let mut vmm = Vmm::small(&["--move-slot", "--pages", "256", "--pause-ms", "20"]);
+    vmm.go();
+    vmm.expect("touched");
+    let pid = vmm.pid().to_string();
+    for round in 0..3 {
+        let trace = folder.path().join(format!("{round}.trace"));
+        let mut attached = Attached::start(&trace, &["--pid", &pid, "--keyframe-every", "0.2"]);
+        attached.until_traced(&[vmm.pid()]);
+        thread::sleep(Duration::from_secs(1));
+        assert_eq!(attached.stop()["lost"], 0);
+        let verified = analyze("verify", &trace);
+        exact(&verified, &verified["vms"][0]["vm"]);
+    }
+}

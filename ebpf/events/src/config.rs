@@ -199,6 +199,8 @@ pub struct Config {
     pub role_level_width: u32,
     /// Where the mark of a direct page is in a role word.
     pub role_direct_shift: u32,
+    /// Where the mark of a page that was zapped as a root in use is in a role word.
+    pub role_invalid_shift: u32,
     /// 1 where the hardware walks a second level: only nested guests have shadow tables. Else 0.
     pub nested_only: u32,
     /// Bits that the walk of every fault has: U where KVM emulates the guest's kernel (PVM), which

@@ -107,6 +107,12 @@ pub fn role_is_direct(role: u32) -> bool {
     (role >> (config!(role_direct_shift) & 31)) & 1 != 0
 }
 
+/// Whether a role word is that of a page that was zapped before, as a root in use.
+#[inline(always)]
+pub fn role_is_invalid(role: u32) -> bool {
+    (role >> (config!(role_invalid_shift) & 31)) & 1 != 0
+}
+
 /// The level in a role word.
 #[inline(always)]
 pub fn role_level(role: u32) -> u8 {

@@ -10,7 +10,7 @@ use events::{Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, Role, Shadows, Vcpu, V
 
 use crate::{
     causes, entries,
-    kernel::{field, now, offset, physical, role_is_direct, role_level},
+    kernel::{field, now, offset, physical, role_is_direct, role_is_invalid, role_level},
     nested,
     ring::{lose, reserve, submit},
     unsync, vcpus, writes,
@@ -137,6 +137,19 @@ pub fn find(spt: u64) -> Option<Table> {
     unsafe { PAGES.get(spt) }.copied()
 }
 
+/// A root that was zapped before its VM was traced, and that the last vCPU which used it frees now.
+/// It is on no list of KVM's any more, so no keyframe has it.
+#[inline(always)]
+fn invalid_root(sp: u64) -> Option<Table> {
+    let vm = vcpus::current()?.vm;
+    let role = field(sp, offset!(sp_role))?;
+    role_is_invalid(role).then(|| Table {
+        vm,
+        level: role_level(role),
+        zapped: 1,
+    })
+}
+
 /// Counts a page for the fault under way, unless its outcome is known already.
 #[inline(always)]
 fn count(vcpu: &mut Vcpu, place: impl FnOnce(&mut Fault) -> &mut u8) {
@@ -214,7 +227,7 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         lose(Probe::Read);
         return;
     };
-    let Some(table) = find(spt) else {
+    let Some(table) = find(spt).or_else(|| invalid_root(sp)) else {
         return;
     };
     let vm = table.vm;

@@ -42,12 +42,13 @@ impl KernelTypes {
             return Err(BtfError::NoKvm(SHADOW_PAGE));
         }
         let role = self.role();
-        let [shift, width] = *role
-            .get("level")
-            .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.level".to_owned()))?;
-        let [direct, _] = *role
-            .get("direct")
-            .ok_or_else(|| BtfError::Missing("kvm_mmu_page_role.direct".to_owned()))?;
+        let place = |name: &str| {
+            let missing = || BtfError::Missing(format!("kvm_mmu_page_role.{name}"));
+            role.get(name).copied().ok_or_else(missing)
+        };
+        let [shift, width] = place("level")?;
+        let [direct, _] = place("direct")?;
+        let [invalid, _] = place("invalid")?;
         let mut found = BTreeMap::new();
         let mut offsets = Offsets::zeroed();
         let numbers: &mut [Offset] = bytemuck::cast_slice_mut(slice::from_mut(&mut offsets));
@@ -67,6 +68,7 @@ impl KernelTypes {
             role_level_shift: u32::from(shift),
             role_level_width: u32::from(width),
             role_direct_shift: u32::from(direct),
+            role_invalid_shift: u32::from(invalid),
             desc_entries: self.elements("pte_list_desc", "sptes").unwrap_or(0),
             ..Config::EMPTY
         };
