@@ -1,13 +1,15 @@
 //! A failure: the exit code, what happened, and what to do.
 
-use std::{fmt::Display, process::ExitCode};
+use std::{fmt::Display, path::Path, process::ExitCode};
 
 use trace::TraceError;
 
 use super::{collector, program};
 use crate::{
     explain::ExplainError,
+    fleet,
     study::StudyError,
+    sweep::{self, IndexError},
     symbols::SymbolsError,
     table::TableError,
     text::{plain, wrap},
@@ -96,11 +98,37 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                 "`{program} summary` shows what is readable before the damage"
             ));
         }
-        (_, Some(TraceError::NotATrace { .. })) => {
-            let collector = collector();
-            return Some(format!("record one with `{collector} run WORKLOAD`"));
-        }
-        _ => return None,
+        (_, Some(TraceError::NotATrace { path })) => return Some(instead_of_a_trace(path)),
+        _ => match error.downcast_ref() {
+            Some(IndexError::NotASweep { folder }) => return Some(instead_of_a_sweep(folder)),
+            _ => return None,
+        },
     };
     Some(hint.to_owned())
+}
+
+/// What to do with a folder that is no trace.
+fn instead_of_a_trace(folder: &Path) -> String {
+    let name = plain(&folder.display().to_string());
+    let program = program();
+    if folder.join(sweep::INDEX).is_file() {
+        return format!(
+            "it is a sweep: `{program} sweep {name}` reads it; its traces are {name}/POINT/RUN.trace"
+        );
+    }
+    match fleet::find(folder) {
+        Ok(traces) if !traces.is_empty() => {
+            format!("traces are in it: `{program} summary {name}` adds them up")
+        }
+        _ => format!("record one with `{} run WORKLOAD`", collector()),
+    }
+}
+
+/// What to do with a folder that is no sweep.
+fn instead_of_a_sweep(folder: &Path) -> String {
+    let name = plain(&folder.display().to_string());
+    match folder.join("meta.json").is_file() {
+        true => format!("it is a trace: `{} summary {name}` reads it", program()),
+        false => format!("`{} sweep WORKLOAD` records one", collector()),
+    }
 }

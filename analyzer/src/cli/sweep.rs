@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::ExitCode, sync::Arc};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 
-use super::{Failure, FormatArgs, collector, output, progress::Progress, source};
+use super::{Failure, FormatArgs, output, progress::Progress, source};
 use crate::{
     diff::Run,
     paper,
@@ -29,10 +29,7 @@ pub struct SweepArgs {
 
 impl SweepArgs {
     pub(super) fn execute(self) -> Result<ExitCode, Failure> {
-        let index = Index::read(&self.folder).map_err(|error| {
-            let hint = format!("record one with `{} sweep WORKLOAD`", collector());
-            Failure::from(error).hint(hint)
-        })?;
+        let index = Index::read(&self.folder)?;
         let mut traces = Vec::new();
         for (number, point) in index.points.iter().enumerate() {
             for run in point.runs.iter().filter(|run| run.is_done()) {

@@ -13,11 +13,22 @@ use serde::{Deserialize, Serialize};
 const SCHEMA: u32 = 1;
 /// Largest file that is read.
 const MOST: u64 = 16 << 20;
+/// Its name in the folder of a sweep.
+pub const INDEX: &str = "sweep.json";
 
 /// The index could not be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum IndexError {
+    /// The folder has no index.
+    #[error(
+        "{} is not a sweep: it has no {INDEX} (a sweep is the folder that `collector sweep -o` makes)",
+        folder.display()
+    )]
+    NotASweep {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The file could not be read.
     #[error("while reading {path}")]
     Io {
@@ -109,10 +120,14 @@ impl IndexRun {
 impl Index {
     /// Reads that of a sweep's folder.
     pub fn read(folder: &Path) -> Result<Self, IndexError> {
-        let path = folder.join("sweep.json");
+        let path = folder.join(INDEX);
         let mut text = Vec::new();
         let read = File::open(&path).and_then(|file| file.take(MOST).read_to_end(&mut text));
         if let Err(source) = read {
+            if source.kind() == io::ErrorKind::NotFound {
+                let folder = folder.to_owned();
+                return Err(IndexError::NotASweep { folder });
+            }
             return Err(IndexError::Io { path, source });
         }
         let index: Self = match serde_json::from_slice(&text) {

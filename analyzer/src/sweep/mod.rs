@@ -17,7 +17,7 @@ use events::Class;
 use serde::Serialize;
 
 pub use beside::{Beside, beside};
-pub use index::{Index, IndexError, Of, Over};
+pub use index::{INDEX, Index, IndexError, Of, Over};
 pub use page::html;
 pub use tables::{document, json};
 

@@ -103,3 +103,32 @@ fn the_summary_of_an_operation_has_the_papers_number() {
     let from = text.find("Beside").expect("a section");
     insta::assert_snapshot!(&text[from..]);
 }
+
+/// A folder of another kind gets an error that says which command reads it.
+#[test]
+fn a_folder_of_another_kind_gets_the_command_that_reads_it() {
+    let folder = sweep();
+    let failed = |args: &[&str]| {
+        let output = run(folder.path(), args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    for (args, hint) in [
+        (["report", "m.sweep"], "sweep m.sweep` reads it"),
+        (["verify", "m.sweep/op=page-fault"], "adds them up"),
+        (
+            ["sweep", "m.sweep/op=page-fault/1.trace"],
+            "summary m.sweep/op=page-fault/1.trace` reads it",
+        ),
+        (
+            ["sweep", "m.sweep/op=page-fault"],
+            "sweep WORKLOAD` records",
+        ),
+    ] {
+        let said = failed(&args);
+        assert!(
+            said.contains("hint: ") && said.contains(hint),
+            "{args:?}: {said}"
+        );
+    }
+}
