@@ -79,7 +79,7 @@ pub use compare::{ClassRow, CulpritRow, StepRow, numbers};
 pub use relative::Reference;
 pub use run::{By, Culprit, Run, VmFaults};
 pub use sides::Difference;
-pub use tables::{document, json, lines};
+pub use tables::{document, json, lines, verdict};
 
 use crate::{
     text::{

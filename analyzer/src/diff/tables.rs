@@ -19,6 +19,12 @@ const SHOWN: usize = 10;
 /// The lines above everything else: what is wrong with the data, then the verdict.
 pub fn lines(comparison: &Comparison) -> Vec<Line> {
     let mut lines = comparison.warnings.clone();
+    lines.push(verdict(comparison));
+    lines
+}
+
+/// What changed, or that nothing did.
+pub fn verdict(comparison: &Comparison) -> Line {
     let all: Vec<_> = comparison.changed().collect();
     // A class says it for its phases.
     let of_classes = all.iter().filter(|(row, _)| row.phase.is_none());
@@ -41,8 +47,7 @@ pub fn lines(comparison: &Comparison) -> Vec<Line> {
         }
         (false, text)
     };
-    lines.push(Line { good, text });
-    lines
+    Line { good, text }
 }
 
 fn unchanged(comparison: &Comparison) -> String {

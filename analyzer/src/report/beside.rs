@@ -19,6 +19,8 @@ use crate::{
 /// The first part of a page of several traces.
 #[derive(Clone, Debug, Serialize)]
 pub struct Beside {
+    /// What is wrong with the data of a trace, once each.
+    pub warnings: Vec<String>,
     /// Figures with all of them.
     pub figures: Vec<Figure>,
     /// Each trace but the first.
@@ -30,8 +32,8 @@ pub struct Beside {
 pub struct Other {
     /// The names of both.
     pub title: String,
-    /// The verdict, and what is wrong with the data.
-    pub lines: Vec<Statement>,
+    /// The verdict.
+    pub verdict: Statement,
     /// How the recordings differ, and what counts as a change.
     pub head: Vec<String>,
     /// What `diff` prints.
@@ -46,28 +48,33 @@ impl Beside {
         };
         let mut traces = sides.iter().flat_map(|(_, side)| &side.traces);
         let times = !traces.any(|trace| trace.meta().sees().emulated);
-        let other = |(name, side): &(String, Side)| {
+        let mut warnings: Vec<String> = Vec::new();
+        let mut other = |(name, side): &(String, Side)| {
             let comparison = Comparison::of(base, side, LEAST_PERCENT);
             let document = diff::document(&comparison, false);
             let tables = document.sections.into_iter().flat_map(|of| of.tables);
-            let mut lines: Vec<_> = diff::lines(&comparison)
-                .into_iter()
-                .map(Statement::of)
-                .collect();
+            for warning in &comparison.warnings {
+                if !warnings.contains(&warning.text) {
+                    warnings.push(warning.text.clone());
+                }
+            }
+            let mut verdict = Statement::of(diff::verdict(&comparison));
             // That two traces differ is not wrong.
-            if let Some(verdict) = lines.last_mut().filter(|_| comparison.differs()) {
+            if comparison.differs() {
                 verdict.mark = "neutral";
             }
             Other {
                 title: format!("From {first} to {name}"),
-                lines,
+                verdict,
                 head: document.head,
                 tables: tables.collect(),
             }
         };
+        let others = others.iter().map(&mut other).collect();
         Ok(Some(Self {
+            warnings,
             figures: figures(&numbers(sides), times)?,
-            others: others.iter().map(other).collect(),
+            others,
         }))
     }
 }

@@ -84,11 +84,11 @@ pub fn document(page: Page) -> Document {
         let figures = figures.map(|figure| format!("{}: {}", figure.title, figure.numbers));
         document.sections.push(text::Section {
             title: "Side by side".to_owned(),
-            lines: figures.collect(),
+            lines: beside.warnings.into_iter().chain(figures).collect(),
             ..text::Section::default()
         });
         for other in beside.others {
-            let lines = other.lines.into_iter().map(|line| line.text);
+            let lines = [other.verdict.text].into_iter();
             document.sections.push(text::Section {
                 title: other.title,
                 lines: lines.chain(other.head).collect(),

@@ -306,7 +306,7 @@ pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
             ]);
         }
         let rest = cost.not_attributed_ns;
-        if detail == Detail::Brief && rest == Some(0) {
+        if rest == Some(0) {
             continue;
         }
         table.row([

@@ -183,14 +183,20 @@ fn several_traces_are_shown_side_by_side() {
     assert_eq!(others.len(), 2);
     assert_eq!(others[0]["title"], "From demo.trace to more.trace");
     let diff = demo.text(&["diff", "demo.trace", "more.trace"], 0);
-    let lines = others[0]["lines"].as_array().unwrap();
-    let verdict = lines.last().unwrap();
+    let verdict = &others[0]["verdict"];
     // A change is not wrong.
     assert_ne!(verdict["mark"], "bad");
     let verdict = verdict["text"].as_str().unwrap();
     let plain = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(plain(&diff).contains(&plain(verdict)), "{diff}");
-    assert_eq!(others[1]["lines"][0]["mark"], "good");
+    assert_eq!(others[1]["verdict"]["mark"], "good");
+    let warnings = beside["warnings"].as_array().unwrap();
+    for (number, warning) in warnings.iter().enumerate() {
+        assert!(
+            !warnings[..number].contains(warning),
+            "said once: {warning}"
+        );
+    }
     let text = demo.text(
         &["report", "demo.trace", "more.trace", "--format", "markdown"],
         0,
