@@ -186,7 +186,10 @@ impl ExportArgs {
     }
 
     fn failed(&self, error: ExportError) -> Failure {
-        let many = matches!(error, ExportError::TooManyFaults);
+        let many = matches!(
+            error,
+            ExportError::TooManyFaults | ExportError::TooManyThreads
+        );
         let file = self
             .output
             .as_deref()
@@ -197,7 +200,7 @@ impl ExportArgs {
         let failure = Failure::from(error);
         match folder {
             Some(folder) => failure.hint(format!("there is no folder {}", folder.display())),
-            None if many => failure.hint("choose some with --from, --until or --class"),
+            None if many => failure.hint("choose some with --vm, --from, --until or --class"),
             None => failure,
         }
     }

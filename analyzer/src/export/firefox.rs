@@ -23,6 +23,9 @@ use crate::{
 
 /// The Profiler holds all of a profile in memory, several hundred bytes a fault.
 pub const MOST_FAULTS: u64 = 1_000_000;
+/// vCPUs, and VMs for what is of none, each a track of the Profiler: as many as KVM's
+/// `KVM_MAX_VCPUS` can be made, and more than anybody can look at.
+pub const MOST_THREADS: usize = 4096;
 
 /// Builds a profile, and writes it at the end.
 pub struct Firefox {
@@ -250,6 +253,9 @@ impl Sink for Firefox {
             return Err(ExportError::TooManyFaults);
         }
         let thread = self.thread(of.vm, Some(row.vcpu));
+        if self.threads.len() > MOST_THREADS {
+            return Err(ExportError::TooManyThreads);
+        }
         let from = row.time_ns.0;
         let timing = self.span([from, from.saturating_add(row.total_ns)]);
         let marker = self.marker(of, row);

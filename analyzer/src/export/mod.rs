@@ -22,7 +22,7 @@ use std::io::{self, Write};
 
 use trace::TraceError;
 
-pub use firefox::{Firefox, MOST_FAULTS};
+pub use firefox::{Firefox, MOST_FAULTS, MOST_THREADS};
 pub use follow::{Context, Exporter, Lost, Sink};
 pub use perfetto::Perfetto;
 pub use rows::{Form, Kind, Rows, write_kind};
@@ -49,6 +49,12 @@ pub enum ExportError {
         crate::text::units::count(MOST_FAULTS)
     )]
     TooManyFaults,
+    /// More vCPUs than the Firefox Profiler can show.
+    #[error(
+        "more than {} vCPUs: each is a track of the Firefox Profiler",
+        crate::text::units::count(MOST_THREADS as u64)
+    )]
+    TooManyThreads,
     /// Faults of one vCPU at the same time.
     #[error("{most} faults of vCPU {vcpu} at the same time, which no recorder writes")]
     Overlap {
