@@ -33,7 +33,7 @@ pub struct Platform {
 }
 
 /// Programs that user space runs itself.
-const ON_REQUEST: [&str; 10] = [
+const ON_REQUEST: [&str; 11] = [
     "enrol",
     "mark",
     "keyframe",
@@ -41,6 +41,7 @@ const ON_REQUEST: [&str; 10] = [
     "acted",
     "identify",
     "follow",
+    "seat",
     "forget",
     "counters",
     "memslot",

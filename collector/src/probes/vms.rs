@@ -261,6 +261,15 @@ impl Probes {
         Ok(taken)
     }
 
+    /// Finds the threads of a VM's vCPUs that are in a KVM_RUN since before it was followed. For VMs
+    /// that are not stopped.
+    pub fn seat(&self, vm: VmId) -> Result<(), RequestError> {
+        for vcpu in self.seen_vcpus(vm)? {
+            self.run("seat", [vm.0.into(), vcpu.0.into(), 0, 0, 0])?;
+        }
+        Ok(())
+    }
+
     /// Does not trace the VM any more; its descriptor may be closed then.
     pub fn forget(&self, vm: VmId) -> Result<(), RequestError> {
         let mut threads = Vec::new();

@@ -112,6 +112,7 @@ impl Followed {
             // Now the probes know whose vCPUs these are, and remember them.
             vms::among(&holders, &self.probes)?;
             for (vm, of) in self.vms.iter_mut().filter(|(vm, _)| !here.contains(*vm)) {
+                self.probes.seat(*vm)?;
                 of.taken = taken(&self.probes, &self.names, *vm)?;
             }
         }

@@ -67,6 +67,41 @@ fn kvm_top_counts_what_kvm_counts() {
     );
 }
 
+/// A VMM that never leaves KVM_RUN while it is watched: nothing announces its vCPU.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_top_sees_a_vcpu_that_was_in_kvm_run_before() {
+    let mut run = collector()
+        .args(["run", "unsync", "-p", "rounds=10000", "--untraced"])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    thread::sleep(Duration::from_secs(1));
+    let pid = run.id().to_string();
+    let args = [
+        "top",
+        "--pid",
+        &pid,
+        "--interval",
+        "0.5",
+        "--for",
+        "2",
+        "--json",
+    ];
+    let output = collector().args(args).output().expect("it runs");
+    run.kill().expect("it runs still");
+    run.wait().expect("a child");
+    expect_code(&output, 0);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last: Value = serde_json::from_str(text.lines().last().expect("looks")).expect("JSON");
+    let vm = &last["vms"][0];
+    let classes = vm["classes"].as_array().expect("classes").iter();
+    let counted: u64 = classes.filter_map(|class| class["count"].as_u64()).sum();
+    let taken = vm["taken"].as_u64().expect("a number");
+    // Those under way at a look are counted at the next.
+    assert!(taken > 100 && counted.abs_diff(taken) <= taken / 10, "{vm}");
+}
+
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_top_is_a_line_for_each_vm_without_a_terminal() {

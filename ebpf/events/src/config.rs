@@ -128,6 +128,7 @@ offsets! {
     find sp_translation "kvm_mmu_page" "shadowed_translation" "a pointer: frames of the leaves";
     need vcpu_kvm "kvm_vcpu" "kvm";
     need vcpu_id "kvm_vcpu" "vcpu_id";
+    find vcpu_pid "kvm_vcpu" "pid" "of the thread that ran it last";
     need vcpu_cr3 "kvm_vcpu" "arch.cr3";
     find vcpu_regs "kvm_vcpu" "arch.regs" "RIP is the 17th, up to Linux 6.18";
     find vcpu_regs_avail "kvm_vcpu" "arch.regs_avail" "a bit for each register";
@@ -165,6 +166,7 @@ offsets! {
     find task_signal "task_struct" "signal";
     find signal_pids "signal_struct" "pids" "the second is the process's";
     find pid_level "pid" "level" "of PID namespaces";
+    find pid_tasks "pid" "tasks" "its thread, and lists of others; empty once it has ended";
     find pid_numbers "pid" "numbers" "for each level the number and its namespace";
     find range_slot "kvm_gfn_range" "slot";
     find range_start "kvm_gfn_range" "start";

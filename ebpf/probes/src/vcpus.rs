@@ -135,12 +135,40 @@ pub fn runs(vcpu_ptr: u64) {
     }
 }
 
+/// The thread that ran a vCPU last runs it from now on, unless a program has seen what it runs. For
+/// VMs that are not stopped: it may be in a KVM_RUN that began before.
+#[inline(always)]
+pub fn seat(of: VcpuKey) -> Option<()> {
+    let vcpu_ptr = vcpu_struct(of)?;
+    let pid: u64 = field(vcpu_ptr, offset!(vcpu_pid)).filter(|pid| *pid != 0)?;
+    // The number of a thread that has ended may be another one's now.
+    field::<u64>(pid, offset!(pid_tasks)).filter(|first| *first != 0)?;
+    // Of the first PID namespace, as programs see it.
+    let thread: u32 = field(pid, offset!(pid_numbers))?;
+    let outcomes: Outcomes = field(vcpu_ptr, offset!(vcpu_pf_taken))?;
+    // SAFETY: only asks whether there is one.
+    if unsafe { VCPUS.get(thread) }.is_some() {
+        return None;
+    }
+    let entered = enter_as(thread, vcpu_ptr, of)?;
+    entered.outcomes = outcomes;
+    unsync::begin(entered);
+    Some(())
+}
+
 /// From now on the calling thread runs this vCPU, with nothing under way.
 #[inline(always)]
 fn enter(vcpu_ptr: u64, of: VcpuKey) -> Option<&'static mut Vcpu> {
-    let thread = bpf_get_current_pid_tgid() as u32;
+    enter_as(bpf_get_current_pid_tgid() as u32, vcpu_ptr, of)
+}
+
+#[inline(always)]
+fn enter_as(thread: u32, vcpu_ptr: u64, of: VcpuKey) -> Option<&'static mut Vcpu> {
     VCPUS.insert(thread, NOTHING.get(0)?, 0).ok()?;
-    let entered = current()?;
+    let entered = VCPUS.get_ptr_mut(thread)?;
+    // SAFETY: a map value. Another thread's programs may use it at the same time, if `seat` has made
+    // it: then a step of the fault under way is wrong, and no memory is.
+    let entered = unsafe { &mut *entered };
     entered.vcpu_ptr = vcpu_ptr;
     entered.vm = of.vm;
     entered.vcpu = of.vcpu;

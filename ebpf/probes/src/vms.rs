@@ -44,6 +44,22 @@ pub fn follow(ctx: RawTracePointContext) {
     debug!(&ctx, "vm {} is {:x}: {}", vm.0, found.kvm, entered as u32);
 }
 
+/// Run by user space for each vCPU `arg(1)` of VM `arg(0)`, which is not stopped: finds its thread.
+#[raw_tracepoint]
+pub fn seat(ctx: RawTracePointContext) {
+    let vm = VmId(ctx.arg::<u64>(0) as u16);
+    let vcpu = VcpuId(ctx.arg::<u64>(1) as u16);
+    // Where it is not found, the next KVM_RUN shows it.
+    let found = vcpus::seat(VcpuKey { vm, vcpu });
+    debug!(
+        &ctx,
+        "vm {} vcpu {}: {}",
+        vm.0,
+        vcpu.0,
+        found.is_some() as u32
+    );
+}
+
 /// Run by user space for each thread `arg(1)` and vCPU `arg(2)` of VM `arg(0)`: stops tracing
 /// them.
 #[raw_tracepoint]
