@@ -6,7 +6,7 @@ use events::{Act, Class, VcpuId};
 use serde::Serialize;
 use trace::{ActRow, FaultRow};
 
-use super::costs::{quantile, sum};
+use super::Times;
 
 /// Acts of a vCPU that wait for the fault that they may be part of: more than KVM makes in one.
 const WAITING: usize = 1024;
@@ -52,7 +52,7 @@ pub struct ActCost {
 
 #[derive(Clone, Debug, Default)]
 struct Of {
-    times: Vec<u64>,
+    times: Times,
     in_faults_ns: u64,
     synced: u64,
     zapped: u64,
@@ -142,7 +142,7 @@ impl Acts {
     /// An act of the VM.
     pub fn add(&mut self, row: &ActRow) {
         let of = self.of.entry(row.act).or_default();
-        of.times.push(row.total_ns);
+        of.times.add(row.total_ns, ());
         of.synced = of.synced.saturating_add(row.synced.into());
         of.zapped = of.zapped.saturating_add(row.zapped.into());
         let Some(vcpu) = row.vcpu else { return };
@@ -197,13 +197,14 @@ impl Acts {
     pub fn costs(&self) -> BTreeMap<&'static str, ActCost> {
         let costs = self.of.iter().map(|(act, of)| {
             let mut times = of.times.clone();
+            times.finish();
             let cost = ActCost {
-                count: times.len() as u64,
-                total_ns: sum(&times),
-                p50_ns: quantile(&mut times, 0.50),
-                p95_ns: quantile(&mut times, 0.95),
-                p99_ns: quantile(&mut times, 0.99),
-                max_ns: times.iter().copied().max().map_or(0, u64::from),
+                count: times.count(),
+                total_ns: times.total_ns(),
+                p50_ns: times.quantile(0.50),
+                p95_ns: times.quantile(0.95),
+                p99_ns: times.quantile(0.99),
+                max_ns: times.max(),
                 in_faults_ns: of.in_faults_ns,
                 synced: of.synced,
                 zapped: of.zapped,

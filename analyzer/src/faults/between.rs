@@ -6,7 +6,7 @@ use events::VcpuId;
 use serde::Serialize;
 use trace::FaultRow;
 
-use super::costs::quantile;
+use super::Times;
 
 /// The time between faults of the same vCPU.
 ///
@@ -30,8 +30,8 @@ pub struct BetweenFaults {
 pub struct Between {
     /// When the last fault of each vCPU ended, and whether that was its re-entry.
     last: BTreeMap<VcpuId, (u64, bool)>,
-    in_guest: Vec<u32>,
-    others: Vec<u32>,
+    in_guest: Times,
+    others: Times,
 }
 
 impl Between {
@@ -51,24 +51,22 @@ impl Between {
             &mut self.others
         };
         // The longest are not asked for.
-        to.push(u32::try_from(ns).unwrap_or(u32::MAX));
+        to.add(ns.min(u32::MAX.into()), ());
     }
 
     /// Those within the guest, where there are any; `None` without two faults of a vCPU.
     pub fn finish(self) -> Option<BetweenFaults> {
-        let from_entry_to_exit = !self.in_guest.is_empty();
+        let from_entry_to_exit = self.in_guest.count() > 0;
         let mut times = if from_entry_to_exit {
             self.in_guest
         } else {
             self.others
         };
-        if times.is_empty() {
-            return None;
-        }
-        Some(BetweenFaults {
-            count: times.len() as u64,
-            p5_ns: quantile(&mut times, 0.05).into(),
-            p50_ns: quantile(&mut times, 0.5).into(),
+        times.finish();
+        (times.count() > 0).then(|| BetweenFaults {
+            count: times.count(),
+            p5_ns: times.quantile(0.05),
+            p50_ns: times.quantile(0.5),
             from_entry_to_exit,
         })
     }

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use events::{Class, Seq};
 use serde::Serialize;
 
-use super::{FaultColumns, FaultStep};
-use crate::text::units::whole;
+use super::{FaultStep, FaultTimes, Times, fault_times::OfClass, times::quantile_of};
 
 /// The cost of one class.
 ///
@@ -109,71 +108,59 @@ pub struct PhaseCost {
 }
 
 /// Costs of every class that occurs, in the order of [`Class::ALL`].
-pub fn by_class(columns: &FaultColumns) -> Vec<(Class, ClassCost)> {
-    let within = columns.totals().zip(columns.in_range());
-    let within = apart(within.filter(|(_, is)| *is).map(|(fault, _)| fault));
-    let in_range: BTreeMap<Class, (u64, u64)> = within
-        .into_iter()
-        .map(|(class, times)| (class, (times.len() as u64, sum(&times))))
-        .collect();
-    let switched = switched_out(columns);
-    let mut costs = Vec::new();
-    for (class, mut times) in apart(columns.totals()) {
-        let [p5, p50, p95, p99] = [0.05, 0.50, 0.95, 0.99].map(|part| quantile(&mut times, part));
-        let max = times.iter().copied().max().unwrap_or(0);
-        let total_ns = sum(&times);
-        let (in_range, in_range_ns) = in_range.get(&class).copied().unwrap_or_default();
-        costs.push((
-            class,
-            ClassCost {
-                count: times.len() as u64,
-                in_range,
-                in_range_ns,
-                total_ns,
-                run_percent: None,
-                p5_ns: p5,
-                p50_ns: p50,
-                p95_ns: p95,
-                p99_ns: p99,
-                p99_seq: columns.seq(class, p99),
-                max_ns: max,
-                max_seq: columns.seq(class, max),
-                not_attributed_ns: Some(total_ns),
-                sync_ns: None,
-                switched_out: switched.get(&class).copied(),
-                steps: Vec::new(),
-            },
-        ));
-    }
-    for step in FaultStep::ALL {
-        for (class, mut times) in apart(columns.step(step)) {
-            if let Some((_, of)) = costs.iter_mut().find(|(other, _)| *other == class) {
-                of.add(step_cost(step, &mut times));
-            }
+pub fn by_class(faults: &FaultTimes) -> Vec<(Class, ClassCost)> {
+    let cost = |(class, of): (Class, &OfClass)| {
+        let total = &of.total;
+        let [p5, p50, p95, p99] = [0.05, 0.50, 0.95, 0.99].map(|part| total.quantile(part));
+        let max = total.max();
+        let mut cost = ClassCost {
+            count: total.count(),
+            in_range: of.in_range,
+            in_range_ns: of.in_range_ns,
+            total_ns: total.total_ns(),
+            run_percent: None,
+            p5_ns: p5,
+            p50_ns: p50,
+            p95_ns: p95,
+            p99_ns: p99,
+            p99_seq: faults.seq(class, p99),
+            max_ns: max,
+            max_seq: faults.seq(class, max),
+            not_attributed_ns: Some(total.total_ns()),
+            sync_ns: None,
+            switched_out: faults.knows_switches.then(|| switched_out(of)),
+            steps: Vec::new(),
+        };
+        let steps = FaultStep::ALL.into_iter().zip(&of.steps);
+        for (step, times) in steps.filter(|(_, times)| times.count() > 0) {
+            cost.add(step_cost(step, times));
         }
-    }
-    costs
+        (class, cost)
+    };
+    faults.classes().map(cost).collect()
 }
 
-/// The faults of each class whose thread was switched out; nothing where the trace does not say.
-fn switched_out(columns: &FaultColumns) -> BTreeMap<Class, SwitchedOut> {
-    let mut of: BTreeMap<Class, SwitchedOut> = BTreeMap::new();
-    if !columns.knows_switches() {
-        return of;
+/// The faults of a class whose thread was switched out.
+fn switched_out(of: &OfClass) -> SwitchedOut {
+    let switched = &of.switched;
+    let others = || {
+        of.total.each().filter_map(|(ns, count, _)| {
+            let without = switched.of(ns).map_or(0, |(count, ())| count);
+            let others = count.saturating_sub(without);
+            (others > 0).then_some((ns, others))
+        })
+    };
+    let count = of.total.count() - switched.count();
+    let quantile = |part| (count > 0).then(|| quantile_of(others(), count, part));
+    SwitchedOut {
+        count: switched.count(),
+        total_ns: switched.total_ns(),
+        others_total_ns: others().fold(0, |sum: u64, (ns, count)| {
+            sum.saturating_add(ns.saturating_mul(count))
+        }),
+        others_p50_ns: quantile(0.50),
+        others_p99_ns: quantile(0.99),
     }
-    for (class, ns, _) in columns.with_switches().filter(|(.., was)| *was) {
-        let of = of.entry(class).or_default();
-        of.count += 1;
-        of.total_ns = of.total_ns.saturating_add(ns);
-    }
-    let others = columns.with_switches().filter(|(.., was)| !was);
-    for (class, mut times) in apart(others.map(|(class, ns, _)| (class, ns))) {
-        let of = of.entry(class).or_default();
-        of.others_total_ns = sum(&times);
-        of.others_p50_ns = Some(quantile(&mut times, 0.50));
-        of.others_p99_ns = Some(quantile(&mut times, 0.99));
-    }
-    of
 }
 
 impl ClassCost {
@@ -186,51 +173,33 @@ impl ClassCost {
     }
 }
 
-fn step_cost(step: FaultStep, times: &mut [u64]) -> StepCost {
+fn step_cost(step: FaultStep, times: &Times) -> StepCost {
     StepCost {
         step,
         part_of: step.part_of(),
-        count: times.len() as u64,
-        total_ns: sum(times),
-        p50_ns: quantile(times, 0.50),
+        count: times.count(),
+        total_ns: times.total_ns(),
+        p50_ns: times.quantile(0.50),
     }
-}
-
-/// Times of each class that has any, in the order of [`Class::ALL`].
-fn apart(faults: impl Iterator<Item = (Class, u64)>) -> Vec<(Class, Vec<u64>)> {
-    let mut apart = Class::ALL.map(|class| (class, Vec::new()));
-    let first = Class::ALL[0] as usize;
-    for (class, ns) in faults {
-        // The numbers of the classes have no hole.
-        if let Some((_, times)) = apart.get_mut(class as usize - first) {
-            times.push(ns);
-        }
-    }
-    let some = apart.into_iter().filter(|(_, times)| !times.is_empty());
-    some.collect()
 }
 
 /// Counts and time by phase and class, in the order of both.
-pub fn by_phase(columns: &FaultColumns) -> Vec<PhaseCost> {
+pub fn by_phase(faults: &FaultTimes) -> Vec<PhaseCost> {
     let mut costs: BTreeMap<(u16, Class), PhaseCost> = BTreeMap::new();
-    for (phase, faults) in columns.phases() {
-        for (class, times) in apart(faults) {
-            let cost = costs.entry((phase, class)).or_insert(PhaseCost {
-                phase,
+    for (phase, of) in &faults.phases {
+        let classes = Class::ALL.into_iter().zip(of);
+        for (class, (count, total_ns)) in classes.filter(|(_, (count, _))| *count > 0) {
+            let cost = costs.entry((*phase, class)).or_insert(PhaseCost {
+                phase: *phase,
                 class,
                 count: 0,
                 total_ns: 0,
             });
-            cost.count += times.len() as u64;
-            cost.total_ns = cost.total_ns.saturating_add(sum(&times));
+            cost.count += count;
+            cost.total_ns = cost.total_ns.saturating_add(*total_ns);
         }
     }
     costs.into_values().collect()
-}
-
-/// Saturates: a trace may claim any time.
-pub(super) fn sum(times: &[u64]) -> u64 {
-    times.iter().fold(0, |sum, ns| sum.saturating_add(*ns))
 }
 
 /// How many of `count` times in order come before the one that `part` of all do not exceed: the
@@ -239,47 +208,24 @@ pub fn rank(count: f64, part: f64) -> f64 {
     ((count - 1.0).max(0.0) * part).round()
 }
 
-/// The time that `part` of all do not exceed, by nearest rank: one that a fault has. Orders the
-/// times anew.
-pub(super) fn quantile<T: Copy + Default + Ord>(times: &mut [T], part: f64) -> T {
-    let last = times.len().saturating_sub(1);
-    let rank = usize::try_from(whole(rank(times.len() as f64, part))).unwrap_or(last);
-    match times.is_empty() {
-        true => T::default(),
-        false => *times.select_nth_unstable(rank.min(last)).1,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_quantile_is_a_time_that_occurs() {
-        let of = |times: &[u64], part| quantile(&mut times.to_vec(), part);
-        assert_eq!(of(&[], 0.5), 0);
-        assert_eq!(of(&[7], 0.99), 7);
-        let hundred: Vec<u64> = (1..=101).rev().collect();
-        let parts = [0.0, 0.05, 0.5, 0.95, 0.99, 1.0];
-        assert_eq!(
-            parts.map(|part| of(&hundred, part)),
-            [1, 6, 51, 96, 100, 101]
-        );
-    }
-
-    #[test]
     fn faults_of_threads_that_were_switched_out_are_apart() {
-        let mut columns = FaultColumns::default();
-        let times = [(7, 0), (9, 0), (5_000_000_000, 1), (8, 0), (4_000, 2)];
-        for (ns, switches) in times {
+        let mut times = FaultTimes::default();
+        let faults = [(7, 0), (9, 0), (5_000_000_000, 1), (8, 0), (4_000, 2)];
+        for (ns, switches) in faults {
             let fault = trace::FaultRow {
                 total_ns: ns,
                 switches: Some(switches),
                 ..crate::replay::blank_fault(Seq(0))
             };
-            columns.push(&fault, 0, false);
+            times.add(&fault, 0, false);
         }
-        let costs = by_class(&columns);
+        times.finish();
+        let costs = by_class(&times);
         let [(Class::Shadow, cost)] = &costs[..] else {
             panic!("{costs:?}");
         };
@@ -296,18 +242,8 @@ mod tests {
 
     #[test]
     fn a_trace_that_does_not_say_has_no_such_faults() {
-        let mut columns = FaultColumns::default();
-        columns.push(&crate::replay::blank_fault(Seq(0)), 0, false);
-        assert_eq!(by_class(&columns)[0].1.switched_out, None);
-    }
-
-    #[test]
-    fn the_numbers_of_the_classes_have_no_hole() {
-        let first = Class::ALL[0] as usize;
-        assert!(
-            (first..)
-                .zip(Class::ALL)
-                .all(|(at, class)| at == class as usize)
-        );
+        let mut times = FaultTimes::default();
+        times.add(&crate::replay::blank_fault(Seq(0)), 0, false);
+        assert_eq!(by_class(&times)[0].1.switched_out, None);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::Class;
 
 use crate::{
-    faults::{ClassCost, FaultColumns},
+    faults::{ClassCost, FaultTimes},
     text::units::whole,
 };
 
@@ -26,22 +26,20 @@ pub struct Distribution {
 }
 
 /// The distribution of every class that occurs.
-pub fn latency(columns: &FaultColumns, costs: &[(Class, ClassCost)]) -> Vec<Distribution> {
-    let mut distributions: Vec<Distribution> = costs
-        .iter()
-        .map(|(class, cost)| Distribution {
+pub fn latency(times: &FaultTimes, costs: &[(Class, ClassCost)]) -> Vec<Distribution> {
+    let distribution = |(class, cost): &(Class, ClassCost)| {
+        let mut bins = BTreeMap::new();
+        for (ns, count) in times.totals(*class) {
+            *bins.entry(bin(ns)).or_default() += count;
+        }
+        Distribution {
             class: *class,
             count: cost.count,
             percentiles: [cost.p50_ns, cost.p95_ns, cost.p99_ns],
-            bins: BTreeMap::new(),
-        })
-        .collect();
-    for (class, ns) in columns.totals() {
-        if let Some(of) = distributions.iter_mut().find(|of| of.class == class) {
-            *of.bins.entry(bin(ns)).or_default() += 1;
+            bins,
         }
-    }
-    distributions
+    };
+    costs.iter().map(distribution).collect()
 }
 
 fn bin(ns: u64) -> u32 {

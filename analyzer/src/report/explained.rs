@@ -80,7 +80,7 @@ pub(super) fn explained(
 fn wanted(of: &VmStudy, numbers: &VmSummary) -> Vec<(String, Seq, bool)> {
     let mut wanted = Vec::new();
     let median = |class: Class, ns: u64| {
-        let seq = of.columns.seq(class, ns)?;
+        let seq = of.times.seq(class, ns)?;
         Some((
             format!("a fault of median time, {}", class.name()),
             seq,

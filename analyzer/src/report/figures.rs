@@ -57,7 +57,7 @@ pub(super) fn figures(
     times: &str,
     symbols: &Symbols,
 ) -> Result<Vec<Figure>, ReportError> {
-    if vm.columns.is_empty() {
+    if vm.times.is_empty() {
         return Ok(Vec::new());
     }
     let lost = lost(study, vm);
@@ -78,7 +78,7 @@ pub(super) fn figures(
         rates(vm, &lost)?,
         figure(
             ("latency", "How long faults last"),
-            render::latency(&latency(&vm.columns, &vm.costs)),
+            render::latency(&latency(&vm.times, &vm.costs)),
             percentiles(vm),
             [
                 &format!("Logarithmic axis, {PER_DECADE} bins for each factor of ten"),

@@ -12,7 +12,7 @@ use super::{Follow, StudyError, Subject};
 use crate::{
     audit::Audit,
     faults::{
-        Account, Acts, Agreement, Between, BetweenFaults, ClassCost, Counts, FaultColumns,
+        Account, Acts, Agreement, Between, BetweenFaults, ClassCost, Counts, FaultTimes,
         GuestClock, PhaseCost, Reconciled, by_class, by_phase, reconcile,
     },
     figures::{HeatMap, Phase, Timeline},
@@ -64,7 +64,7 @@ pub struct VmStudy {
     /// Cost of each class by phase.
     pub phase_costs: Vec<PhaseCost>,
     /// Its faults.
-    pub columns: FaultColumns,
+    pub times: FaultTimes,
     /// Faults and tables over time.
     pub timeline: Timeline,
     /// Addresses over time.
@@ -209,8 +209,9 @@ impl Follow for VmStudy {
     }
 
     fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
-        self.costs = by_class(&self.columns);
-        self.phase_costs = by_phase(&self.columns);
+        self.times.finish();
+        self.costs = by_class(&self.times);
+        self.phase_costs = by_phase(&self.times);
         self.between = std::mem::take(&mut self.between_so_far).finish();
         self.heat.finish();
         self.balance();
@@ -282,7 +283,7 @@ impl VmStudy {
                 .map(|from| (Seq(from), Counts::default())),
             costs: Vec::new(),
             phase_costs: Vec::new(),
-            columns: FaultColumns::default(),
+            times: FaultTimes::default(),
             timeline: Timeline::new(span),
             heat: HeatMap::new(span),
             agreement: Agreement::new(vm),
@@ -314,8 +315,7 @@ impl VmStudy {
     }
 
     fn fault(&mut self, row: &FaultRow) {
-        self.columns
-            .push(row, self.phase, self.is_in_range(row.gva));
+        self.times.add(row, self.phase, self.is_in_range(row.gva));
         self.between_so_far.fault(row);
         self.timeline.fault(row.time_ns.0, row.class);
         self.heat.fault(row.time_ns.0, row.gva, row.slot);

@@ -1,0 +1,95 @@
+//! The steps of a fault.
+
+use trace::FaultRow;
+
+/// A step of a fault that the trace gives a time for, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum FaultStep {
+    /// Exit to start of the walk.
+    Exit,
+    /// The walk of the guest's tables.
+    Walk,
+    /// GPA to HVA to frame.
+    Pfn,
+    /// Of [`FaultStep::Pfn`], the part from HVA to frame: the host's own tables.
+    Hva,
+    /// Upper levels of the shadow table.
+    Tables,
+    /// Frame and upper levels together, where the platform does not separate them.
+    PfnTables,
+    /// The leaf SPTE.
+    Write,
+    /// Injection of the guest's own fault.
+    Inject,
+    /// Emulation of the instruction.
+    Emulate,
+    /// Last step to re-entry.
+    Entry,
+}
+
+impl FaultStep {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+
+    /// Every step.
+    pub const ALL: [FaultStep; Self::COUNT] = [
+        Self::Exit,
+        Self::Walk,
+        Self::Pfn,
+        Self::Hva,
+        Self::Tables,
+        Self::PfnTables,
+        Self::Write,
+        Self::Inject,
+        Self::Emulate,
+        Self::Entry,
+    ];
+
+    /// Its name: the trace's column without `_ns`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exit => "exit",
+            Self::Walk => "walk",
+            Self::Pfn => "pfn",
+            Self::Hva => "hva",
+            Self::Tables => "tables",
+            Self::PfnTables => "pfn_tables",
+            Self::Write => "write",
+            Self::Inject => "inject",
+            Self::Emulate => "emulate",
+            Self::Entry => "entry",
+        }
+    }
+
+    /// The step that it is a part of: its time is in that step's too.
+    pub const fn part_of(self) -> Option<FaultStep> {
+        match self {
+            Self::Hva => Some(Self::Pfn),
+            _ => None,
+        }
+    }
+
+    /// Its name with that of the step it is a part of.
+    pub fn label(self) -> String {
+        match self.part_of() {
+            Some(whole) => format!("{} (of {})", self.name(), whole.name()),
+            None => self.name().to_owned(),
+        }
+    }
+
+    /// Its time in a fault, ns; absent where the platform does not show it.
+    pub const fn of(self, row: &FaultRow) -> Option<u64> {
+        match self {
+            Self::Exit => row.exit_ns,
+            Self::Walk => row.walk_ns,
+            Self::Pfn => row.pfn_ns,
+            Self::Hva => row.hva_ns,
+            Self::Tables => row.tables_ns,
+            Self::PfnTables => row.pfn_tables_ns,
+            Self::Write => row.write_ns,
+            Self::Inject => row.inject_ns,
+            Self::Emulate => row.emulate_ns,
+            Self::Entry => row.entry_ns,
+        }
+    }
+}
