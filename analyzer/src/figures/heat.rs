@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use events::Gva;
 use trace::Slot;
 
+use crate::replay::AddressMap;
+
 /// Columns of time.
 pub const COLUMNS: u16 = 120;
 /// Cells kept before neighbouring rows are merged.
@@ -22,13 +24,16 @@ const REGIONS: usize = 1 << 10;
 const REGION: u32 = 30;
 const SLOTS: usize = 16;
 
+/// Faults by row and column.
+type Cells = BTreeMap<(u64, u16), u64>;
+
 /// Counts by address and time, coarser with more of them.
 #[derive(Clone, Debug)]
 pub struct HeatMap {
     start_ns: u64,
     column_ns: u64,
     shift: u32,
-    cells: BTreeMap<(u64, u16), u64>,
+    cells: AddressMap<(u64, u16), u64>,
     /// Faults of one cell in a row, which are not in `cells` yet.
     run: Option<((u64, u16), u64)>,
     /// Faults by region and memslot.
@@ -49,7 +54,7 @@ pub struct Area {
     /// Faults.
     pub faults: u64,
     /// Faults by row and column.
-    pub cells: BTreeMap<(u64, u16), u64>,
+    pub cells: Cells,
     /// Memslots that the faults were in, those with most first.
     pub slots: Vec<Slot>,
 }
@@ -76,7 +81,7 @@ impl HeatMap {
             start_ns: start,
             column_ns,
             shift: FINEST,
-            cells: BTreeMap::new(),
+            cells: AddressMap::default(),
             run: None,
             slots: BTreeMap::new(),
             slot_run: None,
@@ -154,7 +159,8 @@ impl HeatMap {
 
     /// The areas with most faults, by address; the second number counts the faults elsewhere.
     pub fn areas(&self) -> (Vec<Area>, u64) {
-        let mut spans = self.spans();
+        let cells: Cells = self.cells.iter().map(|(at, of)| (*at, *of)).collect();
+        let mut spans = self.spans(&cells);
         spans.sort_by_key(|span| std::cmp::Reverse(span.2));
         let elsewhere = spans.iter().skip(MAX_AREAS).map(|span| span.2).sum();
         spans.truncate(MAX_AREAS);
@@ -162,17 +168,17 @@ impl HeatMap {
         let rows_each = ROWS / (spans.len().max(1) as u64);
         let areas = spans
             .into_iter()
-            .map(|(from, to, faults)| self.area(from, to, faults, rows_each))
+            .map(|(from, to, faults)| self.area(&cells, [from, to], faults, rows_each))
             .collect();
         (areas, elsewhere)
     }
 
     /// Rows with faults, joined where the hole between them is at most 1 GiB:
     /// first row, last row, faults.
-    fn spans(&self) -> Vec<(u64, u64, u64)> {
+    fn spans(&self, cells: &Cells) -> Vec<(u64, u64, u64)> {
         let hole = (1_u64 << 30 >> self.shift.min(63)).max(1);
         let mut spans: Vec<(u64, u64, u64)> = Vec::new();
-        for ((row, _), count) in &self.cells {
+        for ((row, _), count) in cells {
             match spans.last_mut() {
                 Some(span) if row - span.1 <= hole => {
                     span.1 = *row;
@@ -184,10 +190,10 @@ impl HeatMap {
         spans
     }
 
-    fn area(&self, from: u64, to: u64, faults: u64, rows_each: u64) -> Area {
+    fn area(&self, all: &Cells, [from, to]: [u64; 2], faults: u64, rows_each: u64) -> Area {
         let per_row = (to - from) / rows_each + 1;
         let mut cells = BTreeMap::new();
-        for ((row, column), count) in self.cells.range((from, 0)..=(to, u16::MAX)) {
+        for ((row, column), count) in all.range((from, 0)..=(to, u16::MAX)) {
             *cells.entry(((row - from) / per_row, *column)).or_default() += count;
         }
         let last = (to << self.shift) | ((1 << self.shift) - 1);

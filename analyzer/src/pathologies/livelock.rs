@@ -32,7 +32,7 @@ struct Run {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Livelocks {
-    now: BTreeMap<VcpuId, Run>,
+    now: BTreeMap<VcpuId, Option<Run>>,
     runs: u64,
     faults: u64,
     total_ns: u64,
@@ -64,32 +64,24 @@ impl Livelocks {
             faults: 1,
             total_ns: row.total_ns,
         };
-        let same = |run: &&mut Run| {
-            (run.rip, run.gva, run.error, run.cr3, run.refused_by)
-                == (
-                    fault.rip,
-                    fault.gva,
-                    fault.error,
-                    fault.cr3,
-                    fault.refused_by,
-                )
-        };
-        let known = self.now.get_mut(&row.vcpu).filter(same);
-        match known {
-            Some(run) if !changes(row, vm) => {
+        let key = |run: &Run| (run.rip, run.gva, run.error, run.cr3, run.refused_by);
+        let now = self.now.entry(row.vcpu).or_default();
+        match now {
+            Some(run) if key(run) == key(&fault) && !changes(row, vm) => {
                 run.faults += 1;
                 run.total_ns = run.total_ns.saturating_add(fault.total_ns);
             }
             _ => {
-                self.end(row.vcpu);
-                self.now.insert(row.vcpu, fault);
+                let before = now.replace(fault);
+                self.over(row.vcpu, before);
             }
         }
     }
 
     /// An entry changed on the vCPU's own thread: it made progress.
     pub(super) fn entry(&mut self, row: &EntryRow, vm: &VmReplay) {
-        if let Some(vcpu) = row.vcpu.filter(|vcpu| self.now.contains_key(vcpu)) {
+        let runs = |vcpu: &VcpuId| self.now.get(vcpu).is_some_and(Option::is_some);
+        if let Some(vcpu) = row.vcpu.filter(runs) {
             let before = vm.tables().entry(row.sptep).unwrap_or_default();
             if before.without_accessed_dirty() != row.spte.without_accessed_dirty() {
                 self.end(vcpu);
@@ -104,12 +96,14 @@ impl Livelocks {
     }
 
     fn end(&mut self, vcpu: VcpuId) {
-        let Some(run) = self.now.remove(&vcpu) else {
+        let run = self.now.get_mut(&vcpu).and_then(Option::take);
+        self.over(vcpu, run);
+    }
+
+    fn over(&mut self, vcpu: VcpuId, run: Option<Run>) {
+        let Some(run) = run.filter(|run| run.faults >= REPEATS) else {
             return;
         };
-        if run.faults < REPEATS {
-            return;
-        }
         self.runs += 1;
         self.faults += run.faults;
         self.total_ns = self.total_ns.saturating_add(run.total_ns);

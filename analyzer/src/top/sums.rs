@@ -8,13 +8,16 @@ use crate::{faults::Sum, replay::AddressMap};
 /// `others`.
 pub const KEYS: usize = 1 << 18;
 
-/// Sums by key. Most records have the key of the one before: those are added up first, so that
-/// the map is asked once for each run of them.
+/// Sums by key. Most records have the key of the one before: the map is asked once for each run of
+/// them.
 #[derive(Clone, Debug)]
 pub struct Sums {
-    keys: AddressMap<u64, Sum>,
+    /// Each key with its sum, the first one first.
+    keys: Vec<(u64, Sum)>,
+    places: AddressMap<u64, usize>,
     limit: usize,
-    run: Option<(u64, Sum)>,
+    /// The latest key and its place; past the end for one of the others.
+    latest: Option<(u64, usize)>,
     keyless: Sum,
     others: Sum,
     all: Sum,
@@ -24,9 +27,10 @@ impl Sums {
     /// With at most `limit` keys.
     pub(super) fn with_limit(limit: usize) -> Self {
         Self {
-            keys: AddressMap::default(),
+            keys: Vec::new(),
+            places: AddressMap::default(),
             limit,
-            run: None,
+            latest: None,
             keyless: Sum::default(),
             others: Sum::default(),
             all: Sum::default(),
@@ -39,42 +43,45 @@ impl Sums {
             self.keyless.add_fault(fault);
             return;
         };
-        match &mut self.run {
-            Some((of, run)) if *of == key => run.add_fault(fault),
-            _ => {
-                self.end_run();
-                self.run = Some((key, Sum::of_fault(fault)));
-            }
-        }
+        let place = match self.latest {
+            Some((of, place)) if of == key => place,
+            _ => self.place(key),
+        };
+        self.latest = Some((key, place));
+        let sum = self.keys.get_mut(place).map(|(_, sum)| sum);
+        sum.unwrap_or(&mut self.others).add_fault(fault);
     }
 
-    fn end_run(&mut self) {
-        let Some((key, run)) = self.run.take() else {
-            return;
-        };
-        self.all.add(&run);
-        let is_full = self.keys.len() >= self.limit;
-        match self.keys.get_mut(&key) {
-            Some(sum) => sum.add(&run),
-            None if is_full => self.others.add(&run),
-            None => _ = self.keys.insert(key, run),
+    /// Where a key is, or will be.
+    fn place(&mut self, key: u64) -> usize {
+        let next = self.keys.len();
+        if next >= self.limit {
+            return self.places.get(&key).copied().unwrap_or(usize::MAX);
         }
+        let place = *self.places.entry(key).or_insert(next);
+        if place == next {
+            self.keys.push((key, Sum::default()));
+        }
+        place
     }
 
     /// No more records.
     pub(super) fn finish(&mut self) {
-        self.end_run();
-        self.all.add(&self.keyless);
+        let sums = self.keys.iter().map(|(_, sum)| sum);
+        for sum in sums.chain([&self.others, &self.keyless]) {
+            self.all.add(sum);
+        }
     }
 
     /// One key.
     pub(super) fn get(&self, key: u64) -> Option<&Sum> {
-        self.keys.get(&key)
+        let place = *self.places.get(&key)?;
+        self.keys.get(place).map(|(_, sum)| sum)
     }
 
     /// Every key with its sum, by key.
     pub(super) fn sorted(&self) -> Vec<(u64, Sum)> {
-        let mut keys: Vec<_> = self.keys.iter().map(|(key, sum)| (*key, *sum)).collect();
+        let mut keys = self.keys.clone();
         keys.sort_by_key(|(key, _)| *key);
         keys
     }
