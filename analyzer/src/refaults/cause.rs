@@ -25,6 +25,9 @@ pub enum RefaultCause {
     PageZapped,
     /// The host took memory away or moved it: an mmu-notifier.
     HostUnmap,
+    /// A vCPU stored to a page that the host shares (zero page, fork, KSM), and the host gave it one
+    /// of its own: an mmu-notifier on the vCPU's thread.
+    CopyOnWrite,
     /// Dirty logging removed write access.
     DirtyLog,
     /// The frame had more entries than KVM keeps track of, so it dropped all of them.
@@ -37,7 +40,7 @@ pub enum RefaultCause {
 
 impl RefaultCause {
     /// Every cause.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::GuestStore,
         Self::Sync,
         Self::Invlpg,
@@ -48,6 +51,7 @@ impl RefaultCause {
         Self::RootFreed,
         Self::PageZapped,
         Self::HostUnmap,
+        Self::CopyOnWrite,
         Self::DirtyLog,
         Self::RmapRecycled,
         Self::Replaced,
@@ -67,6 +71,7 @@ impl RefaultCause {
             Self::RootFreed => "root_freed",
             Self::PageZapped => "page_zapped",
             Self::HostUnmap => "host_unmap",
+            Self::CopyOnWrite => "copy_on_write",
             Self::DirtyLog => "dirty_log",
             Self::RmapRecycled => "rmap_recycled",
             Self::Replaced => "replaced",
@@ -87,6 +92,7 @@ impl RefaultCause {
             Self::RootFreed => "an obsolete root was freed",
             Self::PageZapped => "a failed sync, a store that KVM retried, or a frame in a new role",
             Self::HostUnmap => "the host took memory away or moved it (mmu-notifier)",
+            Self::CopyOnWrite => "a store to a page that the host shares got a page of its own",
             Self::DirtyLog => "dirty logging removed W",
             Self::RmapRecycled => "a frame had more than 1,000 entries",
             Self::Replaced => "another frame, a table or an MMIO marker took the place",

@@ -166,7 +166,7 @@ impl Refaults {
         kind: Kind,
         gfn: Option<Gfn>,
     ) -> (Option<ActId>, RefaultCause) {
-        (self.host_act_on(row.vcpu, kind, gfn), kind.cause())
+        (self.host_act_on(row.vcpu, kind, gfn), kind.cause(row.vcpu))
     }
 
     /// The sync of one page.

@@ -88,8 +88,10 @@ impl Kind {
         }
     }
 
-    pub(super) fn cause(self) -> RefaultCause {
+    /// What it is to the entries; on a vCPU's own thread an unmap is a copy on write.
+    pub(super) fn cause(self, vcpu: Option<VcpuId>) -> RefaultCause {
         match self {
+            Self::Unmap if vcpu.is_some() => RefaultCause::CopyOnWrite,
             Self::Unmap => RefaultCause::HostUnmap,
             Self::Dirty => RefaultCause::DirtyLog,
             Self::Memslot => RefaultCause::Memslot,
@@ -203,7 +205,7 @@ impl Refaults {
             return of.act;
         }
         let (at, what) = ((of.row.seq, of.row.time_ns), What::of_host(&of.row));
-        let act = self.open(at, kind.cause(), what);
+        let act = self.open(at, kind.cause(vcpu), what);
         if let Some(Some(of)) = self.thread(vcpu).host.get_mut(kind as usize) {
             of.act = act;
         }
