@@ -12,18 +12,18 @@ pub(super) const CYCLES: u64 = 4;
 
 /// What the sums by guest table show of it.
 pub(super) fn finding(tables: &Top) -> Option<Finding> {
-    let found = tables
-        .guest_tables()
-        .filter(|(_, of, _)| of.unsync >= CYCLES);
-    let found = found.map(|(gfn, of, sum)| (gfn, of, sum.map_or(0, |sum| sum.total_ns)));
-    let found: Vec<(Gfn, &PingPong, u64)> = found.collect();
-    let (gfn, worst, _) = found
+    let found = tables.guest_tables();
+    let found: Vec<(Gfn, &PingPong)> = found
+        .filter(|(_, of, _)| of.unsync >= CYCLES)
+        .map(|(gfn, of, _)| (gfn, of))
+        .collect();
+    let (gfn, worst) = found
         .iter()
-        .max_by_key(|(gfn, _, total_ns)| (*total_ns, Reverse(*gfn)))?;
+        .max_by_key(|(gfn, of)| (of.rounds_ns, Reverse(*gfn)))?;
     let last = worst.last?;
     Some(Finding {
-        size: found.iter().map(|(_, of, _)| of.again).sum(),
-        cost_ns: Some(found.iter().map(|(.., total_ns)| total_ns).sum()),
+        size: found.iter().map(|(_, of)| of.again).sum(),
+        cost_ns: Some(found.iter().map(|(_, of)| of.rounds_ns).sum()),
         culprit: Culprit {
             cr3: Some(last.cr3),
             rip: last.rip,

@@ -232,6 +232,12 @@ impl Top {
         {
             let key = self.key(row, vm, refault);
             self.sums.add(key, row);
+            if self.question.follows_tables()
+                && let Some(gfn) = key
+            {
+                let cause = refault.map(|refault| refault.cause);
+                self.tables.pays(Gfn(gfn), row, cause);
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use trace::{EntryRow, FaultRow, PageRow, Record};
 
 use crate::{
     faults::gpa,
+    refaults::RefaultCause,
     replay::{AddressMap, ShadowTables, VmReplay},
 };
 
@@ -30,6 +31,10 @@ pub struct PingPong {
     pub again: u64,
     /// Present entries that stores, syncs and INVLPG took from its shadow pages.
     pub entries_lost: u64,
+    /// Time of the faults that its rounds make, ns: those on stores to it while it was protected, and
+    /// those on what its syncs took away. Stores that KVM emulates without a fault, and what they
+    /// took away, are no part of it.
+    pub rounds_ns: u64,
     /// The latest fault on a store to it.
     #[serde(skip)]
     pub last: Option<LastStore>,
@@ -75,6 +80,7 @@ impl PingPong {
             zapped,
             again,
             entries_lost,
+            rounds_ns: _,
             last: _,
             open: _,
         } = *self;
@@ -135,6 +141,18 @@ impl GuestTables {
                 rip: row.rip,
                 gva: row.gva,
             });
+        }
+    }
+
+    /// A fault is paid for a table; `cause` is what had removed its entry, if anything had.
+    pub(super) fn pays(&mut self, gfn: Gfn, row: &FaultRow, cause: Option<RefaultCause>) {
+        let of_round = match row.class {
+            Class::WriteProtected | Class::Unsync => true,
+            _ => matches!(cause, Some(RefaultCause::Sync | RefaultCause::Invlpg)),
+        };
+        if of_round {
+            let of = self.of(gfn);
+            of.rounds_ns = of.rounds_ns.saturating_add(row.total_ns);
         }
     }
 

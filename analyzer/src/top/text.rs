@@ -121,6 +121,7 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
         Column::number("zapped"),
         Column::number("rounds"),
         Column::number("entries lost"),
+        Column::time("of rounds"),
         Column::time("fault time"),
     ];
     let title = "What became of each guest table";
@@ -139,6 +140,7 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
             Cell::Count(of.zapped),
             Cell::Count(of.again),
             Cell::Count(of.entries_lost),
+            Cell::Time(of.rounds_ns),
             sum.map_or(Cell::Absent, |sum| Cell::Time(sum.total_ns)),
         ]
     };
@@ -164,7 +166,7 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
         .sum();
     table.more(format!(
         "{} in all: a table that the guest could write (unsync, or not shadowed any more) was \
-         protected again",
+         protected again; of rounds: faults on stores to it, and on what its syncs took away",
         plural(rounds, "round")
     ))
 }
