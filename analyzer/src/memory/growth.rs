@@ -34,7 +34,8 @@ pub struct Bin {
 /// The moment with the most shadow pages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Peak {
-    /// The first record after which there were so many.
+    /// The first record after which there were so many; that of the fault that made the last of
+    /// them, once its tables are linked.
     pub seq: Seq,
     /// When.
     pub time: TimeNs,
@@ -67,6 +68,8 @@ pub struct Growth {
     pages: Pages,
     events: [Events; MAX_LEVEL],
     peak: Peak,
+    /// The fault that made the last page of the peak is under way.
+    peak_is_open: bool,
     /// The page of the record that is applied was there before it.
     was_there: bool,
 }
@@ -91,6 +94,7 @@ impl Growth {
             pages: Pages::default(),
             events: [Events::default(); MAX_LEVEL],
             peak: Peak::default(),
+            peak_is_open: false,
             was_there: false,
         }
     }
@@ -182,6 +186,7 @@ impl Growth {
                 pages,
                 by_level: self.pages,
             };
+            self.peak_is_open = true;
         }
         let levels = (1_u8..).zip(totals.leaves_at);
         let mapped = levels.map(|(level, leaves)| {
@@ -235,8 +240,14 @@ impl Follow for Growth {
                 self.count_again(tables);
                 self.note(row.seq, row.time_ns, tables);
             }
-            Record::Fault(row) if row.sptep.is_some() => {
-                self.note(row.seq, row.time_ns, tables);
+            Record::Fault(row) => {
+                if row.sptep.is_some() {
+                    self.note(row.seq, row.time_ns, tables);
+                }
+                let open = std::mem::take(&mut self.peak_is_open);
+                if open && tables.totals().all_pages() == self.peak.pages {
+                    (self.peak.seq, self.peak.time) = (row.seq, row.time_ns);
+                }
             }
             _ => {}
         }

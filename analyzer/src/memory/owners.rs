@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap};
 
-use events::{Gpa, Seq};
+use events::{Gpa, PageEvent, Seq};
 use trace::{Record, Sees};
 
 use super::{Snapshot, growth::BINS};
@@ -43,6 +43,8 @@ pub struct Owners {
     /// A look was put off.
     is_coarse: bool,
     latest: Seq,
+    /// A fault is under way that makes pages: not all of them are linked.
+    amid: bool,
     looks: Vec<Look>,
     most: Option<Snapshot>,
 }
@@ -58,6 +60,7 @@ impl Owners {
             due: 0,
             is_coarse: false,
             latest: Seq(0),
+            amid: false,
             looks: Vec::new(),
             most: None,
         }
@@ -143,11 +146,16 @@ impl Follow for Owners {
         let time = record.time().0.saturating_sub(self.start_ns);
         let ended = usize::try_from(time / self.bin_ns).unwrap_or(usize::MAX);
         let ended = ended.min(BINS);
-        if ended > self.due {
+        if ended > self.due && !self.amid {
             self.due = ended;
             self.look(ended, vm);
         }
         self.latest = record.seq();
+        self.amid = match record {
+            Record::Page(row) => self.amid || row.event == PageEvent::Born,
+            Record::Fault(_) | Record::Mark(_) | Record::Keyframe(_) => false,
+            _ => self.amid,
+        };
     }
 
     fn after(&mut self, _: &Record, _: Option<&VmReplay>) {}

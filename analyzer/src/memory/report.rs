@@ -80,7 +80,7 @@ pub struct MomentReport {
     /// See `guest_tables`.
     pub guest_table_bytes: u64,
     /// Distinct guest memory that leaves map, bytes.
-    pub mapped_bytes: u64,
+    pub mapped_bytes: Option<u64>,
     /// Leaves whose guest frame no record has given yet: not in `mapped_bytes`.
     pub stray_leaves: u64,
     /// Guest tables that several pages shadow.
@@ -234,7 +234,9 @@ impl MomentReport {
             by_level: levels(&of.pages),
             guest_tables: of.guest_tables,
             guest_table_bytes: of.guest_tables.saturating_mul(PAGE_BYTES),
-            mapped_bytes: of.mapped_frames.saturating_mul(PAGE_BYTES),
+            mapped_bytes: of
+                .mapped_frames
+                .map(|frames| frames.saturating_mul(PAGE_BYTES)),
             stray_leaves: of.strays,
             duplicated_tables: of.duplicated,
             duplicate_pages: of.duplicates,
@@ -353,11 +355,15 @@ fn section(vm: &VmMemory) -> Section {
 
 /// What the guest's tables and their shadows take, and what one more address space does.
 fn lines(of: &MomentReport) -> Vec<String> {
+    let mapped = of.mapped_bytes.map(|mapped| {
+        let mapped = bytes(mapped);
+        format!(", {mapped} of the guest's memory are mapped")
+    });
     let mut lines = vec![format!(
-        "{} in {} are shadowed, {} of the guest's memory are mapped",
+        "{} in {} are shadowed{}",
         plural(of.guest_tables, "guest table"),
         bytes(of.guest_table_bytes),
-        bytes(of.mapped_bytes),
+        mapped.unwrap_or_default(),
     )];
     lines.push(format!(
         "{} shadowed by several pages: {} beyond the first",

@@ -48,7 +48,7 @@ pub struct Snapshot {
     /// Distinct guest tables that are shadowed.
     pub guest_tables: u64,
     /// Distinct guest frames that leaves map, in frames of 4 KiB.
-    pub mapped_frames: u64,
+    pub mapped_frames: Option<u64>,
     /// Leaves whose guest frame no record has given yet: not in `mapped_frames`.
     pub strays: u64,
     /// Guest tables that several pages shadow.
@@ -161,7 +161,7 @@ impl Snapshot {
             ranges.push([gfn.0, gfn.0.saturating_add(level.pages())]);
         }
         self.strays = tables.totals().leaves.saturating_sub(known);
-        self.mapped_frames = union(&mut ranges);
+        self.mapped_frames = Some(union(&mut ranges));
     }
 
     fn find_duplicates(&mut self, tables: &ShadowTables) {
