@@ -299,7 +299,8 @@ impl Pair {
     /// with this probability. Faults that came in bursts count as that many bursts.
     ///
     /// Which phase has a fault, and who causes it, can be decided once for all faults of a run: so
-    /// one run a side says nothing of them, and of several all must have some.
+    /// one run a side says nothing of them, and of several all must have some. Many faults in one
+    /// burst may be chance too, but not in each of several runs, and in none of the other side's.
     fn came_or_went(&self, rule: Rule) -> Verdict {
         let (side, verdict) = match self.base.count() < 1.0 {
             true => (&self.new, Verdict::New),
@@ -313,9 +314,12 @@ impl Pair {
         let all = (self.base.runs() + self.new.runs()).max(1) as f64;
         let bursts = side.uneven().powi(-2).min(side.count());
         let chance = 2.0 * (side.runs() as f64 / all).powf(bursts);
-        match chance < 0.05 / rule.comparisons.max(1) as f64 {
-            true => verdict,
-            false => Verdict::WithinNoise,
+        let many = side.least() >= FEW;
+        match (chance < 0.05 / rule.comparisons.max(1) as f64, rule.drift) {
+            (true, _) => verdict,
+            (false, Drift::Included) if many => verdict,
+            (false, _) if many => Verdict::OneRun,
+            (false, _) => Verdict::WithinNoise,
         }
     }
 }

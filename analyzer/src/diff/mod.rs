@@ -213,7 +213,10 @@ impl Comparison {
     /// noise.
     pub fn undecided(&self, percent: f64) -> usize {
         let counts = self.open_counts();
-        let more = |change: &Change| change.change_percent.is_some_and(|by| by > percent);
+        let more = |change: &Change| match change.change_percent {
+            Some(by) => by > percent,
+            None => change.new > 0.0,
+        };
         counts.filter(|(_, change)| more(change)).count()
     }
 

@@ -112,6 +112,12 @@ impl Sample {
         self.runs.iter().all(|run| run.count > 0.0)
     }
 
+    /// Faults of the run that had the fewest.
+    pub fn least(&self) -> f64 {
+        let counts = self.runs.iter().map(|run| run.count);
+        counts.reduce(f64::min).unwrap_or(0.0)
+    }
+
     /// Every run had as many.
     pub fn same_count(&self) -> Option<f64> {
         let first = self.runs.first()?.count;

@@ -40,7 +40,7 @@ pub fn verdict(comparison: &Comparison) -> Line {
         let named = changes
             .iter()
             .take(NAMED)
-            .map(|(row, change)| named(row, change));
+            .map(|(row, change)| named(comparison, row, change));
         let mut text = format!("changed: {}", named.collect::<Vec<_>>().join("; "));
         if let more @ 1.. = changes.len().saturating_sub(NAMED) {
             text += &format!("; and {more} more");
@@ -62,7 +62,7 @@ fn unchanged(comparison: &Comparison) -> String {
     };
     let open: Vec<_> = comparison
         .open_counts()
-        .map(|(row, change)| named(row, change))
+        .map(|(row, change)| named(comparison, row, change))
         .collect();
     if !open.is_empty() {
         let mut text = open
@@ -99,15 +99,20 @@ fn is_lossy(comparison: &Comparison) -> bool {
         .any(|(_, change)| change.verdict == Verdict::Lost)
 }
 
-/// `shadow p50 +10.3% in touch`.
-fn named(row: &ClassRow, change: &Change) -> String {
+/// `shadow p50 +10.3% in touch`, `shadow p50 ratio to guest +9.8%`.
+fn named(comparison: &Comparison, row: &ClassRow, change: &Change) -> String {
     let by = match change.change_percent {
         Some(_) => Cell::change(change.change_percent).text(),
         None => change.verdict.words().to_owned(),
     };
     let phase = row.phase.as_ref().map(|phase| format!(" in {phase}"));
     let (class, measure) = (row.class.name(), change.measure.name());
-    format!("{class} {measure} {by}{}", phase.unwrap_or_default())
+    let to = match (change.measure, comparison.reference) {
+        (Measure::Relative, Some(Reference::Class(of))) => format!(" to {}", of.name()),
+        (Measure::Relative, Some(Reference::Walk(_))) => " to its walk".to_owned(),
+        _ => String::new(),
+    };
+    format!("{class} {measure}{to} {by}{}", phase.unwrap_or_default())
 }
 
 /// The tables. People are shown the phases and culprits that changed, programs get all rows.

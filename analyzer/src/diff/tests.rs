@@ -284,6 +284,32 @@ fn a_class_that_comes_goes_or_has_few_faults_is_said_so() {
     assert!(changed(&same).is_empty());
 }
 
+/// Faults that come at once may be chance in one run, but not in each of several.
+#[test]
+fn a_burst_in_every_run_of_one_side_is_new() {
+    let with = |seed, faults: u64| {
+        let mut run = run(seed, NOISE, 1.0);
+        let mut blocks = Blocks::with_times();
+        // All but one at the same time.
+        (0..faults).for_each(|fault| blocks.push(fault / 19 * 1_000_000_000, 700));
+        run.cells
+            .insert(("touch".to_owned(), Class::Fast), vec![blocks]);
+        run
+    };
+    let verdict = |base: &[Run], new: &[Run]| {
+        let rows = rows(base, new);
+        let row = rows
+            .iter()
+            .find(|row| row.class == Class::Fast && row.phase.is_none());
+        row.unwrap().changes[0].verdict
+    };
+    let without = [1, 2, 3].map(|seed| with(seed, 0));
+    let many = [4, 5, 6].map(|seed| with(seed, 20));
+    assert_eq!(verdict(&without, &many), Verdict::New);
+    assert_eq!(verdict(&many, &without), Verdict::Gone);
+    assert_eq!(verdict(&without[..1], &many[..1]), Verdict::OneRun);
+}
+
 /// Which phase has the faults is decided once a run.
 #[test]
 fn a_class_of_one_phase_of_one_run_is_not_judged_and_of_several_all_must_have_it() {
