@@ -1,6 +1,7 @@
 //! The first screen: what was found, in a few sentences.
 
 use crate::{
+    faults::ClassCost,
     study::VmStudy,
     summary::VmSummary,
     text::{
@@ -34,20 +35,38 @@ fn took(of: &VmStudy, numbers: &VmSummary) -> String {
     }
 }
 
+/// The time of a class without the faults whose thread was switched out: theirs holds other work.
+fn own_ns(cost: &ClassCost) -> u64 {
+    cost.switched_out
+        .map_or(cost.total_ns, |switched| switched.others_total_ns)
+}
+
 fn costliest(of: &VmStudy) -> Option<String> {
-    let total: u64 = of.costs.iter().map(|(_, cost)| cost.total_ns).sum();
-    let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| cost.total_ns)?;
+    let sum = |time: fn(&ClassCost) -> u64| of.costs.iter().map(|(_, cost)| time(cost)).sum();
+    let (total, own): (u64, u64) = (sum(|cost| cost.total_ns), sum(own_ns));
+    let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| own_ns(cost))?;
+    let switched = total.saturating_sub(own);
+    // The steps hold the switched-out time, too.
     let steps = cost.steps.iter().filter(|step| step.part_of.is_none());
     let step = steps.max_by_key(|step| step.total_ns);
+    let step = step.filter(|_| own_ns(cost) == cost.total_ns);
     let step = step.map_or_else(String::new, |step| {
         let share = percent(step.total_ns, cost.total_ns);
         format!("; {share} of it in the step {}", step.step.name())
     });
+    let of_time = match switched {
+        0 => format!("{} of that time", percent(own_ns(cost), own)),
+        _ => format!(
+            "{} of the time of faults whose thread was not switched out (the others are {} of \
+             all time)",
+            percent(own_ns(cost), own),
+            percent(switched, total)
+        ),
+    };
     Some(format!(
-        "Class {} costs most ({}): {} of that time, median {}{step}.",
+        "Class {} costs most ({}): {of_time}, median {}{step}.",
         class.name(),
         crate::explain::meaning(*class),
-        percent(cost.total_ns, total),
         ns(cost.p50_ns),
     ))
 }
