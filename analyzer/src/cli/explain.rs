@@ -50,7 +50,7 @@ struct Which {
     cause: Option<Cause>,
     /// The record of this sequence number: a fault, a change, an event of a page, a store, an act
     /// of the host, a root, a mark
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_parser = number::seq, value_name = "S")]
     seq: Option<u64>,
     /// The life of the shadow page at this host-physical address
     #[arg(long, value_name = "SPT", value_parser = number::hpa)]

@@ -6,7 +6,7 @@ use clap::Args;
 use events::VmId;
 use trace::Trace;
 
-use super::{Failure, FormatArgs, Source, source, table};
+use super::{Failure, FormatArgs, Source, number, source, table};
 use crate::{
     memory::{self, At, Growth, MemoryReport, Snapshot, VmMemory},
     study::{Study, Subject},
@@ -24,7 +24,7 @@ pub struct MemoryArgs {
     #[arg(long, value_name = "T", conflicts_with = "seq")]
     at: Option<Moment>,
     /// Just after the record of this sequence number
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_parser = number::seq, value_name = "N")]
     seq: Option<u64>,
     #[command(flatten)]
     format: FormatArgs,

@@ -15,6 +15,12 @@ fn hexadecimal(text: &str) -> Result<u64, String> {
         .map_err(|error| format!("not a hexadecimal address of at most 64 bits: {error}"))
 }
 
+/// The number of a record, as the tables print it (`46,885`) or not.
+pub(super) fn seq(text: &str) -> Result<u64, String> {
+    let number = text.replace(',', "").parse();
+    number.map_err(|_| "expected the number of a record, like 46885 or 46,885".to_owned())
+}
+
 /// A guest-virtual address.
 pub(super) fn gva(text: &str) -> Result<Gva, String> {
     hexadecimal(text).map(Gva)
@@ -57,6 +63,13 @@ pub(super) fn hpa(text: &str) -> Result<Hpa, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_named_as_the_tables_print_it() {
+        assert_eq!(seq("46885"), Ok(46_885));
+        assert_eq!(seq("1,046,885"), Ok(1_046_885));
+        assert!(seq("").is_err() && seq("0x10").is_err() && seq("-1").is_err());
+    }
 
     #[test]
     fn an_address_needs_0x_and_the_message_shows_it() {

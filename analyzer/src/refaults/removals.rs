@@ -270,7 +270,8 @@ impl Refaults {
     }
 
     /// A page is made for a table that has one still: a flush made that one obsolete, and has not
-    /// come to its zap yet. From now on its entries are missing.
+    /// come to its zap yet. From now on its entries are missing. Where records are missing since
+    /// that page was made, its zap may be one of them: then nothing shows what removed it.
     fn supersede(&mut self, row: &PageRow, vm: &VmReplay) {
         let Some(old) = self.places.superseded(&PageInfo::of(row), vm) else {
             return;
@@ -278,7 +279,10 @@ impl Refaults {
         let Some(page) = vm.tables().page(old) else {
             return;
         };
-        let act = self.flush_act(row);
+        let act = match self.hole > page.since {
+            true => None,
+            false => self.flush_act(row),
+        };
         for (index, _) in page.entries() {
             self.remove(page.place(index), act, vm);
         }

@@ -138,7 +138,8 @@ pub fn find(spt: u64) -> Option<Table> {
 }
 
 /// A root that was zapped before its VM was traced, and that the last vCPU which used it frees now.
-/// It is on no list of KVM's any more, so no keyframe has it.
+/// It is on no list of KVM's any more, so no keyframe has it. One that another thread frees, as for
+/// KVM_SET_SREGS from elsewhere, is not known.
 #[inline(always)]
 fn invalid_root(sp: u64) -> Option<Table> {
     let vm = vcpus::current()?.vm;
