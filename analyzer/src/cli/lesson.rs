@@ -83,7 +83,13 @@ fn guest(path: &Path, seq: Option<u64>) -> Result<Guest, Failure> {
     };
     let name = path.file_name().unwrap_or(path.as_os_str());
     let found = found.context("while choosing a fault")?;
-    let guest = Guest::of(&name.to_string_lossy(), &found, seq.unwrap_or(0));
+    let guest = Guest::of(
+        &name.to_string_lossy(),
+        &trace,
+        vm,
+        &found,
+        Seq(seq.unwrap_or(0)),
+    );
     Ok(guest.context("while reading the fault")?)
 }
 

@@ -1,12 +1,15 @@
 //! What one recording says of each step.
 
-use events::{Class, VmId};
-use serde_json::Value;
-use trace::Trace;
+use events::{Seq, VmId};
+use trace::{Host, Trace, TraceError};
 
+use super::{
+    answers,
+    scan::{self, Later},
+};
 use crate::{
     explain::{self, ExplainError, Explanation, Selector},
-    text::plain,
+    text::{plain, units::count},
 };
 
 /// Why there is no lesson.
@@ -19,9 +22,21 @@ pub enum LessonError {
     /// What was asked for is no fault.
     #[error("record {0} is no fault: the lesson is about one")]
     NoFault(u64),
-    /// The facts could not be taken apart.
-    #[error("while taking the facts of a fault apart: {0}")]
-    Facts(#[from] serde_json::Error),
+    /// The fault came before the guest had page tables.
+    #[error(
+        "the guest had no page tables in record {0}, or their walk was not recorded: the lesson is \
+         about a fault with both tables; without --seq one is chosen"
+    )]
+    Unpaged(u64),
+    /// No fault has both tables.
+    #[error(
+        "no shadow fault of this recording has a walk of the guest's tables down to level 1: the \
+         lesson is about such a fault; record a guest that runs with paging"
+    )]
+    NoWalk,
+    /// The trace could not be read.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
 }
 
 /// One guest, and the fault that the lesson is about.
@@ -31,6 +46,8 @@ pub struct Guest {
     pub name: String,
     /// Which fault, in one line.
     pub about: String,
+    /// Where it was recorded.
+    pub host: String,
     /// Entries that the walker read, from the root on.
     pub guest: Vec<Row>,
     /// The shadow entries on the same way.
@@ -45,102 +62,116 @@ pub struct Guest {
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Level of the table.
-    pub level: u64,
+    pub level: u8,
     /// Its address.
     pub table: String,
     /// Which entry.
-    pub index: u64,
+    pub index: u16,
     /// The entry.
     pub entry: String,
+    /// What a later fault read there, if that differs: the fourth step.
+    pub later: Option<String>,
     /// The step, from 1, that changes it; 0 for none.
     pub step: u8,
 }
 
-/// Shadow faults that are looked at for one whose leaf entry the guest has just stored.
-const TRIED: u64 = 64;
-/// Columns of a text: with fewer, the two tables of the first step are one below the other.
-const WIDTH: usize = 100;
+impl Row {
+    /// The entry after a step.
+    pub fn value(&self, step: &u8) -> &str {
+        let later = self.later.as_ref().filter(|_| *step >= 4);
+        later.unwrap_or(&self.entry)
+    }
+
+    /// Whether a step changes it.
+    pub fn is_changed(&self, step: &u8) -> bool {
+        self.step == *step || (*step == 4 && self.later.is_some())
+    }
+}
 
 /// The shadow fault for the lesson: the first whose leaf entry a record shows the guest's store to;
-/// without one, the first that is the workload's own work.
+/// without one, the first that is the workload's own work. It has both tables.
 pub fn choose(trace: &Trace, vm: VmId) -> Result<Explanation, LessonError> {
-    for nth in 0..TRIED {
-        let selector = Selector::Class(Class::Shadow, Some(nth));
-        let found = match explain::find(trace, vm, selector, &mut |_| {}) {
-            Ok(found) => found,
-            Err(ExplainError::NoSuch { .. }) => break,
-            Err(error) => return Err(error.into()),
-        };
-        if stored_leaf(&found.json()?) {
-            return Ok(found);
-        }
-    }
-    let selector = Selector::Class(Class::Shadow, None);
-    Ok(explain::find(trace, vm, selector, &mut |_| {})?)
-}
-
-fn list<'a>(of: &'a Value, key: &str) -> &'a [Value] {
-    of.get(key)
-        .and_then(Value::as_array)
-        .map_or(&[], |list| list)
-}
-
-fn text(of: &Value, key: &str) -> Option<String> {
-    of.get(key)?.as_str().map(plain)
-}
-
-fn number(of: &Value, key: &str) -> u64 {
-    of.get(key).and_then(Value::as_u64).unwrap_or(0)
-}
-
-fn stored_leaf(facts: &Value) -> bool {
-    let stores = list(facts, "entries_stored").iter();
-    stores
-        .map(|store| number(store, "level"))
-        .any(|level| level == 1)
+    let chosen = scan::choose(trace, vm)?.ok_or(LessonError::NoWalk)?;
+    Ok(explain::find(
+        trace,
+        vm,
+        Selector::Seq(chosen),
+        &mut |_| {},
+    )?)
 }
 
 impl Guest {
-    /// From the explanation of a fault.
-    pub fn of(name: &str, found: &Explanation, seq: u64) -> Result<Self, LessonError> {
-        let Explanation::Fault(_) = found else {
-            return Err(LessonError::NoFault(seq));
+    /// From the explanation of a fault, and what `trace` has after it.
+    pub fn of(
+        name: &str,
+        trace: &Trace,
+        vm: VmId,
+        found: &Explanation,
+        seq: Seq,
+    ) -> Result<Self, LessonError> {
+        let Explanation::Fault(facts) = found else {
+            return Err(LessonError::NoFault(seq.0));
         };
-        let facts = found.json()?;
-        let stored: Vec<u64> = list(&facts, "entries_stored")
-            .iter()
-            .map(|store| number(store, "level"))
-            .collect();
-        let made = number(&facts, "created");
-        let leaf = number(&facts, "level");
-        let full = found.text(WIDTH);
-        let [first, second, third, fourth, fifth] = parts(&full);
-        let took = full
-            .lines()
-            .find(|line| line.trim_start().starts_with("took "));
-        let third = format!("{third}{}\n", took.unwrap_or_default().trim_start());
-        let did = [first_step(&stored, &first), second, third, fourth, fifth];
-        // The others were stored for a fault before.
-        let lowest = stored.iter().min().copied();
-        let step = |level: u64| u8::from(lowest == Some(level));
-        let written = |level: u64| match level == leaf || level <= leaf + made {
-            true => 4,
-            false => 0,
-        };
+        let row = &facts.row;
+        if facts.guest_walk.is_empty() {
+            return Err(LessonError::Unpaged(row.seq.0));
+        }
+        let host = &trace.meta().host;
+        let later = Later::of(trace, vm, row)?;
+        let stored = facts.entries_stored.iter().map(|stored| stored.level);
+        let lowest = stored.min();
+        let made = row.created;
+        let leaf = row.level.map_or(0, |level| level.0);
+        let guest = facts.guest_walk.iter().map(|step| Row {
+            level: step.level.0,
+            table: step
+                .table
+                .map_or_else(|| "?".to_owned(), |table| table.to_string()),
+            index: step.index,
+            entry: format!("{:#x}", step.gpte.0),
+            later: later
+                .read(step.level)
+                .filter(|(_, read)| *read != step.gpte)
+                .map(|(_, read)| format!("{:#x}", read.0)),
+            // The others were stored for a fault before.
+            step: u8::from(lowest == Some(step.level)),
+        });
+        let shadow = facts.shadow_walk.iter().map(|step| Row {
+            level: step.level.0,
+            table: step.spt.to_string(),
+            index: step.index,
+            entry: format!("{:#x}", step.spte.0),
+            later: None,
+            step: match u32::from(step.level.0) <= u32::from(leaf) + u32::from(made) {
+                true => 4,
+                false => 0,
+            },
+        });
+        let after = row.time_ns.0.saturating_sub(facts.start_ns);
         Ok(Self {
             name: plain(name),
-            about: full.lines().next().map(plain).unwrap_or_default(),
-            guest: rows(list(&facts, "guest_walk"), ["table_gpa", "gpte"], step),
-            shadow: rows(list(&facts, "shadow_walk"), ["spt", "spte"], written),
-            chain: [
-                ("GVA", "gva"),
-                ("GPA", "gpa"),
-                ("HVA", "hva"),
-                ("HPA", "hpa"),
-            ]
-            .map(|(space, key)| (space, text(&facts, key)))
-            .to_vec(),
-            did,
+            about: format!(
+                "Fault {} of the recording, record {}, {} after the start",
+                count(facts.index),
+                count(row.seq.0),
+                crate::text::units::ns(after),
+            ),
+            host: recorded_on(host),
+            guest: guest.collect(),
+            shadow: shadow.collect(),
+            chain: vec![
+                ("GVA", Some(row.gva.to_string())),
+                ("GPA", row.gpa.map(|gpa| gpa.to_string())),
+                ("HVA", row.hva.map(|hva| hva.to_string())),
+                ("HPA", facts.hpa.map(|hpa| hpa.to_string())),
+            ],
+            did: [
+                answers::first(found, host, &later),
+                answers::second(found),
+                answers::third(found),
+                answers::fourth(found, &later),
+                answers::fifth(found, &later),
+            ],
         })
     }
 
@@ -160,56 +191,12 @@ impl Guest {
     }
 }
 
-fn rows(steps: &[Value], [table, entry]: [&str; 2], of: impl Fn(u64) -> u8) -> Vec<Row> {
-    let row = |step: &Value| {
-        let level = number(step, "level");
-        Some(Row {
-            level,
-            table: text(step, table)?,
-            index: number(step, "index"),
-            entry: text(step, entry)?,
-            step: of(level),
-        })
+fn recorded_on(host: &Host) -> String {
+    let kvm = match host.hypervisor.as_str() {
+        "kvm_pvm" => "KVM-PVM",
+        "kvm_intel" => "KVM on Intel",
+        "kvm_amd" => "KVM on AMD",
+        other => other,
     };
-    steps.iter().filter_map(row).collect()
-}
-
-/// The lines below each heading of `explain`'s text.
-fn parts(text: &str) -> [String; 5] {
-    let mut parts: [String; 5] = Default::default();
-    let mut at: Option<usize> = None;
-    for line in text.lines() {
-        let heading = line
-            .split_once("  ")
-            .and_then(|(number, _)| number.parse().ok());
-        if let Some(step @ 1..=5) = heading {
-            at = Some(step - 1);
-            continue;
-        }
-        // The legend of the bits ends the fifth.
-        let is_within = line.starts_with(' ');
-        match at.and_then(|at| parts.get_mut(at)).filter(|_| is_within) {
-            Some(part) => *part += &format!("{}\n", line.strip_prefix("   ").unwrap_or(line)),
-            None if line.is_empty() => {}
-            None => at = None,
-        }
-    }
-    parts
-}
-
-/// Whether the store that makes the entry was seen, above what `explain` says of it.
-fn first_step(stored: &[u64], said: &str) -> String {
-    let leaf = match stored.contains(&1) {
-        true => "KVM emulated the guest's store to the leaf entry.",
-        false => {
-            "No record shows the guest's store to the leaf entry: a store to a table that KVM does \
-             not shadow, or that is unsync, does not exit."
-        }
-    };
-    // The entries themselves are in the tables beside.
-    let rest = said
-        .lines()
-        .skip_while(|line| !line.starts_with("the guest's level"));
-    let rest: Vec<_> = rest.collect();
-    format!("{leaf}\n{}", rest.join("\n"))
+    plain(&format!("Linux {}, {kvm}, {}", host.kernel, host.cpu))
 }

@@ -3,13 +3,17 @@
 //! ```text
 //! shipped  the recordings that come with the program
 //! exits    how often the same guests exit, with shadow tables and without
+//! scan     the fault that is shown, and what came after it
 //! guest    what one recording says of each step
+//! answers  the same in words
 //! page     the page
 //! ```
 
+mod answers;
 mod exits;
 mod guest;
 mod page;
+mod scan;
 mod shipped;
 
 pub use exits::Exits;

@@ -230,8 +230,13 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     demo.text(&["lesson"], 0);
     let page = std::fs::read_to_string(demo.0.path().join("lesson.html")).unwrap();
     // The fault of `demand` whose leaf entry the emulator stored just before.
-    assert!(page.contains("KVM emulated the guest&#39;s store to the leaf entry"));
-    assert!(page.contains("the guest&#39;s level 1 entry was stored by the emulator"));
+    assert!(page.contains("It was 0x0, and became 0x401007"));
+    // A later walk read the upper entries again, with A; none read the leaf entry.
+    assert!(page.contains("this fault read 0x210007; fault 9 read 0x210027"));
+    assert!(page.contains("what it was afterwards is not seen"));
+    assert!(page.contains("The next page, 0x8000001000: 1 fault"));
+    assert!(page.contains("The next page, 0x8000002000: 2 faults"));
+    assert!(page.contains("Linux 6.18.44-fc-v657, KVM-PVM"));
     for name in ["<h3>linear</h3>", "<h3>demand</h3>", "0x8000001000"] {
         assert!(page.contains(name), "{name}");
     }
@@ -245,6 +250,13 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     let page = std::fs::read_to_string(demo.0.path().join("own.html")).unwrap();
     assert_eq!(page.matches("<section class=\"slide").count(), 5);
     demo.error(&["lesson", "--seq", "1"], 2);
+    // Its first faults came before the guest had paging: fault 0 is at the reset vector.
+    let boot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/boot-lab");
+    demo.text(&["lesson", boot, "-o", "boot.html"], 0);
+    let page = std::fs::read_to_string(demo.0.path().join("boot.html")).unwrap();
+    assert!(page.contains("Fault 358 of the recording"), "{page}");
+    let unpaged = demo.error(&["lesson", boot, "--seq", "8"], 1);
+    assert!(unpaged.contains("had no page tables"), "{unpaged}");
     let none = demo.error(&["lesson", "demo.trace", "--seq", "999999999"], 1);
     assert!(none.contains("no record of seq"), "{none}");
 }
