@@ -25,7 +25,7 @@ pub struct Explained {
 }
 
 /// Traces with fewer records take no time worth saving.
-const SMALL: u64 = 1 << 17;
+const SMALL: u64 = 1 << 20;
 
 /// Records read for all explanations together: each is found by reading from the start. A
 /// sixteenth of a large trace, so that the report takes no more than twice the time of reading it.
