@@ -93,8 +93,8 @@ pub(super) fn figures(
             render::heat(&vm.heat, &names, &vm.timeline),
             areas(vm, &names),
             [
-                "Faults by GVA and time, darker for more, logarithmic; beside each area what it is: \
-                 the workload's range, the upper half, its memslots. A diagonal is a first walk \
+                "Faults by GVA and time, logarithmic: the more, the further from the page's colour; \
+                 beside each area what it is: the workload's range, the upper half, its memslots. A diagonal is a first walk \
                  through memory; a second mark at the same height is a page that faulted again. ",
                 times,
                 "",
@@ -299,8 +299,8 @@ fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
                 ns(vm.timeline.bin_ns())
             ),
             "The leaf that a fault stores is no change here; an entry that was read again, and \
-             had not changed, neither. An entry that something else than a fault removed faults \
-             again.",
+             had not changed, neither. An entry that something else than a fault removed may \
+             fault again.",
             shade(lost),
         ],
     )
