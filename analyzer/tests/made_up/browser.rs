@@ -231,6 +231,17 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
   seen.all = vm.range;
   key(region, "End"); key(region, "+");
   seen.keyed = vm.range !== null;
+  // A key that is held; a drag that leaves the figure.
+  for (let n = 0; n < 100; n += 1) key(region, "+");
+  seen.shapes = figure.svg.querySelectorAll("*").length;
+  seen.least = vm.range[1] - vm.range[0];
+  key(region, "0");
+  pointer(figure.svg, "pointerdown", box.left + box.width * 0.3, y);
+  pointer(figure.svg, "pointerleave", box.left - 5, y);
+  pointer(figure.svg, "pointermove", box.left + box.width * 0.6, y);
+  pointer(figure.svg, "pointerup", box.left + box.width * 0.6, y);
+  seen.left = vm.range;
+  key(region, "+");
   key(region, "Escape");
   seen.cursors = document.querySelectorAll(".over .cursor").length;
   key(region, "Home"); key(region, "ArrowRight");
@@ -266,6 +277,9 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
     assert_eq!(seen["zoomed"], true);
     assert_eq!(seen["range"].as_array().map(Vec::len), Some(2));
     assert_eq!((&seen["all"], &seen["keyed"]), (&Value::Null, &true.into()));
+    assert!(seen["shapes"].as_u64() < Some(1000), "{seen:#}");
+    assert!(seen["least"].as_f64() >= Some(1e-7), "{seen:#}");
+    assert_eq!(seen["left"], Value::Null, "the drag had ended");
     assert_eq!(seen["cursors"], 4, "one in each figure over time");
     assert_eq!(seen["moved"], true);
     assert_eq!(seen["filtered"], serde_json::json!(["false", true]));

@@ -23,9 +23,9 @@ const ticks = (from, to, wanted) => {
   if (!(raw > 0)) return [from];
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = [1, 2, 5, 10].map((f) => f * power).find((s) => s >= raw);
-  const list = [];
-  for (let at = Math.ceil(from / step) * step; at <= to * (1 + 1e-9); at += step) list.push(at);
-  return list;
+  const first = Math.ceil(from / step - 1e-9);
+  const count = Math.floor(to / step + 1e-9) - first + 1;
+  return Array.from({ length: Math.max(0, Math.min(count, 2 * wanted)) }, (_, n) => (first + n) * step);
 };
 const tip = make("div", { class: "tip", role: "status", hidden: "" });
 const say = (text, event) => {

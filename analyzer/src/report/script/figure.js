@@ -8,7 +8,10 @@ class Figure {
     box.setAttribute("aria-description", "arrow keys move the cursor, + and - zoom, 0 shows all");
     box.addEventListener("keydown", (event) => this.key(event));
     this.svg.addEventListener("pointermove", (event) => this.move(event));
-    this.svg.addEventListener("pointerleave", () => { this.hover = null; this.lines(); say(""); });
+    // A drag that leaves the figure ends there: its release comes to another element.
+    for (const end of ["pointerleave", "pointercancel"]) {
+      this.svg.addEventListener(end, () => { this.hover = null; this.from = undefined; this.lines(); say(""); });
+    }
     this.svg.addEventListener("pointerdown", (event) => {
       if (event.button || event.target.classList.contains("flag")) return;
       this.from = this.time(event);
