@@ -81,13 +81,12 @@ impl Exits {
             let passed_on = match shadow.pf_guest {
                 0 => String::new(),
                 own => format!(
-                    "; {} of the faults were the guest's own, which do not exit with NPT. That leaves {} \
-                     for the first access to {}, for the guest's {} stores to its tables, and for the \
-                     rest",
+                    "; {} of the faults were the guest's own, which do not exit with NPT. That \
+                     leaves {} for the first access to {}, for the guest's stores to its tables \
+                     (one a page), and for the rest",
                     count(own),
                     plural(shadow.exits.saturating_sub(own), "exit"),
                     plural(shadow.pages, "page"),
-                    count(shadow.pages),
                 ),
             };
             format!(
