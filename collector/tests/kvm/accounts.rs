@@ -12,8 +12,12 @@ use crate::support::{
     tracefs::{Instance, Rate, Timed, TscRate},
 };
 
-/// Parts of 100 by which two medians of the same faults may differ.
+/// Parts of 100 by which two medians of the same faults may differ,
 const WITHIN: u64 = 5;
+/// or by so many ns: of two observers at one tracepoint the first delays the second, at the end of a
+/// fault not by as much as at its begin. It was 30 to 50 ns on an AMD EPYC, 100 to 130 ns on an Intel
+/// Xeon, in injected and in stored faults alike.
+const OBSERVERS_NS: u64 = 150;
 
 fn median(times: &[u64]) -> u64 {
     let mut times = times.to_vec();
@@ -111,7 +115,8 @@ fn agree(workload: &str, ours: &[(u64, bool, u64)], theirs: &[Timed], rate: &Rat
             which(stored)
         );
         eprintln!("{about}");
-        assert!(ours.abs_diff(theirs) * 100 <= theirs * WITHIN, "{about}");
+        let most = (theirs * WITHIN / 100).max(OBSERVERS_NS);
+        assert!(ours.abs_diff(theirs) <= most, "{about}");
     }
 }
 
