@@ -18,7 +18,7 @@ const LISTED: usize = 20;
 /// What `audit --json` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct AuditReport {
-    /// No check is violated.
+    /// There is a VM, and no check is violated.
     pub clean: bool,
     /// Records known to be missing: what seems violated after them is undecided.
     pub lost: u64,
@@ -95,7 +95,7 @@ impl AuditReport {
         let vms: Vec<_> = vms
             .map(|(vm, of)| VmAudit::of(*vm, audit(of), &doubt, start))
             .collect();
-        let clean = vms.iter().all(VmAudit::is_clean);
+        let clean = !vms.is_empty() && vms.iter().all(VmAudit::is_clean);
         Self {
             clean,
             lost: study.lost_records(),
@@ -125,7 +125,7 @@ impl VmAudit {
         format!("{checked} of {all} invariants of the shadow MMU checked, none violated{undecided}")
     }
 
-    /// No check is violated.
+    /// There is a VM, and no check is violated.
     pub fn is_clean(&self) -> bool {
         self.checks.iter().all(|check| check.violated == 0)
     }
@@ -218,6 +218,7 @@ pub fn verdict(report: &AuditReport) -> String {
         undecided += &format!("; {} lost", plural(report.lost, "record"));
     }
     match of("violated") {
+        0 if report.vms.is_empty() => "no VM was seen, so nothing is checked".to_owned(),
         0 => format!(
             "clean: {} hold{undecided}",
             plural(of("holds"), "invariant")

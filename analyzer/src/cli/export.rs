@@ -136,8 +136,7 @@ impl ExportArgs {
             Err(error) => self.broken(error)?,
         }
         if self.output.is_some() {
-            let mut lines = verdict::warnings(trace, &study);
-            lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+            let lines = verdict::cautions(trace, &study);
             output::print(&output::lines(&lines))?;
         }
         source::ended(&study)

@@ -55,8 +55,7 @@ impl<M, T, J> Listed<M, T, J> {
         });
         let vms: Vec<_> = vms.collect();
         let json = json!({"lost": {"records": study.lost_records()}, "vms": vms});
-        let mut lines = verdict::warnings(trace, study);
-        lines.extend(Some(verdict::loss(study)).filter(|line| !line.good));
+        let lines = verdict::cautions(trace, study);
         format.print(&lines, document, &json)?;
         source::ended(study)
     }

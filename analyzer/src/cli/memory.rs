@@ -52,8 +52,7 @@ impl MemoryArgs {
             lost: study.lost_records(),
             vms,
         };
-        let mut lines = verdict::warnings(&trace, &study);
-        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        let lines = verdict::cautions(&trace, &study);
         self.format
             .print(&lines, memory::document(&report), &report)?;
         source::ended(&study)

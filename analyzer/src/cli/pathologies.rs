@@ -49,8 +49,7 @@ impl PathologiesArgs {
             "lost": {"records": study.lost_records(), "spans_ns": study.lost_spans()},
             "vms": vms,
         });
-        let mut lines = verdict::warnings(&trace, &study);
-        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        let lines = verdict::cautions(&trace, &study);
         self.format.print(&lines, document, &json)?;
         source::ended(&study)
     }

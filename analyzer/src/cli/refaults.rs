@@ -63,8 +63,7 @@ impl RefaultsArgs {
             "lost": {"records": study.lost_records(), "spans_ns": study.lost_spans()},
             "vms": vms.iter().map(of_vm).collect::<Vec<_>>(),
         });
-        let mut lines = verdict::warnings(&trace, &study);
-        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        let lines = verdict::cautions(&trace, &study);
         self.format.print(&lines, document, &json)?;
         source::ended(&study)
     }

@@ -75,8 +75,7 @@ impl TimelineArgs {
             sections: sections.collect(),
             tail: Vec::new(),
         };
-        let mut lines = verdict::warnings(&trace, &study);
-        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        let lines = verdict::cautions(&trace, &study);
         self.format
             .print(&lines, document, &json(&study, has_tables))?;
         source::ended(&study)

@@ -119,8 +119,7 @@ impl TopArgs {
             sections: sections.collect(),
             tail: Vec::new(),
         };
-        let mut lines = verdict::warnings(&trace, &study);
-        lines.extend(Some(verdict::loss(&study)).filter(|line| !line.good));
+        let lines = verdict::cautions(&trace, &study);
         let vms = ranks.iter().map(|(vm, rank)| {
             let mut of = top::json(rank, top, start);
             of["vm"] = json!(vm);

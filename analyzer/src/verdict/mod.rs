@@ -60,6 +60,20 @@ pub fn warnings<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
     lines.chain(imported(trace)).collect()
 }
 
+/// What a command says above its tables that prints no verdict: the warnings, that there is nothing
+/// to print, what is lost.
+pub fn cautions<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
+    let loss = Some(loss(study)).filter(|line| !line.good);
+    let lines = warnings(trace, study).into_iter();
+    lines.chain(no_vm(study)).chain(loss).collect()
+}
+
+/// No record is of a VM.
+pub fn no_vm<F>(study: &Study<F>) -> Option<Line> {
+    let none = study.vms.is_empty();
+    none.then(|| Line::bad("no VM was seen: there is nothing to show"))
+}
+
 /// The trace was made from text, and what that lacks.
 fn imported(trace: &Trace) -> Option<Line> {
     let imported = trace.meta().imported.as_ref()?;

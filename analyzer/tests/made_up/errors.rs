@@ -230,3 +230,42 @@ fn hints_can_be_copied_to_a_shell() {
     let command = "`shadowscope-collector run WORKLOAD`";
     assert!(error.contains(command), "{error}");
 }
+
+/// Nothing is printed in no words.
+#[test]
+fn a_trace_of_no_vm_is_said_to_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut meta = trace::Meta {
+        schema: trace::SCHEMA_VERSION,
+        ..trace::Meta::default()
+    };
+    let path = folder.path().join("none.trace");
+    let writer = trace::TraceWriter::create(&path, &meta).unwrap();
+    meta.complete = true;
+    meta.end = Some(trace::End::default());
+    writer.meta_file().write(&meta).unwrap();
+    let commands: [(&[&str], i32); 12] = [
+        (&["summary"], 0),
+        (&["refaults"], 0),
+        (&["pathologies"], 0),
+        (&["memory"], 0),
+        (&["timeline"], 0),
+        (&["top", "--by", "cr3"], 0),
+        (&["faults"], 0),
+        (&["changes"], 0),
+        (&["find", "--gva", "0x1000"], 0),
+        (&["export", "--to", "csv", "-o", "x.csv"], 0),
+        (&["audit"], 1),
+        (&["verify"], 1),
+    ];
+    for (command, code) in commands {
+        let [name, others @ ..] = command else {
+            continue;
+        };
+        let args = [&[*name, "none.trace"], others].concat();
+        let output = super::demo::run(folder.path(), &args);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        assert!(said.contains("no VM was seen"), "{args:?}: {said}");
+    }
+}
