@@ -125,7 +125,7 @@ impl VmAudit {
         format!("{checked} of {all} invariants of the shadow MMU checked, none violated{undecided}")
     }
 
-    /// There is a VM, and no check is violated.
+    /// No check is violated.
     pub fn is_clean(&self) -> bool {
         self.checks.iter().all(|check| check.violated == 0)
     }

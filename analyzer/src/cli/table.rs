@@ -25,7 +25,8 @@ pub struct TableArgs {
           conflicts_with_all = ["fault", "phase", "seq", "diff"])]
     at: Moment,
     /// Just after the record of this sequence number
-    #[arg(long, value_parser = number::seq, value_name = "N", conflicts_with_all = ["fault", "phase", "diff"])]
+    #[arg(long, value_parser = number::seq, value_name = "N",
+          conflicts_with_all = ["fault", "phase", "diff"])]
     seq: Option<u64>,
     /// Just after the fault of this number, counted from 0
     #[arg(long, value_name = "N", conflicts_with_all = ["phase", "diff"])]

@@ -64,14 +64,10 @@ pub fn warnings<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
 /// to print, what is lost.
 pub fn cautions<F>(trace: &Trace, study: &Study<F>) -> Vec<Line> {
     let loss = Some(loss(study)).filter(|line| !line.good);
-    let lines = warnings(trace, study).into_iter();
-    lines.chain(no_vm(study)).chain(loss).collect()
-}
-
-/// No record is of a VM.
-pub fn no_vm<F>(study: &Study<F>) -> Option<Line> {
     let none = study.vms.is_empty();
-    none.then(|| Line::bad("no VM was seen: there is nothing to show"))
+    let none = none.then(|| Line::bad("no VM was seen: there is nothing to show"));
+    let lines = warnings(trace, study).into_iter();
+    lines.chain(none).chain(loss).collect()
 }
 
 /// The trace was made from text, and what that lacks.
