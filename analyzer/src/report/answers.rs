@@ -2,6 +2,7 @@
 
 use crate::{
     faults::ClassCost,
+    refaults::RefaultCause,
     study::VmStudy,
     summary::VmSummary,
     text::{
@@ -72,7 +73,7 @@ fn costliest(of: &VmStudy) -> Option<String> {
 }
 
 /// The key with the largest share of all whose first payer does not have everything. A vCPU or a
-/// memslot is no culprit: it comes where nothing else is known.
+/// memslot is no culprit, nor is a cause that was not seen: they come where nothing else is known.
 fn payer(numbers: &VmSummary) -> Option<String> {
     let paying = numbers.ranks.iter().filter_map(|rank| {
         let payers = rank.payers.iter().filter(|payer| payer.sum.count > 0);
@@ -81,7 +82,8 @@ fn payer(numbers: &VmSummary) -> Option<String> {
     });
     let share = |part: u64, whole: u64| u128::from(part) * 10_000 / u128::from(whole.max(1));
     let (rank, first) = paying.max_by_key(|(rank, first)| {
-        let is_culprit = !matches!(rank.by, By::Vcpu | By::Slot);
+        let unseen = rank.by == By::Cause && first.key == RefaultCause::NotSeen.name();
+        let is_culprit = !unseen && !matches!(rank.by, By::Vcpu | By::Slot);
         (is_culprit, share(first.sum.total_ns, rank.all.total_ns))
     })?;
     let about = match first.about.is_empty() {
