@@ -4,7 +4,7 @@ use std::{fmt::Display, path::Path, process::ExitCode};
 
 use trace::TraceError;
 
-use super::{collector, program};
+use super::{collector, program, word};
 use crate::{
     explain::ExplainError,
     fleet,
@@ -109,11 +109,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
 
 /// What to do with a folder that is no trace.
 fn instead_of_a_trace(folder: &Path) -> String {
-    let name = plain(&folder.display().to_string());
+    let name = word(folder);
     let program = program();
     if folder.join(sweep::INDEX).is_file() {
         return format!(
-            "it is a sweep: `{program} sweep {name}` reads it; its traces are {name}/POINT/RUN.trace"
+            "it is a sweep: `{program} sweep {name}` reads it, and with -o FILE writes its page; its \
+             traces are POINT/RUN.trace in it"
         );
     }
     match fleet::find(folder) {
@@ -126,7 +127,7 @@ fn instead_of_a_trace(folder: &Path) -> String {
 
 /// What to do with a folder that is no sweep.
 fn instead_of_a_sweep(folder: &Path) -> String {
-    let name = plain(&folder.display().to_string());
+    let name = word(folder);
     match folder.join("meta.json").is_file() {
         true => format!("it is a trace: `{} summary {name}` reads it", program()),
         false => format!("`{} sweep WORKLOAD` records one", collector()),

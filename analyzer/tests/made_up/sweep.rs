@@ -108,6 +108,13 @@ fn the_summary_of_an_operation_has_the_papers_number() {
 #[test]
 fn a_folder_of_another_kind_gets_the_command_that_reads_it() {
     let folder = sweep();
+    let copy = folder.path().join("my sweep");
+    fs::create_dir(&copy).unwrap();
+    fs::copy(
+        folder.path().join("m.sweep/sweep.json"),
+        copy.join("sweep.json"),
+    )
+    .unwrap();
     let failed = |args: &[&str]| {
         let output = run(folder.path(), args);
         assert_eq!(output.status.code(), Some(1), "{args:?}");
@@ -115,10 +122,11 @@ fn a_folder_of_another_kind_gets_the_command_that_reads_it() {
     };
     for (args, hint) in [
         (["report", "m.sweep"], "sweep m.sweep` reads it"),
+        (["report", "my sweep"], "sweep 'my sweep'` reads it"),
         (["verify", "m.sweep/op=page-fault"], "adds them up"),
         (
             ["sweep", "m.sweep/op=page-fault/1.trace"],
-            "summary m.sweep/op=page-fault/1.trace` reads it",
+            "summary 'm.sweep/op=page-fault/1.trace'` reads it",
         ),
         (
             ["sweep", "m.sweep/op=page-fault"],
