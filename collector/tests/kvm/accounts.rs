@@ -14,9 +14,9 @@ use crate::support::{
 
 /// Parts of 100 by which two medians of the same faults may differ,
 const WITHIN: u64 = 5;
-/// or by so many ns: of two observers at one tracepoint the first delays the second, at the end of a
-/// fault not by as much as at its begin. It was 30 to 50 ns on an AMD EPYC, 100 to 130 ns on an Intel
-/// Xeon, in injected and in stored faults alike.
+/// or by so many ns: of two observers at one tracepoint the first delays the second, and not by as
+/// much at the end of a fault as at its begin. They were 30 to 50 ns apart on an AMD EPYC, 100 to
+/// 130 ns on an Intel Xeon, in injected and in stored faults alike; which one is late was not found.
 const OBSERVERS_NS: u64 = 150;
 
 fn median(times: &[u64]) -> u64 {
