@@ -41,6 +41,9 @@ const PROGRAM: &[u8] = &[
     0xeb, 0xeb,                         // 19: jmp 0
 ];
 
+/// Where the program has the distance between two pages.
+const STEP: usize = 8;
+
 /// Present, writable, for CPL 3.
 const ENTRY: u64 = 0b111;
 
@@ -125,6 +128,44 @@ impl Work {
     }
 }
 
+/// What a VM's memory has.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    pub vcpus: u64,
+    /// That each vCPU touches.
+    pub pages: u64,
+    /// The process has the memory twice.
+    pub twice: bool,
+    /// A page's leaf table maps no other.
+    pub apart: bool,
+}
+
+impl Layout {
+    /// From one page to the next.
+    fn step(self) -> u64 {
+        match self.apart {
+            true => 512 * PAGE,
+            false => PAGE,
+        }
+    }
+
+    fn tables(self) -> u64 {
+        let leaf_tables = match self.apart {
+            true => self.pages + self.pages.div_ceil(512),
+            false => self.pages.div_ceil(512),
+        };
+        1 + 4 * self.vcpus + self.vcpus * leaf_tables + 4
+    }
+
+    /// Pages of memory that nobody touches: KVM allows a shadow page for each 50 pages of memory.
+    fn spare(self) -> u64 {
+        match self.apart {
+            true => 50 * self.vcpus * self.tables(),
+            false => 0,
+        }
+    }
+}
+
 /// A VM.
 pub struct Guest {
     number: u64,
@@ -141,29 +182,24 @@ pub struct Guest {
 
 impl Guest {
     /// With memory and tables for the ranges of all its vCPUs.
-    pub fn new(
-        kvm: &Kvm,
-        number: u64,
-        vcpus: u64,
-        pages: u64,
-        twice: bool,
-    ) -> anyhow::Result<Self> {
+    pub fn new(kvm: &Kvm, number: u64, layout: Layout) -> anyhow::Result<Self> {
+        let Layout { vcpus, pages, .. } = layout;
         let vm = kvm.create_vm().context("KVM_CREATE_VM")?;
         // KVM on Intel needs a separate address; KVM on AMD ignores it.
         vm.set_tss_address(0xfffb_d000)
             .context("KVM_SET_TSS_ADDR")?;
-        let tables = 1 + 4 * vcpus + vcpus * pages.div_ceil(512) + 4;
-        let data = TABLES + tables * PAGE;
+        let data = TABLES + layout.tables() * PAGE;
         let bytes = data + vcpus * pages * PAGE;
-        let (memory, again) = match twice {
-            true => shared_memory(bytes)?,
-            false => (own_memory(bytes)?, None),
+        let slot_bytes = bytes + layout.spare() * PAGE;
+        let (memory, again) = match layout.twice {
+            true => shared_memory(slot_bytes)?,
+            false => (own_memory(slot_bytes)?, None),
         };
         let region = kvm_userspace_memory_region {
             slot: 0,
             flags: 0,
             guest_phys_addr: 0,
-            memory_size: bytes,
+            memory_size: slot_bytes,
             userspace_addr: memory as u64,
         };
         // SAFETY: mapped, and never unmapped.
@@ -179,6 +215,7 @@ impl Guest {
         };
         let mut program = [0; 24];
         program[..PROGRAM.len()].copy_from_slice(PROGRAM);
+        program[STEP..STEP + 4].copy_from_slice(&(layout.step() as u32).to_le_bytes());
         for (word, bytes) in (0..).zip(program.chunks_exact(8)) {
             let bytes = bytes.try_into().context("eight bytes")?;
             guest.write(CODE + 8 * word, u64::from_le_bytes(bytes));
@@ -190,7 +227,7 @@ impl Guest {
         for vcpu in 0..vcpus {
             for page in 0..pages {
                 let gpa = data + (vcpu * pages + page) * PAGE;
-                guest.map(guest.range(vcpu) + page * PAGE, gpa);
+                guest.map(guest.range(vcpu) + page * layout.step(), gpa);
             }
         }
         Ok(guest)

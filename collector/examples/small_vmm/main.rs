@@ -17,6 +17,8 @@
 //! With `--own-files` only some threads have the descriptors, with `--leave` the first thread ends
 //! when all pages are touched.
 //!
+//! With `--apart` each page has a leaf table of its own, so that KVM makes a shadow page for each.
+//!
 //! With `--slow-ms N` the host brings the last page of each VM in so long after it is touched.
 //!
 //! It prints `ready` when every VM and its first vCPU exist, waits for a line, and prints
@@ -45,7 +47,7 @@ use clap::Parser;
 use kvm_ioctls::{Kvm, VcpuExit, VcpuFd};
 use rustix::mm::{MprotectFlags, mprotect};
 
-use guest::{Guest, Work};
+use guest::{Guest, Layout, Work};
 
 /// Runs guests that touch memory.
 #[derive(Clone, Debug, Parser)]
@@ -99,9 +101,23 @@ struct Args {
     /// next; for one vCPU
     #[arg(long)]
     move_slot: bool,
+    /// Map each page by a leaf table of its own, 2 MiB from the one before; for one vCPU
+    #[arg(long, conflicts_with = "move_slot")]
+    apart: bool,
     /// Make so many VMs, one after another
     #[arg(long, default_value_t = 0)]
     churn: u64,
+}
+
+impl Args {
+    fn layout(&self) -> Layout {
+        Layout {
+            vcpus: self.vcpus,
+            pages: self.pages,
+            twice: self.move_slot,
+            apart: self.apart,
+        }
+    }
 }
 
 /// How long each VM of `--churn` lives.
@@ -158,7 +174,7 @@ fn run(args: Args) -> anyhow::Result<()> {
     let touched = Arc::new(Barrier::new((args.vms * args.vcpus + 1) as usize));
     let mut guests = Vec::new();
     for vm in 0..args.vms {
-        let guest = Guest::new(&kvm, vm, args.vcpus, args.pages, args.move_slot)?;
+        let guest = Guest::new(&kvm, vm, args.layout())?;
         if args.refuse > 0 {
             protect(guest.last_page(), MprotectFlags::empty())?;
         }
@@ -208,7 +224,7 @@ fn churn(kvm: &Kvm, args: &Args) -> anyhow::Result<()> {
     wait_for_a_line()?;
     for _ in 0..args.churn {
         let begin = Instant::now();
-        let guest = Guest::new(kvm, 0, 1, args.pages, false)?;
+        let guest = Guest::new(kvm, 0, args.layout())?;
         let (mut vcpu, work) = (guest.vcpu(kvm, 0)?, guest.work(0, args));
         let touched = Barrier::new(1);
         let (mut done, mut refused) = (0, 0);

@@ -12,6 +12,7 @@ mod flight;
 mod host;
 mod killed;
 mod losses;
+mod many_pages;
 mod memory;
 mod micro;
 mod pathologies;
