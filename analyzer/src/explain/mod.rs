@@ -20,6 +20,7 @@ mod story;
 mod words;
 
 pub use explanation::{ExplainError, Explanation};
+pub use facts::FaultFacts;
 pub use find::find;
 #[cfg(test)]
 pub(crate) use hostile::records;

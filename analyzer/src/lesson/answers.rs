@@ -1,5 +1,4 @@
-//! What KVM did in each step, for a reader who knows the lecture only. What is no fault gives no
-//! words: [`super::Guest::of`] refuses it.
+//! What KVM did in each step, for a reader who knows the lecture only.
 
 use std::fmt::Write as _;
 
@@ -8,7 +7,7 @@ use trace::Host;
 
 use super::scan::Later;
 use crate::{
-    explain::Explanation,
+    explain::FaultFacts,
     text::{
         flags,
         units::{count, ns, plural},
@@ -24,10 +23,7 @@ fn lines(lines: impl IntoIterator<Item = String>) -> String {
     })
 }
 
-pub(super) fn first(found: &Explanation, host: &Host, later: &Later) -> String {
-    let Explanation::Fault(of) = found else {
-        return String::new();
-    };
+pub(super) fn first(of: &FaultFacts, host: &Host, later: &Later) -> String {
     let gva = of.row.gva;
     let indexes = of.guest_walk.iter();
     let indexes: Vec<_> = indexes
@@ -54,7 +50,7 @@ pub(super) fn first(found: &Explanation, host: &Host, later: &Later) -> String {
         ));
     }
     said.push(String::new());
-    said.push(leaf_store(found));
+    said.push(leaf_store(of));
     said.push(
         "Not every store faults. KVM write-protects a guest table when it begins to shadow it. \
          Later it may let the guest write a table of level 1 freely, and compare it when the guest \
@@ -76,10 +72,7 @@ pub(super) fn first(found: &Explanation, host: &Host, later: &Later) -> String {
 }
 
 /// Whether the store that makes the entry was seen; if not, why.
-fn leaf_store(found: &Explanation) -> String {
-    let Explanation::Fault(of) = found else {
-        return String::new();
-    };
+fn leaf_store(of: &FaultFacts) -> String {
     let mut stored = of.entries_stored.iter();
     if let Some(stored) = stored.find(|stored| stored.level == Level(1)) {
         let store = &stored.store;
@@ -109,10 +102,7 @@ fn leaf_store(found: &Explanation) -> String {
     format!("The guest's store to the entry of level 1 is not seen. {why}")
 }
 
-pub(super) fn second(found: &Explanation) -> String {
-    let Explanation::Fault(of) = found else {
-        return String::new();
-    };
+pub(super) fn second(of: &FaultFacts) -> String {
     let hva = of.row.hva;
     let (Some(slot), Some(gpa)) = (&of.memslot, of.row.gpa) else {
         let hva = hva.map_or_else(|| "not seen".to_owned(), |hva| hva.to_string());
@@ -122,6 +112,10 @@ pub(super) fn second(found: &Explanation) -> String {
     let same = match hva {
         Some(hva) if hva == slot.hva_by_slot => "KVM recorded the same HVA.".to_owned(),
         Some(hva) => format!("KVM recorded another HVA: {hva}."),
+        None if slot.is_computed => {
+            "Computed from the memslot that holds the GPA: KVM ended the fault before it looked."
+                .to_owned()
+        }
         None => "KVM's own HVA is not seen.".to_owned(),
     };
     lines([
@@ -138,12 +132,9 @@ pub(super) fn second(found: &Explanation) -> String {
     ])
 }
 
-pub(super) fn third(found: &Explanation) -> String {
-    let Explanation::Fault(of) = found else {
-        return String::new();
-    };
+pub(super) fn third(of: &FaultFacts) -> String {
     let row = &of.row;
-    let frame = match (row.hva, of.hpa) {
+    let frame = match (of.hva(), of.hpa) {
         (Some(hva), Some(hpa)) => format!("HVA {hva} is in the host's frame at HPA {hpa}."),
         _ => "The host's frame is not seen.".to_owned(),
     };
@@ -171,10 +162,7 @@ pub(super) fn third(found: &Explanation) -> String {
     lines([frame, took].into_iter().chain(seen).chain(most))
 }
 
-pub(super) fn fourth(found: &Explanation, later: &Later) -> String {
-    let Explanation::Fault(of) = found else {
-        return String::new();
-    };
+pub(super) fn fourth(of: &FaultFacts, later: &Later) -> String {
     let made = of.pages.iter();
     let made = made.filter(|page| page.row.event == PageEvent::Born);
     let mut said: Vec<_> = made
@@ -229,10 +217,7 @@ pub(super) fn fourth(found: &Explanation, later: &Later) -> String {
     lines(said)
 }
 
-pub(super) fn fifth(found: &Explanation, later: &Later) -> String {
-    let Explanation::Fault(of) = found else {
-        return String::new();
-    };
+pub(super) fn fifth(of: &FaultFacts, later: &Later) -> String {
     let next = (of.row.gva.0 & !0xfff).saturating_add(0x1000);
     if later.next.is_empty() {
         return format!("Not seen: this recording has no fault on the next page, {next:#x}.\n");

@@ -162,15 +162,15 @@ impl Guest {
             chain: vec![
                 ("GVA", Some(row.gva.to_string())),
                 ("GPA", row.gpa.map(|gpa| gpa.to_string())),
-                ("HVA", row.hva.map(|hva| hva.to_string())),
+                ("HVA", facts.hva().map(|hva| hva.to_string())),
                 ("HPA", facts.hpa.map(|hpa| hpa.to_string())),
             ],
             did: [
-                answers::first(found, host, &later),
-                answers::second(found),
-                answers::third(found),
-                answers::fourth(found, &later),
-                answers::fifth(found, &later),
+                answers::first(facts, host, &later),
+                answers::second(facts),
+                answers::third(facts),
+                answers::fourth(facts, &later),
+                answers::fifth(facts, &later),
             ],
         })
     }

@@ -78,6 +78,7 @@ const HEX: &[&str] = &[
     "before",
     "value",
     "hva_by_slot",
+    "pfn_by_shadow",
     "range_gva",
     "parent",
 ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Class, Gpa, HostEvent, Hpa, Hva, PageEvent, Seq, Spte, VcpuId};
+use events::{Class, Gpa, HostEvent, Hpa, Hva, PageEvent, Pfn, Seq, Spte, VcpuId};
 use trace::{FaultRow, HostRow, Mode, PageRow, VmMeta};
 
 use super::{state::Before, stores::is_kept};
@@ -11,7 +11,7 @@ use crate::{
         Because, FaultFacts, GuestStep, MemslotRange, PageChange, StoredEntry, UnsyncPeriod, gpa,
         guest_walk,
     },
-    faults::Memslots,
+    faults::{Memslots, SlotsByGpa},
     replay::{PageInfo, Walk},
 };
 
@@ -73,7 +73,8 @@ impl Before<'_> {
             guest_page_pages: large_page(&guest_walk),
             entries_stored: self.entries_stored(&guest_walk),
             guest_walk,
-            memslot: memslot(row, &slots),
+            memslot: memslot(row, &slots, vm),
+            pfn_by_shadow: frame(row, walk.as_ref()),
             memslots_changed: slots.changed(row.time_ns),
             shadow_walk: walk.map(|walk| walk.steps).unwrap_or_default(),
             hpa: hpa.map(|to| Hpa(to.pfn.hpa().0 | row.gva.page_offset())),
@@ -147,14 +148,35 @@ fn leaf_maps_frame(row: &FaultRow) -> Option<bool> {
         .then(|| pfn.0 & !within == spte.pfn().0 & !within)
 }
 
-fn memslot(row: &FaultRow, slots: &Memslots) -> Option<MemslotRange> {
-    let slot = slots.of_fault(row)?;
-    let offset = row.gpa?.0.wrapping_sub(slot.gpa);
+/// The memslot that the fault names; if KVM ended it before it looked for one, that of its GPA.
+fn memslot(row: &FaultRow, slots: &Memslots, vm: Option<&VmMeta>) -> Option<MemslotRange> {
+    let gpa = gpa(row)?;
+    let is_computed = row.slot.is_none();
+    let row = FaultRow {
+        gpa: Some(gpa),
+        slot: match row.slot {
+            Some(slot) => Some(slot),
+            None => SlotsByGpa::of(vm?).at(gpa, row.time_ns),
+        },
+        ..row.clone()
+    };
+    let slot = slots.of_fault(&row)?;
+    let offset = gpa.0.wrapping_sub(slot.gpa);
     Some(MemslotRange {
         slot: slot.slot,
         gpa: Gpa(slot.gpa),
         hva: Hva(slot.hva),
         bytes: slot.bytes,
         hva_by_slot: Hva(offset.wrapping_add(slot.hva)),
+        is_computed,
     })
+}
+
+/// The frame of the entry that a fault left as it was, or only gave a right: KVM asked the host for
+/// none. An entry that a fault could not store is not the fault's.
+fn frame(row: &FaultRow, walk: Option<&Walk>) -> Option<Pfn> {
+    use Class::{Fast, Spurious, Unsync, WriteProtected};
+    let keeps = matches!(row.class, WriteProtected | Unsync | Fast | Spurious);
+    let mapping = walk.filter(|_| keeps && row.pfn.is_none())?.mapping?;
+    Some(mapping.pfn)
 }

@@ -1,6 +1,6 @@
 //! A fault, what led to it and what followed.
 
-use events::{Gpa, Gva, Hpa, Hva, Level, Spte};
+use events::{Gpa, Gva, Hpa, Hva, Level, Pfn, Spte};
 use serde::Serialize;
 use trace::{EntryRow, FaultRow, HostRow, Mode, PageRow};
 
@@ -33,6 +33,7 @@ pub struct FaultFacts {
     pub cause: Because,
     /// The guest ran without paging: GVA is GPA, and the leaf is in a direct table.
     pub is_unpaged: bool,
+    /// The guest's entries that the walk read, from the root on.
     pub guest_walk: Vec<GuestStep>,
     /// Why the guest's tables give no GPA.
     pub guest_refusal: Option<Because>,
@@ -40,8 +41,10 @@ pub struct FaultFacts {
     pub guest_page_pages: Option<u64>,
     /// The latest emulated stores to the guest entries of the walk.
     pub entries_stored: Vec<StoredEntry>,
-    /// The memslot, where `meta.json` has it.
+    /// The memslot, where `meta.json` has it: as KVM found it, or the one that holds the GPA.
     pub memslot: Option<MemslotRange>,
+    /// The host's frame, if the record has none: that of the shadow entry which the fault left.
+    pub pfn_by_shadow: Option<Pfn>,
     /// Memslots changed between the looks before and after the fault: none is known.
     pub memslots_changed: bool,
     /// The shadow tables after the fault, from the root down.
@@ -76,9 +79,18 @@ pub struct FaultFacts {
     pub root_zapped: Option<PageRow>,
     /// For a fault that KVM gave up: the entry as the probes read it afterwards.
     pub read_again: Option<EntryRow>,
+    /// What came after it, as far as the look-ahead goes.
     pub followed: Vec<Followed>,
     /// Missing records since the tables were last known to be right.
     pub missing_records_since_keyframe: u64,
+}
+
+impl FaultFacts {
+    /// As KVM found it; otherwise by the memslot that holds the GPA.
+    pub fn hva(&self) -> Option<Hva> {
+        let by_slot = || self.memslot.map(|slot| slot.hva_by_slot);
+        self.row.hva.or_else(by_slot)
+    }
 }
 
 /// A guest entry of the walk that was stored to, and still has that value.
@@ -97,6 +109,8 @@ pub struct MemslotRange {
     pub bytes: u64,
     /// The slot's HVA plus the offset of the fault's GPA.
     pub hva_by_slot: Hva,
+    /// KVM ended the fault before it looked for a memslot: this is the one that holds the GPA.
+    pub is_computed: bool,
 }
 
 /// Something that came after a fault.

@@ -181,6 +181,7 @@ fn memslot(out: &mut Lines, of: &FaultFacts) {
     let agrees = match row.hva {
         Some(hva) if hva == slot.hva_by_slot => ", as KVM found it".to_owned(),
         Some(hva) => format!(", but KVM found {hva}"),
+        None if slot.is_computed => "; computed from the memslot, not recorded".to_owned(),
         None => String::new(),
     };
     let by_slot = slot.hva_by_slot;
@@ -198,7 +199,13 @@ fn host(out: &mut Lines, of: &FaultFacts) {
         (Some(hva), Some(pfn)) => format!("hva {hva} is in frame {pfn} (hpa {})", pfn.hpa()),
         (None, Some(pfn)) => format!("frame {pfn} (hpa {})", pfn.hpa()),
         (_, None) if of.row.gpa.is_none() => not_reached(of, "HVA"),
-        (_, None) => "not recorded for this fault".to_owned(),
+        (_, None) => match of.pfn_by_shadow {
+            Some(pfn) => format!(
+                "frame {pfn} (hpa {}); computed from the shadow entry, not recorded",
+                pfn.hpa()
+            ),
+            None => "not recorded for this fault".to_owned(),
+        },
     };
     out.line(3, line);
 }
