@@ -61,6 +61,7 @@ mod blocks;
 mod bootstrap;
 mod change;
 mod compare;
+mod ratios;
 mod relative;
 mod run;
 mod sample;
@@ -76,6 +77,7 @@ use trace::Trace;
 
 pub use change::{Change, Measure, Verdict};
 pub use compare::{ClassRow, CulpritRow, StepRow, numbers};
+pub use ratios::{classes, table as ratio_table};
 pub use relative::Reference;
 pub use run::{By, Culprit, Run, VmFaults};
 pub use sides::Difference;

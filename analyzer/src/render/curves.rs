@@ -14,13 +14,16 @@ use crate::{
     },
 };
 
-const HEIGHT: f64 = 320.0;
+const HEIGHT: f64 = 330.0;
 const LEFT: f64 = 110.0;
 const RIGHT: f64 = 170.0;
+/// Between the bars of two lines at one point.
+const DODGE: f64 = 7.0;
 
-/// The lines, with the runs from the lowest to the highest around each point. They have one unit.
-pub fn curves(curve: &Curve<'_>, lines: &[Line]) -> Drawing {
-    Drawing::new(HEIGHT, |canvas| draw(canvas, curve, lines))
+/// The lines, with the runs from the lowest to the highest around each point. They have one unit,
+/// which `title` names.
+pub fn curves(curve: &Curve<'_>, lines: &[Line], title: &str) -> Drawing {
+    Drawing::new(HEIGHT, |canvas| draw(canvas, curve, lines, title))
 }
 
 /// Values that are all numbers have their place by size; words are placed one after another.
@@ -37,7 +40,7 @@ fn places(curve: &Curve<'_>) -> Vec<f64> {
     (0..curve.points.len()).map(|place| place as f64).collect()
 }
 
-fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line]) {
+fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line], title: &str) {
     let places = places(curve);
     let from = places.iter().copied().fold(f64::MAX, f64::min);
     let to = places.iter().copied().fold(f64::MIN, f64::max);
@@ -47,7 +50,7 @@ fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line]) {
         .flat_map(|(_, point)| lines.iter().filter_map(|line| point.line(*line)));
     let most = spreads.map(|spread| spread.high).fold(1.0, f64::max);
     let plot = Plot {
-        place: [LEFT, 20.0, WIDTH - RIGHT, HEIGHT - 50.0],
+        place: [LEFT, 30.0, WIDTH - RIGHT, HEIGHT - 50.0],
         x: [from, to.max(from + 1.0)],
         y: [0.0, most * 1.05],
     };
@@ -67,8 +70,14 @@ fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line]) {
         ((left + right) / 2.0, bottom + 36.0),
         Anchor::Middle,
     );
+    plot.title(canvas, title);
     for (number, line) in lines.iter().enumerate() {
-        draw_line(canvas, &plot, (curve, &places), *line);
+        let place = Place {
+            places: &places,
+            after: lines.len() - 1 - number,
+            shift: (number as f64 - (lines.len() - 1) as f64 / 2.0) * DODGE,
+        };
+        draw_line(canvas, &plot, curve, *line, &place);
         let y = top + 12.0 + 20.0 * number as f64;
         let colour = colour(*line);
         canvas.rect([right + 16.0, y - 5.0, right + 26.0, y + 5.0], colour);
@@ -84,26 +93,39 @@ fn colour(line: Line) -> RGBColor {
     }
 }
 
-fn draw_line(canvas: &mut Canvas, plot: &Plot, (curve, places): (&Curve<'_>, &[f64]), of: Line) {
+/// Where a line is drawn.
+struct Place<'a> {
+    /// Of each point, on the axis.
+    places: &'a [f64],
+    /// Lines that are drawn over it. It is so much wider: equal lines are both seen.
+    after: usize,
+    /// Of its bars from the lowest run to the highest, px.
+    shift: f64,
+}
+
+fn draw_line(canvas: &mut Canvas, plot: &Plot, curve: &Curve<'_>, of: Line, at: &Place<'_>) {
     let colour = colour(of);
+    let wider: u8 = at.after.min(3).try_into().unwrap_or(0);
     let mut line = Vec::new();
-    for ((_, point), place) in curve.points.iter().zip(places) {
+    for ((_, point), place) in curve.points.iter().zip(at.places) {
         let Some(spread) = point.line(of) else {
             continue;
         };
         let x = plot.at_x(*place);
         let [low, high] = [spread.low, spread.high].map(|value| plot.at_y(value));
-        canvas.line(&[(x, low), (x, high)], colour, 1);
+        let bar = x + at.shift;
+        canvas.line(&[(bar, low), (bar, high)], colour, 1);
         for end in [low, high] {
-            canvas.line(&[(x - 4.0, end), (x + 4.0, end)], colour, 1);
+            canvas.line(&[(bar - 3.0, end), (bar + 3.0, end)], colour, 1);
         }
         line.push((x, plot.at_y(spread.median)));
     }
+    let half = 3.0 + 1.5 * f64::from(wider);
     for (x, y) in &line {
-        canvas.rect([x - 3.0, y - 3.0, x + 3.0, y + 3.0], colour);
+        canvas.rect([x - half, y - half, x + half, y + half], colour);
     }
     line.sort_by(|one, other| one.0.total_cmp(&other.0));
     if line.len() > 1 {
-        canvas.line(&line, colour, 2);
+        canvas.line(&line, colour, 2 + 3 * u32::from(wider));
     }
 }

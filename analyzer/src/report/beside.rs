@@ -21,6 +21,8 @@ use crate::{
 pub struct Beside {
     /// What is wrong with the data of a trace, once each.
     pub warnings: Vec<String>,
+    /// Each class of the others by that of the first.
+    pub ratios: Table,
     /// Figures with all of them.
     pub figures: Vec<Figure>,
     /// Each trace but the first.
@@ -49,8 +51,10 @@ impl Beside {
         let mut traces = sides.iter().flat_map(|(_, side)| &side.traces);
         let times = !traces.any(|trace| trace.meta().sees().emulated);
         let mut warnings: Vec<String> = Vec::new();
+        let mut classes = Vec::new();
         let mut other = |(name, side): &(String, Side)| {
             let comparison = Comparison::of(base, side, LEAST_PERCENT);
+            classes.push((name.clone(), comparison.classes.clone()));
             let document = diff::document(&comparison, false);
             let tables = document.sections.into_iter().flat_map(|of| of.tables);
             for warning in &comparison.warnings {
@@ -71,8 +75,13 @@ impl Beside {
             }
         };
         let others = others.iter().map(&mut other).collect();
+        let classes: Vec<_> = classes
+            .iter()
+            .map(|(name, rows)| (name.clone(), rows.as_slice()))
+            .collect();
         Ok(Some(Self {
             warnings,
+            ratios: diff::ratio_table(first, "trace", &classes),
             figures: figures(&numbers(sides), times)?,
             others,
         }))

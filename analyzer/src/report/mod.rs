@@ -85,6 +85,7 @@ pub fn document(page: Page) -> Document {
         document.sections.push(text::Section {
             title: "Side by side".to_owned(),
             lines: beside.warnings.into_iter().chain(figures).collect(),
+            tables: vec![beside.ratios],
             ..text::Section::default()
         });
         for other in beside.others {

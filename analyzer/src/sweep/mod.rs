@@ -3,8 +3,9 @@
 //!
 //! A number of a point is the median of its runs; its spread is from the lowest run to the highest.
 //! Runs that failed or were interrupted are left out and counted. Times of an emulated machine mean
-//! nothing: there only counts are given. Memory: one trace is read at a time, and of each run three
-//! numbers for each class are kept.
+//! nothing: there only counts are given. Each point is compared with the first as `diff` compares
+//! two sides. Memory: one trace is read at a time; of each run its blocks of faults by class and
+//! phase are kept (at most 40 of 256 times each).
 
 mod beside;
 mod index;
@@ -23,7 +24,7 @@ pub use tables::{document, json};
 
 use trace::Micro;
 
-use crate::diff::{Measure, Run, numbers};
+use crate::diff::{self, ClassRow, LEAST_PERCENT, Measure, Run, numbers};
 
 /// A number of the runs of a point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -93,6 +94,8 @@ pub struct Point {
     pub lost: u64,
     /// The numbers of each run.
     numbers: BTreeMap<(Class, Measure), Vec<f64>>,
+    /// The faults of each run by class and phase.
+    kept: Vec<Run>,
     /// Those of each run as a whole.
     of_runs: BTreeMap<OfRun, Vec<f64>>,
     /// The operation of its first run; none of another workload than `micro`.
@@ -122,6 +125,12 @@ impl Point {
         }
         self.runs += 1;
         self.lost = self.lost.saturating_add(run.lost);
+        self.kept.push(Run {
+            cells: run.cells.clone(),
+            phases: run.phases.clone(),
+            lost: run.lost,
+            ..Run::default()
+        });
         for ((class, measure), value) in numbers(run) {
             if times || measure == Measure::Count {
                 self.numbers
@@ -226,6 +235,21 @@ impl Curves {
         classes.sort_unstable();
         classes.dedup();
         classes
+    }
+
+    /// The first point that has runs.
+    pub fn first(&self) -> Option<&Point> {
+        self.points.iter().find(|point| point.runs > 0)
+    }
+
+    /// The classes of a point by those of the first, as `diff` compares; empty of the first.
+    pub fn against_first(&self, point: &Point) -> Vec<ClassRow> {
+        match self.first().filter(|first| first.folder != point.folder) {
+            Some(first) if point.runs > 0 => {
+                diff::classes(&first.kept, &point.kept, self.times, LEAST_PERCENT)
+            }
+            _ => Vec::new(),
+        }
     }
 
     /// What is drawn: a title, and its lines.

@@ -24,8 +24,9 @@ struct Page {
     style: &'static str,
 }
 
-const CAPTION: &str = "The median of the runs of each point; the bars are from the lowest run to \
-                       the highest.";
+const CAPTION: &str = "The median of the runs of each point. The bars are from the run with the \
+                       lowest value to that with the highest. A wider line is of the same kind: \
+                       it is seen where another covers it.";
 
 /// Curves and the table, on a page that needs no network.
 pub fn html(curves: &Curves) -> Result<String, ReportError> {
@@ -40,7 +41,7 @@ pub fn html(curves: &Curves) -> Result<String, ReportError> {
             let title = plain(&format!("{what} by {}{others}", curve.over));
             figures.push(report::figure(
                 ("curve", &title),
-                render::curves(&curve, lines),
+                render::curves(&curve, lines, what),
                 numbers(&curve, lines),
                 [CAPTION, "", ""],
             )?);

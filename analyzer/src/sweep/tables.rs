@@ -1,10 +1,10 @@
 //! A sweep as a document and as JSON.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Curves, OfRun, Point, beside};
 use crate::{
-    diff::Measure,
+    diff::{self, Change, Measure},
     paper,
     text::{
         Cell, Column, Document, Section, Table, plain,
@@ -33,9 +33,8 @@ pub fn document(curves: &Curves) -> Document {
     head.extend(notes(curves));
     let head = head.iter().map(|line| plain(line)).collect();
     let mut sections = vec![Section {
-        title: "Each class at each point: the median of its runs, the lowest, the highest"
-            .to_owned(),
-        tables: vec![table(curves), of_runs(curves)],
+        title: "Each class at each point: the median of its runs".to_owned(),
+        tables: vec![table(curves), of_runs(curves), against(curves)],
         ..Section::default()
     }];
     sections.extend(beside_the_paper(curves));
@@ -81,8 +80,8 @@ fn table(curves: &Curves) -> Table {
         Column::number("runs"),
         Column::number("count"),
         Column::time("p50"),
-        Column::time("lowest"),
-        Column::time("highest"),
+        Column::time("lowest p50"),
+        Column::time("highest p50"),
         Column::time("total"),
     ];
     let mut table = Table::new("points", "", columns);
@@ -113,9 +112,9 @@ fn of_runs(curves: &Curves) -> Table {
         Column::words("point"),
         Column::code("what"),
         Column::number("runs"),
-        Column::time("median"),
-        Column::time("lowest"),
-        Column::time("highest"),
+        Column::time("median run"),
+        Column::time("lowest run"),
+        Column::time("highest run"),
     ];
     let mut table = Table::new("runs", "Whole runs", columns);
     for point in &curves.points {
@@ -135,6 +134,20 @@ fn of_runs(curves: &Curves) -> Table {
         }
     }
     table
+}
+
+/// Each point by the first one.
+fn against(curves: &Curves) -> Table {
+    let rows = curves.points.iter();
+    let rows: Vec<_> = rows
+        .map(|point| (point.folder.clone(), curves.against_first(point)))
+        .collect();
+    let others = rows.iter().filter(|(_, rows)| !rows.is_empty());
+    let others: Vec<_> = others
+        .map(|(name, rows)| (name.clone(), rows.as_slice()))
+        .collect();
+    let first = curves.first().map_or("", |first| &first.folder);
+    diff::ratio_table(first, "point", &others)
 }
 
 /// The paper's numbers, where the workload is one that it has too.
@@ -163,12 +176,19 @@ fn beside_the_paper(curves: &Curves) -> Option<Section> {
 /// What `sweep --json` prints.
 pub fn json(curves: &Curves) -> Value {
     let point = |point: &Point| {
+        let against = curves.against_first(point);
         let classes = point.classes().map(|class| {
+            let against = against.iter().find(|row| row.class == class);
+            let against = against.map(|row| {
+                let of = |change: &Change| (change.measure.name().to_owned(), json!(change));
+                row.changes.iter().map(of).collect::<Map<_, _>>()
+            });
             json!({
                 "class": class.name(),
                 "count": point.spread(class, Measure::Count),
                 "p50_ns": point.spread(class, Measure::Median),
                 "total_ns": point.spread(class, Measure::Total),
+                "against_first": against,
             })
         });
         json!({

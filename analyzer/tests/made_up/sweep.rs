@@ -1,6 +1,9 @@
 //! What `sweep` prints of made-up traces: the numbers that its curves draw.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use maker::{Maker, Shape};
 use serde_json::{Value, json};
@@ -56,6 +59,15 @@ fn sweep() -> tempfile::TempDir {
     folder
 }
 
+/// The page of a sweep, in a folder.
+pub(super) fn page(to: &Path) -> PathBuf {
+    let folder = sweep();
+    let page = to.join("sweep.html");
+    let text = page.to_string_lossy();
+    printed(folder.path(), &["sweep", "m.sweep", "-o", &text]);
+    page
+}
+
 fn printed(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
     let error = String::from_utf8_lossy(&output.stderr);
@@ -76,6 +88,13 @@ fn a_sweep_over_operations_gives_the_data_of_its_curves_and_the_papers_numbers()
     assert_eq!(quartiles[1], 2500.0);
     let of = &json["points"][0]["operation_ns"];
     assert_eq!([&of["low"], &of["high"]], [2000.0, 3000.0]);
+    // The same VM at each point: no count differs from the first point's, which has none.
+    let classes = |point: usize| json["points"][point]["classes"].as_array().unwrap();
+    for (first, other) in classes(0).iter().zip(classes(1)) {
+        assert_eq!(first["against_first"], Value::Null);
+        assert_eq!(other["against_first"]["count"]["change_percent"], 0.0);
+        assert_eq!(other["against_first"]["count"]["verdict"], "within noise");
+    }
 }
 
 #[test]
@@ -88,6 +107,8 @@ fn the_page_of_a_sweep_has_a_curve_for_each_number() {
     // Each is described to those who do not see it.
     assert_eq!(html.matches("<svg role=\"img\" aria-label=\"").count(), 4);
     for title in [
+        "Against the first, op=page-fault",
+        "1.00x within noise",
         "Median time of a fault by op",
         "Median time of an operation by op",
     ] {
