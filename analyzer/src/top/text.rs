@@ -31,7 +31,7 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
         Column::time("total"),
         Column::share("share"),
         Column::time("worst"),
-        Column::code("worst seq"),
+        Column::number("worst seq"),
         Column::time("first seen"),
         Column::time("last seen"),
     ]);
@@ -82,7 +82,7 @@ fn numbers(sum: &Sum, all: &Sum, start_ns: u64) -> [Cell; 7] {
         Cell::Share(sum.total_ns, all.total_ns),
         sum.worst.map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
         sum.worst
-            .map_or(Cell::Absent, |worst| Cell::words(worst.seq.0.to_string())),
+            .map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0)),
         first,
         last,
     ]
