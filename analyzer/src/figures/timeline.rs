@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use events::{Cause, Class, PageEvent};
+use events::{Cause, Class, PageEvent, VcpuId};
 use serde::Serialize;
 
 use crate::replay::{MAX_LEVEL, Totals};
@@ -34,6 +34,8 @@ pub struct Phase {
     pub time_ns: u64,
     /// Record of the mark.
     pub seq: u64,
+    /// vCPU that marked it.
+    pub vcpu: Option<VcpuId>,
 }
 
 /// Faults and shadow tables of one VM over time.
@@ -108,6 +110,17 @@ impl Timeline {
         u16::try_from(self.phases.len()).unwrap_or(u16::MAX)
     }
 
+    /// Name of a phase, with its vCPU where others marked one of the same name.
+    pub fn label(&self, phase: &Phase) -> String {
+        let mut same = self.phases.iter().filter(|of| of.name == phase.name);
+        match phase.vcpu {
+            Some(vcpu) if same.any(|of| of.vcpu != phase.vcpu) => {
+                format!("{} vCPU {}", phase.name, vcpu.0)
+            }
+            _ => phase.name.clone(),
+        }
+    }
+
     /// When the first bin begins, ns.
     pub fn start_ns(&self) -> u64 {
         self.start_ns
@@ -173,5 +186,29 @@ impl Timeline {
             })
         };
         (1..=MAX_LEVEL).rev().find(seen).unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_phase_that_several_vcpus_mark_has_its_vcpu() {
+        let mut timeline = Timeline::new([0, 1000]);
+        for (name, vcpu) in [("work", 0), ("done", 0), ("done", 1)] {
+            timeline.phase(Phase {
+                name: name.to_owned(),
+                time_ns: 0,
+                seq: 0,
+                vcpu: Some(VcpuId(vcpu)),
+            });
+        }
+        let labels: Vec<_> = timeline
+            .phases
+            .iter()
+            .map(|of| timeline.label(of))
+            .collect();
+        assert_eq!(labels, ["work", "done vCPU 0", "done vCPU 1"]);
     }
 }

@@ -68,7 +68,8 @@ pub(super) fn phases(canvas: &mut Canvas, timeline: &Timeline, plots: &[Plot]) {
     let mut names = Vec::new();
     for phase in timeline.phases.iter().filter(|_| !crowded) {
         let x = first.at_x(timeline.seconds(phase.time_ns));
-        let name: String = plain(&phase.name).chars().take(NAME_LENGTH).collect();
+        let name = timeline.label(phase);
+        let name: String = plain(&name).chars().take(NAME_LENGTH).collect();
         // Left of its line where the figure ends.
         let turned = x + 4.0 + width(&name) > first.place[2] + 12.0;
         let (start, end) = if turned {

@@ -187,6 +187,7 @@ impl Follow for VmStudy {
                     name: row.name.clone(),
                     time_ns: row.time_ns.0,
                     seq: row.seq.0,
+                    vcpu: row.vcpu,
                 };
                 self.phase = self.timeline.phase(phase);
             }
@@ -423,10 +424,12 @@ impl VmStudy {
         if marks.is_empty() {
             return Vec::new();
         }
-        let before = (0_u16, "(before the first mark)", self.timeline.start_ns());
-        let named = (1_u16..)
-            .zip(marks)
-            .map(|(number, mark)| (number, mark.name.as_str(), mark.time_ns));
+        let name = "(before the first mark)";
+        let before = (0_u16, name, name.to_owned(), self.timeline.start_ns());
+        let named = (1_u16..).zip(marks).map(|(number, mark)| {
+            let label = self.timeline.label(mark);
+            (number, mark.name.as_str(), label, mark.time_ns)
+        });
         let starts: Vec<_> = std::iter::once(before).chain(named).collect();
         let ends = starts
             .iter()
@@ -436,15 +439,16 @@ impl VmStudy {
         starts
             .iter()
             .zip(ends)
-            .map(|(&(number, name, from_ns), to_ns)| PhaseSpan {
-                number,
+            .map(|((number, name, label, from_ns), to_ns)| PhaseSpan {
+                number: *number,
                 name,
-                from_ns,
-                length_ns: to_ns.saturating_sub(from_ns),
+                label: label.clone(),
+                from_ns: *from_ns,
+                length_ns: to_ns.saturating_sub(*from_ns),
                 costs: self
                     .phase_costs
                     .iter()
-                    .filter(|cost| cost.phase == number)
+                    .filter(|cost| cost.phase == *number)
                     .copied()
                     .collect(),
             })
@@ -475,6 +479,8 @@ pub struct PhaseSpan<'a> {
     pub number: u16,
     /// Name of the mark that began it.
     pub name: &'a str,
+    /// The same with its vCPU, where several marked one of this name.
+    pub label: String,
     /// Its beginning, ns.
     pub from_ns: u64,
     /// Its length, ns.

@@ -236,6 +236,9 @@ pub struct RangeSummary {
 pub struct PhaseSummary {
     /// Its name.
     pub name: String,
+    /// The same with its vCPU, where several marked one of this name.
+    #[serde(skip)]
+    pub label: String,
     /// Its beginning, ns from the start of the trace.
     pub from_ns: u64,
     /// Its length, ns.
@@ -505,6 +508,7 @@ fn range_summary(of: &VmStudy, trace: &Trace) -> Option<RangeSummary> {
 fn phase_summaries(of: &VmStudy, [start, end]: [u64; 2]) -> Vec<PhaseSummary> {
     let phases = of.phases(end).into_iter().map(|phase| PhaseSummary {
         name: phase.name.to_owned(),
+        label: phase.label,
         from_ns: phase.from_ns.saturating_sub(start),
         length_ns: phase.length_ns,
         classes: phase

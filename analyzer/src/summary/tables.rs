@@ -522,7 +522,7 @@ pub fn phases(summary: &Summary, vm: &VmSummary) -> Table {
         let classes = phase.classes.iter();
         let classes = classes.map(|(name, number)| format!("{name} {}", count(*number)));
         table.row([
-            Cell::words(&phase.name),
+            Cell::words(&phase.label),
             Cell::Time(phase.length_ns),
             Cell::Count(phase.classes.values().sum()),
             Cell::Share(phase.total_ns, phase.length_ns),
