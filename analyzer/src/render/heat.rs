@@ -156,6 +156,18 @@ fn cells(canvas: &mut Canvas, plot: &Plot, area: &Area, column: f64, most: u64) 
     }
 }
 
+/// So long that it has room: of a function's path, the end.
+fn short(name: &str) -> String {
+    let length = name.chars().count();
+    match length.checked_sub(NAME) {
+        None | Some(0) => name.to_owned(),
+        Some(over) => {
+            let end: String = name.chars().skip(over + 3).collect();
+            format!("...{end}")
+        }
+    }
+}
+
 fn labels(canvas: &mut Canvas, plot: &Plot, area: &Area, name: &str) {
     let [left, top, _, bottom] = plot.place;
     plot.ground(canvas);
@@ -172,8 +184,7 @@ fn labels(canvas: &mut Canvas, plot: &Plot, area: &Area, name: &str) {
     // One line for each part.
     let mut y = middle - 24.0;
     for part in name.split(", ").take(2).filter(|part| !part.is_empty()) {
-        let short: String = part.chars().take(NAME).collect();
-        canvas.word(&short, (left - 8.0, y), Anchor::End);
+        canvas.word(&short(part), (left - 8.0, y), Anchor::End);
         y = middle + 24.0;
     }
     canvas.word(

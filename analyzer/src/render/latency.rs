@@ -1,5 +1,7 @@
 //! How long faults last: a distribution for each class on a common logarithmic axis.
 
+use events::Class;
+
 use super::{
     canvas::{Anchor, Canvas, Drawing, Plot, WIDTH},
     palette, time,
@@ -19,6 +21,21 @@ pub fn latency(distributions: &[Distribution]) -> Drawing {
     Drawing::new(height, |canvas| draw(canvas, distributions))
 }
 
+/// The row of each class.
+pub fn latency_places(of: &[Distribution]) -> Vec<(Class, [f64; 4])> {
+    let row = |(number, of): (usize, &Distribution)| {
+        let top = top(number);
+        // The scale is below the last.
+        let bottom = top + ROW - 22.0 + 12.0;
+        (of.class, [0.0, top, WIDTH, bottom])
+    };
+    of.iter().enumerate().map(row).collect()
+}
+
+fn top(number: usize) -> f64 {
+    34.0 + ROW * number as f64
+}
+
 fn draw(canvas: &mut Canvas, distributions: &[Distribution]) {
     let decade = |bin: &u32| f64::from(*bin) / PER_DECADE;
     let bins = || distributions.iter().flat_map(|of| of.bins.keys());
@@ -28,7 +45,7 @@ fn draw(canvas: &mut Canvas, distributions: &[Distribution]) {
         .map_or(3.0, |bin| decade(&(bin + 1)).ceil())
         .max(lowest + 1.0);
     for (number, of) in distributions.iter().enumerate() {
-        let top = 34.0 + ROW * number as f64;
+        let top = top(number);
         let place = [LEFT, top, WIDTH - RIGHT, top + ROW - 22.0];
         let most = of.bins.values().copied().max().unwrap_or(1) as f64;
         let plot = Plot {

@@ -20,14 +20,14 @@ pub use canvas::Drawing;
 pub use causes::{CAUSES_PLOT, causes};
 pub use curves::curves;
 pub use heat::{heat, heat_plots};
-pub use latency::latency;
+pub use latency::{latency, latency_places};
 pub use pages::{PAGES_PLOT, pages};
 pub use palette::{cause_colour, class_colour, code, heat_colours, level_colour};
 pub use rates::{RATES_PLOTS, rates};
-pub use share::share;
+pub use share::{share, share_places};
 pub use sides::{SideNumbers, medians, totals};
 pub use spaces::{SPACES_PLOT, space_areas, spaces};
-pub use steps::steps;
+pub use steps::{steps, steps_places};
 
 /// A figure could not be drawn.
 #[derive(Debug, thiserror::Error)]

@@ -13,6 +13,9 @@ use crate::{
 
 const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 150.0;
+/// Tops of the two bars.
+const TIME: f64 = 46.0;
+const FAULTS: f64 = 92.0;
 
 /// Two bars over one another: time and number.
 pub fn share(costs: &[(Class, ClassCost)]) -> Drawing {
@@ -35,11 +38,20 @@ fn draw(canvas: &mut Canvas, costs: &[(Class, ClassCost)]) {
         .iter()
         .map(|(class, cost)| (*class, cost.count))
         .collect();
-    bar(canvas, 46.0, "time in faults", &ns(time), &of_time);
-    bar(canvas, 92.0, "faults", &count(faults), &of_faults)
+    bar(canvas, TIME, "time in faults", &ns(time), &of_time);
+    bar(canvas, FAULTS, "faults", &count(faults), &of_faults)
 }
 
-fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, u64)]) {
+/// The two bars: the part of each class, with its place.
+pub fn share_places(costs: &[(Class, ClassCost)]) -> Vec<(Class, [f64; 4])> {
+    let of_time = costs.iter().map(|(class, cost)| (*class, cost.total_ns));
+    let of_faults = costs.iter().map(|(class, cost)| (*class, cost.count));
+    let mut places = places(TIME, &of_time.collect::<Vec<_>>());
+    places.extend(self::places(FAULTS, &of_faults.collect::<Vec<_>>()));
+    places
+}
+
+fn places(top: f64, parts: &[(Class, u64)]) -> Vec<(Class, [f64; 4])> {
     let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
     let plot = Plot {
         place: [LEFT, top, WIDTH - 100.0, top + 30.0],
@@ -47,10 +59,20 @@ fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, 
         y: [0.0, 1.0],
     };
     let mut from = 0.0;
-    for (class, part) in parts {
+    let place = |(class, part): &(Class, u64)| {
         let (start, end) = (plot.at_x(from), plot.at_x(from + *part as f64));
+        from += *part as f64;
+        (*class, [start, top, end, top + 30.0])
+    };
+    parts.iter().map(place).collect()
+}
+
+fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, u64)]) {
+    let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
+    for ((class, place), (_, part)) in places(top, parts).into_iter().zip(parts) {
+        let [start, _, end, _] = place;
         if end - start >= 0.5 {
-            canvas.rect([start, top, end, top + 30.0], palette::class(*class));
+            canvas.rect(place, palette::class(class));
         }
         let words = format!("{:.1}%", *part as f64 * 100.0 / total);
         // On a light patch, so that it reads on every colour.
@@ -63,8 +85,7 @@ fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, 
             );
             canvas.word(&words, (middle, top + 15.0), Anchor::Middle);
         }
-        from += *part as f64;
     }
     canvas.word(name, (LEFT - 14.0, top + 15.0), Anchor::End);
-    canvas.word(whole, (plot.place[2] + 10.0, top + 15.0), Anchor::Start)
+    canvas.word(whole, (WIDTH - 90.0, top + 15.0), Anchor::Start)
 }

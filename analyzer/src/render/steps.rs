@@ -1,5 +1,7 @@
 //! Where the time of the mean fault goes: one stacked bar a class.
 
+use events::Class;
+
 use super::{
     canvas::{Anchor, Canvas, Drawing, Plot, WIDTH},
     palette, time,
@@ -18,6 +20,19 @@ const RIGHT: f64 = 190.0;
 pub fn steps(bars: &[StepBar]) -> Drawing {
     let height = 70.0 + ROW * bars.len() as f64 + 44.0;
     Drawing::new(height, |canvas| draw(canvas, bars))
+}
+
+/// The row of each class.
+pub fn steps_places(bars: &[StepBar]) -> Vec<(Class, [f64; 4])> {
+    let row = |(number, bar): (usize, &StepBar)| {
+        let top = top(number);
+        (bar.class, [0.0, top, WIDTH, top + ROW - 18.0])
+    };
+    bars.iter().enumerate().map(row).collect()
+}
+
+fn top(number: usize) -> f64 {
+    56.0 + ROW * number as f64 + 9.0
 }
 
 fn draw(canvas: &mut Canvas, bars: &[StepBar]) {
@@ -43,7 +58,7 @@ fn draw(canvas: &mut Canvas, bars: &[StepBar]) {
     };
     plot.x_scale(canvas, true, time::length);
     for (number, bar) in bars.iter().enumerate() {
-        let top = 56.0 + ROW * number as f64 + 9.0;
+        let top = top(number);
         let mut from = 0.0;
         let rest = (bar.rest_ns(), palette::REST);
         let parts = bar

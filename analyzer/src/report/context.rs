@@ -12,7 +12,7 @@ use super::{
     beside::Beside,
     embedded::embedded,
     explained::{Explained, budget, explained},
-    figures::{Figure, figures},
+    figures::{Figure, figures, names},
     method::{absent, method, probes},
 };
 use crate::{
@@ -261,7 +261,7 @@ fn section(
         ],
         figures: figures(study, of, &summary.times(), symbols)?,
         moments: moments(of),
-        data: embedded(of, &explained, &name)?,
+        data: embedded(of, &explained, (&name, &names(of, symbols)))?,
         explained,
         glossary: of.timeline.classes().into_iter().map(meaning).collect(),
         payers: top::tables(&numbers.ranks, study.span_ns[0], &summary.times()),

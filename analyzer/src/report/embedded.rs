@@ -11,12 +11,12 @@ use serde::Serialize;
 use super::{ReportError, explained::Explained};
 use crate::{
     explain,
-    figures::{Area, COLUMNS, Phase, Timeline},
+    figures::{Area, COLUMNS, Phase, Timeline, latency, steps},
     memory::Owners,
     playback::Head,
     render,
     study::VmStudy,
-    text::plain,
+    text::{flags, plain},
 };
 
 /// The data of one VM.
@@ -29,6 +29,8 @@ pub(super) struct Embedded<'a> {
     explained: &'a [Explained],
     /// What explains any record.
     command: String,
+    /// What the letters of an entry mean.
+    legend: &'static str,
 }
 
 /// A series: name, colour, a value for each bin.
@@ -49,6 +51,19 @@ struct Times {
     phases: Vec<(String, f64)>,
     heat: Heat,
     plots: Plots,
+    /// What of the other figures is of a class.
+    areas: Areas,
+}
+
+/// A class, and a rectangle of a figure: left, top, right, bottom, px.
+type Place = (&'static str, [f64; 4]);
+
+/// Figures by class without a time axis.
+#[derive(Debug, Serialize)]
+struct Areas {
+    share: Vec<Place>,
+    latency: Vec<Place>,
+    steps: Vec<Place>,
 }
 
 /// The heat map, the highest addresses first.
@@ -63,9 +78,12 @@ struct Heat {
 
 #[derive(Debug, Serialize)]
 struct HeatArea {
+    /// What it is, where that is known.
+    name: String,
     from: String,
     to: String,
     rows: u64,
+    row_bytes: u64,
     /// Row, column, faults.
     cells: Vec<(u64, u16, u64)>,
 }
@@ -84,16 +102,17 @@ struct Plots {
 pub(super) fn embedded(
     vm: &VmStudy,
     explained: &[Explained],
-    name: &str,
+    (name, areas): (&str, &[String]),
 ) -> Result<String, ReportError> {
     let playback = vm.playback.as_ref().filter(|playback| playback.exact() > 0);
     let stream = playback.map_or(Ok(String::new()), |playback| packed(playback.bytes()))?;
     let data = Embedded {
-        times: times(vm),
+        times: times(vm, areas),
         playback: playback.map(|playback| playback.head()),
         stream,
         explained,
         command: format!("analyzer explain {} --vm {}", quoted(name), vm_of(vm)),
+        legend: flags::LEGEND,
     };
     // What a name could end the script with.
     Ok(serde_json::to_string(&data)?.replace('<', "\\u003c"))
@@ -114,7 +133,7 @@ fn packed(bytes: &[u8]) -> Result<String, ReportError> {
     Ok(BASE64_STANDARD.encode(encoder.finish()?))
 }
 
-fn times(vm: &VmStudy) -> Times {
+fn times(vm: &VmStudy, names: &[String]) -> Times {
     let timeline = &vm.timeline;
     let bins = timeline.bins();
     let each = |of: &dyn Fn(&crate::figures::Bin) -> u64| -> Vec<u64> {
@@ -148,6 +167,7 @@ fn times(vm: &VmStudy) -> Times {
         spaces: vm.owners.as_ref().map_or_else(Vec::new, spaces),
         unsync: each(&|bin| bin.totals.unsync),
         phases: phases(timeline),
+        areas: areas_of(vm),
         plots: Plots {
             rates: render::RATES_PLOTS,
             pages: [render::PAGES_PLOT],
@@ -158,10 +178,20 @@ fn times(vm: &VmStudy) -> Times {
         heat: Heat {
             column_s: vm.heat.column_seconds(),
             most: most(&areas),
-            areas: areas.iter().rev().map(area).collect(),
+            areas: areas.iter().zip(names).rev().map(area).collect(),
             colours: render::heat_colours(),
             columns: COLUMNS,
         },
+    }
+}
+
+fn areas_of(vm: &VmStudy) -> Areas {
+    let named = |(class, place): (Class, [f64; 4])| (class.name(), place);
+    let all = |of: Vec<(Class, [f64; 4])>| of.into_iter().map(named).collect();
+    Areas {
+        share: all(render::share_places(&vm.costs)),
+        latency: all(render::latency_places(&latency(&vm.times, &vm.costs))),
+        steps: all(render::steps_places(&steps(&vm.costs))),
     }
 }
 
@@ -173,7 +203,12 @@ fn spaces(owners: &Owners) -> Vec<Series> {
 }
 
 fn phases(timeline: &Timeline) -> Vec<(String, f64)> {
-    let phase = |phase: &Phase| (plain(&phase.name), timeline.seconds(phase.time_ns));
+    let phase = |phase: &Phase| {
+        (
+            plain(&timeline.label(phase)),
+            timeline.seconds(phase.time_ns),
+        )
+    };
     timeline.phases.iter().map(phase).collect()
 }
 
@@ -182,13 +217,15 @@ fn most(areas: &[Area]) -> u64 {
     cells.copied().max().unwrap_or(1)
 }
 
-fn area(area: &Area) -> HeatArea {
+fn area((area, name): (&Area, &String)) -> HeatArea {
     let bytes = area.rows.saturating_mul(area.row_bytes);
     let cells = area.cells.iter();
     HeatArea {
+        name: name.clone(),
         from: area.from.to_string(),
         to: format!("{:#x}", area.from.0.wrapping_add(bytes)),
         rows: area.rows,
+        row_bytes: area.row_bytes,
         cells: cells
             .map(|((row, column), n)| (*row, *column, *n))
             .collect(),

@@ -172,7 +172,7 @@ fn peaks(vm: &VmStudy) -> String {
 
 /// What is known of each area of the heat map: the workload's range or the upper half, memslots, the
 /// function at the row with most faults.
-fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
+pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
     let (areas, _) = vm.heat.areas();
     let name = |area: &Area| {
         let bytes = area.rows.saturating_mul(area.row_bytes);

@@ -54,9 +54,19 @@ const LOOK: &str = r##"
 /// What a page in a window of some width gives for a script; fails if anything is logged or asked
 /// for.
 fn drive(page: &Path, width: u32, script: &str) -> Value {
+    drive_with(page, width, &[], script)
+}
+
+/// The same with more options of the browser.
+fn drive_with(page: &Path, width: u32, options: &[&str], script: &str) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let driven = folder.path().join("page.html");
     let html = fs::read_to_string(page).unwrap();
+    // A page without a script forbids this one.
+    let html = match html.contains("script-src") {
+        true => html,
+        false => html.replace("default-src 'none';", "script-src 'unsafe-inline';"),
+    };
     fs::write(&driven, html.replace("</body>", &probe(script))).unwrap();
     let opened = match width < 500 {
         true => framed(folder.path(), width),
@@ -84,6 +94,7 @@ fn drive(page: &Path, width: u32, script: &str) -> Value {
             "--host-resolver-rules=MAP * ~NOTFOUND",
             "--virtual-time-budget=20000",
         ])
+        .args(options)
         .arg(format!("--window-size={width},900"))
         .arg("--dump-dom")
         .arg(format!("--user-data-dir={}", profile.display()))
@@ -200,6 +211,10 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
         1280,
         r#"
   const vm = shadowscope.vms[0], { moment } = vm, seen = {};
+  // Where the page opens, both sides have tables, with the letters of `explain`.
+  seen.opens = [...document.querySelectorAll(".side")].map((side) => side.querySelectorAll(".tree").length);
+  seen.letters = [...document.querySelectorAll(".side")].map((side) => side.querySelector(".tree li:nth-child(2)").textContent);
+  seen.legend = document.querySelector(".moment").textContent.includes(vm.data.legend);
   const key = (node, key) => node.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   const pointer = (node, type, x, y) => node.dispatchEvent(new PointerEvent(type, { clientX: x, clientY: y, button: 0, bubbles: true }));
   // The slider by keyboard, its buttons by mouse, by fault and by phase.
@@ -249,9 +264,20 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
   // A class out and in again.
   const chip = document.querySelector('.chips button[data-class="shadow"]');
   chip.click();
-  seen.filtered = [chip.getAttribute("aria-pressed"), figure.svg.classList.contains("live")];
+  const heat = vm.figures.find((one) => one.name === "heat");
+  const all = () => heat.areas(vm.data.times.heat).flatMap((area) => area.cells).reduce((sum, [, , n]) => sum + n, 0);
+  const covered = () => ["share", "latency", "steps"].map((name) => document.querySelectorAll(`figure[data-figure=${name}] .cover`).length);
+  const state = () => [chip.getAttribute("aria-pressed"), figure.svg.classList.contains("live"), heat.svg.classList.contains("live"), covered()];
+  seen.filtered = state();
+  seen.left_out = all();
   chip.click();
-  seen.unfiltered = [chip.getAttribute("aria-pressed"), figure.svg.classList.contains("live")];
+  seen.unfiltered = state();
+  seen.every = all();
+  seen.shadow = vm.tables.steps.filter((s) => s.k === 0 && vm.tables.head.classes.find(([n]) => n === s.class)[1] === "shadow").length;
+  // The heat map says where the pointer is: address range, time, faults.
+  const map = heat.svg.getBoundingClientRect(), [left, top, right, bottom] = heat.plots[0], px = map.width / 960;
+  pointer(heat.svg, "pointermove", map.left + (left + right) / 2 * px, map.top + (top + bottom) / 2 * px);
+  seen.cell = document.querySelector(".tip").textContent;
   // An explanation by mouse and by keyboard; an entry by each.
   const flag = document.querySelector(".over .flag");
   flag.dispatchEvent(new MouseEvent("click", { bubbles: true }));
@@ -263,7 +289,7 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
   seen.entry = document.querySelector(".detail").textContent;
   const grid = document.querySelector(".grid");
   key(grid, "ArrowRight");
-  seen.cell = document.querySelector(".detail").textContent;
+  seen.read = document.querySelector(".detail").textContent;
   return seen;"#,
     );
     assert_eq!((&seen["key"], &seen["back"]), (&1.into(), &0.into()));
@@ -282,12 +308,27 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
     assert_eq!(seen["left"], Value::Null, "the drag had ended");
     assert_eq!(seen["cursors"], 4, "one in each figure over time");
     assert_eq!(seen["moved"], true);
-    assert_eq!(seen["filtered"], serde_json::json!(["false", true]));
-    assert_eq!(seen["unfiltered"], serde_json::json!(["true", false]));
+    let covers = serde_json::json!(["false", true, true, [2, 1, 1]]);
+    assert_eq!(seen["filtered"], covers);
+    let covers = serde_json::json!(["true", false, false, [0, 0, 0]]);
+    assert_eq!(seen["unfiltered"], covers);
+    let number = |what: &str| seen[what].as_u64().unwrap();
+    assert!(number("shadow") > 0, "{seen:#}");
+    assert_eq!(number("left_out") + number("shadow"), number("every"));
+    let cell = text("cell");
+    assert!(
+        cell.contains(" to 0x") && cell.contains(" fault") && cell.contains("after the start"),
+        "{cell}"
+    );
+    assert_eq!(seen["opens"], serde_json::json!([1, 1]));
+    for letters in seen["letters"].as_array().unwrap() {
+        assert!(letters.as_str().unwrap().contains(" rwx"), "{letters}");
+    }
+    assert_eq!(seen["legend"], true);
     assert_eq!(text("byMouse"), text("byKey"));
     assert!(text("byMouse").contains("vCPU"), "{seen:#}");
     assert!(text("entry").starts_with("Entry "), "{seen:#}");
-    assert!(text("cell").starts_with("Entry "), "{seen:#}");
+    assert!(text("read").starts_with("Entry "), "{seen:#}");
 }
 
 /// Gives the tables at twenty steps.
@@ -421,4 +462,139 @@ fn a_lesson_is_shown_by_arrow_keys() {
     );
     assert_eq!((&seen["hidden"], &seen["asked"]), (&0.into(), &2.into()));
     assert_eq!(seen["wide"], false);
+}
+
+/// What the slider says of stores, and what it shows of them.
+const STORES: &str = r#"
+  const vm = shadowscope.vms[0], { moment, tables } = vm, found = [];
+  for (const s of tables.steps.filter((s) => s.k === 6).slice(0, 40)) {
+    moment.show(s.n);
+    const [mark] = document.querySelectorAll(".side .changed button");
+    found.push({ seq: s.seq, said: document.querySelector(".cause").textContent, shown: mark ? mark.textContent : "",
+      index: s.offset >> 3, value: "0x" + tables.value(s.value).toString(16), bytes: s.bytes });
+  }
+  return found;"#;
+
+/// The table that a store goes to is shown, with the new value; what it removes is `explain`'s.
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn a_store_of_the_guest_is_shown_in_its_table() {
+    let mut removed = 0;
+    for name in ["flood-lab", "unsync"] {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = recording(name);
+        let page = report(folder.path(), &[&trace], &[]);
+        let found = drive(&page, 1280, STORES);
+        let found = found.as_array().unwrap();
+        assert!(!found.is_empty(), "{name}");
+        for store in found {
+            let said = store["said"].as_str().unwrap();
+            let value = store["value"].as_str().unwrap();
+            assert!(
+                said.starts_with(&format!("the guest stores {value} (")),
+                "{store:#}"
+            );
+            if store["bytes"] == 8 {
+                let shown = store["shown"].as_str().unwrap();
+                assert!(
+                    shown.starts_with(&format!("[{}]", store["index"])),
+                    "{store:#}"
+                );
+                assert!(shown.ends_with("\u{2190} stored"), "{store:#}");
+            }
+            let output = analyzer()
+                .arg("explain")
+                .arg(&trace)
+                .args(["--json", "--seq", &store["seq"].to_string()])
+                .output()
+                .unwrap();
+            let explained: Value = serde_json::from_slice(&output.stdout).unwrap();
+            let cleared = explained["changed_total"].as_u64().expect("a count");
+            let zapped = explained["zapped"].as_array().map_or(0, Vec::len);
+            removed += cleared;
+            let words = match cleared {
+                // Its entries went with it.
+                _ if zapped > 0 => format!(" {zapped} shadow page"),
+                0 => "no shadow entry changed".to_owned(),
+                1 => "the next record removes 1 shadow entry".to_owned(),
+                more => format!("the next records remove {more} shadow entries"),
+            };
+            assert!(said.contains(&words), "{name}: {cleared}: {store:#}");
+        }
+    }
+    assert!(removed > 0);
+}
+
+/// Applies what the page has for print, as the browser does for paper.
+const PRINT: &str = r#"
+  for (const sheet of document.styleSheets) for (const rule of [...sheet.cssRules]) {
+    if (!(rule instanceof CSSMediaRule) || rule.media.mediaText !== "print") continue;
+    for (const of of [...rule.cssRules]) sheet.insertRule(of.cssText, sheet.cssRules.length);
+  }
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  const onPaper = true;"#;
+const SCREEN: &str = "const onPaper = false;";
+
+/// Words that are hard to tell from what is below them (WCAG 2: 4.5), and what is wider than the
+/// page. On a screen, what scrolls may be wider.
+const READ: &str = r#"
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  const rgb = (text) => (text.match(/[\d.]+/g) || []).map(Number);
+  const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+  const ground = (node) => {
+    for (; node; node = node.parentElement) {
+      const colour = rgb(getComputedStyle(node).backgroundColor);
+      if (colour.length === 3 || colour[3] === 1) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const dim = new Set(), walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  let words = 0;
+  while (walker.nextNode()) {
+    const node = walker.currentNode.parentElement, text = walker.currentNode.textContent.trim();
+    if (!text || node.closest("script,style,title,noscript,[hidden]") || !node.checkVisibility()) continue;
+    const style = getComputedStyle(node), ink = rgb(node.closest("svg") ? style.fill : style.color);
+    if (ink[3] === 0) continue;
+    const [high, low] = [light(ink), light(ground(node))].sort((a, b) => b - a), ratio = (high + 0.05) / (low + 0.05);
+    words += 1;
+    if (ratio < 4.5) dim.add(`${ratio.toFixed(2)} ${node.tagName} ${text.slice(0, 40)}`);
+  }
+  const page = document.documentElement.clientWidth;
+  const wide = [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility() && !node.closest("svg *")
+    && node.getBoundingClientRect().right > page + 1 && (onPaper || !node.closest(".scroll,pre")))
+    .map((node) => `${node.tagName} ${node.textContent.trim().slice(0, 40)}`);
+  return { words, dim: [...dim], wide, dark: matchMedia("(prefers-color-scheme: dark)").matches };"#;
+
+/// In light and dark, on a phone and on paper: a report, two side by side, a sweep's page, the lesson.
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn every_page_reads_in_light_and_dark_on_a_phone_and_on_paper() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = report(folder.path(), &[&recording("loads")], &[]);
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    let two = report(&other, &[&recording("boot-lab"), &recording("unsync")], &[]);
+    let lesson = folder.path().join("lesson.html");
+    let mut made = analyzer();
+    made.args(["lesson", "-o"]).arg(&lesson);
+    assert!(made.status().unwrap().success());
+    let sweep = super::sweep::page(folder.path());
+    let dark = "--blink-settings=preferredColorScheme=0";
+    for page in [one, two, lesson, sweep] {
+        for (width, options, before) in [
+            (1280, &[][..], SCREEN),
+            (1280, &[dark][..], SCREEN),
+            (390, &[], SCREEN),
+            // A4 without its margins.
+            (704, &[], PRINT),
+        ] {
+            let seen = drive_with(&page, width, options, &format!("{before}{READ}"));
+            let at = format!("{} at {width} px {options:?}", page.display());
+            assert!(seen["words"].as_u64() > Some(50), "{at}: {seen:#}");
+            assert_eq!(seen["dark"], !options.is_empty(), "{at}");
+            assert_eq!(seen["dim"], serde_json::json!([]), "{at}");
+            assert_eq!(seen["wide"], serde_json::json!([]), "{at}");
+        }
+    }
 }

@@ -50,9 +50,10 @@ class Figure {
   move(event) {
     this.hover = this.time(event);
     this.lines();
-    say(this.words(this.hover), event);
+    const box = this.svg.getBoundingClientRect();
+    say(this.words(this.hover, (event.clientY - box.top) / box.width * (this.svg.viewBox.baseVal.width || 960)), event);
   }
-  words(seconds) {
+  words(seconds, y) {
     const { times } = this.vm.data, bin = Math.min(times.bins - 1, Math.floor(seconds / times.bin_s));
     const lines = [`${time(seconds * 1e9)} after the start`];
     if (this.name === "rates") {
@@ -66,10 +67,19 @@ class Figure {
     } else if (this.name === "causes") {
       for (const [name, , changes] of times.causes) if (changes[bin]) lines.push(`${name}: ${short(changes[bin] / times.bin_s)} changes a second (${plural(changes[bin], "change")})`);
     } else {
-      const column = Math.floor(seconds / times.heat.column_s);
-      let all = 0;
-      for (const area of times.heat.areas) for (const [, at, n] of area.cells) if (at === column) all += n;
-      lines.push(plural(all, "fault") + ` in ${time(times.heat.column_s * 1e9)}`);
+      const column = Math.floor(seconds / times.heat.column_s), areas = this.areas(times.heat);
+      const sum = (cells) => cells.reduce((all, [, at, n]) => all + (at === column ? n : 0), 0);
+      const over = this.plots.findIndex(([, top, , bottom]) => y >= top && y <= bottom);
+      if (over >= 0) {
+        const area = areas[over], [, top, , bottom] = this.plots[over], bytes = BigInt(area.row_bytes);
+        const row = Math.min(area.rows - 1, Math.floor((bottom - y) / (bottom - top) * area.rows));
+        const cell = area.cells.find(([at, of]) => at === row && of === column);
+        const from = BigInt(area.from) + BigInt(row) * bytes;
+        lines.push(`${hex(from)} to ${hex(from + bytes)}${area.name ? ` (${area.name})` : ""}`);
+        lines.push(`${plural(cell ? cell[2] : 0, "fault")} in ${time(times.heat.column_s * 1e9)}`);
+      }
+      lines.push(`all addresses: ${plural(areas.reduce((all, area) => all + sum(area.cells), 0), "fault")}`);
+      if (this.vm.hidden.size) lines.push(this.every() ? "of the classes shown" : "of all classes: the page has too many faults to leave some out here");
     }
     return lines.join("\n");
   }
@@ -93,7 +103,7 @@ class Figure {
   }
   draw() {
     const { vm } = this, { times } = vm.data;
-    const live = !!vm.range || (this.name === "rates" && vm.hidden.size > 0);
+    const live = !!vm.range || (vm.hidden.size > 0 && (this.name === "rates" || this.name === "heat" && this.every()));
     this.svg.classList.toggle("live", live);
     this.over.replaceChildren();
     if (live) this.redraw(times);
@@ -188,7 +198,32 @@ class Figure {
     }
     this.over.append(make("path", { d, stroke, fill: "none", "stroke-width": 2 }));
   }
-  heat({ column_s, areas, most, colours }, from, to) {
+  // Whether the page has every fault.
+  every() { return !!this.vm.tables && this.vm.data.playback.exact_until === null; }
+  // The areas of the heat map with the faults of the classes that are shown.
+  areas({ areas, column_s, columns }) {
+    const { hidden, tables } = this.vm;
+    if (!hidden.size || !this.every()) return areas;
+    const key = [...hidden].sort().join();
+    if (this.shown && this.shown.key === key) return this.shown.areas;
+    const names = new Map(tables.head.classes), cells = areas.map(() => new Map());
+    const spans = areas.map((area) => [BigInt(area.from), BigInt(area.row_bytes), BigInt(area.rows)]);
+    for (const s of tables.steps) {
+      if (s.k !== FAULT || hidden.has(names.get(s.class))) continue;
+      const at = BigInt(s.high) << 32n | BigInt(s.low);
+      const number = spans.findIndex(([from, bytes, rows]) => at >= from && (at - from) / bytes < rows);
+      if (number < 0) continue;
+      const [from, bytes] = spans[number], column = Math.min(columns - 1, Math.floor(s.t / 1e9 / column_s));
+      const cell = Number((at - from) / bytes) * columns + column;
+      cells[number].set(cell, (cells[number].get(cell) || 0) + 1);
+    }
+    const filtered = areas.map((area, n) => ({ ...area,
+      cells: [...cells[n]].map(([cell, count]) => [Math.floor(cell / columns), cell % columns, count]) }));
+    this.shown = { key, areas: filtered };
+    return filtered;
+  }
+  heat(heat, from, to) {
+    const { column_s, most, colours } = heat, areas = this.areas(heat);
     this.plots.forEach((plot, number) => {
       const area = areas[number], [left, top, right, bottom] = plot;
       this.axis(plot, 0, "", number === this.plots.length - 1);

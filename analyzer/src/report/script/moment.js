@@ -19,8 +19,23 @@ class Moment {
     box.append(make("div", { class: "bar" }, "step by", this.by, button("\u25c0", "Step back", -1), this.slider,
       button("\u25b6", "Step forward", 1), this.when), this.cause, make("div", { class: "sides" }, this.guest, this.shadow), this.detail);
     box.hidden = false;
-    const first = steps.findIndex((s) => s.k === FAULT && s.place !== undefined);
-    if (steps.length) this.show(Math.max(0, first));
+    box.append(make("p", { class: "note" }, `${vm.data.legend}. * is the entry on the way of the address. Squares, the 512 entries of a table: `,
+      ...[["there", "read-only"], ["there writable", "writable"], ["", "empty or not seen"], ["changed", "changed by this record"]]
+        .flatMap(([names, text]) => [make("i", { class: `key ${names}` }), `${text} `])));
+    if (steps.length) this.show(this.first());
+  }
+  // The first fault with tables on both sides, without that the first with an entry.
+  first() {
+    const { tables } = this, { steps } = tables;
+    let found = 0;
+    for (let n = 0; n < Math.min(steps.length, 65536); n++) {
+      const s = steps[n];
+      if (s.k !== FAULT || s.place === undefined) continue;
+      found = found || n;
+      tables.go(n);
+      if (tables.guestWay(s).length && tables.way(tables.frame(s.root), s.high, s.low).length) return n;
+    }
+    return found;
   }
   step(by) {
     const { steps, head } = this.tables, kind = this.by.value;
@@ -54,7 +69,9 @@ class Moment {
     this.changed = new Set(s.ops.filter((op) => op[0] === 3).map((op) => op[1]));
     if (s.k === FAULT) this.focus = { s, way: () => tables.way(tables.frame(s.root), s.high, s.low) };
     else if (s.place !== undefined) this.focus = { s: null, way: () => tables.wayTo(s.place) };
-    this.level = [1, 1];
+    else if (s.k === WRITE) this.focus = this.stored(s);
+    const lowest = this.focus && this.focus.level || 1;
+    this.level = [lowest, lowest];
     this.sides();
     const own = this.vm.explained.get(s.seq);
     const text = own ? make("button", { type: "button", class: "read", onclick: () => this.explain(own) }, `Read what happened in ${own.label}`)
@@ -62,13 +79,37 @@ class Moment {
     this.detail.replaceChildren(text);
     if (cursor) this.vm.set(s.t / 1e9, false);
   }
+  // The table that a store goes to, and its shadow.
+  stored(s) {
+    const [page] = this.tables.shadowsOf(s.gfn), index = s.offset >> 3;
+    const way = () => page && this.tables.pages.get(page.spt) ? this.tables.wayTo(page.spt * 512 + index) : [];
+    return { s: null, way, table: s.gfn, index, level: page ? page.level : 1 };
+  }
+  // What a store made stale: its removals are the next records of its vCPU.
+  stale(s) {
+    const { steps, head } = this.tables, cause = head.causes.find(([, name]) => name === "guest_write");
+    const zap = head.events.find(([, name]) => name === "zapped"), did = [];
+    let removed = 0, zapped = 0;
+    for (let n = s.n + 1; n < steps.length && n < head.exact && n < s.n + 1000; n++) {
+      const next = steps[n];
+      if (next.vcpu !== s.vcpu) continue;
+      if (next.k === ENTRY && cause && next.cause === cause[0]) removed += next.ops.length ? 1 : 0;
+      else if (next.k !== PAGE) break;
+      else if (zap && next.event === zap[0]) zapped += 1;
+    }
+    if (removed) did.push(`${removed === 1 ? "removes" : "remove"} ${removed === 1 ? "1 shadow entry" : count(removed) + " shadow entries"}`);
+    if (zapped) did.push(`${zapped + removed === 1 ? "zaps" : "zap"} ${plural(zapped, "shadow page")}`);
+    return did.length ? `the next record${removed + zapped === 1 ? "" : "s"} ${did.join(" and ")}` : "";
+  }
   words(s) {
     const { head } = this.tables, name = (list, n) => (list.find(([number]) => number === n) || ["", "?"])[1];
     const by = s.vcpu === null || s.vcpu === undefined ? "" : ` on vCPU ${s.vcpu}`;
     const changes = s.ops.filter((op) => op[0] === 3).length, made = s.ops.filter((op) => op[0] === 2).length;
     const gone = s.ops.filter((op) => op[0] === 1).length;
-    const did = [changes && plural(changes, "entry") + " stored", made && plural(made, "page") + " made or marked", gone && plural(gone, "page") + " zapped"]
-      .filter(Boolean).join(", ") || "no entry changed";
+    const later = s.k === WRITE ? this.stale(s) : "", own = s.k === FAULT && name(head.classes, s.class) === "write_protected";
+    const did = [changes && plural(changes, "entry") + " stored", made && plural(made, "page") + " made or marked", gone && plural(gone, "page") + " zapped",
+      later]
+      .filter(Boolean).join(", ") || (own ? "the guest's store has its own record" : "no shadow entry changed");
     const what = {
       [FAULT]: () => `fault at ${gva(s)}${by}: ${name(head.classes, s.class)}, ${time(s.took)}`,
       [ENTRY]: () => `entry ${hex(s.place * 8)} ${changes ? "changed" : "read or stored again"}${by}: ${name(head.causes, s.cause)}`,
@@ -76,7 +117,7 @@ class Moment {
       [ROOT]: () => `root ${hex(this.tables.frame(s.root) * 4096)}${by}, guest CR3 ${head.words[s.cr3]}`,
       [MARK]: () => `phase ${s.name} begins`,
       [KEYFRAME]: () => `keyframe ${s.number} ends: the tables compared with the kernel's`,
-      [WRITE]: () => `the guest's store of ${plural(s.bytes, "byte")} to ${hex(s.gfn * 4096 + s.offset)}${by}, emulated`,
+      [WRITE]: () => `the guest stores 0x${this.tables.value(s.value).toString(16)} (${plural(s.bytes, "byte")}) to entry ${s.offset >> 3} of the table at ${hex(s.gfn * 4096)}${by}, emulated`,
       [HOST]: () => `host: ${name(head.hosts, s.host)} of ${plural(s.pages, "page")} from gfn ${hex(s.gfn)}`,
       [ACT]: () => `KVM${by}: ${name(head.acts, s.act)}, ${time(s.took)}; ${count(s.synced)} synced, ${count(s.zapped)} zapped`,
     }[s.k];
@@ -84,20 +125,33 @@ class Moment {
   }
   sides() {
     const { tables } = this, way = this.focus ? this.focus.way() : [];
-    const s = this.focus && this.focus.s, guest = s ? tables.guestWay(s) : this.guestOf(way);
+    const s = this.focus && this.focus.s, guest = s ? tables.guestWay(s) : this.guestOf(way, this.focus);
     this.side(this.shadow, 1, `Shadow tables: ${this.vm.data.playback.address} to HPA`, way.map(({ page, index }) => ({ level: page.level, index, entries: page.e,
       name: `${hex(page.spt * 4096)}${page.unsync ? " unsync" : ""}`, place: (i) => page.spt * 512 + i,
-      line: (e) => `${bits(tables.low[e.w], tables.isLeaf(e, page.level))} ${hex(e.pfn * 4096)}${e.gfn === null ? "" : ` gfn ${hex(e.gfn)}`}`,
+      line: (e) => `${tables.letters(e, true)} ${hex(e.pfn * 4096)}${e.gfn === null ? "" : ` gfn ${hex(e.gfn)}`}`,
       there: (e) => tables.isPresent(e) })), "No table is known on this way.");
     this.side(this.guest, 0, `${this.vm.data.playback.guest_tables}: ${this.vm.data.playback.address} to GPA`, guest.map(({ level, table, index }) => ({ level, index, entries: tables.guest.get(table) || new Map(),
-      name: hex(table * 4096), place: null,
-      line: (e) => `${bits(tables.low[e.w], level === 1)} ${hex(e.pfn * 4096)}`, there: (e) => !!(tables.low[e.w] & 1) })),
+      name: hex(table * 4096), place: null, table,
+      line: (e) => `${tables.letters(e, false)} ${hex(e.pfn * 4096)}`, there: (e) => !!(tables.low[e.w] & 1) })),
     "Not seen: no fault on this way read the guest's tables.");
   }
   // The guest tables that the shadow pages on a way follow.
-  guestOf(way) {
-    return way.filter(({ page }) => !page.direct && this.tables.guest.has(page.gfn))
+  guestOf(way, focus) {
+    const found = way.filter(({ page }) => !page.direct && this.tables.guest.has(page.gfn))
       .map(({ page, index }) => ({ level: page.level, table: page.gfn, index }));
+    const { table, index, level } = focus || {};
+    if (table !== undefined && !found.some((one) => one.table === table)) found.push({ level, table, index });
+    return found;
+  }
+  change(table, e) {
+    if (table.place) return "changed";
+    return this.tables.steps[this.at].k === WRITE ? "stored" : e.first ? "first read" : "changed";
+  }
+  // Whether this step changed an entry, or stored to it.
+  isChanged(table, i, e) {
+    const s = this.tables.steps[this.at];
+    if (table.place) return this.changed.has(table.place(i));
+    return !!e && e.since === s.seq || s.k === WRITE && table.table === s.gfn && i === s.offset >> 3;
   }
   side(box, number, title, tables, none) {
     box.replaceChildren(make("h4", {}, title));
@@ -112,10 +166,10 @@ class Moment {
       if (!near.some(([i]) => i === table.index)) near.push([table.index, table.entries.get(table.index)]);
       near.sort((a, b) => a[0] - b[0]);
       for (const [i, e] of near) {
-        const isChanged = table.place ? this.changed.has(table.place(i)) : e && e.since === this.tables.steps[this.at].seq;
+        const isChanged = this.isChanged(table, i, e);
         list.append(make("li", { style: `padding-left:${depth * 14 + 12}px`, class: isChanged ? "changed" : "" },
           make("button", { type: "button", onclick: () => this.entry(table, i, e) },
-            `[${i}]${i === table.index ? "*" : ""} ${e && !(table.place && this.tables.isEmpty(e)) ? table.line(e) : table.place ? "empty" : "not seen"}${isChanged ? " \u2190 changed" : ""}`)));
+            `[${i}]${i === table.index ? "*" : ""} ${e && !(table.place && this.tables.isEmpty(e)) ? table.line(e) : table.place ? "empty" : "not seen"}${isChanged ? ` \u2190 ${this.change(table, e)}` : ""}`)));
       }
       const rest = present.length - near.filter(([, e]) => e && table.there(e)).length;
       if (rest > 0) list.append(make("li", { class: "more", style: pad }, `and ${plural(rest, "entry")} more`));
@@ -131,7 +185,7 @@ class Moment {
       const e = table.entries.get(i), names = [];
       if (e && table.there(e)) names.push("there");
       if (e && table.there(e) && this.tables.low[e.w] & 2) names.push("writable");
-      if (table.place ? this.changed.has(table.place(i)) : e && e.since === this.tables.steps[this.at].seq) names.push("changed");
+      if (this.isChanged(table, i, e)) names.push("changed");
       if (i === here) names.push("here");
       cells.append(make("i", { class: names.join(" "), "data-index": i }));
     }

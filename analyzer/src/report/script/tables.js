@@ -4,6 +4,7 @@ class Tables {
     Object.assign(this, { head, steps, at: -1, undo: [], pages: new Map(), guest: new Map(), roots: new Map() });
     this.words = head.words.map((word) => BigInt(word));
     this.low = this.words.map((word) => Number(word & 0xfffn));
+    this.noExecute = this.words.map((word) => !!(word >> 63n));
   }
   // As after step `n`; -1 is before the first.
   go(n) {
@@ -37,7 +38,7 @@ class Tables {
       for (const { table, index, e } of this.guestWay(s)) back.push(this.read(table, index, e, s.seq));
     } else if (s.k === ROOT) {
       back.push(this.set(this.roots, s.vcpu, { cr3: this.frame(s.cr3), root: this.frame(s.root) }));
-    } else if (s.k === WRITE && s.bytes === 8 && this.guest.has(s.gfn)) {
+    } else if (s.k === WRITE && s.bytes === 8) {
       back.push(this.read(s.gfn, s.offset >> 3, s.value, s.seq));
     }
     this.undo.push(back);
@@ -46,11 +47,17 @@ class Tables {
     if (!this.guest.has(table)) this.guest.set(table, new Map());
     const entries = this.guest.get(table), old = entries.get(index);
     const since = old && old.w === e.w && old.pfn === e.pfn ? old.since : seq;
-    return this.set(entries, index, { ...e, seq, since });
+    return this.set(entries, index, { ...e, seq, since, first: !old });
   }
   frame(word) { return Number(this.words[word] >> 12n & 0xffffffffffn); }
   value(e) { return this.words[e.w] | BigInt(e.pfn) << 12n; }
   text(e) { return "0x" + this.value(e).toString(16).padStart(16, "0"); }
+  // As `explain` writes them: text/flags.rs.
+  letters(e, isShadow) {
+    const low = this.low[e.w], bit = (n, letter) => (low >> n & 1 ? letter : "-");
+    const guest = "r" + bit(1, "w") + (this.noExecute[e.w] ? "-" : "x") + bit(2, "u") + bit(5, "A") + bit(6, "D");
+    return isShadow ? guest + bit(9, "H") + bit(10, "M") : guest;
+  }
   isPresent(e) { return !!(this.low[e.w] >> 11 & 1); }
   isLeaf(e, level) { return this.isPresent(e) && (level === 1 || !!(this.low[e.w] >> 7 & 1)); }
   isEmpty(e) { const v = this.value(e); return v === 0n || v === 1n << 63n; }
@@ -81,6 +88,8 @@ class Tables {
     }
     return way;
   }
+  // The shadow pages of a guest table.
+  shadowsOf(gfn) { return [...this.pages.values()].filter((page) => page.gfn === gfn && !page.direct); }
   // The way to an entry, by the links to its page.
   wayTo(place) {
     const way = [];
@@ -111,6 +120,4 @@ class Tables {
     }));
   }
 }
-const bits = (low, isLeaf) => [low & 1 ? "P" : "-", low & 2 ? "W" : "-", low & 4 ? "U" : "-",
-  low & 32 ? "A" : "-", isLeaf ? (low & 64 ? "D" : "-") : ""].join("");
 const gva = (s) => "0x" + (BigInt(s.high) << 32n | BigInt(s.low)).toString(16);

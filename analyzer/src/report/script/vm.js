@@ -41,7 +41,7 @@ class Vm {
   chips() {
     const figure = this.figures.find((one) => one.name === "rates");
     if (!figure || this.data.times.classes.length < 2) return;
-    const row = make("div", { class: "chips", role: "group", "aria-label": "Classes shown" });
+    const row = make("div", { class: "chips", role: "group", "aria-label": "Classes shown in all figures by class" });
     for (const [name, colour, , meaning] of this.data.times.classes) {
       const chip = make("button", { type: "button", "aria-pressed": "true", title: meaning, "data-class": name,
         onclick: () => {
@@ -49,10 +49,24 @@ class Vm {
           if (hide) this.hidden.add(name);
           chip.setAttribute("aria-pressed", String(!hide));
           this.figures.forEach((one) => one.draw());
+          this.cover();
         } }, make("i", { style: `background:${colour}` }), name);
       row.append(chip);
     }
     figure.node.insertBefore(row, figure.node.children[1]);
+    if (this.explained.size) figure.node.insertBefore(make("p", { class: "note screen" },
+      "A button leaves its class out, in each figure by class. A blue triangle is a record that is explained: choose it to read."), row.nextSibling);
+  }
+  // Figures without a time axis: what is of a class that is not shown is covered.
+  cover() {
+    for (const [name, areas] of Object.entries(this.data.times.areas)) {
+      const svg = this.section.querySelector(`figure[data-figure="${name}"] svg`);
+      if (!svg) continue;
+      svg.querySelectorAll(".cover").forEach((one) => one.remove());
+      for (const [of, [x0, y0, x1, y1]] of areas) {
+        if (this.hidden.has(of)) svg.append(make("rect", { class: "cover", x: x0, y: y0, width: x1 - x0, height: y1 - y0 }));
+      }
+    }
   }
   read(seq) {
     const one = this.explained.get(seq);
