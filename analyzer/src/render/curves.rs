@@ -14,9 +14,11 @@ use crate::{
     },
 };
 
-const HEIGHT: f64 = 330.0;
+const HEIGHT: f64 = 370.0;
 const LEFT: f64 = 110.0;
-const RIGHT: f64 = 170.0;
+const RIGHT: f64 = 60.0;
+/// Below the legend, which has two rows where there are many classes.
+const TOP: f64 = 70.0;
 /// Between the bars of two lines at one point.
 const DODGE: f64 = 7.0;
 
@@ -50,11 +52,15 @@ fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line], title: &str) {
         .flat_map(|(_, point)| lines.iter().filter_map(|line| point.line(*line)));
     let most = spreads.map(|spread| spread.high).fold(1.0, f64::max);
     let plot = Plot {
-        place: [LEFT, 30.0, WIDTH - RIGHT, HEIGHT - 50.0],
+        place: [LEFT, TOP, WIDTH - RIGHT, HEIGHT - 50.0],
         x: [from, to.max(from + 1.0)],
         y: [0.0, most * 1.05],
     };
     let [left, top, right, bottom] = plot.place;
+    let legend = lines
+        .iter()
+        .map(|line| (line.name().to_owned(), colour(*line)));
+    canvas.legend(&legend.collect::<Vec<_>>(), (left, 14.0), right);
     let is_time = lines.iter().any(|line| line.is_time());
     plot.y_scale(canvas, |value| match is_time {
         false => count(whole(value)),
@@ -78,10 +84,6 @@ fn draw(canvas: &mut Canvas, curve: &Curve<'_>, lines: &[Line], title: &str) {
             shift: (number as f64 - (lines.len() - 1) as f64 / 2.0) * DODGE,
         };
         draw_line(canvas, &plot, curve, *line, &place);
-        let y = top + 12.0 + 20.0 * number as f64;
-        let colour = colour(*line);
-        canvas.rect([right + 16.0, y - 5.0, right + 26.0, y + 5.0], colour);
-        canvas.word(line.name(), (right + 34.0, y), Anchor::Start);
     }
     plot.ground(canvas)
 }
