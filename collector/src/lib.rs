@@ -1,7 +1,7 @@
 //! Records what the shadow MMU of a traced VM does.
 //!
-//! The program `collector` is [`cli`] and nothing else; only that is public, so that tools of the
-//! build can ask for the command line's definition.
+//! The program `collector` is [`cli`] and nothing else; that is public, so that tools of the build
+//! can ask for the command line's definition, and [`fuzz`] is.
 
 #![cfg_attr(
     test,
@@ -18,6 +18,7 @@ pub mod cli;
 mod confine;
 mod doctor;
 mod failure;
+pub mod fuzz;
 mod host;
 mod keyframe;
 mod lab;

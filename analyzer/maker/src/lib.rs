@@ -10,6 +10,7 @@
     reason = "small traces for tests"
 )]
 
+pub mod damage;
 mod guest;
 mod tape;
 

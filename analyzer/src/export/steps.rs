@@ -2,7 +2,7 @@
 
 use trace::FaultRow;
 
-use crate::faults::FaultStep;
+use crate::faults::{self, FaultStep};
 
 /// A step in its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) fn placed(row: &FaultRow) -> Option<Vec<Placed>> {
     let steps: Vec<_> = whole
         .filter_map(|step| Some((step, step.of(row)?)))
         .collect();
-    let covered: u64 = steps.iter().map(|(_, ns)| ns).sum();
+    let covered = faults::total(steps.iter().map(|(_, ns)| *ns));
     let rest = total.checked_sub(covered)?;
     let mut from = match row.walk_ns {
         Some(_) => 0,

@@ -29,6 +29,7 @@ pub use memslots::{Memslots, SlotsByGpa};
 pub use reconcile::{Reconciled, Relation, reconcile};
 pub use rights::refuses;
 pub use step::FaultStep;
+pub(crate) use sum::total;
 pub use sum::{Seen, Sum, Worst};
 pub use times::Times;
 pub use walk::{GuestStep, gpa, guest_walk};

@@ -6,6 +6,11 @@ use events::{Class, Seq, TimeNs};
 use serde::Serialize;
 use trace::{FaultRow, Slot};
 
+/// The sum of numbers that a trace claims: at most the highest, since it may claim any.
+pub(crate) fn total(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 /// A record, by the number that `explain --seq` takes, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Seen {

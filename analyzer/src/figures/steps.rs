@@ -2,7 +2,7 @@
 
 use events::Class;
 
-use crate::faults::{ClassCost, FaultStep, StepCost};
+use crate::faults::{ClassCost, FaultStep, StepCost, total};
 
 /// The mean fault of one class, cut into its steps.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +39,7 @@ pub fn steps(costs: &[(Class, ClassCost)]) -> Vec<StepBar> {
 fn apart(steps: &[StepCost]) -> Vec<(FaultStep, u64)> {
     let parts = |whole: FaultStep| -> u64 {
         let part = |step: &&StepCost| step.step.part_of() == Some(whole);
-        steps.iter().filter(part).map(|step| step.total_ns).sum()
+        total(steps.iter().filter(part).map(|step| step.total_ns))
     };
     steps
         .iter()

@@ -6,7 +6,7 @@ use serde::Serialize;
 use trace::Trace;
 
 use crate::{
-    faults::{ClassCost, FaultStep},
+    faults::{ClassCost, FaultStep, total},
     refaults::CauseBill,
     study::Study,
     summary::Summary,
@@ -132,6 +132,12 @@ pub struct MergedCause {
     pub refaults_over_gap: u64,
 }
 
+/// The sum, if all are known.
+fn all_of(numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    let known: Option<Vec<u64>> = numbers.collect();
+    known.map(|known| total(known.into_iter()))
+}
+
 impl Fleet {
     /// Adds a trace that was read. What is added up of its times is known at the end.
     pub fn add(&mut self, trace: &Trace, study: &Study) {
@@ -153,8 +159,8 @@ impl Fleet {
             records: summary.records,
             lost_records: summary.lost.records,
             faults: summary.vms.iter().map(|vm| vm.faults).sum(),
-            run_ns: runs.sum(),
-            faults_ns: classes.iter().map(|(_, cost)| cost.total_ns).sum(),
+            run_ns: all_of(runs),
+            faults_ns: total(classes.iter().map(|(_, cost)| cost.total_ns)),
             classes,
             refaults: refaults.cloned().collect(),
         });
@@ -188,8 +194,8 @@ impl Fleet {
         }
         let timed: Vec<_> = self.traces.iter().filter(|of| is_timed(of)).collect();
         self.timed_traces = timed.len() as u64;
-        self.run_ns = timed.iter().map(|of| of.run_ns).sum();
-        self.faults_ns = timed.iter().map(|of| of.faults_ns).sum();
+        self.run_ns = all_of(timed.iter().map(|of| of.run_ns));
+        self.faults_ns = total(timed.iter().map(|of| of.faults_ns));
     }
 
     /// Whether all of all traces is in the sums.

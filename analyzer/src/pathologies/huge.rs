@@ -7,7 +7,7 @@ use trace::{FaultRow, HostRow, Memslot, Slot, VmMeta};
 
 use super::{Culprit, Finding, Pathology};
 use crate::{
-    faults::Memslots,
+    faults::{Memslots, total},
     replay::{AddressMap, ShadowPage, VmReplay},
 };
 
@@ -206,7 +206,7 @@ impl Huge {
         let count = regions().count() as u64;
         let key = |(gfn, of): &(&Gfn, &Region)| (of.total_ns, std::cmp::Reverse(gfn.0));
         let (gfn, worst) = regions().max_by_key(key).filter(|_| count >= REGIONS)?;
-        let cost: u64 = regions().map(|(_, of)| of.total_ns).sum();
+        let cost = total(regions().map(|(_, of)| of.total_ns));
         Some(Finding {
             size: regions().map(|(_, of)| of.faults).sum(),
             // Which faults filled a table of small entries is not kept.

@@ -5,7 +5,10 @@ use std::cmp::Reverse;
 use events::Gfn;
 
 use super::{Culprit, Finding, Pathology};
-use crate::top::{PingPong, Top};
+use crate::{
+    faults::total,
+    top::{PingPong, Top},
+};
 
 /// Times that a table becomes unsync, see [`Pathology::threshold`].
 pub(super) const CYCLES: u64 = 4;
@@ -23,7 +26,7 @@ pub(super) fn finding(tables: &Top) -> Option<Finding> {
     let last = worst.last?;
     Some(Finding {
         size: found.iter().map(|(_, of)| of.again).sum(),
-        cost_ns: Some(found.iter().map(|(_, of)| of.rounds_ns).sum()),
+        cost_ns: Some(total(found.iter().map(|(_, of)| of.rounds_ns))),
         culprit: Culprit {
             cr3: Some(last.cr3),
             rip: last.rip,

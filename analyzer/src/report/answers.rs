@@ -1,7 +1,7 @@
 //! The first screen: what was found, in a few sentences.
 
 use crate::{
-    faults::ClassCost,
+    faults::{ClassCost, total},
     refaults::RefaultCause,
     study::VmStudy,
     summary::VmSummary,
@@ -23,16 +23,16 @@ pub(super) fn answers(of: &VmStudy, numbers: &VmSummary) -> Vec<String> {
 
 fn took(of: &VmStudy, numbers: &VmSummary) -> String {
     let faults = plural(numbers.faults, "fault");
-    let total: u64 = of.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+    let all = total(of.costs.iter().map(|(_, cost)| cost.total_ns));
     match &of.account {
         Some(account) => format!(
             "{faults} took {}: {} of the run of {}.",
-            ns(total),
-            percent(total, account.total_ns),
+            ns(all),
+            percent(all, account.total_ns),
             ns(account.total_ns)
         ),
         None if numbers.faults == 0 => "No fault was recorded.".to_owned(),
-        None => format!("{faults} took {}.", ns(total)),
+        None => format!("{faults} took {}.", ns(all)),
     }
 }
 
@@ -43,8 +43,8 @@ fn own_ns(cost: &ClassCost) -> u64 {
 }
 
 fn costliest(of: &VmStudy) -> Option<String> {
-    let sum = |time: fn(&ClassCost) -> u64| of.costs.iter().map(|(_, cost)| time(cost)).sum();
-    let (total, own): (u64, u64) = (sum(|cost| cost.total_ns), sum(own_ns));
+    let sum = |time: fn(&ClassCost) -> u64| total(of.costs.iter().map(|(_, cost)| time(cost)));
+    let (total, own) = (sum(|cost| cost.total_ns), sum(own_ns));
     let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| own_ns(cost))?;
     let switched = total.saturating_sub(own);
     // The steps hold the switched-out time, too.

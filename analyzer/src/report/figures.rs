@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::ReportError;
 use crate::{
-    faults::FaultStep,
+    faults::{FaultStep, total},
     figures::{Area, Bin, PER_DECADE, absent, latency, steps},
     memory::{Look, Owners},
     render::{self, Drawing},
@@ -137,9 +137,9 @@ pub(super) fn sentence(parts: impl Iterator<Item = String>) -> String {
 }
 
 fn shares(vm: &VmStudy) -> String {
-    let total: u64 = vm.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+    let all = total(vm.costs.iter().map(|(_, cost)| cost.total_ns));
     sentence(vm.costs.iter().map(|(class, cost)| {
-        let share = percent(cost.total_ns, total);
+        let share = percent(cost.total_ns, all);
         let faults = plural(cost.count, "fault");
         format!("{}: {share} of the time, {faults}", class.name())
     }))

@@ -13,7 +13,7 @@ use crate::{
     audit::Audit,
     faults::{
         Account, Acts, Agreement, Between, BetweenFaults, ClassCost, Counts, FaultTimes,
-        GuestClock, PhaseCost, Reconciled, by_class, by_phase, reconcile,
+        GuestClock, PhaseCost, Reconciled, by_class, by_phase, reconcile, total,
     },
     figures::{HeatMap, Phase, Timeline},
     listing::Faults,
@@ -325,7 +325,7 @@ impl VmStudy {
 
     /// Sets the classes against the run.
     fn balance(&mut self) {
-        let faults_ns = self.costs.iter().map(|(_, cost)| cost.total_ns).sum();
+        let faults_ns = total(self.costs.iter().map(|(_, cost)| cost.total_ns));
         let vcpus = self.vcpus.len() as u64;
         let ran = self.ran_ns;
         self.account = ran.and_then(|ran| Account::of(ran, vcpus, faults_ns));
@@ -341,7 +341,7 @@ impl VmStudy {
             }
         }
         let faults = self.costs.iter().map(|(_, cost)| cost.in_range).sum();
-        let seen_ns = self.costs.iter().map(|(_, cost)| cost.in_range_ns).sum();
+        let seen_ns = total(self.costs.iter().map(|(_, cost)| cost.in_range_ns));
         let touches = self.touches.as_ref();
         self.clock = touches
             .and_then(|touches| GuestClock::of(touches, faults, seen_ns, self.between.as_ref()));

@@ -11,7 +11,9 @@ use serde_json::Value;
 use trace::{Trace, Tried};
 
 use crate::{
-    faults::{Account, ActCost, BetweenFaults, ClassCost, FaultStep, GuestClock, Reconciled},
+    faults::{
+        Account, ActCost, BetweenFaults, ClassCost, FaultStep, GuestClock, Reconciled, total,
+    },
     figures,
     memory::PeakReport,
     paper::{self, Timed},
@@ -289,7 +291,7 @@ impl Summary {
             .segments()
             .iter()
             .filter(|segment| segment.kind == "faults");
-        let fault_bytes: u64 = of_faults.map(|segment| segment.bytes).sum();
+        let fault_bytes = total(of_faults.map(|segment| segment.bytes));
         let faults = rows.get("faults").copied().unwrap_or_default();
         let bytes_per_fault = (faults > 0).then(|| fault_bytes as f64 / faults as f64);
         let mut drift = Drift::default();
@@ -516,7 +518,7 @@ fn phase_summaries(of: &VmStudy, [start, end]: [u64; 2]) -> Vec<PhaseSummary> {
             .iter()
             .map(|cost| (cost.class.name(), cost.count))
             .collect(),
-        total_ns: phase.costs.iter().map(|cost| cost.total_ns).sum(),
+        total_ns: total(phase.costs.iter().map(|cost| cost.total_ns)),
     });
     phases.collect()
 }

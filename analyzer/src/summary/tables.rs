@@ -7,7 +7,7 @@ use super::{
     counters::{absent_probes, counters},
 };
 use crate::{
-    faults::{Account, BetweenFaults, ClassCost},
+    faults::{Account, BetweenFaults, ClassCost, total},
     paper, pathologies, refaults,
     text::{
         Cell, Column, Document, Section, Table, plain,
@@ -141,7 +141,7 @@ pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         columns.push(Column::words("meaning"));
     }
     let mut table = Table::new("classes", "Cost by class", columns).note(summary.times());
-    let whole: u64 = vm.classes.values().map(|cost| cost.total_ns).sum();
+    let whole = total(vm.classes.values().map(|cost| cost.total_ns));
     let run = vm.run.map(|run| run.total_ns);
     for (name, cost) in by_total(vm) {
         let cells = [
@@ -276,7 +276,7 @@ pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         Column::time("p50"),
     ];
     let mut table = Table::new("steps", "Steps of a fault", columns).note(summary.times());
-    let whole: u64 = vm.classes.values().map(|cost| cost.total_ns).sum();
+    let whole = total(vm.classes.values().map(|cost| cost.total_ns));
     let mut left_out = 0;
     for (name, cost) in &vm.classes {
         if detail == Detail::Brief && cost.total_ns < whole / 20 {

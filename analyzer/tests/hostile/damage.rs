@@ -6,11 +6,10 @@ use std::{
 };
 
 use fastrand::Rng;
-use maker::{Maker, Shape, Vms};
+use maker::{Maker, Shape, Vms, damage::Damage};
 use tempfile::TempDir;
 
-use super::{files, rows, values};
-use crate::{kept::copy::Copy, support::recording};
+use crate::support::recording;
 
 /// Recordings that are damaged.
 const RECORDINGS: [&str; 11] = [
@@ -27,46 +26,12 @@ const RECORDINGS: [&str; 11] = [
     "unsync",
 ];
 
-/// How a trace is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Damage {
-    /// Bytes of its files, their lengths and names.
-    Files,
-    /// Bytes of its segments, whose checksums are mended.
-    Parquet,
-    /// Values of `meta.json`.
-    Metadata,
-    /// Values of the list of segments.
-    List,
-    /// Values in valid Parquet.
-    Rows,
-    /// The names of functions.
-    Symbols,
-}
-
-impl Damage {
-    /// Those that reach deepest are chosen more often.
-    pub const ALL: [Self; 10] = [
-        Self::Files,
-        Self::Parquet,
-        Self::Parquet,
-        Self::Metadata,
-        Self::Metadata,
-        Self::List,
-        Self::Rows,
-        Self::Rows,
-        Self::Rows,
-        Self::Symbols,
-    ];
-}
-
 /// A whole trace.
 #[derive(Debug)]
 pub struct Origin {
     /// Its name.
     pub name: &'static str,
     path: PathBuf,
-    rows: Copy,
     /// Where a made-up one is.
     _folder: Option<TempDir>,
 }
@@ -96,7 +61,6 @@ pub fn origins() -> Vec<Origin> {
     let kept = RECORDINGS.map(|name| Origin {
         name,
         path: recording(name),
-        rows: Copy::of(name),
         _folder: None,
     });
     let two = Shape {
@@ -120,7 +84,6 @@ pub fn origins() -> Vec<Origin> {
         Maker::new(shape).write(&path).unwrap();
         Origin {
             name,
-            rows: Copy::read(&path),
             path,
             _folder: Some(folder.0),
         }
@@ -138,21 +101,8 @@ impl Origin {
 
     /// A damaged copy.
     pub fn damaged(&self, how: Damage, random: &mut Rng) -> Damaged {
-        if how == Damage::Rows {
-            let damaged = Damaged::new();
-            rows::write(&self.rows, &damaged.path(), random);
-            return damaged;
-        }
         let damaged = self.whole();
-        let path = damaged.path();
-        match how {
-            Damage::Files => files::damage(&path, random),
-            Damage::Parquet => files::damage_parquet(&path, random),
-            Damage::Metadata => values::damage_metadata(&path, random),
-            Damage::List => values::damage_list(&path, random),
-            Damage::Symbols => files::damage_symbols(&path, random),
-            Damage::Rows => {}
-        }
+        how.apply(&damaged.path(), random);
         damaged
     }
 }

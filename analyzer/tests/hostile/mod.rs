@@ -4,21 +4,15 @@
 //! ```text
 //! commands  every command of the analyzer, with arguments that a trace answers to
 //! process   one command under limits of time and memory, and what it did
-//! damage    random damage of a copy of a real or made-up trace, by seed
-//! files     bytes, lengths and names of its files
-//! values    numbers and texts of its metadata and of its list of segments
-//! rows      the values in valid Parquet
+//! damage    random damage of a copy of a real or made-up trace, by seed (`maker::damage`)
 //! crafted   traces that are small on disk and ask for much work
 //! ```
 
 mod commands;
 mod crafted;
 mod damage;
-mod files;
 mod process;
-mod rows;
 mod tape;
-mod values;
 
 use std::{
     collections::BTreeMap,
@@ -27,9 +21,10 @@ use std::{
 };
 
 use fastrand::Rng;
+use maker::damage::Damage;
 
 use commands::COMMANDS;
-use damage::{Damage, Origin};
+use damage::Origin;
 use process::run;
 
 /// Damaged traces of the short test; each meets some commands of all.

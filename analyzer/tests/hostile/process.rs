@@ -21,9 +21,6 @@ const USED: u64 = 1 << 30;
 /// What may be printed or written, bytes.
 const OUTPUT: u64 = 64 << 20;
 
-/// A text in every damaged name: no control character, tag or attribute of it may come out.
-pub const EVIL: &str = "\u{1b}]0;evil\u{7}<script>alert(1)</script>\" onload=\"x";
-
 /// What a command did.
 #[derive(Debug)]
 pub struct Outcome {
@@ -33,7 +30,7 @@ pub struct Outcome {
     pub signal: Option<i32>,
     /// What it said.
     pub error: String,
-    /// What it let through of [`EVIL`].
+    /// What it let through of [`maker::damage::EVIL`].
     pub raw: Option<&'static str>,
     /// CPU time.
     pub cpu: Duration,

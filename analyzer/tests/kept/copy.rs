@@ -3,29 +3,11 @@
 use std::path::Path;
 
 use events::{Class, Hpa, Level, PageEvent, Role, Seq};
+use maker::{damage::all_rows, each_kind};
 use serde_json::Value;
-use trace::{Batch, FaultRow, PageRow, Row, Trace, TraceWriter};
+use trace::{Batch, FaultRow, PageRow, Trace, TraceWriter};
 
 use crate::support::{analyzer, recording};
-
-/// Applies something to the rows of every kind.
-macro_rules! each_kind {
-    ($batch:expr, $rows:ident => $what:expr) => {{
-        let batch: &mut Batch = $batch;
-        each_kind!(@ batch, $rows, $what;
-            faults entries pages roots marks keyframes writes host acts losses);
-    }};
-    (@ $batch:ident, $rows:ident, $what:expr; $($kind:ident)+) => {
-        $({ let $rows = &mut $batch.$kind; $what; })+
-    };
-}
-pub(crate) use each_kind;
-
-pub fn rows<R: Row>(trace: &Trace) -> Vec<R> {
-    let segments = trace.of_kind(R::KIND);
-    let rows = segments.map(|segment| trace.segment_rows::<R>(segment).unwrap());
-    rows.flatten().collect()
-}
 
 /// The exit code and the JSON of `audit`.
 pub fn audit(path: &Path) -> (i32, Value) {
@@ -60,18 +42,7 @@ impl Copy {
 
     pub fn read(path: &Path) -> Self {
         let trace = Trace::open(path).unwrap();
-        let rows = Batch {
-            faults: rows(&trace),
-            entries: rows(&trace),
-            pages: rows(&trace),
-            roots: rows(&trace),
-            marks: rows(&trace),
-            keyframes: rows(&trace),
-            writes: rows(&trace),
-            host: rows(&trace),
-            acts: rows(&trace),
-            losses: rows(&trace),
-        };
+        let rows = all_rows(&trace).unwrap();
         let meta = trace.meta().clone();
         Self { meta, rows }
     }

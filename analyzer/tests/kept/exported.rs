@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, fs, path::Path};
 
+use maker::each_kind;
 use serde_json::Value;
-use trace::Batch;
 
-use super::copy::{Copy, each_kind};
+use super::copy::Copy;
 use crate::support::{analyzer, python, recording};
 
 const NAMES: [&str; 12] = [

@@ -25,6 +25,13 @@ pub struct Chunk {
     bytes: Vec<u8>,
 }
 
+impl From<&[u8]> for Chunk {
+    fn from(bytes: &[u8]) -> Self {
+        let bytes = bytes.to_vec();
+        Self { bytes }
+    }
+}
+
 impl Chunk {
     pub(super) fn push(&mut self, record: &[u8]) {
         // A ring buffer's records are shorter than 2^30 bytes.
@@ -98,9 +105,7 @@ mod tests {
         whole.push(b"one");
         whole.push(b"two");
         for length in 0..whole.bytes.len() {
-            let cut = Chunk {
-                bytes: whole.bytes[..length].to_vec(),
-            };
+            let cut = Chunk::from(&whole.bytes[..length]);
             assert_eq!(cut.records().count(), length / 7);
         }
     }

@@ -27,7 +27,8 @@ use crate::{
     probes::{Probes, RequestError, Ring},
 };
 
-pub use decode::DecodeError;
+pub use decode::{DecodeError, decode};
+pub use drain::Chunk;
 pub use keep::{Keep, Keeper, Section};
 pub use watch::On;
 

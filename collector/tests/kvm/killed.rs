@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fmt, fs,
+    env, fmt, fs,
     path::Path,
     process::{Child, Command, Stdio},
     thread,
@@ -20,7 +20,7 @@ use crate::support::{
     vmm::Vmm,
 };
 
-/// Tries in the ordinary tests, and in the long ones.
+/// Tries in the ordinary tests, and in the long ones unless `KILLS` is another number.
 const FEW: u32 = 12;
 const MANY: u32 = 200;
 /// Latest moment of the kill, after the start or after there is a trace: loading the probes takes from
@@ -52,8 +52,12 @@ fn kvm_an_attach_that_is_killed_loses_a_second_at_most_and_stops_nobody() {
 #[test]
 #[ignore = "long: needs root and a shadow MMU (/dev/kvm)"]
 fn long_many_runs_and_attaches_are_killed() {
-    println!("{}", kill_runs(MANY));
-    println!("{}", kill_attaches(MANY));
+    let tries = match env::var("KILLS") {
+        Ok(tries) => tries.parse().expect("KILLS: a number"),
+        Err(_) => MANY,
+    };
+    println!("{}", kill_runs(tries));
+    println!("{}", kill_attaches(tries));
 }
 
 fn kill_runs(tries: u32) -> Tally {

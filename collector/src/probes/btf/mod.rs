@@ -72,17 +72,30 @@ impl KernelTypes {
         let kvm = split(folder, "kvm", &vmlinux)?;
         let amd = split(folder, "kvm_amd", &vmlinux)?;
         let intel = split(folder, "kvm_intel", &vmlinux)?;
-        let parts = [
+        Ok(Self::of([
             (kvm, "kvm"),
             (Some(vmlinux), "vmlinux"),
             (amd, "kvm_amd"),
             (intel, "kvm_intel"),
-        ];
+        ]))
+    }
+
+    /// From the bytes of `vmlinux` and `kvm`; `None` if they are no BTF.
+    pub fn from_bytes(vmlinux: &[u8], kvm: Option<&[u8]>) -> Option<Self> {
+        let vmlinux = Btf::parse(vmlinux).ok()?;
+        let kvm = match kvm {
+            Some(kvm) => Some(Btf::parse_split(kvm, &vmlinux).ok()?),
+            None => None,
+        };
+        Some(Self::of([(kvm, "kvm"), (Some(vmlinux), "vmlinux")]))
+    }
+
+    fn of<const N: usize>(parts: [(Option<Btf>, &'static str); N]) -> Self {
         let (parts, names) = parts
             .into_iter()
             .filter_map(|(part, name)| Some((part?, name)))
             .unzip();
-        Ok(Self { parts, names })
+        Self { parts, names }
     }
 
     /// Bytes from the start of struct or union `of` to `path` (`a.b.c`, anonymous members left

@@ -5,31 +5,7 @@ use std::fs;
 use proptest::{prelude::*, sample::Index};
 
 use super::{KERNELS, fixture};
-use crate::probes::btf::KernelTypes;
-
-/// Asks for everything that is asked of a kernel.
-fn ask(vmlinux: &[u8], kvm: Option<&[u8]>) {
-    let folder = tempfile::tempdir().expect("a folder");
-    fs::write(folder.path().join("vmlinux"), vmlinux).expect("a file");
-    if let Some(kvm) = kvm {
-        fs::write(folder.path().join("kvm"), kvm).expect("a file");
-    }
-    let Ok(types) = KernelTypes::from_folder(folder.path()) else {
-        return;
-    };
-    _ = types.resolve();
-    for of in ["kvm_vcpu", "kvm_mmu_page_role", "a"] {
-        _ = types.size(of);
-        _ = types.counters(of);
-        _ = types.offset(of, "a.a");
-        _ = types.bitfield(of, "level");
-    }
-    for name in ["hva_to_pfn", "make_spte", "a"] {
-        _ = types.function(name);
-        _ = types.tracepoint(name);
-        _ = types.elements("a", name);
-    }
-}
+use crate::{fuzz::btf as ask, probes::btf::KernelTypes};
 
 /// Changes a few bytes, then cuts.
 fn spoil(bytes: &mut Vec<u8>, changes: &[(Index, u8)], end: Option<Index>) {

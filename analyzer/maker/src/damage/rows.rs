@@ -1,18 +1,21 @@
 //! Valid Parquet whose values are wrong: addresses, levels, numbers backwards.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use events::Seq;
 use fastrand::Rng;
 use polars::prelude::*;
-use trace::{Batch, Row, TraceWriter};
+use trace::{Batch, Row, Trace, TraceWriter};
 
-use super::process::EVIL;
-use crate::kept::copy::{Copy, each_kind};
+use super::{EVIL, all_rows};
+use crate::each_kind;
 
-/// Writes a copy whose rows are damaged, in one stretch or several.
-pub fn write(of: &Copy, path: &Path, random: &mut Rng) {
-    let mut rows = of.rows.clone();
+/// Writes the trace again with damaged rows, in one stretch or several.
+pub fn damage(path: &Path, random: &mut Rng) {
+    let trace = Trace::open(path).unwrap();
+    let mut meta = trace.meta().clone();
+    let mut rows = all_rows(&trace).unwrap();
+    fs::remove_dir_all(path).unwrap();
     let times = random.usize(1..6);
     for _ in 0..times {
         each_kind!(&mut rows, kind => if random.u8(..3) == 0 {
@@ -24,7 +27,6 @@ pub fn write(of: &Copy, path: &Path, random: &mut Rng) {
         let from = random.u64(..1 << bits);
         each_kind!(&mut rows, kind => renumber(kind, from, random));
     }
-    let mut meta = of.meta.clone();
     let mut writer = TraceWriter::create(path, &meta).unwrap();
     for batch in stretches(rows, random) {
         writer.write(&batch).unwrap();

@@ -119,7 +119,7 @@ pub fn damage_symbols(trace: &Path, random: &mut Rng) {
     };
     for _ in 0..lines {
         text += &match random.u8(..8) {
-            0 => format!("{:x} t {}\n", random.u64(..), super::process::EVIL),
+            0 => format!("{:x} t {}\n", random.u64(..), super::EVIL),
             1 => "ffffffffffffffffff T too_long\n".to_owned(),
             2 => format!("{:016x} {:016x} T all\n", 0, u64::MAX),
             3 => "\0\u{fffd}  \n".to_owned(),

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use super::process::EVIL;
+use super::EVIL;
 
 /// How often a list is repeated at most.
 const REPEATED: usize = 20_000;
