@@ -28,6 +28,7 @@ mod program;
 mod record;
 mod recording;
 mod run;
+mod signals;
 mod sweep;
 mod terminal;
 mod top;

@@ -28,6 +28,9 @@ mod programs;
 mod recorder;
 mod replay;
 mod session;
+#[path = "../../src/signals.rs"]
+#[allow(dead_code, reason = "a session knows Ctrl-C only")]
+mod signals;
 mod spread;
 mod targets;
 mod text;

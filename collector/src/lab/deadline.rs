@@ -2,12 +2,19 @@
 
 use std::{
     io,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError, Sender},
+    },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How soon a request to stop is noticed.
+const POLL: Duration = Duration::from_millis(50);
 
 /// Why the machine was ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,62 +25,45 @@ pub enum Stopped {
     Late,
 }
 
-#[derive(Debug)]
-enum Event {
-    Interrupted,
-    Done,
-}
-
-/// Ctrl-C and SIGTERM, also before the machine starts: temporary files are deleted in any case.
-#[derive(Debug)]
-pub struct Signals {
-    events: Sender<Event>,
-    received: Receiver<Event>,
-}
-
-impl Signals {
-    /// Installs the process's handler; can be called once.
-    pub fn listen() -> anyhow::Result<Self> {
-        let (events, received) = mpsc::channel();
-        let interrupted = events.clone();
-        ctrlc::set_handler(move || {
-            // It fails only when the machine has ended.
-            let _ = interrupted.send(Event::Interrupted);
-        })?;
-        Ok(Self { events, received })
-    }
-}
-
 /// The time limit of one process.
 #[derive(Debug)]
 pub struct Deadline {
-    events: Sender<Event>,
+    done: Sender<()>,
     thread: JoinHandle<Option<Stopped>>,
 }
 
 impl Deadline {
-    /// Kills the process when `limit` is over or a signal arrives.
-    pub fn start(signals: Signals, process: Pid, limit: Duration) -> io::Result<Self> {
+    /// Kills the process when `limit` is over or `cancel` is set.
+    pub fn start(cancel: Arc<AtomicBool>, process: Pid, limit: Duration) -> io::Result<Self> {
         // A process id could belong to another process by then.
         let process = pidfd_open(process, PidfdFlags::empty())?;
-        let Signals { events, received } = signals;
+        let end = Instant::now() + limit;
+        let (done, ended) = mpsc::channel();
         let thread = thread::spawn(move || {
-            let why = match received.recv_timeout(limit) {
-                Ok(Event::Interrupted) => Stopped::Interrupted,
-                Err(RecvTimeoutError::Timeout) => Stopped::Late,
-                Ok(Event::Done) | Err(RecvTimeoutError::Disconnected) => return None,
+            let why = loop {
+                let rest = end.saturating_duration_since(Instant::now());
+                match ended.recv_timeout(rest.min(POLL)) {
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+                if cancel.load(Ordering::Acquire) {
+                    break Stopped::Interrupted;
+                }
+                if Instant::now() >= end {
+                    break Stopped::Late;
+                }
             };
             // It fails only if the process has ended.
             let _ = pidfd_send_signal(&process, Signal::KILL);
             Some(why)
         });
-        Ok(Self { events, thread })
+        Ok(Self { done, thread })
     }
 
     /// To be called when the process has ended; why it was killed, if it was.
     pub fn finish(self) -> Option<Stopped> {
         // It fails only if the process was killed.
-        let _ = self.events.send(Event::Done);
+        let _ = self.done.send(());
         self.thread
             .join()
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -44,7 +44,7 @@ use tempfile::TempDir;
 
 use crate::{failure::Failure, privileges, program, recording};
 use conversation::{Heard, Listener};
-use deadline::{Deadline, Signals, Stopped};
+use deadline::{Deadline, Stopped};
 use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
 use kernel::{Kernel, KernelError};
@@ -125,7 +125,8 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         recording::check_output(output)?;
     }
     let found = find(options)?;
-    let signals = Signals::listen().context("while installing the handler of Ctrl-C")?;
+    // Also before the machine starts: temporary files are deleted in any case.
+    let cancel = recording::cancel_on_signal()?;
     let results = results(options)?;
     let directory = tempfile::Builder::new()
         .prefix("shadowscope-lab-")
@@ -148,7 +149,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         memory_mib: options.memory_mib,
     };
     let (mut machine, link) = Machine::start(&found.emulator, &parts, show).map_err(not_started)?;
-    let deadline = Deadline::start(signals, machine.pid(), options.timeout)
+    let deadline = Deadline::start(cancel, machine.pid(), options.timeout)
         .context("while starting the lab's time limit")?;
     let heard = conversation::listen(
         BufReader::new(link.from),

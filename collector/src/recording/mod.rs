@@ -30,6 +30,7 @@ use crate::{
     probes::Probes,
     program,
     record::{Bounds, Keeper, Recorder},
+    signals,
 };
 
 pub use bar::{Bar, SERIES};
@@ -198,14 +199,9 @@ fn may_be_made(output: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Ctrl-C and SIGTERM end the recording, not the collector, so that the trace is finished.
+/// Ctrl-C, SIGTERM and SIGHUP end the recording, not the collector, so that the trace is finished.
 pub fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&cancel);
-    // Its thread needs no capability either.
-    privileges::without(|| ctrlc::set_handler(move || flag.store(true, Ordering::Release)))?
-        .context("while watching for Ctrl-C")?;
-    Ok(cancel)
+    signals::cancel().context("while watching for Ctrl-C")
 }
 
 /// The trace's folder could not be made.

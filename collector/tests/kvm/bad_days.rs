@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::CommandExt as _},
     process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Signal, pidfd_getfd, pidfd_open};
 use serde_json::Value;
 use trace::Trace;
 
@@ -334,4 +334,31 @@ fn until_thread(child: &Child, name: &str) -> i32 {
             }
         }
     }
+}
+
+/// `nohup` ignores SIGHUP, a script the SIGINT of what it starts in the background. SIGTERM ends it.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_a_signal_that_was_ignored_at_the_start_stays_ignored() {
+    let folder = folder();
+    let trace = folder.path().join("n.trace");
+    let vmm = Vmm::small(&["--pages", "64"]);
+    let pid = vmm.pid().to_string();
+    let mut command = collector();
+    // SAFETY: two system calls without memory of ours.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            libc::signal(libc::SIGINT, libc::SIG_IGN);
+            Ok(())
+        });
+    }
+    let mut attached = Attached::spawn(command, &trace, &["--pid", &pid]);
+    attached.until_traced(&[vmm.pid()]);
+    attached.signal(Signal::HUP);
+    attached.signal(Signal::INT);
+    thread::sleep(Duration::from_secs(1));
+    assert!(!attached.is_over());
+    attached.signal(Signal::TERM);
+    assert_eq!(attached.ended()["reason"], "interrupted");
 }
