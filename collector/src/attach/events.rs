@@ -2,36 +2,23 @@
 //!
 //! An event ends the recording: one event, one trace, and nothing that a second one could push out.
 
-use std::{
-    io,
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
+use std::time::Instant;
 
 use anyhow::Context as _;
 use trace::Event;
-use vmm_sys_util::signal::register_signal_handler;
 
 use crate::{
     record::{Keep, Keeper, On},
     recording::{self, Recording},
+    signals,
 };
 
-/// SIGUSR1 came.
-static SIGNALLED: AtomicBool = AtomicBool::new(false);
-
-/// A store to an atomic is all that a signal handler may do here.
-extern "C" fn note_signal(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
-    SIGNALLED.store(true, Ordering::Release);
-}
-
-/// Watches for SIGUSR1, if that is asked for.
+/// Watches for SIGUSR1, if that is asked for: from the beginning on, since a watchdog does not know
+/// when the probes are loaded.
 pub fn on_signal(keep: Option<&Keep>) -> anyhow::Result<bool> {
     let wanted = keep.is_some_and(|keep| keep.on.contains(&On::Signal));
     if wanted {
-        register_signal_handler(libc::SIGUSR1, note_signal)
-            .map_err(io::Error::from)
-            .context("while watching for SIGUSR1")?;
+        signals::note_usr1().context("while watching for SIGUSR1")?;
     }
     Ok(wanted)
 }
@@ -75,7 +62,7 @@ impl<'a> Events<'a> {
         let Some(keeper) = self.keeper else {
             return false;
         };
-        if self.signal && SIGNALLED.load(Ordering::Acquire) {
+        if self.signal && signals::usr1_came() {
             keeper.happened(Event {
                 on: On::Signal.name().to_owned(),
                 time_ns: recording::now_ns(),

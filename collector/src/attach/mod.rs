@@ -133,6 +133,7 @@ impl Reason {
 
 /// Records.
 pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
+    let signal = events::on_signal(options.keep.as_ref())?;
     recording::check_output(&options.output)?;
     recording::check_root()?;
     let process = check_target(options.target)?;
@@ -157,7 +158,6 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
 
     let mut meta = recording::start(&kernel, options.ring_bytes, false);
     meta.kept = options.keep.as_ref().map(Keep::kept);
-    let signal = events::on_signal(options.keep.as_ref())?;
     let names = kernel.counters.clone();
     let recording = Recording::start(
         kernel,

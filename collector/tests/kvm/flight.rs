@@ -1,6 +1,12 @@
 //! `collector attach --keep`: the last part of a recording, in a ring of segments.
 
-use std::{collections::BTreeSet, fs, path::Path, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -177,10 +183,15 @@ fn kvm_flight_a_signal_ends_it_with_what_was_before_and_after() {
     assert!(around[0] < 6.0 && around[1] < 4.0, "{around:?}");
 }
 
-/// The event that ended the recording, which its record shows.
+/// The event that ended the recording.
+fn event_of(trace: &Path) -> Event {
+    kept(trace).event.expect("an event")
+}
+
+/// The same, which its record shows.
 fn event(trace: &Path) -> Event {
     expect_code(&run(analyzer().arg("verify").arg(trace)), 0);
-    let event = kept(trace).event.expect("an event");
+    let event = event_of(trace);
     let seq = event.seq.expect("a record").to_string();
     let explained = run(analyzer().arg("explain").arg(trace).args(["--seq", &seq]));
     expect_code(&explained, 0);
@@ -247,6 +258,23 @@ fn kvm_flight_a_zap_storm_of_any_vm_ends_it() {
     let outcome = attached.ended();
     assert_eq!(outcome["reason"], "event");
     assert_eq!(kept(&trace).event.expect("an event").on, "zap-storm");
+}
+
+/// A watchdog does not know when the probes are loaded.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_flight_a_signal_while_the_probes_are_loaded_is_an_event() {
+    let folder = folder();
+    let trace = folder.path().join("f.trace");
+    let vmm = busy("1");
+    let pid = vmm.pid().to_string();
+    let args = ["--pid", &pid, "--keep", "2s", "--on", "signal"];
+    let mut attached = Attached::start(&trace, &[&args[..], &["--after", "0.5"]].concat());
+    attached.until_it_holds("bpf");
+    assert!(!trace.exists(), "nothing is recorded yet");
+    attached.signal(Signal::USR1);
+    assert_eq!(attached.ended()["reason"], "event");
+    assert_eq!(event_of(&trace).on, "signal");
 }
 
 #[test]

@@ -148,6 +148,21 @@ impl Attached {
         }
     }
 
+    /// Waits until it has a descriptor whose name holds `words`.
+    pub fn until_it_holds(&mut self, words: &str) {
+        let begin = Instant::now();
+        let folder = format!("/proc/{}/fd", self.child.id());
+        let holds = || {
+            let links = fs::read_dir(&folder).into_iter().flatten().flatten();
+            let mut targets = links.filter_map(|link| fs::read_link(link.path()).ok());
+            targets.any(|target| target.to_string_lossy().contains(words))
+        };
+        while !holds() {
+            assert!(begin.elapsed() < PATIENCE, "no descriptor of {words}");
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// What the program printed about its end.
     fn last_words(&mut self) -> String {
         let mut text = String::new();
