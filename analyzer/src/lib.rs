@@ -11,6 +11,8 @@
 //! what they read. [`cli`] is the command line. Replay knows no files, figures no drawing, the
 //! report no computing.
 
+// Printing panics where a terminal was closed: `cli::output` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
     test,
     allow(

@@ -1,5 +1,7 @@
 //! Reads traces of KVM's shadow MMU.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod heap;
 
 use std::process::ExitCode;

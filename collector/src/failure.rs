@@ -78,10 +78,10 @@ impl Failure {
             return ExitCode::SUCCESS;
         }
         for error in [self.error].iter().chain(&self.also) {
-            eprintln!("{}", terminal::message("error", &format!("{error:#}")));
+            terminal::say(terminal::message("error", &format!("{error:#}")));
         }
         if let Some(hint) = self.hint {
-            eprintln!("{}", terminal::message("hint", &hint));
+            terminal::say(terminal::message("hint", &hint));
         }
         self.code.into()
     }

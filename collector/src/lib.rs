@@ -3,6 +3,8 @@
 //! The program `collector` is [`cli`] and nothing else; that is public, so that tools of the build
 //! can ask for the command line's definition, and [`fuzz`] is.
 
+// Printing panics where a terminal was closed: `terminal` has what does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 #![cfg_attr(
     test,
     allow(

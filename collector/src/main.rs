@@ -1,5 +1,7 @@
 //! The program `collector`.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 
 use collector::cli;

@@ -1,6 +1,9 @@
-//! Text that fits the terminal.
+//! Lines for the terminal, and text that fits it.
 
-use std::io::{self, IsTerminal as _};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use textwrap::{Options, WordSplitter};
 
@@ -8,6 +11,17 @@ use textwrap::{Options, WordSplitter};
 pub const DEFAULT_WIDTH: usize = 100;
 /// A narrower terminal gets lines of this width, and breaks them itself.
 const MIN_WIDTH: usize = 60;
+
+/// A line on standard error for whoever still reads it. A terminal that is closed takes nothing, and
+/// ends nothing.
+pub fn say(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A line on standard output that tells how things go; results are written with their errors.
+pub fn show(line: impl Display) {
+    let _ = writeln!(io::stdout(), "{line}");
+}
 
 /// Columns of the terminal on standard output.
 pub fn width() -> usize {

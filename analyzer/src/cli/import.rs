@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Failure, program, word};
+use super::{Failure, output::print, program, word};
 use crate::{
     import,
     text::units::{count, plural},
@@ -50,14 +50,15 @@ impl ImportArgs {
         let imported = import::import(&self.text, &self.output, command)
             .map_err(|error| Failure::from(anyhow::Error::from(error)))?;
         let events: u64 = imported.events.values().sum();
-        println!(
-            "{}: {} of KVM in {} lines; {} without a known outcome left out",
+        print(&format!(
+            "{}: {} of KVM in {} lines; {} without a known outcome left out\nnext: {} summary {}\n",
             self.output.display(),
             plural(events, "event"),
             count(imported.lines),
             plural(imported.unclassified, "fault"),
-        );
-        println!("next: {} summary {}", program(), word(&self.output));
+            program(),
+            word(&self.output),
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     probes::{CounterNames, Probes, RequestError},
     record::Section,
     recording::{self, Recording},
+    terminal,
     vms::{self, End, Found, FoundVm, FreezeError, Holder},
 };
 
@@ -102,12 +103,12 @@ impl<'a> TracedVms<'a> {
         for (vm, missing) in self.watch.look(counted, &probes.faults_taken()?) {
             let process = self.running.iter().find(|of| of.vm() == vm);
             let process = process.map_or(0, |of| of.process.number());
-            eprintln!(
+            terminal::say(format_args!(
                 "VM {} (process {process}): KVM took {missing} page faults that no probe saw, and \
                  goes on: the recording does not have them. The thread that runs the vCPU enters \
                  KVM in a way that is not followed.",
                 vm.0
-            );
+            ));
         }
         Ok(())
     }
@@ -321,7 +322,11 @@ impl<'a> TracedVms<'a> {
     fn contain(&self, process: &Holder, result: anyhow::Result<()>) -> anyhow::Result<()> {
         match result {
             Err(error) if self.target == Target::All => {
-                eprintln!("process {} ({}): {error:#}", process.number(), process.name);
+                terminal::say(format_args!(
+                    "process {} ({}): {error:#}",
+                    process.number(),
+                    process.name
+                ));
                 Ok(())
             }
             result => result,
@@ -335,7 +340,7 @@ impl<'a> TracedVms<'a> {
             return Err(error);
         }
         if self.skipped.insert(pid) {
-            eprintln!("skipped: process {pid} ({name}): {error:#}");
+            terminal::say(format_args!("skipped: process {pid} ({name}): {error:#}"));
         }
         Ok(())
     }

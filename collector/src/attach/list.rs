@@ -17,6 +17,7 @@ use crate::{
     host::{self, Paging},
     probes::{CounterNames, Probes, Room},
     recording::{self, Kernel},
+    terminal,
     vms::{self, Found, Holder},
 };
 
@@ -62,18 +63,18 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     } = vms::among(&holders, &probes)?;
     for (index, owner) in copies {
         if let Some(holder) = holders.get(index) {
-            eprintln!(
+            terminal::say(format_args!(
                 "process {} ({}) has copies of descriptors of a VM that process {owner} runs",
                 holder.number(),
                 holder.name
-            );
+            ));
         }
     }
     for (_, error) in denied {
-        eprintln!(
+        terminal::say(format_args!(
             "not all VMs of it are listed: {:#}",
             anyhow::Error::from(error)
-        );
+        ));
     }
     for (number, vm) in (0..).zip(&found) {
         probes.follow(vm.kept.as_fd(), vm.object, VmId(number))?;

@@ -14,6 +14,7 @@ use crate::{
     failure::Failure,
     host,
     recording::{Bar, Kernel, cannot},
+    terminal,
     vms::{self, End, Holder, HolderError},
 };
 
@@ -67,10 +68,10 @@ pub fn wait(
             .hint("with EPT or NPT, KVM keeps shadow tables only for guests of guests"));
         }
         if bar.is_none() {
-            eprintln!(
+            terminal::say(format_args!(
                 "no nested guest runs yet: with EPT or NPT, KVM keeps shadow tables only for guests \
                  of guests; the recording begins when one runs"
-            );
+            ));
             bar = Some(Bar::of_work("waiting for a nested guest", options.json)?);
         }
         thread::sleep(options.target.look_every());

@@ -16,7 +16,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::run::{param, plan, seconds};
-use crate::{failure::Failure, program, recording};
+use crate::{failure::Failure, program, recording, terminal};
 
 /// Arguments of `series`.
 #[derive(Debug, Args)]
@@ -87,7 +87,7 @@ impl SeriesArgs {
         let (mut failed, mut outcomes) = (Vec::new(), Vec::new());
         for (number, item) in (1..).zip(&self.items) {
             if !self.json {
-                eprintln!("{number} of {all}: {}", item.text);
+                terminal::say(format_args!("{number} of {all}: {}", item.text));
             }
             let ran = self.run(item, &format!("{number} of {all}"))?;
             if !ran.status.success() {

@@ -42,7 +42,7 @@ use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
-use crate::{failure::Failure, privileges, program, recording};
+use crate::{failure::Failure, privileges, program, recording, terminal};
 use conversation::{Heard, Listener};
 use deadline::{Deadline, Stopped};
 use initramfs::Initramfs;
@@ -558,7 +558,7 @@ impl Screen {
         let bar = self.bar.clone();
         move |line| {
             if wanted {
-                bar.suspend(|| eprintln!("lab: {line}"));
+                bar.suspend(|| terminal::say(format_args!("lab: {line}")));
             }
         }
     }
@@ -578,8 +578,9 @@ impl Listener for Screen {
         let message = format!("lab: {} {what}", doing(stage));
         if let Some(began) = self.began {
             let seconds = began.elapsed().as_secs();
-            self.bar
-                .suspend(|| eprintln!("{} (after {seconds} s)", message.trim_end()));
+            self.bar.suspend(|| {
+                terminal::say(format_args!("{} (after {seconds} s)", message.trim_end()))
+            });
         }
         self.bar.set_message(message);
     }

@@ -22,7 +22,7 @@ pub use index::Index;
 use index::{Of, Run};
 pub use points::{Over, Point, folder, points};
 
-use crate::privileges;
+use crate::{privileges, terminal};
 
 /// What to run.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Sweep {
                 let which = format!("{place} of {all}: {}", folder(point));
                 if !self.quiet {
                     let warms = if trace.is_none() { " (warm-up)" } else { "" };
-                    eprintln!("{which}{warms}");
+                    terminal::say(format_args!("{which}{warms}"));
                 }
                 let status = self.one(point, trace.as_deref())?;
                 let outcome = outcome(status, cancel.load(Ordering::Acquire));

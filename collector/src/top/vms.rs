@@ -13,6 +13,7 @@ use super::{frame::VmNow, sums::Sums};
 use crate::{
     attach::{Target, vcpu_counters},
     probes::{CounterNames, Probes},
+    terminal,
     vms::{self, Holder},
 };
 
@@ -77,11 +78,11 @@ impl Followed {
             .filter_map(|(index, error)| {
                 let holder = holders.get(*index)?;
                 if self.skipped.insert(holder.number()) {
-                    eprintln!(
+                    terminal::say(format_args!(
                         "skipped: process {} ({}): {error}",
                         holder.number(),
                         holder.name
-                    );
+                    ));
                 }
                 Some(holder.number())
             })

@@ -1,6 +1,8 @@
 //! Bad input: a clear message, the right exit code, no files left. No root needed.
 
-use crate::support::{collector, expect_code, folder, run, stderr};
+use std::{io, process::Command};
+
+use crate::support::{analyzer, collector, expect_code, folder, run, stderr};
 
 /// Arguments, exit code, and words that the message must hold.
 const CASES: &[(&[&str], i32, &[&str])] = &[
@@ -131,4 +133,21 @@ fn doctor_says_the_same_to_people_and_programs() {
         let what = finding["what"].as_str().expect("a name");
         assert!(text.contains(what), "{what} is missing in:\n{text}");
     }
+}
+
+/// A terminal that was closed takes no word, and the exit code is the same.
+#[test]
+fn nobody_has_to_hear_what_is_said() {
+    let code = |command: &mut Command| {
+        let (read, write) = io::pipe().expect("a pipe");
+        drop(read);
+        let both = write.try_clone().expect("a copy");
+        let status = command.stdout(write).stderr(both).status();
+        status.expect("the program starts").code()
+    };
+    for (args, expected, _) in CASES {
+        assert_eq!(code(collector().args(*args)), Some(*expected), "{args:?}");
+    }
+    assert_eq!(code(collector().args(["workloads"])), Some(0));
+    assert_eq!(code(analyzer().args(["summary", "/nowhere"])), Some(1));
 }

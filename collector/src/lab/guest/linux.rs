@@ -19,7 +19,10 @@ use super::{
     port::Port,
     qmp::Qmp,
 };
-use crate::lab::job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL, Job, Linux};
+use crate::{
+    lab::job::{GUEST_DONE, GUEST_INITRAMFS, GUEST_KERNEL, Job, Linux},
+    terminal,
+};
 
 /// Time between two checks whether `attach` has found the VM.
 const POLL: Duration = Duration::from_millis(50);
@@ -50,7 +53,9 @@ pub fn run(job: &Job, linux: &Linux, output: Option<&Path>, port: &Port) -> anyh
     if let (Some(output), Some(_)) = (output, &linux.attach) {
         // Without names the trace is as good as before.
         if let Err(error) = name_functions(output, console.code) {
-            eprintln!("warning: the trace has no names of the guest's functions: {error:#}");
+            terminal::say(format_args!(
+                "warning: the trace has no names of the guest's functions: {error:#}"
+            ));
         }
     }
     Ok(code)
@@ -201,7 +206,7 @@ fn forward(console: impl Read) -> Console {
         let text = text.trim_end();
         seen.done |= text == GUEST_DONE;
         seen.code.read(text);
-        println!("guest: {text}");
+        terminal::show(format_args!("guest: {text}"));
         line.clear();
     }
     seen

@@ -34,7 +34,7 @@ use std::{
 use anyhow::{Context as _, anyhow, ensure};
 
 use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WHOLE, WORK, Work};
-use crate::{failure::Failure, program};
+use crate::{failure::Failure, program, terminal};
 use observer::Observer;
 use port::Port;
 
@@ -50,7 +50,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     }
     if let Err(error) = work() {
         // There may be no port to send it to: the console is always there.
-        eprintln!("lab: {error:#}");
+        terminal::say(format_args!("lab: {error:#}"));
     }
     Err(Failure::failed(system::power_off()))
 }

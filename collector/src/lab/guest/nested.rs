@@ -14,7 +14,10 @@ use super::{
     linux::{self, Attached},
     port::Port,
 };
-use crate::lab::job::{GUEST_ENDED, GUEST_READY, Job, Linux};
+use crate::{
+    lab::job::{GUEST_ENDED, GUEST_READY, Job, Linux},
+    terminal,
+};
 
 /// Runs the workload and records it to `output`, if the job says so; the exit code of `attach`.
 pub fn run(job: &Job, linux: &Linux, output: Option<&Path>, port: &Port) -> anyhow::Result<u8> {
@@ -90,7 +93,7 @@ impl Hypervisor {
             }
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end();
-            println!("L1: {text}");
+            terminal::show(format_args!("L1: {text}"));
             if let Some(rest) = text.strip_prefix(words) {
                 return Ok(rest.to_owned());
             }
