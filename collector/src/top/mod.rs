@@ -7,9 +7,11 @@
 //! sums    faults by VM and class since the last look
 //! frame   a look as text: a screen, a line for each VM, JSON
 //! screen  a terminal that may be slow, and may change its size
+//! lines   standard output that nobody may read
 //! ```
 
 mod frame;
+mod lines;
 mod screen;
 mod sums;
 mod vms;
@@ -41,6 +43,8 @@ use vms::Followed;
 
 /// How soon a key or a request to stop is noticed.
 const POLL: Duration = Duration::from_millis(20);
+/// Between two questions whether a look is written.
+const SHORT: Duration = Duration::from_millis(1);
 
 /// What to show and how.
 #[derive(Debug)]
@@ -152,14 +156,15 @@ fn show(
     let mut output = Output::open(options.json)?;
     let mut before = begin;
     let mut due = begin + options.interval;
+    let must_end = || cancel.load(Ordering::Acquire) || reading.has_failed();
     let is_over = |now: Instant| {
         let time = options.time.is_some_and(|time| now >= begin + time);
-        time || cancel.load(Ordering::Acquire) || reading.has_failed()
+        time || must_end()
     };
     loop {
         let now = Instant::now();
         let ends = is_over(now);
-        if now >= due || ends {
+        if output.is_free() && (now >= due || ends) {
             followed.look()?;
             let taken = std::mem::take(&mut *sums.lock().unwrap_or_else(PoisonError::into_inner));
             let lost = followed.lost()?;
@@ -169,17 +174,20 @@ fn show(
                 lost,
                 vms: followed.now(&taken)?,
             };
-            output.show(&frame)?;
+            output.show(&frame);
             (before, due) = (now, now + options.interval);
             if ends || (options.target != Target::All && followed.is_empty()) {
                 break;
             }
+        } else if must_end() {
+            // Nobody reads the look before.
+            break;
         }
         if output.work()? == Wish::Quit {
             break;
         }
         let next = due.saturating_duration_since(Instant::now());
-        thread::sleep(next.min(POLL));
+        thread::sleep(next.clamp(SHORT, POLL));
     }
-    output.close()
+    output.close(cancel)
 }

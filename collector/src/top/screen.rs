@@ -7,6 +7,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, ErrorKind, IsTerminal as _, Read as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
+    sync::atomic::AtomicBool,
     thread,
     time::{Duration, Instant},
 };
@@ -16,7 +17,7 @@ use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
 
-use super::frame::Frame;
+use super::{frame::Frame, lines::Lines};
 
 /// The other screen, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
@@ -34,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub enum Wish {
     /// More.
     Stay,
-    /// The key q.
+    /// The key q, or nobody reads any more.
     Quit,
 }
 
@@ -44,50 +45,52 @@ pub enum Output {
     /// A terminal.
     Screen(Screen),
     /// Lines for each look.
-    Log,
+    Log(Lines),
     /// A JSON object for each look.
-    Json,
+    Json(Lines),
 }
 
 impl Output {
     /// A screen if standard output is a terminal.
     pub fn open(json: bool) -> anyhow::Result<Self> {
         Ok(match (json, io::stdout().is_terminal()) {
-            (true, _) => Self::Json,
-            (false, false) => Self::Log,
+            (true, _) => Self::Json(Lines::open()?),
+            (false, false) => Self::Log(Lines::open()?),
             (false, true) => Self::Screen(Screen::open()?),
         })
     }
 
+    /// A look can be shown now. A screen takes one at any time: the next replaces it.
+    pub fn is_free(&self) -> bool {
+        match self {
+            Self::Screen(_) => true,
+            Self::Log(lines) | Self::Json(lines) => lines.is_free(),
+        }
+    }
+
     /// Shows a look.
-    pub fn show(&mut self, frame: &Frame) -> anyhow::Result<()> {
-        let text = match self {
-            Self::Screen(screen) => {
-                screen.show(frame);
-                return Ok(());
-            }
-            Self::Log => frame.log(),
-            Self::Json => format!("{}\n", frame.json()),
-        };
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())
-            .and_then(|()| out.flush())
-            .context("while writing to standard output")
+    pub fn show(&mut self, frame: &Frame) {
+        match self {
+            Self::Screen(screen) => screen.show(frame),
+            Self::Log(lines) => lines.show(frame.log()),
+            Self::Json(lines) => lines.show(format!("{}\n", frame.json())),
+        }
     }
 
     /// Writes what the terminal takes now, and reads keys.
     pub fn work(&mut self) -> anyhow::Result<Wish> {
         match self {
             Self::Screen(screen) => screen.work(),
-            Self::Log | Self::Json => Ok(Wish::Stay),
+            Self::Log(lines) | Self::Json(lines) => Ok(lines.work()),
         }
     }
 
-    /// Leaves the terminal as it was.
-    pub fn close(self) -> anyhow::Result<()> {
+    /// Leaves the terminal as it was, and waits until lines are written: not long once `cancel` is
+    /// set.
+    pub fn close(self, cancel: &AtomicBool) -> anyhow::Result<()> {
         match self {
             Self::Screen(screen) => screen.close(),
-            Self::Log | Self::Json => Ok(()),
+            Self::Log(lines) | Self::Json(lines) => lines.close(cancel),
         }
     }
 }

@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::{collector, expect_code, vmm::Vmm};
@@ -244,4 +245,41 @@ fn kvm_top_survives_a_resize_and_a_terminal_that_nobody_reads() {
     terminal.master.write_all(b"q").expect("a key");
     terminal.until("\x1b[?1049l");
     assert!(terminal.child.wait().expect("a child").success());
+}
+
+/// The pipe is full long before, and nobody reads on.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_top_ends_though_nobody_reads_its_looks() {
+    let vmm = Vmm::small(&["--pages", "64"]);
+    let pid = vmm.pid().to_string();
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut top = started(&["--pid", &pid, "--interval", "0.001", "--json"]);
+        let out = top.stdout.as_ref().expect("piped").as_raw_fd();
+        let is_full = || {
+            let mut bytes: libc::c_int = 0;
+            // SAFETY: writes one number.
+            let asked = unsafe { libc::ioctl(out, libc::FIONREAD, &raw mut bytes) };
+            assert_eq!(asked, 0, "{}", std::io::Error::last_os_error());
+            bytes > 60_000
+        };
+        let begin = Instant::now();
+        while !is_full() {
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "the pipe is full"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(Duration::from_millis(200));
+        kill_process(Pid::from_child(&top), signal).expect("a signal");
+        let begin = Instant::now();
+        while top.try_wait().expect("a child").is_none() {
+            if begin.elapsed() > Duration::from_secs(10) {
+                top.kill().expect("it lives");
+                panic!("{signal:?} does not end it");
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
