@@ -9,8 +9,8 @@ use super::sums::{Faults, OfVm};
 /// A VM at a look.
 #[derive(Clone, Debug)]
 pub struct VmNow {
-    /// Its number.
-    pub vm: u16,
+    /// Its number; none if it could not be followed.
+    pub vm: Option<u16>,
     /// Its process.
     pub pid: u32,
     /// That process's name.
@@ -23,6 +23,29 @@ pub struct VmNow {
     pub taken: u64,
     /// What its records say.
     pub did: OfVm,
+    /// Why it cannot be followed or read.
+    pub failed: Option<String>,
+}
+
+impl VmNow {
+    /// Nothing is known but what it is.
+    pub fn of(vm: Option<u16>, pid: u32, name: &str) -> Self {
+        Self {
+            vm,
+            pid,
+            name: name.to_owned(),
+            vcpus: 0,
+            shadow_pages: 0,
+            taken: 0,
+            did: OfVm::default(),
+            failed: None,
+        }
+    }
+
+    /// Its number, for people.
+    fn number(&self) -> String {
+        self.vm.map_or_else(|| "-".to_owned(), |vm| vm.to_string())
+    }
 }
 
 /// A look.
@@ -80,9 +103,12 @@ impl Frame {
         ];
         for (vm, all) in self.sorted() {
             let name: String = vm.name.chars().filter(|of| !of.is_control()).collect();
-            let title = format!("{} {} {name}", vm.vm, vm.pid);
+            let title = format!("{} {} {name}", vm.number(), vm.pid);
             let title: String = title.chars().take(24).collect();
-            lines.push(self.line(&title, all, &vm.shadow_pages.to_string()));
+            lines.push(match &vm.failed {
+                Some(why) => format!("{title:<24} failed: {why}"),
+                None => self.line(&title, all, &vm.shadow_pages.to_string()),
+            });
             for (class, faults) in by_time(&vm.did) {
                 lines.push(self.line(&format!("  {class}"), faults, ""));
             }
@@ -133,17 +159,19 @@ impl Frame {
     pub fn log(&self) -> String {
         let mut text = String::new();
         for (vm, all) in self.sorted() {
+            let (at, number) = (self.at.as_secs_f64(), vm.number());
             // Writing to a string does not fail.
-            let _ = write!(
-                text,
-                "{:.1} s VM {} (process {}): {:.0} faults/s, {:.2} % of a CPU, {} shadow pages",
-                self.at.as_secs_f64(),
-                vm.vm,
-                vm.pid,
-                self.rate(all.count),
-                self.percent(all.total_ns),
-                vm.shadow_pages
-            );
+            let _ = write!(text, "{at:.1} s VM {number} (process {}): ", vm.pid);
+            let _ = match &vm.failed {
+                Some(why) => write!(text, "failed: {why}"),
+                None => write!(
+                    text,
+                    "{:.0} faults/s, {:.2} % of a CPU, {} shadow pages",
+                    self.rate(all.count),
+                    self.percent(all.total_ns),
+                    vm.shadow_pages
+                ),
+            };
             for (class, faults) in by_time(&vm.did) {
                 let mean = faults
                     .total_ns
@@ -194,6 +222,7 @@ impl Frame {
                 "changes": vm.did.changes,
                 "pages_born": vm.did.born,
                 "pages_zapped": vm.did.zapped,
+                "failed": vm.failed,
                 "classes": classes.collect::<Vec<_>>(),
             })
         });
@@ -247,9 +276,6 @@ mod tests {
             max_ns,
         };
         let vm = |vm, name: &str, classes: Vec<(Class, Faults)>| VmNow {
-            vm,
-            pid: 4711,
-            name: name.to_owned(),
             vcpus: 2,
             shadow_pages: 1024,
             taken: 5,
@@ -259,6 +285,7 @@ mod tests {
                 born: 4,
                 zapped: 2,
             },
+            ..VmNow::of(Some(vm), 4711, name)
         };
         Frame {
             at: Duration::from_secs(12),
@@ -292,6 +319,36 @@ mod tests {
                 "0 4711 quiet                      0                        0.00      1024",
                 "  10 other changes/s, 2 pages made/s, 1 zapped/s",
             ]
+        );
+    }
+
+    #[test]
+    fn a_vm_that_failed_says_so_on_its_line() {
+        let mut frame = frame();
+        frame.vms[0].failed = Some("`counters` gave no answer".to_owned());
+        frame.vms[0].did = OfVm::default();
+        let refused = VmNow::of(None, 12, "late");
+        frame.vms.push(VmNow {
+            failed: Some("no room".to_owned()),
+            ..refused
+        });
+        let lines = frame.lines(80, 24);
+        assert_eq!(
+            lines[lines.len() - 2..],
+            [
+                "- 12 late                failed: no room",
+                "0 4711 quiet             failed: `counters` gave no answer",
+            ]
+        );
+        let log = frame.log();
+        assert!(
+            log.contains("s VM 0 (process 4711): failed: `counters` gave no answer\n"),
+            "{log}"
+        );
+        let failed = &frame.json()["vms"][1];
+        assert_eq!(
+            (&failed["vm"], &failed["failed"]),
+            (&Value::Null, &"no room".into())
         );
     }
 

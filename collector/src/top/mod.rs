@@ -172,7 +172,7 @@ fn show(
                 at: now - begin,
                 over: now - before,
                 lost,
-                vms: followed.now(&taken)?,
+                vms: followed.now(&taken),
             };
             output.show(&frame);
             (before, due) = (now, now + options.interval);
