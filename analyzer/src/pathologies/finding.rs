@@ -2,20 +2,20 @@
 
 use events::{Gfn, Gpa, Gva, Seq, VcpuId};
 use serde::{Serialize, Serializer};
-use trace::Slot;
-
-use super::{huge, livelock, ping_pong, prefetch, roots, unsync_storm};
-use crate::{
-    refaults::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES},
-    text::units::count,
+use trace::{
+    Slot,
+    pathology::{LIVE_LOCK, REPEATS, STORM_LEAST, STORM_PAGES, ZAP_STORM},
 };
+
+use super::{huge, ping_pong, prefetch, roots, unsync_storm};
+use crate::{refaults::DISCARD_REFAULTS, text::units::count};
 
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Pathology {
     /// A vCPU takes the same fault again and again, and no entry changes.
     LiveLock,
-    /// One act zaps many shadow pages.
+    /// One act zaps many shadow pages of a VM that runs on.
     ZapStorm,
     /// A guest table is protected, stored to, synced and protected again.
     PingPong,
@@ -47,8 +47,8 @@ impl Pathology {
     /// Its name in tables and JSON.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::LiveLock => "live_lock",
-            Self::ZapStorm => "zap_storm",
+            Self::LiveLock => LIVE_LOCK,
+            Self::ZapStorm => ZAP_STORM,
             Self::PingPong => "ping_pong",
             Self::UnsyncStorm => "unsync_storm",
             Self::HostDiscard => "host_discard",
@@ -79,11 +79,12 @@ impl Pathology {
                 "{} equal faults of a vCPU in a row (RIP, address, error code) that change no \
                  entry: a retry for the host's act ends with it, and takes a few; a guest that \
                  gets on by its own #PF handler (a safepoint poll) looks the same",
-                livelock::REPEATS
+                REPEATS
             ),
             Self::ZapStorm => format!(
                 "{STORM_PAGES} pages by one act (one recycling frees 25 at most, less those that \
-                 are free), or half of all, if that is {STORM_LEAST}, one path from root to leaf"
+                 are free), or half of all, if that is {STORM_LEAST}, one path from root to leaf; \
+                 the VM runs on: its end zaps all"
             ),
             Self::PingPong => format!(
                 "{} times unsync of one table: once or twice is how a table is filled",

@@ -7,13 +7,10 @@
 use std::collections::BTreeMap;
 
 use events::{Class, ErrorCode, Gpa, Gpte, Gva, Seq, VcpuId};
-use trace::{EntryRow, FaultRow, PageRow};
+use trace::{EntryRow, FaultRow, PageRow, pathology::REPEATS};
 
 use super::{Culprit, Finding, Pathology};
 use crate::replay::VmReplay;
-
-/// Faults in a row, see [`Pathology::threshold`].
-pub(super) const REPEATS: u64 = 16;
 
 /// Equal faults of one vCPU.
 #[derive(Clone, Copy, Debug)]

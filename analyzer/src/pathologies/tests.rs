@@ -4,9 +4,12 @@ use events::{
     Cause, Class, ErrorCode, Gfn, Gpte, Gva, HostEvent, Hpa, Level, PageEvent, Pfn, Role,
     RoleLayout, Seq, Spte, TimeNs, VcpuId, VmId,
 };
-use trace::{EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Slot};
+use trace::{
+    EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Slot,
+    pathology::{REPEATS, STORM_PAUSE_NS},
+};
 
-use super::{Finding, Pathologies, Pathology, livelock::REPEATS, prefetch::UNUSED};
+use super::{Finding, Pathologies, Pathology, prefetch::UNUSED};
 use crate::{
     replay::{Gaps, Replay, ReplayOptions, blank_fault},
     study::{Follow as _, Subject},
@@ -154,6 +157,27 @@ impl Story {
         }));
     }
 
+    /// An event of each of these pages, `pause` ns apart.
+    fn pages(&mut self, event: PageEvent, pages: std::ops::Range<u64>, pause: u64) {
+        for page in pages {
+            let before = self.0.last().map_or(0, |record| record.time().0);
+            let (seq, _) = self.at();
+            self.0.push(Record::Page(PageRow {
+                seq,
+                time_ns: TimeNs(before + pause),
+                vm: VmId(0),
+                vcpu: None,
+                event,
+                spt: Hpa((page + 16) << 12),
+                gfn: Gfn(page + 0x100),
+                role: Role(1),
+                level: Level(1),
+                direct: 0,
+                unsync: 0,
+            }));
+        }
+    }
+
     /// Why a huge page is not there.
     fn why(&self) -> String {
         let one = self.one();
@@ -224,6 +248,34 @@ fn refusals_by_the_same_entries_are_a_live_lock() {
     }
     // Another frame each time.
     assert_eq!(story(|number| 5 | number << 12).found(), []);
+}
+
+/// The end of a VM zaps all its pages, and nothing comes after.
+#[test]
+fn many_zaps_are_a_storm_if_the_vm_runs_on() {
+    let mut story = Story::default();
+    story.pages(PageEvent::Born, 0..40, 100);
+    story.pages(PageEvent::Zapped, 0..40, 100);
+    assert_eq!(story.found(), [], "the end of a VM");
+    story.pages(PageEvent::Born, 0..1, 100);
+    let storm = story.one();
+    assert_eq!(storm.pathology, Pathology::ZapStorm);
+    assert_eq!((storm.count, storm.size, storm.seq), (1, 40, Seq(40)));
+    // Another one, long after, is the end.
+    story.pages(PageEvent::Born, 1..40, STORM_PAUSE_NS);
+    story.pages(PageEvent::Zapped, 0..40, 100);
+    assert_eq!(story.one().count, 1);
+}
+
+#[test]
+fn zaps_long_after_each_other_are_no_storm() {
+    for (pause, is_storm) in [(STORM_PAUSE_NS, true), (STORM_PAUSE_NS + 1, false)] {
+        let mut story = Story::default();
+        story.pages(PageEvent::Born, 0..100, 100);
+        story.pages(PageEvent::Zapped, 0..16, pause);
+        story.pages(PageEvent::Born, 0..1, 100);
+        assert_eq!(!story.found().is_empty(), is_storm, "{pause}");
+    }
 }
 
 #[test]

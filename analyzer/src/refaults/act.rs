@@ -3,7 +3,7 @@
 use std::{cmp::Reverse, collections::BinaryHeap};
 
 use events::{Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, TimeNs};
-use trace::{HostRow, PageRow, Slot};
+use trace::{HostRow, PageRow, Slot, pathology};
 
 use super::RefaultCause;
 use crate::faults::Worst;
@@ -15,12 +15,6 @@ pub(super) const FIRST_ACT: ActId = 3;
 /// Acts kept apart at a time, 100 bytes each. What more acts remove is of no act that is seen.
 const MAX_OPEN: usize = 1 << 20;
 
-/// Pages that one act zaps to be a storm: two thirds of what one recycling frees at most
-/// (`KVM_REFILL_PAGES`, 25), so that a recycling which finds some pages free counts, too.
-pub const STORM_PAGES: u32 = 16;
-/// Fewer are a storm if they are half of all pages, but not below this: one path from a root to a
-/// leaf.
-pub const STORM_LEAST: u32 = 4;
 /// Refaults on what one act of the host took away: 64 KiB, a batch of a balloon or of reclaim.
 pub const DISCARD_REFAULTS: u32 = 16;
 
@@ -100,6 +94,8 @@ pub(super) struct Act {
     pub(super) bill: usize,
     /// Shadow pages that there were when it zapped the first.
     pub(super) of_pages: u64,
+    /// The latest zap.
+    pub(super) zapped: Seq,
     /// Places that still miss what it removed, and trackers that may add to it.
     users: u32,
 }
@@ -112,8 +108,7 @@ impl Act {
 
     /// It zapped many pages, or most of those there were.
     fn is_storm(&self) -> bool {
-        let most = self.pages >= STORM_LEAST && u64::from(self.pages) * 2 >= self.of_pages;
-        self.pages >= STORM_PAGES || most
+        pathology::is_storm(self.pages, self.of_pages)
     }
 
     /// A guest table that it has to do with.
@@ -219,8 +214,12 @@ pub(super) struct RemovalActs {
     pub(super) costly: Top,
     /// By the pages that they zapped.
     pub(super) storms: Top,
-    /// All acts that zapped many pages.
+    /// All acts that zapped many pages of a VM that ran on.
     pub(super) zap_storms: Heavy,
+    /// Those of which it is not known yet: the end of a VM zaps all its pages.
+    last_storms: Vec<Act>,
+    /// The latest record that shows that the VM runs.
+    lived: Seq,
     /// All acts by which the host took memory away that came back.
     pub(super) discards: Heavy,
     /// Acts that were not kept apart.
@@ -238,6 +237,8 @@ impl RemovalActs {
             costly: Top::new(top),
             storms: Top::new(top),
             zap_storms: Heavy::default(),
+            last_storms: Vec::new(),
+            lived: Seq(0),
             discards: Heavy::default(),
             unkept: 0,
             wanted,
@@ -266,6 +267,7 @@ impl RemovalActs {
             last: seq,
             bill: cause.index(),
             of_pages: 0,
+            zapped: seq,
             users: 1,
         };
         let at = match self.free.pop() {
@@ -312,12 +314,23 @@ impl RemovalActs {
         }
     }
 
+    /// A record shows that the VM runs: what was zapped before is not its end.
+    pub(super) fn lives(&mut self, at: Seq) {
+        self.lived = at;
+        for act in self.last_storms.drain(..) {
+            self.zap_storms.add(&act, |act| act.total_ns);
+        }
+    }
+
     fn rank(&mut self, act: Act) {
         if self.wanted == Some(act.seq) && self.asked.is_none_or(|other| other.is_idle()) {
             self.asked = Some(act);
         }
         if act.is_storm() {
-            self.zap_storms.add(&act, |act| act.total_ns);
+            match act.zapped < self.lived {
+                true => self.zap_storms.add(&act, |act| act.total_ns),
+                false => self.last_storms.push(act),
+            }
         }
         if act.is_discard() {
             self.discards.add(&act, |act| act.total_ns);

@@ -34,10 +34,10 @@ mod reference;
 
 use std::collections::BTreeMap;
 
-use events::{Seq, TimeNs, VcpuId, VmId};
+use events::{PageEvent, Seq, TimeNs, VcpuId, VmId};
 use trace::{FaultRow, Record, Sees, Trace, VmMeta};
 
-pub use act::{DISCARD_REFAULTS, STORM_LEAST, STORM_PAGES};
+pub use act::DISCARD_REFAULTS;
 pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
 pub use cause::RefaultCause;
 pub use latest::{Refault, Removal};
@@ -122,6 +122,9 @@ impl Follow for Refaults {
         self.inside = self.options.filter.window.admits(record);
         let Some(vm) = vm else { return };
         self.leaves = vm.tables().totals().leaves;
+        if shows_life(record) {
+            self.acts.lives(record.seq());
+        }
         match record {
             Record::Fault(row) => self.fault(row, vm),
             Record::Entry(row) => self.entry(row, vm),
@@ -152,6 +155,15 @@ impl Follow for Refaults {
         }
         self.acts.finish();
         Ok(())
+    }
+}
+
+/// Whether it shows that a VM runs: at its end KVM zaps its pages, and nothing else happens.
+fn shows_life(record: &Record) -> bool {
+    match record {
+        Record::Fault(_) => true,
+        Record::Page(row) => row.event != PageEvent::Zapped,
+        _ => false,
     }
 }
 

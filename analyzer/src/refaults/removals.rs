@@ -302,6 +302,7 @@ impl Refaults {
                 act.of_pages = vm.tables().totals().all_pages();
             }
             act.pages = act.pages.saturating_add(1);
+            act.zapped = row.seq;
             bill.pages += 1;
         }
         for (index, _) in page.entries() {

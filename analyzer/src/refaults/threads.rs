@@ -1,7 +1,7 @@
 //! What each thread is doing, so that what it removes next has its cause.
 
 use events::{Gfn, Gpa, HostEvent, Hpa, Level, Seq, TimeNs, VcpuId};
-use trace::{FaultRow, HostRow, PageRow, WriteRow};
+use trace::{FaultRow, HostRow, PageRow, WriteRow, pathology::STORM_PAUSE_NS};
 
 use super::{RefaultCause, Refaults, What, act::ActId, bill::Bill};
 use crate::{faults, replay::VmReplay};
@@ -60,6 +60,8 @@ pub(super) struct Zaps {
     bill: usize,
     by_store: bool,
     pages: u32,
+    /// Time of the latest.
+    last: TimeNs,
     /// Frames of the first pages, and their level.
     frames: Vec<(Gfn, Level)>,
     /// A frame of an unsync page became a table of another level.
@@ -290,14 +292,18 @@ impl Refaults {
         self.open((row.seq, row.time_ns), cause, What::of_page(row))
     }
 
-    /// The group that a zap belongs to. An unsync child goes with what was zapped before it.
+    /// The group that a zap belongs to. An unsync child goes with what was zapped before it, and
+    /// nothing with what was zapped long before: no fault ends the acts of other threads than vCPUs'.
     fn group(
         &mut self,
         vcpu: Option<VcpuId>,
         row: &PageRow,
         store: Option<Store>,
     ) -> Option<ActId> {
-        let other = |zaps: &&Zaps| zaps.by_store != store.is_some() && row.unsync == 0;
+        let other = |zaps: &&Zaps| {
+            let pause = row.time_ns.0.saturating_sub(zaps.last.0);
+            pause > STORM_PAUSE_NS || (zaps.by_store != store.is_some() && row.unsync == 0)
+        };
         if self.thread(vcpu).zaps.as_ref().filter(other).is_some() {
             self.give_up_zaps(vcpu);
         }
@@ -320,11 +326,14 @@ impl Refaults {
                 bill,
                 by_store: store.is_some(),
                 pages: 0,
+                last: row.time_ns,
                 frames: Vec::new(),
                 new_role: false,
             });
         }
-        let act = self.thread(vcpu).zaps.as_ref()?.act;
+        let zaps = self.thread(vcpu).zaps.as_mut()?;
+        zaps.last = row.time_ns;
+        let act = zaps.act;
         self.acts.hold(act);
         Some(act)
     }

@@ -158,6 +158,7 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
 
     let mut meta = recording::start(&kernel, options.ring_bytes, false);
     meta.kept = options.keep.as_ref().map(Keep::kept);
+    let layout = meta.role_layout();
     let names = kernel.counters.clone();
     let recording = Recording::start(
         kernel,
@@ -167,7 +168,10 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
         &cancel,
         Bounds {
             max_bytes: options.max_bytes,
-            keeper: options.keep.clone().map(Keeper::new).map(Arc::new),
+            keeper: options
+                .keep
+                .clone()
+                .map(|keep| Arc::new(Keeper::new(keep, layout))),
         },
         options.json,
     )?;

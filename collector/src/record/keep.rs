@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use events::Seq;
+use events::{RoleLayout, Seq};
 use trace::{Begin, Event, Kept, TraceError, TraceWriter};
 
 use super::watch::{On, Watch};
@@ -77,9 +77,9 @@ struct State {
 }
 
 impl Keeper {
-    /// An empty ring.
-    pub fn new(keep: Keep) -> Self {
-        let watch = Watch::new(&keep.on);
+    /// An empty ring; `layout` is that of the recording's roles.
+    pub fn new(keep: Keep, layout: RoleLayout) -> Self {
+        let watch = Watch::new(&keep.on, layout);
         Self {
             keep,
             section_bytes: AtomicU64::new(0),

@@ -9,6 +9,7 @@ mod keep;
 mod losses;
 mod watch;
 mod write;
+mod zaps;
 
 use std::{
     sync::{

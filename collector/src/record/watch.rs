@@ -1,25 +1,28 @@
 //! What a recording waits for, seen in its records while they are written.
 //!
-//! `analyzer pathologies` finds the same with the replayed tables. Here the records alone must show
-//! it, so that less is found: see [`On`].
+//! `analyzer pathologies` finds the same, by the same limits, with the replayed tables. Here the
+//! records alone must show it, so that less is found: see [`On`].
 
 use std::collections::BTreeMap;
 
-use events::{Class, ErrorCode, Gpa, Gva, Hpa, PageEvent, Seq, Spte, VcpuId, VmId};
-use trace::{Batch, EntryRow, Event, FaultRow, PageRow};
+use events::{Class, ErrorCode, Gpa, Gva, Hpa, RoleLayout, Seq, Spte, VcpuId, VmId};
+use trace::{
+    Batch, EntryRow, Event, FaultRow, KeyframeRow, PageRow,
+    pathology::{LIVE_LOCK, REPEATS, ZAP_STORM},
+};
 
-/// Equal faults in a row: a retry for the host's act ends with it, and takes a few.
-const REPEATS: u32 = 16;
-/// Shadow pages zapped in a row: one recycling frees 25 at most, less those that are free.
-const ZAPPED: u32 = 16;
+use super::zaps::Zaps;
 
 /// What ends a recording that keeps its last part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum On {
     /// 16 equal faults of a vCPU in a row, which store nothing or the same entry, no other change on
     /// its thread
+    #[value(name = LIVE_LOCK, alias = "live-lock")]
     LiveLock,
-    /// 16 shadow pages zapped by one thread without a fault between
+    /// 16 shadow pages zapped by one act, or half of all if that is 4, of a VM that runs on: the end
+    /// of a VM is none
+    #[value(name = ZAP_STORM, alias = "zap-storm")]
     ZapStorm,
     /// SIGUSR1
     Signal,
@@ -29,8 +32,8 @@ impl On {
     /// Its name in the metadata.
     pub fn name(self) -> &'static str {
         match self {
-            Self::LiveLock => "live-lock",
-            Self::ZapStorm => "zap-storm",
+            Self::LiveLock => LIVE_LOCK,
+            Self::ZapStorm => ZAP_STORM,
             Self::Signal => "signal",
         }
     }
@@ -40,10 +43,9 @@ impl On {
 #[derive(Debug, Default)]
 pub struct Watch {
     live_locks: bool,
-    zap_storms: bool,
     faults: BTreeMap<(VmId, VcpuId), Run>,
-    /// `None`: a thread that is no vCPU's.
-    zaps: BTreeMap<(VmId, Option<VcpuId>), u32>,
+    /// `None`: nobody waits for a storm.
+    zaps: Option<Zaps>,
 }
 
 /// What makes faults equal. An entry that was stored is a part of it: another value is progress.
@@ -61,34 +63,40 @@ struct Same {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     of: Same,
-    faults: u32,
+    faults: u64,
 }
 
 enum Item<'a> {
     Fault(&'a FaultRow),
     Entry(&'a EntryRow),
     Page(&'a PageRow),
+    Keyframe(&'a KeyframeRow),
 }
 
 impl Watch {
-    /// For these events.
-    pub fn new(on: &[On]) -> Self {
+    /// For these events; `layout` is that of the recording's roles.
+    pub fn new(on: &[On], layout: RoleLayout) -> Self {
+        let storms = on.contains(&On::ZapStorm);
         Self {
             live_locks: on.contains(&On::LiveLock),
-            zap_storms: on.contains(&On::ZapStorm),
+            zaps: storms.then(|| Zaps::new(layout)),
             ..Self::default()
         }
     }
 
     /// The first event in a stretch of time.
     pub fn look(&mut self, batch: &Batch) -> Option<Event> {
-        if !self.live_locks && !self.zap_storms {
+        if !self.live_locks && self.zaps.is_none() {
             return None;
         }
         let faults = batch.faults.iter().map(|row| (row.seq, Item::Fault(row)));
         let entries = batch.entries.iter().map(|row| (row.seq, Item::Entry(row)));
         let pages = batch.pages.iter().map(|row| (row.seq, Item::Page(row)));
-        let mut items: Vec<(Seq, Item<'_>)> = faults.chain(entries).chain(pages).collect();
+        // The rows of the pages themselves.
+        let whole = batch.keyframes.iter().filter(|row| row.index.is_none());
+        let whole = whole.map(|row| (row.seq, Item::Keyframe(row)));
+        let items = faults.chain(entries).chain(pages).chain(whole);
+        let mut items: Vec<(Seq, Item<'_>)> = items.collect();
         items.sort_by_key(|(seq, _)| *seq);
         let mut items = items.into_iter();
         items.find_map(|(_, item)| self.item(item))
@@ -97,8 +105,8 @@ impl Watch {
     fn item(&mut self, item: Item<'_>) -> Option<Event> {
         match item {
             Item::Fault(row) => {
-                self.zaps.remove(&(row.vm, Some(row.vcpu)));
-                self.fault(row)
+                let storm = self.zaps.as_mut().and_then(|zaps| zaps.fault(row));
+                storm.or(self.fault(row))
             }
             Item::Entry(row) => {
                 if let Some(vcpu) = row.vcpu {
@@ -114,7 +122,11 @@ impl Watch {
                 if let Some(vcpu) = row.vcpu {
                     self.faults.remove(&(row.vm, vcpu));
                 }
-                self.page(row)
+                self.zaps.as_mut()?.page(row)
+            }
+            Item::Keyframe(row) => {
+                self.zaps.as_mut()?.keyframe(row);
+                None
             }
         }
     }
@@ -143,26 +155,6 @@ impl Watch {
             ),
         })
     }
-
-    fn page(&mut self, row: &PageRow) -> Option<Event> {
-        if !self.zap_storms || row.event != PageEvent::Zapped {
-            return None;
-        }
-        let thread = (row.vm, row.vcpu);
-        let zapped = self.zaps.entry(thread).or_default();
-        *zapped += 1;
-        let who = match row.vcpu {
-            Some(vcpu) => format!("vCPU {}", vcpu.0),
-            None => "a thread that is no vCPU's".to_owned(),
-        };
-        (*zapped == ZAPPED).then(|| Event {
-            on: On::ZapStorm.name().to_owned(),
-            time_ns: row.time_ns.0,
-            vm: Some(row.vm.0),
-            seq: Some(row.seq.0),
-            what: format!("{ZAPPED} shadow pages zapped by {who}"),
-        })
-    }
 }
 
 impl Same {
@@ -183,7 +175,7 @@ impl Same {
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable as _;
-    use events::{Cause, Fault, Gfn, Level, RecordKind, Role, TimeNs};
+    use events::{Cause, Fault, Level, RecordKind, TimeNs};
 
     use super::*;
 
@@ -212,24 +204,8 @@ mod tests {
 
     /// The number of the batch that shows an event.
     fn shown_by(batches: &[Batch]) -> Option<usize> {
-        let mut watch = Watch::new(&ON);
+        let mut watch = Watch::new(&ON, RoleLayout::default());
         batches.iter().position(|batch| watch.look(batch).is_some())
-    }
-
-    fn zapped(seq: u64) -> PageRow {
-        PageRow {
-            seq: Seq(seq),
-            time_ns: TimeNs(seq),
-            vm: VmId(0),
-            vcpu: Some(VcpuId(0)),
-            event: PageEvent::Zapped,
-            spt: Hpa(seq << 12),
-            gfn: Gfn(seq),
-            role: Role(1),
-            level: Level(1),
-            direct: 0,
-            unsync: 0,
-        }
     }
 
     #[test]
@@ -256,16 +232,5 @@ mod tests {
             gfn: None,
         });
         assert_eq!(shown_by(&batches), None);
-    }
-
-    #[test]
-    fn pages_zapped_without_a_fault_between_are_a_storm() {
-        let pages = |from: u64| Batch {
-            pages: (from..from + 10).map(zapped).collect(),
-            ..Batch::default()
-        };
-        assert_eq!(shown_by(&[pages(0)]), None);
-        assert_eq!(shown_by(&[pages(0), pages(20)]), Some(1));
-        assert_eq!(shown_by(&[pages(0), fault(15, 7), pages(20)]), None);
     }
 }

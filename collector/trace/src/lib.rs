@@ -29,6 +29,7 @@ mod error;
 mod kinds;
 mod meta;
 mod pages;
+pub mod pathology;
 mod reader;
 mod records;
 mod segments;

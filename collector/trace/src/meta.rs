@@ -427,7 +427,7 @@ pub struct Dropped {
 /// What a recording waited for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// `signal`, `live-lock` or `zap-storm`.
+    /// `signal`, or the name of a pathology: `live_lock`, `zap_storm`.
     pub on: String,
     /// When, on the trace's clock, ns.
     pub time_ns: u64,
