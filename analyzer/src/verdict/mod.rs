@@ -97,16 +97,47 @@ fn begins_late(trace: &Trace) -> Option<Line> {
             )
         }
     };
+    let until = match (&kept.event, &trace.meta().end) {
+        (Some(event), _) => Some(event.time_ns),
+        (None, end) => end.as_ref().map(|end| end.time_ns),
+    };
+    let left = kept.begin.zip(until);
+    let left = left.map(|(begin, until)| until.saturating_sub(begin.time_ns));
+    if let Some(left) = left.filter(|left| *left < kept.keep_ns) {
+        words += &format!(
+            "; the limit of bytes left {} of {}",
+            since(left, 0),
+            since(kept.keep_ns, 0)
+        );
+        words += if kept.event.is_some() {
+            " before the event"
+        } else {
+            ""
+        };
+    }
     if let Some(event) = &kept.event {
         let [start, _] = trace.span_ns().unwrap_or_default();
-        let at = since(event.time_ns, start);
         let seq = event.seq.map(|seq| format!(", seq {seq}"));
+        let dropped = kept
+            .begin
+            .is_some_and(|begin| event.time_ns < begin.time_ns);
+        let at = match dropped {
+            false => format!("after {}", since(event.time_ns, start)),
+            true => format!(
+                "{} before the beginning, DROPPED with what was around it",
+                since(start, event.time_ns)
+            ),
+        };
         words += &format!(
-            "; {} after {at}{}: {}",
+            "; {} {at}{}: {}; recorded on for {}",
             plain(&event.on),
             seq.unwrap_or_default(),
-            plain(&event.what)
+            plain(&event.what),
+            since(kept.after_ns, 0)
         );
+        if dropped {
+            return Some(Line::bad(words));
+        }
     }
     Some(Line::good(words))
 }

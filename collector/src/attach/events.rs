@@ -2,7 +2,7 @@
 //!
 //! An event ends the recording: one event, one trace, and nothing that a second one could push out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use trace::Event;
@@ -10,7 +10,7 @@ use trace::Event;
 use crate::{
     record::{Keep, Keeper, On},
     recording::{self, Recording},
-    signals,
+    signals, terminal,
 };
 
 /// Watches for SIGUSR1, if that is asked for: from the beginning on, since a watchdog does not know
@@ -30,7 +30,24 @@ pub fn note(recording: &Recording) -> anyhow::Result<()> {
     };
     keeper.end();
     let event = keeper.event();
-    Ok(recording.meta_file.keep(|kept| kept.event = event)?)
+    let after = event
+        .as_ref()
+        .map(|event| recording::now_ns().saturating_sub(event.time_ns));
+    if let Some(after) = after.map(Duration::from_nanos)
+        && keeper.is_full()
+        && after < keeper.after()
+    {
+        terminal::say(format_args!(
+            "recorded on for {:.1} s after the event, not for {:.1} s: more would have pushed out what \
+             was before it. --keep-mib holds more.",
+            after.as_secs_f64(),
+            keeper.after().as_secs_f64()
+        ));
+    }
+    Ok(recording.meta_file.keep(|kept| {
+        kept.after_ns = after.unwrap_or(kept.after_ns);
+        kept.event = event;
+    })?)
 }
 
 /// Follows what happens to a recording.
@@ -57,7 +74,7 @@ impl<'a> Events<'a> {
         self.keeper.is_some_and(Keeper::is_section_full)
     }
 
-    /// An event came, and the time after it has passed.
+    /// An event came, and the time after it has passed, or no more can be kept.
     pub fn are_over(&mut self) -> bool {
         let Some(keeper) = self.keeper else {
             return false;
@@ -73,6 +90,6 @@ impl<'a> Events<'a> {
         if self.end.is_none() && keeper.event().is_some() {
             self.end = Some(Instant::now() + keeper.after());
         }
-        self.end.is_some_and(|end| Instant::now() >= end)
+        self.end.is_some_and(|end| Instant::now() >= end) || keeper.is_full()
     }
 }

@@ -51,7 +51,8 @@ struct KeepArgs {
     /// each half of it
     #[arg(long, value_name = "TIME", value_parser = keep_time, conflicts_with = "max_size")]
     keep: Option<Duration>,
-    /// Keep at most MIB of segments, though that be less than TIME
+    /// Keep at most MIB of segments, though that be less than TIME; at most half of them for what
+    /// comes after an event
     #[arg(long, value_name = "MIB", default_value_t = 1024, requires = "keep",
           value_parser = clap::value_parser!(u64).range(1..=1 << 24))]
     keep_mib: u64,
@@ -64,7 +65,7 @@ struct KeepArgs {
         requires = "keep"
     )]
     on: Vec<On>,
-    /// Record on for SECONDS after the event
+    /// Record on for SECONDS after the event, unless --keep-mib is full sooner
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds,
           requires = "on")]
     after: Duration,

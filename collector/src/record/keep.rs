@@ -26,7 +26,8 @@ const SECTIONS: u64 = 4;
 pub struct Keep {
     /// At least this much time, unless the bytes come first.
     pub time: Duration,
-    /// At most so many bytes of segments; what is written last can come on top.
+    /// At most so many bytes of segments; what is written last can come on top. Of an event, at most
+    /// half of them come after it.
     pub bytes: u64,
     /// What ends the recording.
     pub on: Vec<On>,
@@ -72,6 +73,10 @@ struct State {
     sections: VecDeque<Section>,
     watch: Watch,
     event: Option<Event>,
+    /// Bytes written since the event was seen.
+    after_bytes: u64,
+    /// What comes yet would push out what was before the event.
+    full: bool,
     /// The recording ends: nothing is dropped any more.
     ends: bool,
 }
@@ -111,6 +116,11 @@ impl Keeper {
         self.locked().event.clone()
     }
 
+    /// No byte is left for what comes after the event: half of all are for what was before it.
+    pub fn is_full(&self) -> bool {
+        self.locked().full
+    }
+
     /// How long it still records after that.
     pub fn after(&self) -> Duration {
         self.keep.after
@@ -144,13 +154,32 @@ impl Keeper {
         if let Some(begin) = state.newest(|section| section.time_ns <= old, on_disk) {
             trace.drop_before(begin)?;
         }
+        if state.event.is_some() {
+            state.after_bytes = state.after_bytes.saturating_add(bytes);
+        }
+        self.make_room(&mut state, trace)
+    }
+
+    /// Drops what is too much: whole sections, or where not even one fits, the oldest segments. Of
+    /// the event and the section before it nothing is dropped: the recording ends instead.
+    fn make_room(&self, state: &mut State, trace: &mut TraceWriter) -> Result<(), TraceError> {
+        let on_disk = trace.next_seq();
         while trace.bytes() > self.keep.bytes {
-            let before = trace.bytes();
-            match state.next(on_disk) {
-                Some(begin) => trace.drop_before(begin)?,
-                None => trace.drop_oldest()?,
+            if state.after_bytes > self.keep.bytes / 2 {
+                state.full = true;
+                break;
             }
-            if trace.bytes() == before && state.sections.len() < 2 {
+            if let Some(begin) = state.next(on_disk) {
+                trace.drop_before(begin)?;
+                continue;
+            }
+            let event_ns = state.event.as_ref().map(|event| event.time_ns);
+            let kept = trace.meta_file().kept();
+            let begin = kept.and_then(|kept| kept.begin);
+            let is_exact = begin.is_none_or(|begin| begin.keyframe);
+            let may_drop = event_ns.is_none() || !is_exact;
+            if !may_drop || !trace.drop_oldest(event_ns)? {
+                state.full |= event_ns.is_some();
                 break;
             }
         }
@@ -172,9 +201,14 @@ impl State {
         self.cut(place)
     }
 
-    /// Begins the ring with its second section, if that is on disk.
+    /// Begins the ring with its second section, if that is on disk and is not the one that the event
+    /// is in.
     fn next(&mut self, on_disk: Seq) -> Option<Begin> {
         self.sections.get(1).filter(|of| of.until <= on_disk)?;
+        if let Some(event) = &self.event {
+            let third = self.sections.get(2);
+            third.filter(|of| of.time_ns <= event.time_ns)?;
+        }
         self.cut(1)
     }
 
@@ -198,6 +232,9 @@ fn ns(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use events::{TimeNs, VmId};
+    use trace::{Batch, MarkRow, Meta, SCHEMA_VERSION};
+
     use super::*;
 
     fn state(sections: &[(u64, u64)]) -> State {
@@ -209,6 +246,121 @@ mod tests {
         State {
             sections: sections.collect(),
             ..State::default()
+        }
+    }
+
+    /// A ring that grows by stretches of a second, and by sections of two of them.
+    struct Ring {
+        keeper: Keeper,
+        trace: TraceWriter,
+        next: u64,
+        _folder: tempfile::TempDir,
+    }
+
+    const SECOND: u64 = 1_000_000_000;
+    const ROWS: u64 = 100;
+
+    impl Ring {
+        /// `stretches` of them fit.
+        fn new(stretches: u64) -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let meta = Meta {
+                schema: SCHEMA_VERSION,
+                ..Meta::default()
+            };
+            let path = folder.path().join("r.trace");
+            let mut trace = TraceWriter::create(&path, &meta).expect("a trace");
+            trace.write(&batch(0)).expect("written");
+            let keep = Keep {
+                time: Duration::from_secs(1000),
+                bytes: stretches * trace.bytes(),
+                on: Vec::new(),
+                after: Duration::from_secs(1000),
+            };
+            Self {
+                keeper: Keeper::new(keep, RoleLayout::default()),
+                trace,
+                next: 1,
+                _folder: folder,
+            }
+        }
+
+        fn stretch(&mut self) {
+            let number = self.next;
+            self.next += 1;
+            if number % 2 == 1 {
+                self.keeper.begin(Section {
+                    first: Seq(number * ROWS),
+                    time_ns: number * SECOND,
+                    until: Seq(number * ROWS + 1),
+                });
+            }
+            let (batch, before) = (batch(number), self.trace.bytes());
+            self.trace.write(&batch).expect("written");
+            let bytes = self.trace.bytes() - before;
+            let now = (number + 1) * SECOND;
+            let written = self.keeper.written(&batch, bytes, &mut self.trace, now);
+            written.expect("kept");
+        }
+
+        fn begin(&self) -> Begin {
+            let kept = self.trace.meta_file().kept().expect("a part is kept");
+            kept.begin.expect("something was dropped")
+        }
+    }
+
+    fn batch(number: u64) -> Batch {
+        let mark = |row: u64| MarkRow {
+            seq: Seq(number * ROWS + row),
+            time_ns: TimeNs(number * SECOND + row),
+            vm: VmId(0),
+            vcpu: None,
+            name: String::new(),
+            guest_tsc: None,
+            keyframe: None,
+            pages: None,
+        };
+        Batch {
+            marks: (0..ROWS).map(mark).collect(),
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn the_event_and_the_section_before_it_are_kept_whatever_comes_after() {
+        // Sections of a quarter, as `attach` makes them, and sections of which not two fit.
+        for (stretches, at_least) in [(8, 4), (3, 0)] {
+            let mut ring = Ring::new(stretches);
+            (0..40).for_each(|_| ring.stretch());
+            assert!(ring.begin().time_ns > 30 * SECOND);
+            let event = Event {
+                time_ns: ring.next * SECOND,
+                ..Event::default()
+            };
+            ring.keeper.happened(event.clone());
+            let mut after = 0;
+            while !ring.keeper.is_full() {
+                ring.stretch();
+                after += 1;
+                assert!(after < 100, "it ends");
+            }
+            assert!(after >= at_least, "{after} of {stretches}");
+            let begin = ring.begin();
+            let before = event.time_ns - begin.time_ns;
+            assert!(begin.keyframe && before >= 2 * SECOND, "{before} ns");
+            // What is written until the recording has ended pushes nothing out either.
+            (0..3).for_each(|_| ring.stretch());
+            assert_eq!(ring.begin(), begin);
+        }
+    }
+
+    #[test]
+    fn a_stretch_above_the_limit_stays_until_the_next() {
+        let mut ring = Ring::new(0);
+        for _ in 0..5 {
+            ring.stretch();
+            assert!(ring.trace.rows() >= ROWS, "the newest is there");
+            assert!(ring.trace.rows() <= 2 * ROWS, "and not much else");
         }
     }
 

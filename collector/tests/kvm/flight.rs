@@ -5,7 +5,7 @@ use std::{
     fs,
     path::Path,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -14,7 +14,7 @@ use trace::{Event, Kept, Trace};
 
 use super::attach::of_process;
 use crate::support::{
-    analyze, analyzer, collector, expect_code, folder, run,
+    analyze, analyzer, collector, expect_code, folder, json, run, stderr,
     vmm::{Attached, Vmm},
 };
 
@@ -301,6 +301,48 @@ fn kvm_flight_a_signal_while_the_probes_are_loaded_is_an_event() {
     attached.signal(Signal::USR1);
     assert_eq!(attached.ended()["reason"], "event");
     assert_eq!(event_of(&trace).on, "signal");
+}
+
+/// More comes after the event than the ring holds: it ends sooner, with the event and what was
+/// before it.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_flight_what_comes_after_the_event_does_not_push_it_out() {
+    let folder = folder();
+    let trace = folder.path().join("f.trace");
+    let vmm = busy("1");
+    let pid = vmm.pid().to_string();
+    let args = ["--pid", &pid, "--keep", "60s", "--keep-mib", "1"];
+    let on = ["--on", "signal", "--after", "100"];
+    let mut attached = Attached::start(&trace, &[&args[..], &on].concat());
+    attached.until_traced(&[vmm.pid()]);
+    let is_full = || kept(&trace).begin.is_some();
+    let begin = Instant::now();
+    while !is_full() {
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "the ring is full"
+        );
+        thread::sleep(Duration::from_millis(100));
+    }
+    attached.signal(Signal::USR1);
+    let output = attached.output();
+    let outcome = json(&output);
+    assert_eq!(
+        (&outcome["reason"], &outcome["lost"]),
+        (&"event".into(), &0.into())
+    );
+    let said = stderr(&output);
+    assert!(said.contains("not for 100.0 s"), "{said}");
+    let kept = exact(&trace);
+    let (event, begin) = (event_of(&trace), kept.begin.expect("it was full"));
+    assert!(begin.keyframe && begin.time_ns < event.time_ns, "{kept:?}");
+    assert!(kept.after_ns < 100_000_000_000, "{kept:?}");
+    let bytes = Trace::open(&trace).expect("a trace").bytes();
+    assert!(bytes < 3 << 20, "{bytes} bytes of {kept:?}");
+    let text = run(analyzer().arg("summary").arg(&trace));
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("the limit of bytes left"), "{text}");
 }
 
 #[test]

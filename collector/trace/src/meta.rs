@@ -397,7 +397,7 @@ pub struct Kept {
     pub dropped: Dropped,
     /// What it waited for; null where that did not come, or was not asked for.
     pub event: Option<Event>,
-    /// How long it recorded on after the event, ns.
+    /// How long it recorded on after the event, ns; before the event, how long it would.
     pub after_ns: u64,
 }
 

@@ -197,19 +197,26 @@ impl TraceWriter {
         Ok(())
     }
 
-    /// Drops the oldest stretch, wherever keyframes are.
-    pub fn drop_oldest(&mut self) -> Result<(), TraceError> {
+    /// Drops the oldest stretch, wherever keyframes are, and says whether there was one to drop. The
+    /// newest stays, and so does what reaches to `until_ns`.
+    pub fn drop_oldest(&mut self, until_ns: Option<u64>) -> Result<bool, TraceError> {
         let listed = segments::read(&self.path)?;
-        let Some(oldest) = listed.iter().map(|of| of.segment).min() else {
-            return Ok(());
+        let numbers = || listed.iter().map(|of| of.segment);
+        let (Some(oldest), Some(newest)) = (numbers().min(), numbers().max()) else {
+            return Ok(false);
         };
         let of_oldest = || listed.iter().filter(|of| of.segment == oldest);
         let last = |of: fn(&Segment) -> u64| of_oldest().map(of).max().unwrap_or_default();
+        let end = last(|of| of.time_ns[1]);
+        if oldest == newest || until_ns.is_some_and(|until| end >= until) {
+            return Ok(false);
+        }
         self.drop_before(Begin {
             seq: last(|of| of.seq[1]).saturating_add(1),
-            time_ns: last(|of| of.time_ns[1]),
+            time_ns: end,
             keyframe: false,
-        })
+        })?;
+        Ok(true)
     }
 
     fn replace_list(&mut self, segments: &[Segment]) -> Result<(), TraceError> {

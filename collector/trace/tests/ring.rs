@@ -121,13 +121,22 @@ fn the_oldest_stretch_goes_wherever_keyframes_are() {
     let path = folder.path().join("r.trace");
     let mut trace = written(&path);
     let before = trace.bytes();
-    trace.drop_oldest().expect("dropped");
+    let none = trace.drop_oldest(Some(90)).expect("nothing to drop");
+    assert!(!none, "the first stretch reaches to 90 ns");
+    assert!(trace.drop_oldest(Some(91)).expect("dropped"));
     assert!(trace.bytes() < before);
     assert_eq!(read(&path), ((10..50).collect(), vec![2, 3, 4, 5]));
     let begin = trace.meta_file().kept().and_then(|kept| kept.begin);
     assert!(begin.is_some_and(|begin| begin.seq == 10 && !begin.keyframe));
-    for _ in 0..9 {
-        trace.drop_oldest().expect("dropped, or nothing to drop");
-    }
-    assert_eq!(read(&path), (vec![], vec![]));
+    let dropped = (0..9).filter(|_| {
+        trace
+            .drop_oldest(None)
+            .expect("dropped, or nothing to drop")
+    });
+    assert_eq!(dropped.count(), 3);
+    assert_eq!(
+        read(&path),
+        ((40..50).collect(), vec![5]),
+        "the newest stays"
+    );
 }
