@@ -22,10 +22,12 @@ use crate::{
 ///
 ///   perf record -a -k mono -e 'kvmmmu:*,kvm:*' sleep 10
 ///   perf script -F comm,pid,tid,cpu,time,event,trace --ns >kvm.txt
+///
+/// A pipe is read, too: perf script ... | analyzer import - -o kvm.trace
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub struct ImportArgs {
-    /// What perf script or tracefs (`trace`) printed
+    /// What perf script or tracefs (`trace`) printed; `-` is standard input
     #[arg(value_name = "TEXT")]
     text: PathBuf,
     /// Directory to create for the trace

@@ -23,7 +23,8 @@ mod tests;
 
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader},
+    io::{self, BufRead as _, BufReader, Seek as _, SeekFrom},
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -43,6 +44,18 @@ pub enum ImportError {
         /// What the system said.
         source: io::Error,
     },
+    /// It is no file, and cannot be copied to one.
+    #[error(
+        "while copying {} to a file in {}, since it is read twice", path.display(), folder.display()
+    )]
+    Copy {
+        /// The text.
+        path: PathBuf,
+        /// Where the copy would be.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// No line is an event of KVM's shadow MMU.
     #[error("{} has no event of kvmmmu in {lines} lines", path.display())]
     Nothing {
@@ -56,18 +69,19 @@ pub enum ImportError {
     Trace(#[from] TraceError),
 }
 
-/// Writes what `text` holds to a new trace at `output`.
+/// Writes what `text` holds to a new trace at `output`; `-` is standard input.
 pub fn import(text: &Path, output: &Path, command: Vec<String>) -> Result<Imported, ImportError> {
     // Which vCPU a thread runs may be said late: the text is read twice.
+    let mut source = Source::open(text, output)?;
     let mut threads = threads::Threads::default();
-    lines(text, |line| {
+    source.lines(|line| {
         if let Some(line) = line::parse(line) {
             threads.see(&line);
         }
         Ok(())
     })?;
     let mut writer = write::Writer::new(output, command, threads)?;
-    let total = lines(text, |line| writer.line(line))?;
+    let total = source.lines(|line| writer.line(line))?;
     let imported = writer.finish(total)?;
     if imported.events.is_empty() {
         // Nothing is kept that says nothing.
@@ -84,25 +98,74 @@ pub fn import(text: &Path, output: &Path, command: Vec<String>) -> Result<Import
     Ok(imported)
 }
 
-/// Every line of a text that is no longer than a line may be; how many there are.
-fn lines(
-    path: &Path,
-    mut each: impl FnMut(&str) -> Result<(), ImportError>,
-) -> Result<u64, ImportError> {
-    let failed = |source| ImportError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let mut text = BufReader::with_capacity(1 << 20, File::open(path).map_err(failed)?);
-    let mut bytes = Vec::new();
-    let mut count = 0;
-    loop {
-        bytes.clear();
-        let mut limited = io::Read::take(&mut text, MAX_LINE);
-        if limited.read_until(b'\n', &mut bytes).map_err(failed)? == 0 {
-            return Ok(count);
+/// A text that can be read more than once.
+struct Source<'a> {
+    name: &'a Path,
+    file: File,
+    /// Where it begins: standard input may have been read from before.
+    start: u64,
+}
+
+impl<'a> Source<'a> {
+    /// What is no file, as a pipe, is copied to a nameless one beside `output` first.
+    fn open(name: &'a Path, output: &Path) -> Result<Self, ImportError> {
+        let failed = |source| ImportError::Read {
+            path: name.to_owned(),
+            source,
+        };
+        let file = match name.as_os_str() == "-" {
+            true => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            false => File::open(name),
+        };
+        let mut file = file.map_err(failed)?;
+        if file.metadata().map_err(failed)?.is_file() {
+            let start = file.stream_position().map_err(failed)?;
+            return Ok(Self { name, file, start });
         }
-        count += 1;
-        each(String::from_utf8_lossy(&bytes).trim_end())?;
+        // A name alone has an empty parent: the current folder.
+        let folder = output.parent().filter(|of| !of.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let copy = tempfile::tempfile_in(folder).map_err(|source| ImportError::Copy {
+            path: name.to_owned(),
+            folder: folder.to_owned(),
+            source,
+        });
+        let mut copy = copy?;
+        io::copy(&mut file, &mut copy).map_err(|source| ImportError::Copy {
+            path: name.to_owned(),
+            folder: folder.to_owned(),
+            source,
+        })?;
+        Ok(Self {
+            name,
+            file: copy,
+            start: 0,
+        })
+    }
+
+    /// Every line that is no longer than a line may be; how many there are.
+    fn lines(
+        &mut self,
+        mut each: impl FnMut(&str) -> Result<(), ImportError>,
+    ) -> Result<u64, ImportError> {
+        let failed = |source| ImportError::Read {
+            path: self.name.to_owned(),
+            source,
+        };
+        self.file
+            .seek(SeekFrom::Start(self.start))
+            .map_err(failed)?;
+        let mut text = BufReader::with_capacity(1 << 20, &self.file);
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        loop {
+            bytes.clear();
+            let mut limited = io::Read::take(&mut text, MAX_LINE);
+            if limited.read_until(b'\n', &mut bytes).map_err(failed)? == 0 {
+                return Ok(count);
+            }
+            count += 1;
+            each(String::from_utf8_lossy(&bytes).trim_end())?;
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Real text: tracefs of Linux 6.18 with KVM-PVM, a demand-paging guest of 8 pages; and lines as
 //! Intel and AMD print them.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{fmt::Write as _, io::Write as _, os::fd::AsRawFd as _, path::PathBuf};
 
 use proptest::prelude::*;
 use trace::{Record, Trace};
@@ -131,6 +131,29 @@ fn the_faults_of_a_real_text_of_perf_are_those_that_were() {
 #[test]
 fn announced_faults_end_with_the_entry() {
     insta::assert_snapshot!(faults(include_str!("samples/made_up.txt")));
+}
+
+/// A pipe gives each byte once.
+#[test]
+fn a_text_is_read_from_a_pipe() {
+    let text = include_str!("samples/perf.txt");
+    let (read, mut write) = std::io::pipe().expect("a pipe");
+    let writing = std::thread::spawn(move || write.write_all(text.as_bytes()));
+    let folder = tempfile::tempdir().expect("a folder");
+    let to = folder.path().join("t.trace");
+    let from = PathBuf::from(format!("/proc/self/fd/{}", read.as_raw_fd()));
+    let of_pipe = import(&from, &to, Vec::new()).expect("imported");
+    writing.join().expect("a thread").expect("written");
+    let (_folder, of_file) = imported(text);
+    let of_file = Trace::open(&of_file).expect("a trace");
+    assert_eq!(of_file.meta().imported, Some(of_pipe));
+    let of_pipe = Trace::open(&to).expect("a trace");
+    let records =
+        |trace: &Trace| -> Vec<_> { trace.records().map(|row| row.expect("whole")).collect() };
+    assert_eq!(records(&of_pipe), records(&of_file));
+    assert!(!records(&of_file).is_empty());
+    let left = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(left, 1, "the copy has no name");
 }
 
 #[test]
