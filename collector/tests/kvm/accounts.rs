@@ -12,12 +12,8 @@ use crate::support::{
     tracefs::{Instance, Rate, Timed, TscRate},
 };
 
-/// Parts of 100 by which two medians of the same faults may differ,
+/// Parts of 100 by which two medians of the same faults may differ.
 const WITHIN: u64 = 5;
-/// or by so many ns: of two observers at one tracepoint the first delays the second, and not by as
-/// much at the end of a fault as at its begin. They were 30 to 50 ns apart on an AMD EPYC, 100 to
-/// 130 ns on an Intel Xeon, in injected and in stored faults alike; which one is late was not found.
-const OBSERVERS_NS: u64 = 150;
 
 fn median(times: &[u64]) -> u64 {
     let mut times = times.to_vec();
@@ -52,71 +48,92 @@ fn recorded(path: &Path) -> (u32, Vec<(u64, bool, u64)>) {
     (trace.meta().vms[0].pid, faults)
 }
 
-/// The same faults, one by one, by the probes and by the kernel's own trace buffer.
+/// One of the kernel's own trace buffers, with the events of a fault at CPL 3.
+fn observer() -> Instance {
+    let instance = Instance::new();
+    instance.write("trace_clock", "x86-tsc");
+    // The emulator walks for the guest's kernel, a million times a second.
+    let walks = "events/kvmmmu/kvm_mmu_pagetable_walk";
+    instance.write(&format!("{walks}/filter"), "pferr & 4");
+    for event in [
+        "kvmmmu/kvm_mmu_pagetable_walk",
+        "kvmmmu/kvm_mmu_walker_error",
+        "kvmmmu/kvm_mmu_spte_requested",
+        "kvmmmu/kvm_mmu_set_spte",
+        "kvm/kvm_inj_exception",
+    ] {
+        instance.write(&format!("events/{event}/enable"), "1");
+    }
+    instance
+}
+
+/// The same faults, one by one, by two of the kernel's own trace buffers and by the probes.
 ///
-/// Both are called at the same tracepoints, one after the other: what the first costs is in the
-/// time of the second.
+/// The kernel calls them at the same tracepoints in this order, and each delays the next: more
+/// where a fault begins, with cold caches, than where it ends, so the later one sees a shorter
+/// fault. By how much the two buffers show, which do the same work: 25 to 60 ns an observer on an
+/// Intel Xeon, 1 to 3 % of a fault. The probes are called third, so twice that is taken off.
 #[test]
 #[ignore = "needs root, tracefs and a shadow MMU (/dev/kvm)"]
 fn kvm_a_fault_takes_as_long_as_tracefs_says_in_the_same_run() {
-    // Not `unsync`: the probes compare its unsync pages between the two observers' first moments.
+    // Not `unsync`: the probes compare its unsync pages between the observers' first moments.
     for args in [["linear", "pages=2048"], ["demand", "pages=1024"]] {
-        let instance = Instance::new();
-        instance.write("trace_clock", "x86-tsc");
-        // The emulator walks for the guest's kernel, a million times a second.
-        let walks = "events/kvmmmu/kvm_mmu_pagetable_walk";
-        instance.write(&format!("{walks}/filter"), "pferr & 4");
-        for event in [
-            "kvmmmu/kvm_mmu_pagetable_walk",
-            "kvmmmu/kvm_mmu_walker_error",
-            "kvmmmu/kvm_mmu_spte_requested",
-            "kvmmmu/kvm_mmu_set_spte",
-            "kvm/kvm_inj_exception",
-        ] {
-            instance.write(&format!("events/{event}/enable"), "1");
-        }
+        let observers = [observer(), observer()];
         let folder = folder();
         let trace = folder.path().join("w.trace");
-        let pids = instance.pids();
+        let pids = observers.each_ref().map(Instance::pids);
         let mut command = collector();
         command.args(["run", args[0], "-p", args[1], "--json", "-o"]);
         command.arg(&trace);
-        // SAFETY: as in `tracefs.rs`: between fork and exec only a file is written.
-        unsafe { command.pre_exec(move || fs::write(&pids, process::id().to_string())) };
+        let follow = move || {
+            let own = process::id().to_string();
+            pids.iter().try_for_each(|pids| fs::write(pids, &own))
+        };
+        // SAFETY: as in `tracefs.rs`: between fork and exec only files are written.
+        unsafe { command.pre_exec(follow) };
         let rate = TscRate::begin();
         let outcome = json(&run(&mut command));
         let rate = rate.end();
         assert_eq!(outcome["recorded"]["lost"], 0);
-        assert_eq!(instance.overruns(), 0, "tracefs kept everything");
         let (process, ours) = recorded(&trace);
-        agree(args[0], &ours, &instance.faults(process), &rate);
+        let theirs = observers.each_ref().map(|observer| {
+            assert_eq!(observer.overruns(), 0, "tracefs kept everything");
+            observer.faults(process)
+        });
+        agree(args[0], &ours, &theirs, &rate);
     }
 }
 
-fn agree(workload: &str, ours: &[(u64, bool, u64)], theirs: &[Timed], rate: &Rate) {
-    let which = |stored: bool| if stored { "stored" } else { "injected" };
-    let mine = ours.iter().map(|(gva, stored, _)| (*gva, *stored));
-    let same = theirs.iter().map(|fault| (fault.gva, fault.is_stored));
-    assert!(mine.eq(same), "{workload}: not the same faults");
-    for stored in [true, false] {
-        let pairs = ours.iter().zip(theirs);
-        let pairs = pairs.filter(|(_, fault)| fault.is_stored == stored);
-        let (ours, theirs): (Vec<_>, Vec<_>) = pairs
-            .map(|((_, _, ns), fault)| (*ns, rate.ns(fault.cycles)))
-            .unzip();
+fn agree(workload: &str, ours: &[(u64, bool, u64)], theirs: &[Vec<Timed>; 2], rate: &Rate) {
+    for theirs in theirs {
+        let mine = ours.iter().map(|(gva, stored, _)| (*gva, *stored));
+        let same = theirs.iter().map(|fault| (fault.gva, fault.is_stored));
+        assert!(mine.eq(same), "{workload}: not the same faults");
+    }
+    for (stored, which) in [(true, "stored"), (false, "injected")] {
+        let same = |is_stored| is_stored == stored;
+        let ours = ours.iter().filter(|(_, stored, _)| same(*stored));
+        let ours: Vec<_> = ours.map(|(_, _, ns)| *ns).collect();
         if ours.is_empty() {
             continue;
         }
-        let apart = ours.iter().zip(&theirs).map(|(a, b)| a.abs_diff(*b));
-        let apart = median(&apart.collect::<Vec<_>>());
-        let (ours, theirs) = (median(&ours), median(&theirs));
+        let ours = median(&ours);
+        let [first, second] = theirs.each_ref().map(|theirs| {
+            let faults = theirs.iter().filter(|fault| same(fault.is_stored));
+            median(
+                &faults
+                    .map(|fault| rate.ns(fault.cycles))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        // What a third observer sees if it is as late to the second as that to the first.
+        let third = (2 * second).saturating_sub(first);
         let about = format!(
-            "{workload}, {}: median {ours} ns, tracefs {theirs} ns, fault by fault {apart} ns",
-            which(stored)
+            "{workload}, {which}: medians {first} ns and {second} ns by tracefs, {third} ns \
+             expected here, {ours} ns found"
         );
         eprintln!("{about}");
-        let most = (theirs * WITHIN / 100).max(OBSERVERS_NS);
-        assert!(ours.abs_diff(theirs) <= most, "{about}");
+        assert!(ours.abs_diff(third) * 100 <= first * WITHIN, "{about}");
     }
 }
 
