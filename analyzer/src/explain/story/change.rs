@@ -6,7 +6,7 @@ use crate::{
     explain::{
         facts::{ChangeFacts, Fate},
         render::{Lines, value},
-        words,
+        words::{self, kernel},
     },
     text::{
         flags,
@@ -42,6 +42,9 @@ pub fn change(out: &mut Lines, of: &ChangeFacts) {
     which(out, of);
     difference(out, of);
     out.section(3, &format!("Why: {}", of.function));
+    if let (Cause::GuestWrite, Some(table)) = (of.row.cause, &of.table) {
+        out.line(3, kernel::emulated(table.unsync));
+    }
     out.line(3, of.detail);
     causes(out, of);
     followed(out, of);

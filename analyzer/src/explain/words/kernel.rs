@@ -87,10 +87,9 @@ fn by_guest(cause: Cause) -> Why {
         Cause::GuestWrite => because(
             "kvm_mmu_track_write (6.1: kvm_mmu_pte_write), mmu_page_zap_pte",
             "the guest's store to a table that KVM shadows made the entry stale",
-            "The table is write-protected, so the store caused an exit and KVM emulated it. In \
-             every shadow page of that table the entry is only dropped: a leaf leaves its \
-             frame's reverse map, a table below is unlinked and stays. The next fault makes the \
-             new entry.",
+            "KVM emulated the store. In every shadow page of that table the entry is only \
+             dropped: a leaf leaves its frame's reverse map, a table below is unlinked and stays. \
+             The next fault makes the new entry.",
         ),
         Cause::Sync => because(
             "__kvm_sync_page (6.1: paging64_sync_page)",
@@ -130,6 +129,17 @@ fn by_host(cause: Cause) -> Why {
             "the memslot, or its range of frames, was removed",
             "The memory that backed the frames is no longer valid; every leaf of them goes.",
         ),
+    }
+}
+
+/// Why KVM emulated a store to a table that it shadows.
+pub fn emulated(is_unsync: bool) -> &'static str {
+    match is_unsync {
+        false => "The table is write-protected, so the store caused an exit.",
+        true => {
+            "The table was unsync: the guest could store to it without an exit. KVM emulated this \
+             store for another reason, as of a kernel whose instructions it emulates anyway."
+        }
     }
 }
 
