@@ -138,8 +138,10 @@ pub struct Culprit {
     pub gfn: Option<Gfn>,
     /// The memslot.
     pub slot: Option<Slot>,
-    /// An act, or a reason, in words.
+    /// An act, in words.
     pub what: Option<String>,
+    /// A reason, in words.
+    pub why: Option<String>,
 }
 
 impl Culprit {
@@ -155,7 +157,8 @@ impl Culprit {
             self.slot.map(|slot| format!("slot {}", slot.0)),
         ];
         let parts: Vec<_> = parts.into_iter().flatten().collect();
-        parts.join(", ")
+        let why = self.why.iter().map(|why| format!(": {why}"));
+        parts.join(", ") + &why.collect::<String>()
     }
 }
 

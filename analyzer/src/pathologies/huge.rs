@@ -49,15 +49,15 @@ impl Why {
 
     const fn text(self) -> &'static str {
         match self {
-            Self::GuestEntries => "the guest uses 4 KiB entries for adjoining frames",
+            Self::GuestEntries => "the guest maps it by 4 KiB entries, whose frames adjoin",
             Self::SlotAlignment => "GPA and HVA of the slot differ within 2 MiB",
             Self::WriteTracked => "a guest table lies in the region",
-            Self::DirtyLog => "dirty logging",
-            Self::HostPages => "the host uses small pages",
+            Self::DirtyLog => "dirty logging is on",
+            Self::HostPages => "the host backs it with small pages",
             // KVM sets the flag of a memslot before the record of it.
             Self::NotSeen => {
-                "not seen: the host's frames are those of a huge page (which it may map in parts, \
-                 or a dirty log had just begun)"
+                "why is not seen: the host's frames are those of a huge page, which it may map in \
+                 parts, or a dirty log had just begun"
             }
         }
     }
@@ -215,7 +215,7 @@ impl Huge {
                 gva: worst.gva,
                 gfn: Some(*gfn),
                 slot: worst.slot,
-                what: Some(why.text().to_owned()),
+                why: Some(why.text().to_owned()),
                 ..Culprit::default()
             },
             ..Finding::new(Pathology::NoHugePage, count, worst.first)

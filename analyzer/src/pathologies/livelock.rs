@@ -129,7 +129,7 @@ impl Livelocks {
                 cr3: Some(run.cr3),
                 rip: run.rip,
                 gva: Some(run.gva),
-                what: run
+                why: run
                     .refused_by
                     .map(|_| "the guest's own fault, refused by the same entries".to_owned()),
                 ..Culprit::default()

@@ -182,7 +182,7 @@ impl Story {
     fn why(&self) -> String {
         let one = self.one();
         assert_eq!(one.pathology, Pathology::NoHugePage);
-        one.culprit.what.unwrap()
+        one.culprit.why.unwrap()
     }
 
     fn one(&self) -> Finding {
@@ -244,7 +244,7 @@ fn refusals_by_the_same_entries_are_a_live_lock() {
             (found.pathology, found.size),
             (Pathology::LiveLock, REPEATS)
         );
-        assert!(found.culprit.what.is_some());
+        assert!(found.culprit.why.is_some());
     }
     // Another frame each time.
     assert_eq!(story(|number| 5 | number << 12).found(), []);
@@ -303,16 +303,24 @@ fn the_host_has_small_pages_only_where_its_frames_show_it() {
     story.small(0, 0x1000);
     // The page of zeroes makes way for another huge page.
     story.small(1, 0x3001);
-    assert!(story.why().starts_with("not seen"), "{}", story.why());
+    assert!(
+        story.why().starts_with("why is not seen"),
+        "{}",
+        story.why()
+    );
     story.dirty_log(HostEvent::DirtyStart);
     story.dirty_log(HostEvent::DirtyStop);
     story.small(2, 0x3002);
-    assert!(story.why().starts_with("not seen"), "{}", story.why());
+    assert!(
+        story.why().starts_with("why is not seen"),
+        "{}",
+        story.why()
+    );
     story.dirty_log(HostEvent::DirtyStart);
     story.small(3, 0x3003);
-    assert_eq!(story.why(), "dirty logging");
+    assert_eq!(story.why(), "dirty logging is on");
     story.small(4, 0x7777);
-    assert_eq!(story.why(), "the host uses small pages");
+    assert_eq!(story.why(), "the host backs it with small pages");
 }
 
 #[test]

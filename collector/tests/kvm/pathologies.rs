@@ -81,7 +81,7 @@ fn reasons(prevent: &str) -> Vec<String> {
     let findings = findings.as_array().expect("findings").iter();
     findings
         .filter(|finding| finding["pathology"] == "no_huge_page")
-        .map(|finding| finding["culprit"]["what"].as_str().expect("why").to_owned())
+        .map(|finding| finding["culprit"]["why"].as_str().expect("why").to_owned())
         .collect()
 }
 
