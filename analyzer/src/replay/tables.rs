@@ -409,6 +409,8 @@ impl ShadowTables {
                 }
             }
         }
+        // In order, as the pages are not: the first frame of each is taken.
+        found.sort_unstable();
         for (pfn, gfn) in found {
             self.adopt(pfn, gfn);
         }
