@@ -207,11 +207,13 @@ impl Finder {
         }
         self.census.add(record);
         let found = self.is_meant(record).then(|| self.found(record)).flatten();
+        if found.is_none() {
+            self.history.see(record, self.replay.vm(self.vm));
+        }
         self.replay.apply(record);
         if found.is_some() {
             return found;
         }
-        self.history.see(record);
         match record {
             Record::Fault(row) => _ = self.recent.take(row.vcpu),
             Record::Page(row) => {

@@ -206,8 +206,8 @@ proptest! {
             if let Some(explained) = explained {
                 check(&explained)?;
             }
+            history.see(record, replay.vm(VmId(0)));
             replay.apply(record);
-            history.see(record);
         }
         for table in 0..6 {
             let mut watched = Lives::new(Hpa(table << 12));

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use events::{Gfn, Hpa, Level, PageEvent, Seq, Spte};
-use trace::Record;
+use trace::{EntryRow, Record};
 
 use super::{
-    Mapping, Moment, Target,
+    Act, Mapping, Moment, Target,
     mapping::Leaf,
     paths::{Path, paths, root_level},
 };
@@ -91,12 +91,14 @@ impl Span {
 }
 
 /// What was there before a record took effect.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Was {
     entry: Option<Spte>,
     pdptes: Option<Pdptes>,
     top: Option<Level>,
     keyframe: Option<Seq>,
+    /// Of leaves that go without a record of their own.
+    gone: Vec<EntryRow>,
 }
 
 /// Every mapping of an address.
@@ -129,6 +131,10 @@ impl Follow for Find {
             },
             top: root_level(vm),
             keyframe: vm.last_keyframe(),
+            gone: match record {
+                Record::Host(row) => vm.gone(row),
+                _ => Vec::new(),
+            },
         };
     }
 
@@ -324,6 +330,12 @@ impl Find {
         let now = leaf.map_or_else(Vec::new, |leaf| self.ways(place, leaf, vm));
         let mine = self.live.remove(&place).unwrap_or_default();
         let mut kept = Vec::new();
+        let gone = self.was.gone.iter().find(|gone| gone.sptep == place);
+        let mut ended = Moment::of(record, place);
+        if let Some(gone) = gone {
+            let (cause, by) = (gone.cause, gone.seq);
+            ended.act = Act::Gone { cause, by };
+        }
         for index in mine {
             let Some(mapping) = self.mappings.get_mut(index) else {
                 continue;
@@ -332,7 +344,7 @@ impl Find {
             if is_there {
                 kept.push(index);
             } else {
-                mapping.until = Some(Moment::of(record, place));
+                mapping.until = Some(ended);
             }
         }
         for (path, leaf) in now {

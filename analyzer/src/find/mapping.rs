@@ -37,6 +37,14 @@ pub enum Act {
         /// What.
         event: HostEvent,
     },
+    /// An act of the host removed it, without a record of its own: the record is the one that says
+    /// that the act's range was read since.
+    Gone {
+        /// Why.
+        cause: Cause,
+        /// Number of the act.
+        by: Seq,
+    },
     /// A keyframe showed it: the change itself has no record.
     Keyframe,
     /// A record of another kind.
@@ -84,6 +92,7 @@ impl Moment {
 
     /// For people: the number of the record, and what it is.
     pub fn words(&self) -> String {
+        let mut seq = self.seq;
         let what = match self.act {
             Act::Fault { class } => format!("{} fault", class.name()),
             Act::Entry {
@@ -93,10 +102,14 @@ impl Moment {
             Act::Entry { cause, above: true } => format!("{} of an entry above", cause.name()),
             Act::Page { event, spt } => format!("page {spt} {}", event.name()),
             Act::Host { event } => format!("host's {}", event.name()),
+            Act::Gone { cause, by } => {
+                seq = by;
+                cause.name().to_owned()
+            }
             Act::Keyframe => "seen by a keyframe".to_owned(),
             Act::Other => "another record".to_owned(),
         };
-        format!("{} {what}", self.seq.0)
+        format!("{} {what}", seq.0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A list of changes of entries, other than the leaves of faults.
 
-use events::{Cause, Gfn, Gpa, Gva, Level, Pfn, Seq, Spte, VcpuId};
+use events::{Cause, Gfn, Gpa, Gva, Hpa, Level, Pfn, Seq, Spte, VcpuId};
 use serde_json::{Value, json};
 use trace::{EntryRow, Record};
 
@@ -38,7 +38,8 @@ pub struct ChangeFilter {
 /// A change with what the tables had.
 #[derive(Clone, Debug)]
 struct Listed {
-    number: u64,
+    /// Of its record; absent for one without a record of its own.
+    number: Option<u64>,
     row: EntryRow,
     /// The entry before: as the record has it, or as replay does.
     old: Option<Spte>,
@@ -62,6 +63,21 @@ struct Was {
     gfn: Option<Gfn>,
 }
 
+impl Was {
+    fn at(row: &EntryRow, vm: &VmReplay) -> Self {
+        let Some(page) = vm.tables().page(row.sptep.table()) else {
+            return Self::default();
+        };
+        let index = row.sptep.index();
+        let spte = page.entry(index);
+        let gfn = page.leaf_gfn(index);
+        Self {
+            entry: Some(spte),
+            gfn: gfn.filter(|_| spte.is_leaf(page.info.level)),
+        }
+    }
+}
+
 /// The first changes of one VM.
 #[derive(Clone, Debug)]
 pub struct Changes {
@@ -72,7 +88,9 @@ pub struct Changes {
     is_unchanged: bool,
     unchanged: u64,
     was: Was,
-    first: First<Seq, Listed>,
+    /// Of the record under way: leaves that go without a record of their own.
+    gone: Vec<EntryRow>,
+    first: First<(Seq, Hpa), Listed>,
 }
 
 impl Changes {
@@ -85,6 +103,7 @@ impl Changes {
             is_unchanged: false,
             unchanged: 0,
             was: Was::default(),
+            gone: Vec::new(),
             first: First::new(most),
         }
     }
@@ -94,7 +113,7 @@ impl Changes {
         self.filter.window.missing()
     }
 
-    fn change(&mut self, number: u64, row: &EntryRow, vm: &VmReplay) {
+    fn change(&mut self, number: Option<u64>, row: &EntryRow, vm: &VmReplay) {
         let gfn = row.gfn.or(self.was.gfn);
         let is_of_cause = self.filter.causes.is_empty() || self.filter.causes.contains(&row.cause);
         let is_of_gfn = self.filter.gfn.is_none_or(|wanted| {
@@ -125,7 +144,7 @@ impl Changes {
         }
         self.matching += 1;
         let old = row.old.or(self.was.entry);
-        self.first.add(row.seq, || Listed {
+        self.first.add((row.seq, row.sptep), || Listed {
             number,
             row: row.clone(),
             old,
@@ -180,7 +199,7 @@ impl Changes {
             });
             table.row([
                 Cell::words(of.row.seq.0.to_string()),
-                Cell::Count(of.number),
+                of.number.map_or(Cell::Absent, Cell::Count),
                 Cell::At(of.row.time_ns.0.saturating_sub(start_ns)),
                 Cell::words(of.row.cause.name()),
                 Cell::Count(of.row.level.0.into()),
@@ -222,16 +241,10 @@ impl Follow for Changes {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.was = Was::default();
         self.is_unchanged = matches!(record, Record::Entry(row) if is_unchanged(row, vm));
-        if let (Record::Entry(row), Some(vm)) = (record, vm)
-            && let Some(page) = vm.tables().page(row.sptep.table())
-        {
-            let (spte, index) = (page.entry(row.sptep.index()), row.sptep.index());
-            self.was = Was {
-                entry: Some(spte),
-                gfn: page
-                    .leaf_gfn(index)
-                    .filter(|_| spte.is_leaf(page.info.level)),
-            };
+        match (record, vm) {
+            (Record::Entry(row), Some(vm)) => self.was = Was::at(row, vm),
+            (Record::Host(row), Some(vm)) => self.gone = vm.gone(row),
+            _ => {}
         }
     }
 
@@ -239,8 +252,15 @@ impl Follow for Changes {
         let number = self.number;
         self.number += u64::from(matches!(record, Record::Entry(_)));
         let inside = self.filter.window.admits(record);
-        if let (true, Record::Entry(row), Some(vm)) = (inside, record, vm) {
-            self.change(number, row, vm);
+        let gone = std::mem::take(&mut self.gone);
+        match (record, vm) {
+            (Record::Entry(row), Some(vm)) if inside => self.change(Some(number), row, vm),
+            (Record::Host(_), Some(vm)) if inside => {
+                for row in &gone {
+                    self.change(None, row, vm);
+                }
+            }
+            _ => {}
         }
     }
 }

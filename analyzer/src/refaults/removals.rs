@@ -143,7 +143,7 @@ impl Refaults {
             Cause::DirtyLog => self.of_host(row, Kind::Dirty, gfn),
             Cause::Memslot => self.of_host(row, Kind::Memslot, gfn),
             Cause::Fault => (self.dropped_act(row, gfn), RefaultCause::Replaced),
-            Cause::Reread => (self.reread_act(vcpu, gfn), RefaultCause::NotSeen),
+            Cause::Reread => (self.reread_act(vcpu, gfn, vm), RefaultCause::NotSeen),
             Cause::Link | Cause::Prefetch | Cause::Other | Cause::Mmio => {
                 (None, RefaultCause::Replaced)
             }

@@ -215,23 +215,26 @@ impl Refaults {
     }
 
     /// The act that a range is read again for.
-    pub(super) fn reread_act(&mut self, vcpu: Option<VcpuId>, gfn: Option<Gfn>) -> Option<ActId> {
-        let thread = self.thread(vcpu);
-        let range = thread.reread.as_ref().filter(|range| covers(range, gfn))?;
-        let kind = thread.read_for(range)?;
-        self.opened(vcpu, kind)
+    pub(super) fn reread_act(
+        &mut self,
+        vcpu: Option<VcpuId>,
+        gfn: Option<Gfn>,
+        vm: &VmReplay,
+    ) -> Option<ActId> {
+        let range = self.thread(vcpu).reread.as_ref();
+        let act = vm.read_for(range.filter(|range| covers(range, gfn))?)?;
+        self.opened(vcpu, Kind::of(act.event)?)
     }
 
     fn settled(&mut self, row: &HostRow, vm: &VmReplay) {
-        let thread = self.thread(row.vcpu);
-        let kind = thread.read_for(row);
-        thread.reread = None;
+        self.thread(row.vcpu).reread = None;
+        let gone = vm.gone(row);
         // Without a leaf that went there may be no act.
-        let mut gone = vm.unnamed(row).peekable();
-        if gone.peek().is_some() {
+        if !gone.is_empty() {
+            let kind = vm.read_for(row).and_then(|act| Kind::of(act.event));
             let act = kind.and_then(|kind| self.opened(row.vcpu, kind));
-            for place in gone {
-                self.remove(place, act, vm);
+            for of in gone {
+                self.remove(of.sptep, act, vm);
             }
         }
         for of in self.thread(row.vcpu).host.iter_mut().flatten() {
@@ -418,15 +421,5 @@ impl Refaults {
             act.bill = cause.index();
         }
         self.acts.release(zaps.act);
-    }
-}
-
-impl Thread {
-    /// The kind of act that a range is read again for.
-    fn read_for(&self, range: &HostRow) -> Option<Kind> {
-        let acts = self.host.iter().flatten().filter(|of| !of.is_over);
-        let mut acts: Vec<_> = acts.filter(|of| same_range(&of.row, range)).collect();
-        acts.sort_by_key(|of| of.row.seq);
-        Kind::of(acts.last()?.row.event)
     }
 }

@@ -3,13 +3,18 @@
 //! A row `reread` opens a range while the guest is stopped, each leaf that is present follows as a
 //! record, and `settled` closes it: a leaf without a record in between is gone.
 
-use events::{Gfn, Hpa, Level, Spte};
+use std::collections::VecDeque;
+
+use events::{Cause, Gfn, HostEvent, Hpa, Level, Spte};
+use trace::{EntryRow, HostRow};
 
 use super::{ShadowTables, hash::AddressSet, tables::first_of};
 
 /// Ranges open at a time; the collector settles each before it opens the next. Bounds a hostile
 /// trace.
 const MAX_OPEN: usize = 8;
+/// Acts of the host remembered until their range is settled. Bounds a hostile trace.
+const MAX_ACTS: usize = 64;
 
 /// Some guest frames that follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +24,13 @@ pub(super) struct Frames {
 }
 
 impl Frames {
+    pub(super) fn of(row: &HostRow) -> Self {
+        Self {
+            first: row.gfn,
+            pages: row.pages,
+        }
+    }
+
     fn end(&self) -> u64 {
         self.first.0.saturating_add(self.pages)
     }
@@ -38,40 +50,85 @@ struct Open {
 
 /// The open ranges of a VM.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rereads(Vec<Open>);
+pub(super) struct Rereads {
+    open: Vec<Open>,
+    /// The latest acts of the host on ranges that are not settled since.
+    acts: VecDeque<HostRow>,
+}
 
 impl Rereads {
+    /// The host acts on a range.
+    pub(super) fn act(&mut self, row: &HostRow) {
+        if self.acts.len() == MAX_ACTS {
+            self.acts.pop_front();
+        }
+        self.acts.push_back(row.clone());
+    }
+
+    /// The act that a range is read again for: the latest one of the same thread on it.
+    pub(super) fn read_for(&self, range: &HostRow) -> Option<&HostRow> {
+        let mut acts = self.acts.iter().rev();
+        acts.find(|act| is_same(act, range))
+    }
+
     /// A range is read again from here on.
     pub(super) fn open(&mut self, frames: Frames, tables: &ShadowTables) {
-        self.0.retain(|open| open.frames != frames);
-        if self.0.len() >= MAX_OPEN {
-            self.0.remove(0);
+        self.open.retain(|open| open.frames != frames);
+        if self.open.len() >= MAX_OPEN {
+            self.open.remove(0);
         }
         let unnamed = tables.leaves_in(&frames);
-        self.0.push(Open { frames, unnamed });
+        self.open.push(Open { frames, unnamed });
     }
 
     /// A record gives the value at `place`.
     pub(super) fn named(&mut self, place: Hpa) {
-        for open in &mut self.0 {
+        for open in &mut self.open {
             open.unnamed.remove(&place);
         }
     }
 
-    /// The leaves of an open range that no record has named: what goes if it is settled now.
-    pub(super) fn unnamed(&self, frames: Frames) -> impl Iterator<Item = Hpa> {
-        let open = self.0.iter().find(move |open| open.frames == frames);
-        open.into_iter()
-            .flat_map(|open| open.unnamed.iter().copied())
+    /// See [`super::VmReplay::gone`].
+    pub(super) fn gone(&self, settled: &HostRow, tables: &ShadowTables) -> Vec<EntryRow> {
+        let frames = Frames::of(settled);
+        let Some(open) = self.open.iter().find(|open| open.frames == frames) else {
+            return Vec::new();
+        };
+        let act = self.read_for(settled);
+        let cause = act.and_then(|act| cause(act.event));
+        let act = act.unwrap_or(settled);
+        let gone = open.unnamed.iter().filter_map(|place| {
+            let page = tables.page(place.table())?;
+            Some(EntryRow {
+                seq: act.seq,
+                time_ns: act.time_ns,
+                vm: act.vm,
+                vcpu: act.vcpu,
+                cause: cause.unwrap_or(Cause::Reread),
+                sptep: *place,
+                spte: Spte(0),
+                old: Some(page.entry(place.index())),
+                level: page.info.level,
+                gfn: page.leaf_gfn(place.index()),
+            })
+        });
+        let mut gone: Vec<_> = gone.collect();
+        gone.sort_by_key(|row| row.sptep);
+        gone
     }
 
     /// Every leaf of the range that is still there was named: the others go. False if the range was
     /// not open.
-    pub(super) fn settle(&mut self, frames: Frames, tables: &mut ShadowTables) -> bool {
-        let Some(at) = self.0.iter().position(|open| open.frames == frames) else {
+    pub(super) fn settle(&mut self, settled: &HostRow, tables: &mut ShadowTables) -> bool {
+        self.acts.retain(|act| !is_same(act, settled));
+        let frames = Frames::of(settled);
+        let Some(at) = self.open.iter().position(|open| open.frames == frames) else {
             return false;
         };
-        for place in self.0.remove(at).unnamed {
+        // In order: what is made of the changes must be the same at each reading.
+        let mut unnamed: Vec<_> = self.open.remove(at).unnamed.into_iter().collect();
+        unnamed.sort_unstable();
+        for place in unnamed {
             // Its page may have been zapped meanwhile, and its leaf with it.
             if tables.page(place.table()).is_some() {
                 tables.store(place, Spte(0), None);
@@ -79,6 +136,21 @@ impl Rereads {
         }
         true
     }
+}
+
+/// Whether two records are of one thread and one range.
+fn is_same(one: &HostRow, other: &HostRow) -> bool {
+    (one.vcpu, one.gfn, one.pages) == (other.vcpu, other.gfn, other.pages)
+}
+
+/// What an act of the host changes entries for.
+fn cause(event: HostEvent) -> Option<Cause> {
+    Some(match event {
+        HostEvent::Unmap => Cause::HostUnmap,
+        HostEvent::DirtyStart | HostEvent::DirtyClear | HostEvent::DirtyStop => Cause::DirtyLog,
+        HostEvent::ZapRange | HostEvent::FlushSlot => Cause::Memslot,
+        HostEvent::Reread | HostEvent::Settled => return None,
+    })
 }
 
 impl ShadowTables {

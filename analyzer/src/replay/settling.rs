@@ -1,13 +1,14 @@
 //! Ranges that are read again: what was not named is gone.
 
-use events::{Cause, Hpa, PageEvent, Spte};
+use events::{Cause, Gfn, Hpa, PageEvent, Spte};
 use proptest::prelude::*;
 
 use super::{
     AnomalyKind,
     story::{PRESENT, Story, kinds},
 };
-use events::HostEvent::{Reread, Settled, Unmap};
+use events::HostEvent::{DirtyClear, Reread, Settled, Unmap};
+use trace::Record;
 
 const LARGE: u64 = 1 << 7;
 const FIRST: u64 = PRESENT | 0x10_0003;
@@ -36,6 +37,38 @@ fn what_was_not_named_is_gone_and_what_was_is_as_named() {
     assert_eq!(vm.tables().entry(Hpa(0x5008)), Some(Spte(SECOND & !2)));
     assert_eq!(vm.tables().totals().leaves, 1);
     assert_eq!(vm.tables().totals().links, 1);
+}
+
+/// What a range that is settled takes away: number and cause, entry, value before, frame.
+fn gone(read: Story) -> Vec<(u64, Cause, Hpa, Option<Spte>, Option<Gfn>)> {
+    let vm = read.clone().replay(true);
+    let settled = read.host(Settled, 0x10, 2);
+    let Some(Record::Host(settled)) = settled.0.last() else {
+        panic!("an act of the host");
+    };
+    let gone = vm.gone(settled).into_iter();
+    gone.map(|of| (of.seq.0, of.cause, of.sptep, of.old, of.gfn))
+        .collect()
+}
+
+#[test]
+fn what_goes_has_the_number_and_the_cause_of_the_act_that_took_it() {
+    let read = |story: Story| {
+        let story = story.host(Reread, 0x10, 2);
+        story.leaf(Cause::Reread, 0x5008, 1, 0x11, SECOND)
+    };
+    let first = (Hpa(0x5000), Some(Spte(FIRST)), Some(Gfn(0x10)));
+    let of = |seq, cause| [(seq, cause, first.0, first.1, first.2)];
+    let unmapped = two_leaves().host(DirtyClear, 0x10, 2).host(Unmap, 0x10, 2);
+    assert_eq!(gone(read(unmapped)), of(6, Cause::HostUnmap));
+    // An act on another range, one that is settled already, and none.
+    assert_eq!(
+        gone(read(two_leaves().host(Unmap, 0x10, 1))),
+        of(8, Cause::Reread)
+    );
+    let settled = two_leaves().host(Unmap, 0x10, 2).host(Settled, 0x10, 2);
+    assert_eq!(gone(read(settled)), of(9, Cause::Reread));
+    assert_eq!(gone(read(two_leaves())), of(7, Cause::Reread));
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) const PRESENT: u64 = 1 << 11;
 pub(super) const EMPTY: Spte = Spte(1 << 63);
 
 /// Records in the order in which they are added.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Story(pub(super) Vec<Record>);
 
 impl Story {

@@ -99,12 +99,20 @@ impl VmReplay {
         &self.anomalies
     }
 
-    /// The leaves that a row `settled` takes away: those of its range that no record has named.
-    pub(crate) fn unnamed(&self, settled: &HostRow) -> impl Iterator<Item = Hpa> {
-        self.rereads.unnamed(Frames {
-            first: settled.gfn,
-            pages: settled.pages,
-        })
+    /// What an act of the host, before it is applied, takes away without a record of its own: the leaves of a
+    /// range that is settled and that none has named since it was read again. Each as a row of
+    /// `entries` would have it, with the number and the time of the act of the host that the range
+    /// was read for; of an unknown one, with those of the record.
+    pub(crate) fn gone(&self, row: &HostRow) -> Vec<EntryRow> {
+        match row.event {
+            HostEvent::Settled => self.rereads.gone(row, &self.tables),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The act of the host that a range is read again for.
+    pub(crate) fn read_for(&self, range: &HostRow) -> Option<&HostRow> {
+        self.rereads.read_for(range)
     }
 
     /// What each keyframe showed.
@@ -315,14 +323,10 @@ impl VmReplay {
     }
 
     fn host(&mut self, row: &HostRow) {
-        let frames = Frames {
-            first: row.gfn,
-            pages: row.pages,
-        };
         match row.event {
-            HostEvent::Reread => self.rereads.open(frames, &self.tables),
+            HostEvent::Reread => self.rereads.open(Frames::of(row), &self.tables),
             HostEvent::Settled => {
-                let read = self.rereads.settle(frames, &mut self.tables);
+                let read = self.rereads.settle(row, &mut self.tables);
                 let anomaly = (!read).then_some(AnomalyKind::SettledUnread);
                 self.note(row.seq, row.time_ns, Hpa(0), anomaly);
             }
@@ -331,7 +335,7 @@ impl VmReplay {
             | HostEvent::DirtyClear
             | HostEvent::DirtyStop
             | HostEvent::ZapRange
-            | HostEvent::FlushSlot => {}
+            | HostEvent::FlushSlot => self.rereads.act(row),
         }
     }
 

@@ -6,6 +6,7 @@ use events::{Hpa, PageEvent, Spte};
 use trace::Record;
 
 use super::EntryChange;
+use crate::replay::{VmReplay, is_unchanged};
 
 /// Entries followed at most; later ones have no known cause. Bounds a hostile trace.
 const MAX_PLACES: usize = 4 << 20;
@@ -19,14 +20,22 @@ pub struct Between {
 }
 
 impl Between {
-    /// A record of the VM between the two moments.
-    pub(super) fn saw(&mut self, record: &Record) {
+    /// A record of the VM between the two moments, with the tables before it.
+    pub(super) fn saw(&mut self, record: &Record, vm: Option<&VmReplay>) {
         let (place, spte, cause) = match record {
             Record::Fault(row) => match (row.sptep, row.spte) {
                 (Some(place), Some(spte)) => (place, spte, "fault"),
                 _ => return,
             },
+            Record::Entry(row) if is_unchanged(row, vm) => return,
             Record::Entry(row) => (row.sptep, row.spte, row.cause.name()),
+            Record::Host(row) => {
+                let gone = vm.map_or_else(Vec::new, |vm| vm.gone(row));
+                for of in gone {
+                    self.set(of.sptep, of.spte, of.cause.name());
+                }
+                return;
+            }
             Record::Page(row) if row.event == PageEvent::Zapped => {
                 if self.zapped.len() < MAX_PLACES {
                     self.zapped.insert(row.spt);
@@ -35,6 +44,10 @@ impl Between {
             }
             _ => return,
         };
+        self.set(place, spte, cause);
+    }
+
+    fn set(&mut self, place: Hpa, spte: Spte, cause: &'static str) {
         if self.latest.len() < MAX_PLACES || self.latest.contains_key(&place) {
             self.latest.insert(place, (spte, cause));
         }

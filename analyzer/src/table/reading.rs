@@ -159,11 +159,12 @@ impl<'a> Reading<'a> {
         }
         let due = due.iter().map(|(number, _)| (*number, now.snapshot()));
         self.taken.extend(due);
+        let is_own = record.vm() == now.vm;
+        if is_own && !self.taken.is_empty() {
+            self.between.saw(record, now.replay.vm(now.vm));
+        }
         now.apply(record)?;
-        if record.vm() == now.vm {
-            if !self.taken.is_empty() {
-                self.between.saw(record);
-            }
+        if is_own {
             let pending = self.waiting.iter_mut().map(|(_, pending)| pending);
             pending.for_each(|pending| pending.saw(record));
         }

@@ -1,6 +1,6 @@
 //! What follows a change of an entry.
 
-use events::{Cause, Class, PageEvent};
+use events::{Cause, Class, PageEvent, Spte};
 use trace::{EntryRow, FaultRow, PageRow, Record};
 
 use super::ahead::{BOUNDS, Watcher, look_ahead};
@@ -89,7 +89,15 @@ impl AfterChange<'_> {
             let period = of.unsync.as_mut().filter(|of| of.spt == row.sptep.table());
             period.into_iter().for_each(|of| of.entry(row, 0));
         }
-        if !self.is_over && row.sptep == of.row.sptep {
+        let is_empty = |spte: Spte| !spte.is_shadow_present();
+        let was_empty = of.followed.iter().rev().find_map(|fate| match fate {
+            Fate::Stored { spte, .. } => Some(is_empty(*spte)),
+            _ => None,
+        });
+        let was_empty = was_empty.unwrap_or_else(|| is_empty(of.row.spte));
+        // Read again and still empty.
+        let is_same = row.cause == Cause::Reread && was_empty && is_empty(row.spte);
+        if !self.is_over && row.sptep == of.row.sptep && !is_same {
             let (by, spte) = (Writer::of_entry(row), row.spte);
             of.followed.push(Fate::Stored { by, spte });
             self.is_over = spte.is_shadow_present() || of.followed.len() >= BOUNDS.fates;

@@ -15,7 +15,7 @@ use crate::{
     explain::facts::{
         FaultRef, GpteSource, GuestEntry, KnownGpte, Store, Writer, covers, guest_walk,
     },
-    replay::PageInfo,
+    replay::{PageInfo, VmReplay},
 };
 
 /// Entries remembered of each kind. Bounds the memory that a hostile trace takes.
@@ -67,8 +67,11 @@ struct RecentAct {
 }
 
 impl History {
-    /// Takes the next record of the VM.
-    pub fn see(&mut self, record: &Record) {
+    /// Takes the next record of the VM, before the replay does.
+    pub fn see(&mut self, record: &Record, replay: Option<&VmReplay>) {
+        if let (Record::Host(row), Some(vm)) = (record, replay) {
+            vm.gone(row).iter().for_each(|gone| self.stores.gone(gone));
+        }
         let before = match record {
             Record::Write(row) => self.value_before(row.gpa, row.bytes),
             _ => None,
@@ -321,7 +324,7 @@ mod tests {
             act(2, HostEvent::Settled, 0, None),
             act(3, HostEvent::Settled, 32, None),
         ] {
-            history.see(&Record::Host(row));
+            history.see(&Record::Host(row), None);
         }
         let open = |gfn, vcpu: Option<u16>| {
             let act = history.open_act(&[HostEvent::Unmap], Some(Gfn(gfn)), vcpu.map(VcpuId));
@@ -375,7 +378,7 @@ mod tests {
             (page(8, PageEvent::Born), false),
             (walk(9), true),
         ] {
-            history.see(&record);
+            history.see(&record, None);
             let value = history.value_before(Gpa(0x4000), 8);
             assert_eq!(value, known.then_some(STORED), "{:?}", record.seq());
         }

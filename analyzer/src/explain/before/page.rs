@@ -48,8 +48,8 @@ impl Lives {
             history,
         };
         self.see(record, before);
+        history.see(record, replay.vm(vm));
         replay.apply(record);
-        history.see(record);
         if let (true, Some(life)) = (self.is_alive, self.lives.last_mut())
             && let Some(page) = replay.vm(vm).and_then(|vm| vm.tables().page(self.spt))
         {

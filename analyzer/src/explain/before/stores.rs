@@ -78,7 +78,15 @@ impl Stores {
         }
         if row.spte.is_shadow_present() {
             self.emptied.remove(&row.sptep);
-        } else if row.old.is_none_or(Spte::is_shadow_present) && self.emptied.len() < MAX_PLACES {
+        } else if row.cause != Cause::Reread || !self.emptied.contains_key(&row.sptep) {
+            // Read again it may have been empty before.
+            self.gone(row);
+        }
+    }
+
+    /// An entry has no mapping any more.
+    pub fn gone(&mut self, row: &EntryRow) {
+        if row.old.is_none_or(Spte::is_shadow_present) && self.emptied.len() < MAX_PLACES {
             self.emptied.insert(row.sptep, row.clone());
         }
     }
