@@ -79,15 +79,12 @@ pub use change::{Change, Measure, Verdict};
 pub use compare::{ClassRow, CulpritRow, StepRow, numbers};
 pub use ratios::{classes, table as ratio_table};
 pub use relative::Reference;
-pub use run::{By, Culprit, Run, VmFaults};
+pub use run::{By, Culprit, Run, SwitchedOut, VmFaults};
 pub use sides::Difference;
 pub use tables::{document, json, lines, verdict};
 
 use crate::{
-    text::{
-        plain,
-        units::{ns, percent, plural},
-    },
+    text::{plain, units::plural},
     verdict::Line,
 };
 
@@ -303,14 +300,8 @@ fn warnings(side: &Side) -> Vec<Line> {
             let lost = plural(run.lost, "record");
             say(format!("{lost} lost: its counts may be too low"));
         }
-        let [count, time] = run.switched_out;
-        if time > run.faults_ns / 100 {
-            say(format!(
-                "the threads of {} were switched out meanwhile: their {} ({} of all) hold other work",
-                plural(count, "fault"),
-                ns(time),
-                percent(time, run.faults_ns)
-            ));
+        if let Some(words) = run.switched_out.words() {
+            say(words);
         }
         if run.others > 0 {
             let others = plural(run.others, "fault");

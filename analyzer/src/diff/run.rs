@@ -11,12 +11,12 @@ use trace::{FaultRow, Record};
 
 use super::blocks::Blocks;
 use crate::{
-    faults::FaultStep,
+    faults::{FaultStep, switched_out_ns},
     listing::table_of,
     replay::VmReplay,
     study::{Follow, Study},
     symbols::{Symbols, short},
-    text::units::plural,
+    text::units::{ns, percent, plural},
     top::Granule,
 };
 
@@ -168,6 +168,43 @@ impl Functions {
     }
 }
 
+/// The faults whose thread was switched out meanwhile, among all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SwitchedOut {
+    faults: u64,
+    ns: u64,
+    /// Time of all faults.
+    all_ns: u64,
+}
+
+impl SwitchedOut {
+    fn fault(&mut self, row: &FaultRow) {
+        let ns = switched_out_ns(row);
+        self.faults += u64::from(ns > 0);
+        self.ns = self.ns.saturating_add(ns);
+        self.all_ns = self.all_ns.saturating_add(row.total_ns);
+    }
+
+    /// Adds those of others.
+    pub fn add(&mut self, other: Self) {
+        self.faults += other.faults;
+        self.ns = self.ns.saturating_add(other.ns);
+        self.all_ns = self.all_ns.saturating_add(other.all_ns);
+    }
+
+    /// That they have more than one percent of the time, if so.
+    pub fn words(&self) -> Option<String> {
+        let (faults, time) = (plural(self.faults, "fault"), ns(self.ns));
+        let share = percent(self.ns, self.all_ns);
+        (self.ns > self.all_ns / 100).then(|| {
+            format!(
+                "the threads of {faults} were switched out meanwhile: their {time} ({share} of \
+                 all) hold other work"
+            )
+        })
+    }
+}
+
 /// Follows one VM of a run.
 #[derive(Clone, Debug)]
 pub struct VmFaults {
@@ -179,10 +216,7 @@ pub struct VmFaults {
     culprits: [Culprits; By::ALL.len()],
     /// Faults without a readable RIP.
     without_rip: u64,
-    /// Faults whose thread was switched out meanwhile, and their time, ns.
-    switched_out: [u64; 2],
-    /// Time of all faults, ns.
-    faults_ns: u64,
+    switched_out: SwitchedOut,
     /// From the first mark of the phase `work` to the last of `done`.
     work: [Option<TimeNs>; 2],
 }
@@ -197,8 +231,7 @@ impl VmFaults {
             steps: BTreeMap::new(),
             culprits: Default::default(),
             without_rip: 0,
-            switched_out: [0; 2],
-            faults_ns: 0,
+            switched_out: SwitchedOut::default(),
             work: [None; 2],
         }
     }
@@ -216,12 +249,7 @@ impl VmFaults {
     }
 
     fn fault(&mut self, row: &FaultRow) {
-        self.faults_ns = self.faults_ns.saturating_add(row.total_ns);
-        if row.switches.is_some_and(|times| times > 0) {
-            let [count, ns] = &mut self.switched_out;
-            *count += 1;
-            *ns = ns.saturating_add(row.total_ns);
-        }
+        self.switched_out.fault(row);
         let cell = self.cells.entry((self.phase, row.class));
         let cell = cell.or_insert_with(Blocks::with_times);
         cell.push(row.time_ns.0, row.total_ns);
@@ -282,10 +310,8 @@ pub struct Run {
     pub others: u64,
     /// Faults.
     pub faults: u64,
-    /// Faults whose thread was switched out meanwhile, and their time, ns.
-    pub switched_out: [u64; 2],
-    /// Time of all faults, ns.
-    pub faults_ns: u64,
+    /// Those whose thread was switched out meanwhile.
+    pub switched_out: SwitchedOut,
     /// Length of the phase `work`, of all vCPUs together, ns; absent where a run has none.
     pub work_ns: Option<u64>,
     /// Records known to be lost.
@@ -322,10 +348,7 @@ impl Run {
             let work_ns = to.0.saturating_sub(from.0);
             self.work_ns = self.work_ns.max(Some(work_ns));
         }
-        self.faults_ns = self.faults_ns.saturating_add(of.faults_ns);
-        for (sum, of) in self.switched_out.iter_mut().zip(of.switched_out) {
-            *sum = sum.saturating_add(of);
-        }
+        self.switched_out.add(of.switched_out);
         for phase in &of.phases {
             if !self.phases.contains(phase) {
                 self.phases.push(phase.clone());

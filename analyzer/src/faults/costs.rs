@@ -107,6 +107,14 @@ pub struct PhaseCost {
     pub total_ns: u64,
 }
 
+impl ClassCost {
+    /// The time of the faults whose thread was not switched out: what an order goes by.
+    pub fn own_ns(&self) -> u64 {
+        self.switched_out
+            .map_or(self.total_ns, |switched| switched.others_total_ns)
+    }
+}
+
 /// Costs of every class that occurs, in the order of [`Class::ALL`].
 pub fn by_class(faults: &FaultTimes) -> Vec<(Class, ClassCost)> {
     let cost = |(class, of): (Class, &OfClass)| {

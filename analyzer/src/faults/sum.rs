@@ -11,6 +11,10 @@ pub(crate) fn total(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.fold(0, u64::saturating_add)
 }
 
+/// What the column `switched out` holds, and what it does to the order.
+pub const SWITCHED_OUT: &str = "switched out: of the total, faults whose thread was switched \
+                                       out meanwhile; the order is that of the rest";
+
 /// A record, by the number that `explain --seq` takes, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Seen {
@@ -45,6 +49,8 @@ pub struct Sum {
     pub count: u64,
     /// How long they took together, ns.
     pub total_ns: u64,
+    /// Of that, those whose thread was switched out meanwhile: other work is in it.
+    pub switched_out_ns: u64,
     /// The one that took longest; absent without any.
     pub worst: Option<Worst>,
     /// First and last of them, by number.
@@ -68,6 +74,7 @@ impl Sum {
         let (ns, seq) = (row.total_ns, row.seq);
         self.count = self.count.saturating_add(1);
         self.total_ns = self.total_ns.saturating_add(ns);
+        self.switched_out_ns = self.switched_out_ns.saturating_add(switched_out_ns(row));
         Worst::add(&mut self.worst, Worst { ns, seq });
         let this = Seen {
             seq,
@@ -80,6 +87,11 @@ impl Sum {
         if let Some(slot) = row.slot {
             self.add_slots([slot; 2]);
         }
+    }
+
+    /// The time of the others, whose threads were not switched out: what an order goes by.
+    pub fn own_ns(&self) -> u64 {
+        self.total_ns.saturating_sub(self.switched_out_ns)
     }
 
     fn add_seen(&mut self, [first, last]: [Seen; 2]) {
@@ -96,6 +108,7 @@ impl Sum {
     pub fn add(&mut self, other: &Self) {
         self.count = self.count.saturating_add(other.count);
         self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.switched_out_ns = self.switched_out_ns.saturating_add(other.switched_out_ns);
         if let Some(worst) = other.worst {
             Worst::add(&mut self.worst, worst);
         }
@@ -120,6 +133,14 @@ impl Sum {
         let names = Class::ALL.iter().map(|class| class.name());
         let classes = names.zip(self.by_class);
         classes.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+/// The time of a fault whose thread was switched out meanwhile; zero of any other.
+pub fn switched_out_ns(row: &FaultRow) -> u64 {
+    match row.switches {
+        Some(1..) => row.total_ns,
+        _ => 0,
     }
 }
 

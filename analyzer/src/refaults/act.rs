@@ -86,6 +86,8 @@ pub(super) struct Act {
     pub refaults: u32,
     /// Their time, ns.
     pub total_ns: u64,
+    /// Of that, faults whose thread was switched out meanwhile.
+    pub switched_out_ns: u64,
     /// The costliest of them.
     pub worst: Option<Worst>,
     /// The latest of them.
@@ -104,6 +106,11 @@ impl Act {
     /// It has removed nothing yet.
     pub(super) fn is_idle(&self) -> bool {
         self.pages == 0 && self.removed == 0 && self.weakened == 0
+    }
+
+    /// The time of the refaults whose thread was not switched out: what an order goes by.
+    fn own_ns(&self) -> u64 {
+        self.total_ns.saturating_sub(self.switched_out_ns)
     }
 
     /// It zapped many pages, or most of those there were.
@@ -263,6 +270,7 @@ impl RemovalActs {
             weakened: 0,
             refaults: 0,
             total_ns: 0,
+            switched_out_ns: 0,
             worst: None,
             last: seq,
             bill: cause.index(),
@@ -318,7 +326,7 @@ impl RemovalActs {
     pub(super) fn lives(&mut self, at: Seq) {
         self.lived = at;
         for act in self.last_storms.drain(..) {
-            self.zap_storms.add(&act, |act| act.total_ns);
+            self.zap_storms.add(&act, Act::own_ns);
         }
     }
 
@@ -328,18 +336,18 @@ impl RemovalActs {
         }
         if act.is_storm() {
             match act.zapped < self.lived {
-                true => self.zap_storms.add(&act, |act| act.total_ns),
+                true => self.zap_storms.add(&act, Act::own_ns),
                 false => self.last_storms.push(act),
             }
         }
         if act.is_discard() {
-            self.discards.add(&act, |act| act.total_ns);
+            self.discards.add(&act, Act::own_ns);
         }
         if act.refaults > 0 {
-            self.costly.add([act.total_ns, act.removed.into()], act);
+            self.costly.add([act.own_ns(), act.removed.into()], act);
         }
         if act.pages > 0 {
-            self.storms.add([act.pages.into(), act.total_ns], act);
+            self.storms.add([act.pages.into(), act.own_ns()], act);
         }
     }
 

@@ -63,7 +63,8 @@ impl Bill {
 
     fn close(&self, cause: RefaultCause, gaps: &Gaps) -> CauseBill {
         let mut times = self.times.clone();
-        let middle = times.len() / 2;
+        // By nearest rank, as every other quantile.
+        let middle = times.len().saturating_sub(1) / 2;
         let p50_ns = match times.is_empty() {
             true => None,
             false => Some(*times.select_nth_unstable(middle).1),
@@ -80,6 +81,7 @@ impl Bill {
             refaults: self.sum.count,
             retried: self.sum.of_class(Class::Retried),
             total_ns: self.sum.total_ns,
+            switched_out_ns: self.sum.switched_out_ns,
             p50_ns,
             worst: self.sum.worst,
             refaults_after_window: self.later,
@@ -114,6 +116,8 @@ pub struct CauseBill {
     pub retried: u64,
     /// Their time, ns.
     pub total_ns: u64,
+    /// Of that, those whose thread was switched out meanwhile: other work is in it.
+    pub switched_out_ns: u64,
     /// Their median time, ns; null without any.
     pub p50_ns: Option<u64>,
     /// The costliest of them.
@@ -146,6 +150,8 @@ pub struct ActBill {
     pub refaults: u32,
     /// Their time, ns.
     pub total_ns: u64,
+    /// Of that, those whose thread was switched out meanwhile: other work is in it.
+    pub switched_out_ns: u64,
     /// The costliest of them.
     pub worst: Option<Worst>,
     /// Records are missing between it and its last refault.
@@ -164,6 +170,7 @@ impl ActBill {
             entries_weakened: act.weakened,
             refaults: act.refaults,
             total_ns: act.total_ns,
+            switched_out_ns: act.switched_out_ns,
             worst: act.worst,
             over_gap: is_over(gaps, [act.seq, act.last]),
         }
@@ -270,7 +277,8 @@ impl Refaulted {
         let mut causes: Vec<_> = closed
             .filter(|bill| bill.acts + bill.refaults + bill.refaults_after_window > 0)
             .collect();
-        causes.sort_by_key(|bill| (std::cmp::Reverse(bill.total_ns), bill.cause));
+        let own_ns = |bill: &CauseBill| bill.total_ns.saturating_sub(bill.switched_out_ns);
+        causes.sort_by_key(|bill| (std::cmp::Reverse(own_ns(bill)), bill.cause));
         causes
     }
 }

@@ -50,7 +50,7 @@ use places::{At, Loss, Places, State};
 use threads::Thread;
 
 use crate::{
-    faults::{Sum, Worst},
+    faults::{Sum, Worst, switched_out_ns},
     listing::FaultFilter,
     replay::{Gaps, VmReplay},
     study::{Follow, Study, StudyError, Subject},
@@ -375,6 +375,8 @@ impl Refaults {
         bill.add(fault);
         act.refaults = act.refaults.saturating_add(1);
         act.total_ns = act.total_ns.saturating_add(fault.total_ns);
+        let switched_out_ns = switched_out_ns(fault);
+        act.switched_out_ns = act.switched_out_ns.saturating_add(switched_out_ns);
         act.last = act.last.max(fault.seq);
         let worst = Worst {
             ns: fault.total_ns,

@@ -1,9 +1,12 @@
 //! Refaults as text.
 
 use super::{ActBill, CauseBill, Refaulted};
-use crate::text::{
-    Cell, Column, Section, Table,
-    units::{count, ns, plural},
+use crate::{
+    faults::SWITCHED_OUT,
+    text::{
+        Cell, Column, Section, Table,
+        units::{count, ns, plural},
+    },
 };
 
 /// What the numbers say, and do not say.
@@ -13,7 +16,7 @@ const NOTE: &str = "An address is an entry of a guest's table, in one role. Time
 /// The bill of each cause, for the summary and the report; blank without a refault.
 pub fn brief(refaulted: &Refaulted) -> Table {
     let totals = refaulted.totals;
-    let columns = [
+    let mut columns = vec![
         Column::code("cause"),
         Column::number("acts"),
         Column::number("removed"),
@@ -21,18 +24,22 @@ pub fn brief(refaulted: &Refaulted) -> Table {
         Column::number("refaults"),
         Column::number("retried").for_programs(),
         Column::time("total"),
-        Column::time("p50"),
-        Column::time("worst"),
     ];
+    let causes = &refaulted.causes;
+    let is_switched = causes.iter().any(|bill| bill.switched_out_ns > 0);
+    columns.extend(is_switched.then_some(Column::time("switched out")));
+    columns.extend([Column::time("p50"), Column::time("worst")]);
     let title = format!(
         "Causes of refaults: {} of {} that need an entry, on an address that was mapped before",
         count(totals.refaults),
         plural(totals.faults, "fault"),
     );
     let mut table = Table::new("refaults", title, columns);
-    let causes = refaulted.causes.iter();
-    for bill in causes.filter(|bill| bill.refaults + bill.refaults_after_window > 0) {
-        table.row([
+    for bill in causes
+        .iter()
+        .filter(|bill| bill.refaults + bill.refaults_after_window > 0)
+    {
+        let mut cells = vec![
             Cell::words(bill.cause.name()),
             Cell::Count(bill.acts),
             Cell::Count(bill.entries_removed),
@@ -40,10 +47,14 @@ pub fn brief(refaulted: &Refaulted) -> Table {
             Cell::Count(bill.refaults),
             Cell::Count(bill.retried),
             Cell::Time(bill.total_ns),
+        ];
+        cells.extend(is_switched.then_some(Cell::Time(bill.switched_out_ns)));
+        cells.extend([
             bill.p50_ns.map_or(Cell::Absent, Cell::Time),
             bill.worst
                 .map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
         ]);
+        table.row(cells);
     }
     table.more(marked(refaulted))
 }
@@ -55,6 +66,9 @@ fn marked(refaulted: &Refaulted) -> String {
     let later = sum(|bill| bill.refaults_after_window);
     let retried = sum(|bill| bill.retried);
     let mut words = Vec::new();
+    if sum(|bill| bill.switched_out_ns) > 0 {
+        words.push(SWITCHED_OUT.to_owned());
+    }
     if retried > 0 {
         words.push(format!(
             "KVM gave up {} of them (`retried`): the same access faulted once more",
@@ -140,7 +154,7 @@ fn removals(refaulted: &Refaulted) -> Table {
 }
 
 fn acts(refaulted: &Refaulted) -> Table {
-    let columns = [
+    let mut columns = vec![
         Column::number("seq"),
         Column::time("at"),
         Column::code("cause"),
@@ -148,12 +162,18 @@ fn acts(refaulted: &Refaulted) -> Table {
         Column::number("removed"),
         Column::number("refaults"),
         Column::time("total"),
-        Column::number("worst seq"),
     ];
+    let is_switched = refaulted.acts.iter().any(|act| act.switched_out_ns > 0);
+    columns.extend(is_switched.then_some(Column::time("switched out")));
+    columns.push(Column::number("worst seq"));
     let title = "The acts that cost most";
     let mut table = Table::new("costliest_acts", title, columns);
     for act in &refaulted.acts {
-        table.row(row(act));
+        let worst = act.worst;
+        let switched = is_switched.then_some(Cell::Time(act.switched_out_ns));
+        let cells = row(act).into_iter().chain(switched);
+        let worst = worst.map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0));
+        table.row(cells.chain([worst]));
     }
     let hint = "`analyzer explain TRACE --seq SEQ` explains an act, or its worst refault";
     match table.is_empty() {
@@ -162,7 +182,7 @@ fn acts(refaulted: &Refaulted) -> Table {
     }
 }
 
-fn row(act: &ActBill) -> [Cell; 8] {
+fn row(act: &ActBill) -> [Cell; 7] {
     let marked = if act.over_gap {
         ", RECORDS MISSING"
     } else {
@@ -176,7 +196,5 @@ fn row(act: &ActBill) -> [Cell; 8] {
         Cell::Count(u64::from(act.entries_removed) + u64::from(act.entries_weakened)),
         Cell::Count(act.refaults.into()),
         Cell::Time(act.total_ns),
-        act.worst
-            .map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0)),
     ]
 }

@@ -36,31 +36,25 @@ fn took(of: &VmStudy, numbers: &VmSummary) -> String {
     }
 }
 
-/// The time of a class without the faults whose thread was switched out: theirs holds other work.
-fn own_ns(cost: &ClassCost) -> u64 {
-    cost.switched_out
-        .map_or(cost.total_ns, |switched| switched.others_total_ns)
-}
-
 fn costliest(of: &VmStudy) -> Option<String> {
     let sum = |time: fn(&ClassCost) -> u64| total(of.costs.iter().map(|(_, cost)| time(cost)));
-    let (total, own) = (sum(|cost| cost.total_ns), sum(own_ns));
-    let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| own_ns(cost))?;
+    let (total, own) = (sum(|cost| cost.total_ns), sum(ClassCost::own_ns));
+    let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| cost.own_ns())?;
     let switched = total.saturating_sub(own);
     // The steps hold the switched-out time, too.
     let steps = cost.steps.iter().filter(|step| step.part_of.is_none());
     let step = steps.max_by_key(|step| step.total_ns);
-    let step = step.filter(|_| own_ns(cost) == cost.total_ns);
+    let step = step.filter(|_| cost.own_ns() == cost.total_ns);
     let step = step.map_or_else(String::new, |step| {
         let share = percent(step.total_ns, cost.total_ns);
         format!("; {share} of it in the step {}", step.step.name())
     });
     let of_time = match switched {
-        0 => format!("{} of that time", percent(own_ns(cost), own)),
+        0 => format!("{} of that time", percent(cost.own_ns(), own)),
         _ => format!(
             "{} of the time of faults whose thread was not switched out (the others are {} of \
              all time)",
-            percent(own_ns(cost), own),
+            percent(cost.own_ns(), own),
             percent(switched, total)
         ),
     };
@@ -84,7 +78,7 @@ fn payer(numbers: &VmSummary) -> Option<String> {
     let (rank, first) = paying.max_by_key(|(rank, first)| {
         let unseen = rank.by == By::Cause && first.key == RefaultCause::NotSeen.name();
         let is_culprit = !unseen && !matches!(rank.by, By::Vcpu | By::Slot);
-        (is_culprit, share(first.sum.total_ns, rank.all.total_ns))
+        (is_culprit, share(first.sum.own_ns(), rank.all.own_ns()))
     })?;
     let about = match first.about.is_empty() {
         true => String::new(),
@@ -98,7 +92,7 @@ fn payer(numbers: &VmSummary) -> Option<String> {
     };
     Some(format!(
         "Most is paid by {who}{about}: {} of the time in faults.",
-        Cell::Share(first.sum.total_ns, rank.all.total_ns).text(),
+        Cell::Share(first.sum.own_ns(), rank.all.own_ns()).text(),
     ))
 }
 

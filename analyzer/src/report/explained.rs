@@ -88,7 +88,7 @@ fn wanted(of: &VmStudy, numbers: &VmSummary) -> Vec<(String, Seq, bool)> {
         ))
     };
     let mut costs: Vec<_> = of.costs.iter().collect();
-    costs.sort_by_key(|(_, cost)| std::cmp::Reverse(cost.total_ns));
+    costs.sort_by_key(|(_, cost)| std::cmp::Reverse(cost.own_ns()));
     let medians = costs.iter();
     wanted.extend(medians.filter_map(|(class, cost)| median(*class, cost.p50_ns)));
     let slowest = costs.into_iter().max_by_key(|(_, cost)| cost.max_ns);

@@ -249,14 +249,14 @@ pub fn switched_out(vm: &VmSummary) -> Table {
     }
 }
 
-/// The classes, the one with most time first.
+/// The classes, the one with most time in faults of its own first.
 fn by_total(vm: &VmSummary) -> Vec<(&'static str, &ClassCost)> {
     let mut classes: Vec<_> = vm
         .classes
         .iter()
         .map(|(name, cost)| (*name, cost))
         .collect();
-    classes.sort_by_key(|(name, cost)| (Reverse(cost.total_ns), *name));
+    classes.sort_by_key(|(name, cost)| (Reverse(cost.own_ns()), *name));
     classes
 }
 

@@ -24,7 +24,7 @@ pub use tables::{document, json};
 
 use trace::Micro;
 
-use crate::diff::{self, ClassRow, LEAST_PERCENT, Measure, Run, numbers};
+use crate::diff::{self, ClassRow, LEAST_PERCENT, Measure, Run, SwitchedOut, numbers};
 
 /// A number of the runs of a point.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -92,6 +92,8 @@ pub struct Point {
     pub left_out: usize,
     /// Records that its runs lost.
     pub lost: u64,
+    /// Faults of its runs whose thread was switched out meanwhile.
+    pub switched_out: SwitchedOut,
     /// The numbers of each run.
     numbers: BTreeMap<(Class, Measure), Vec<f64>>,
     /// The faults of each run by class and phase.
@@ -131,6 +133,7 @@ impl Point {
             lost: run.lost,
             ..Run::default()
         });
+        self.switched_out.add(run.switched_out);
         for ((class, measure), value) in numbers(run) {
             if times || measure == Measure::Count {
                 self.numbers

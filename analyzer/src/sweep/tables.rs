@@ -69,6 +69,8 @@ fn notes(curves: &Curves) -> Vec<String> {
                 point.folder
             ));
         }
+        let switched = point.switched_out.words().filter(|_| curves.times);
+        notes.extend(switched.map(|words| format!("{}: {words}.", point.folder)));
     }
     notes
 }

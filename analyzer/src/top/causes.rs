@@ -27,7 +27,7 @@ pub(super) fn rank(refaults: &Refaults) -> Rank {
     let others = others.map(|other| payer(other.name(), other.meaning(), refaults.other(other)));
     let mut payers: Vec<_> = causes.chain(others).collect();
     payers.retain(|payer| payer.sum.count > 0);
-    payers.sort_by_key(|payer| Reverse((payer.sum.total_ns, payer.sum.count)));
+    payers.sort_by_key(|payer| Reverse((payer.sum.own_ns(), payer.sum.count)));
     let keyless = *refaults.other(Other::NeedsNone);
     let mut all = keyless;
     for payer in &payers {

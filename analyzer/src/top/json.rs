@@ -43,7 +43,8 @@ fn sum(of: &Sum, all: &Sum, start_ns: u64) -> Value {
         .slots
         .map(|[lowest, highest]| json!({"lowest": lowest, "highest": highest}));
     json!({
-        "count": of.count, "total_ns": of.total_ns, "share_percent": share, "worst": of.worst,
+        "count": of.count, "total_ns": of.total_ns, "switched_out_ns": of.switched_out_ns,
+        "share_percent": share, "worst": of.worst,
         "first": first, "last": last, "classes": of.classes(), "slots": slots,
     })
 }

@@ -57,7 +57,7 @@ impl Top {
         let order = |payer: &Payer| {
             let table = payer.table.unwrap_or_default();
             let events = table.protected + table.stores + table.unsync;
-            (payer.sum.total_ns, payer.sum.count, events)
+            (payer.sum.own_ns(), payer.sum.count, events)
         };
         // By key where all is equal: the sort is stable.
         payers.sort_by_key(|payer| Reverse(order(payer)));

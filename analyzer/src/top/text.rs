@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{By, Payer, PingPong, Rank};
 use crate::{
-    faults::{Seen, Sum},
+    faults::{SWITCHED_OUT, Seen, Sum},
     symbols::short,
     text::{
         Cell, Column, Table, plain,
@@ -30,6 +30,10 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
         Column::number("faults"),
         Column::time("total"),
         Column::share("share"),
+    ]);
+    let is_switched = rank.all.switched_out_ns > 0;
+    columns.extend(is_switched.then_some(Column::time("switched out")));
+    columns.extend([
         Column::time("worst"),
         Column::number("worst seq"),
         Column::time("first seen"),
@@ -40,7 +44,9 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
     for (name, about, sum) in rows(rank) {
         let about = has_about.then(|| Cell::words(about));
         let cells = [Cell::words(name)].into_iter().chain(about);
-        table.row(cells.chain(numbers(sum, &rank.all, start_ns)));
+        let switched = is_switched.then_some(Cell::Time(sum.switched_out_ns));
+        let cells = cells.chain(costs(sum, &rank.all)).chain(switched);
+        table.row(cells.chain(seen(sum, start_ns)));
     }
     table.more(more(rank))
 }
@@ -62,7 +68,7 @@ fn rows(rank: &Rank) -> Vec<(Cow<'_, str>, &str, &Sum)> {
         (rank.by.keyless(), &rank.keyless),
         ("(others)", &rank.others),
     ] {
-        let order = |of: &Sum| (of.total_ns, of.count);
+        let order = |of: &Sum| (of.own_ns(), of.count);
         let at = rows.partition_point(|(.., other)| order(other) >= order(sum));
         if sum.count > 0 {
             rows.insert(at, (Cow::Borrowed(name), "", sum));
@@ -71,15 +77,20 @@ fn rows(rank: &Rank) -> Vec<(Cow<'_, str>, &str, &Sum)> {
     rows
 }
 
-fn numbers(sum: &Sum, all: &Sum, start_ns: u64) -> [Cell; 7] {
+fn costs(sum: &Sum, all: &Sum) -> [Cell; 3] {
+    [
+        Cell::Count(sum.count),
+        Cell::Time(sum.total_ns),
+        Cell::Share(sum.total_ns, all.total_ns),
+    ]
+}
+
+fn seen(sum: &Sum, start_ns: u64) -> [Cell; 4] {
     let [first, last] = match sum.seen {
         Some(seen) => seen.map(|Seen { time_ns, .. }| Cell::At(time_ns.0.saturating_sub(start_ns))),
         None => [Cell::Absent, Cell::Absent],
     };
     [
-        Cell::Count(sum.count),
-        Cell::Time(sum.total_ns),
-        Cell::Share(sum.total_ns, all.total_ns),
         sum.worst.map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
         sum.worst
             .map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0)),
@@ -90,6 +101,9 @@ fn numbers(sum: &Sum, all: &Sum, start_ns: u64) -> [Cell; 7] {
 
 fn more(rank: &Rank) -> String {
     let mut more = Vec::new();
+    if rank.all.switched_out_ns > 0 {
+        more.push(SWITCHED_OUT.to_owned());
+    }
     if rank.others.count > 0 {
         more.push(format!(
             "(others) are {} of every {} after the first {}",
