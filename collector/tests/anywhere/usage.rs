@@ -149,5 +149,5 @@ fn nobody_has_to_hear_what_is_said() {
         assert_eq!(code(collector().args(*args)), Some(*expected), "{args:?}");
     }
     assert_eq!(code(collector().args(["workloads"])), Some(0));
-    assert_eq!(code(analyzer().args(["summary", "/nowhere"])), Some(1));
+    assert_eq!(code(analyzer().args(["summary", "/nowhere"])), Some(2));
 }

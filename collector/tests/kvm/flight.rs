@@ -194,7 +194,10 @@ fn event(trace: &Path) -> Event {
     expect_code(&run(analyzer().arg("verify").arg(trace)), 0);
     let event = event_of(trace);
     let seq = event.seq.expect("a record").to_string();
-    let explained = run(analyzer().arg("explain").arg(trace).args(["--seq", &seq]));
+    let vm = event.vm.expect("a VM").to_string();
+    let mut explain = analyzer();
+    explain.arg("explain").arg(trace);
+    let explained = run(explain.args(["--vm", &vm, "--seq", &seq]));
     expect_code(&explained, 0);
     event
 }
