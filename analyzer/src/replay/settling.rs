@@ -39,8 +39,11 @@ fn what_was_not_named_is_gone_and_what_was_is_as_named() {
     assert_eq!(vm.tables().totals().links, 1);
 }
 
-/// What a range that is settled takes away: number and cause, entry, value before, frame.
-fn gone(read: Story) -> Vec<(u64, Cause, Hpa, Option<Spte>, Option<Gfn>)> {
+/// Number and cause, entry, value before, frame.
+type Gone = (u64, Cause, Hpa, Option<Spte>, Option<Gfn>);
+
+/// What a range that is settled takes away.
+fn gone(read: Story) -> Vec<Gone> {
     let vm = read.clone().replay(true);
     let settled = read.host(Settled, 0x10, 2);
     let Some(Record::Host(settled)) = settled.0.last() else {
