@@ -13,6 +13,9 @@
 mod process;
 #[path = "../faults/session.rs"]
 mod session;
+#[path = "../../src/signals.rs"]
+#[allow(dead_code, reason = "a session knows Ctrl-C only")]
+mod signals;
 #[path = "../faults/spread.rs"]
 mod spread;
 
