@@ -11,6 +11,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    sync::Once,
 };
 
 use serde_json::Value;
@@ -18,6 +19,13 @@ use tempfile::TempDir;
 
 /// The program under test, as root itself would call it: the tests' folders are root's.
 pub fn collector() -> Command {
+    // What a script runs in the background, as these tests may be, is started with SIGINT ignored,
+    // and the program would leave it so.
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: the default actions are no code of this process.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    });
     let mut command = Command::new(env!("CARGO_BIN_EXE_collector"));
     command.env_remove("SUDO_UID").env_remove("SUDO_GID");
     command
