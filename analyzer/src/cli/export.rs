@@ -187,7 +187,7 @@ impl ExportArgs {
     fn failed(&self, error: ExportError) -> Failure {
         let many = matches!(
             error,
-            ExportError::TooManyFaults | ExportError::TooManyThreads
+            ExportError::TooManyFaults | ExportError::TooManyThreads | ExportError::TooLong { .. }
         );
         let file = self
             .output

@@ -27,6 +27,10 @@ pub const MOST_FAULTS: u64 = 1_000_000;
 /// `KVM_MAX_VCPUS` can be made, and more than anybody can look at.
 pub const MOST_THREADS: usize = 4096;
 
+/// Samples that a profile has beside the first of each step: one for each 2.1 s, so that all faults
+/// together may take 39 hours longer.
+pub const MOST_LONG: u32 = 1 << 16;
+
 /// Builds a profile, and writes it at the end.
 pub struct Firefox {
     to: Output,
@@ -39,6 +43,8 @@ pub struct Firefox {
     processes: BTreeMap<VmId, ProcessHandle>,
     threads: BTreeMap<(VmId, Option<VcpuId>), ThreadHandle>,
     faults: u64,
+    /// Samples beside the first of each step.
+    long: u32,
 }
 
 impl std::fmt::Debug for Firefox {
@@ -94,6 +100,7 @@ impl Firefox {
             processes: BTreeMap::new(),
             threads: BTreeMap::new(),
             faults: 0,
+            long: 0,
         }
     }
 
@@ -202,6 +209,10 @@ impl Firefox {
             self.profile
                 .add_sample(thread, at, stack, CpuDelta::ZERO, weight);
             rest -= u64::from(weight.unsigned_abs());
+            self.long += u32::from(rest > 0);
+            if self.long > MOST_LONG {
+                return;
+            }
         }
     }
 
@@ -261,7 +272,10 @@ impl Sink for Firefox {
         let marker = self.marker(of, row);
         self.profile.add_marker(thread, timing, marker);
         self.sampled(thread, of, row);
-        Ok(())
+        match self.long > MOST_LONG {
+            true => Err(ExportError::TooLong { seq: row.seq.0 }),
+            false => Ok(()),
+        }
     }
 
     fn record(&mut self, of: &Context<'_>, record: &Record) -> Result<(), ExportError> {

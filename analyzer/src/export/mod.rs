@@ -22,7 +22,7 @@ use std::io::{self, Write};
 
 use trace::TraceError;
 
-pub use firefox::{Firefox, MOST_FAULTS, MOST_THREADS};
+pub use firefox::{Firefox, MOST_FAULTS, MOST_LONG, MOST_THREADS};
 pub use follow::{Context, Exporter, Lost, Sink};
 pub use perfetto::Perfetto;
 pub use rows::{Form, Kind, Rows, write_kind};
@@ -55,6 +55,16 @@ pub enum ExportError {
         crate::text::units::count(MOST_THREADS as u64)
     )]
     TooManyThreads,
+    /// Faults that are longer than a profile has samples for.
+    #[error(
+        "up to the fault of seq {seq} the faults took more than {} hours together, at one sample \
+         for each 2.1 s",
+        u64::from(MOST_LONG) * u64::from(i32::MAX.unsigned_abs()) / 3_600_000_000_000
+    )]
+    TooLong {
+        /// Its number.
+        seq: u64,
+    },
     /// Faults of one vCPU at the same time.
     #[error("{most} faults of vCPU {vcpu} at the same time, which no recorder writes")]
     Overlap {

@@ -15,7 +15,7 @@ pub type Size = u64;
 pub type Craft = fn(Size) -> Damaged;
 
 /// Every trace with its name.
-pub const ALL: [(&str, Craft); 20] = [
+pub const ALL: [(&str, Craft); 21] = [
     ("VMs that no record names", vms_without_records),
     ("a VM for each record", a_vm_for_each_record),
     ("tables that share all tables below", shared_tables),
@@ -39,6 +39,7 @@ pub const ALL: [(&str, Craft); 20] = [
     ("faults in one of very many memslots", many_memslots),
     ("a page for each leaf", a_page_for_each_leaf),
     ("a page made and zapped again and again", a_page_reborn),
+    ("faults that last for centuries", faults_of_any_length),
 ];
 
 fn vms_without_records(_: Size) -> Damaged {
@@ -279,6 +280,17 @@ fn empty_keyframes(size: Size) -> Damaged {
     for number in 0..size as u32 {
         tape.keyframe(number, 0x1000_0000, 1);
         tape.leaf(0x1000_0000, 0x1000);
+    }
+    tape.write()
+}
+
+/// Nothing may be made for each part of such a time.
+fn faults_of_any_length(size: Size) -> Damaged {
+    let mut tape = Tape::new(false);
+    for number in 0..size {
+        tape.fault(Class::Guest, 0x1000, number << 12, None);
+        let batch = tape.batches.last_mut().unwrap();
+        batch.faults.last_mut().unwrap().total_ns = u64::MAX - number;
     }
     tape.write()
 }
