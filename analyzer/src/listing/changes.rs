@@ -35,6 +35,42 @@ pub struct ChangeFilter {
     pub window: Window,
 }
 
+impl ChangeFilter {
+    /// An entry that no root leads to does not match.
+    fn asks_for_ways(&self) -> bool {
+        self.gva.is_some() || self.cr3.is_some()
+    }
+
+    /// One of the addresses that match, and whether there are more.
+    fn ways(&self, row: &EntryRow, vm: &VmReplay) -> (Option<Path>, bool) {
+        let paths = find::paths(vm, row.sptep, &mut AddressSet::default());
+        let found = paths.found.into_iter();
+        let mut found =
+            found.filter(|path| self.is_in(path.gva, row.level) && self.is_below(path, vm));
+        (found.next(), found.next().is_some())
+    }
+
+    fn is_below(&self, path: &Path, vm: &VmReplay) -> bool {
+        self.cr3.is_none_or(|cr3| {
+            let of = find::cr3(vm, path.root);
+            of.is_some_and(|of| table_of(of) == table_of(cr3))
+        })
+    }
+
+    /// Whether the entry's place agrees with the address: cheap, and true of one entry in 512.
+    fn may_translate(&self, row: &EntryRow) -> bool {
+        let index = |gva| row.level.index(gva);
+        self.gva
+            .is_none_or(|gva| index(gva) == Some(row.sptep.index()))
+    }
+
+    fn is_in(&self, first: Gva, level: Level) -> bool {
+        let span = level.pages() << 12;
+        self.gva
+            .is_none_or(|gva| (gva.0 ^ first.0) & !(span - 1) == 0)
+    }
+}
+
 /// A change with what the tables had.
 #[derive(Clone, Debug)]
 struct Listed {
@@ -125,55 +161,32 @@ impl Changes {
             let maps = |spte: Spte| spte.is_leaf(row.level) && maps(spte, row.level, pfn);
             maps(row.spte) || row.old.or(self.was.entry).is_some_and(maps)
         });
-        if !(is_of_cause && is_of_gfn && is_of_vcpu && is_of_pfn && self.may_translate(row)) {
+        let filter = &self.filter;
+        if !(is_of_cause && is_of_gfn && is_of_vcpu && is_of_pfn && filter.may_translate(row)) {
             return;
         }
-        let paths = find::paths(vm, row.sptep, &mut AddressSet::default());
-        let mut found = paths
-            .found
-            .iter()
-            .filter(|path| self.is_in(path.gva, row.level) && self.is_below(path, vm));
-        let path = found.next().copied();
-        if (self.filter.gva.is_some() || self.filter.cr3.is_some()) && path.is_none() {
+        let mut ways = filter.asks_for_ways().then(|| filter.ways(row, vm));
+        if matches!(ways, Some((None, _))) {
             return;
         }
-        let more = found.next().is_some();
         if self.is_unchanged {
             self.unchanged += 1;
             return;
         }
         self.matching += 1;
         let old = row.old.or(self.was.entry);
-        self.first.add((row.seq, row.sptep), || Listed {
-            number,
-            row: row.clone(),
-            old,
-            gfn,
-            path,
-            more,
+        self.first.add((row.seq, row.sptep), || {
+            // The way to each entry costs more than all else: only of what is listed.
+            let (path, more) = ways.take().unwrap_or_else(|| filter.ways(row, vm));
+            Listed {
+                number,
+                row: row.clone(),
+                old,
+                gfn,
+                path,
+                more,
+            }
         });
-    }
-
-    fn is_below(&self, path: &Path, vm: &VmReplay) -> bool {
-        self.filter.cr3.is_none_or(|cr3| {
-            let of = find::cr3(vm, path.root);
-            of.is_some_and(|of| table_of(of) == table_of(cr3))
-        })
-    }
-
-    /// Whether the entry's place agrees with the address: cheap, and true of one entry in 512.
-    fn may_translate(&self, row: &EntryRow) -> bool {
-        let index = |gva| row.level.index(gva);
-        self.filter
-            .gva
-            .is_none_or(|gva| index(gva) == Some(row.sptep.index()))
-    }
-
-    fn is_in(&self, first: Gva, level: Level) -> bool {
-        let span = level.pages() << 12;
-        self.filter
-            .gva
-            .is_none_or(|gva| (gva.0 ^ first.0) & !(span - 1) == 0)
     }
 
     /// As a table.
