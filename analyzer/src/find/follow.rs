@@ -97,7 +97,7 @@ struct Was {
     pdptes: Option<Pdptes>,
     top: Option<Level>,
     keyframe: Option<Seq>,
-    /// Of leaves that go without a record of their own.
+    /// Of leaves that go without a record of their own, by place.
     gone: Vec<EntryRow>,
 }
 
@@ -330,7 +330,9 @@ impl Find {
         let now = leaf.map_or_else(Vec::new, |leaf| self.ways(place, leaf, vm));
         let mine = self.live.remove(&place).unwrap_or_default();
         let mut kept = Vec::new();
-        let gone = self.was.gone.iter().find(|gone| gone.sptep == place);
+        let gone = &self.was.gone;
+        let gone = gone.binary_search_by_key(&place, |gone| gone.sptep);
+        let gone = gone.ok().and_then(|at| self.was.gone.get(at));
         let mut ended = Moment::of(record, place);
         if let Some(gone) = gone {
             let (cause, by) = (gone.cause, gone.seq);

@@ -99,10 +99,10 @@ impl VmReplay {
         &self.anomalies
     }
 
-    /// What an act of the host, before it is applied, takes away without a record of its own: the leaves of a
-    /// range that is settled and that none has named since it was read again. Each as a row of
-    /// `entries` would have it, with the number and the time of the act of the host that the range
-    /// was read for; of an unknown one, with those of the record.
+    /// What an act of the host, before it is applied, takes away without a record of its own: the
+    /// leaves of a range that is settled and that none has named since it was read again. By place,
+    /// each as a row of `entries` would have it, with the number and the time of the act of the host
+    /// that the range was read for; of an unknown one, with those of the record.
     pub(crate) fn gone(&self, row: &HostRow) -> Vec<EntryRow> {
         match row.event {
             HostEvent::Settled => self.rereads.gone(row, &self.tables),
