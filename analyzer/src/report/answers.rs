@@ -92,7 +92,7 @@ fn payer(numbers: &VmSummary) -> Option<String> {
     };
     Some(format!(
         "Most is paid by {who}{about}: {} of the time in faults.",
-        Cell::Share(first.sum.own_ns(), rank.all.own_ns()).text(),
+        Cell::Share(first.sum.total_ns, rank.all.total_ns).text(),
     ))
 }
 
