@@ -18,7 +18,7 @@ pub fn say(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A line on standard output that tells how things go; results are written with their errors.
+/// A line on standard output that says how things go; results are written with their errors.
 pub fn show(line: impl Display) {
     let _ = writeln!(io::stdout(), "{line}");
 }
