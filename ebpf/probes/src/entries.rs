@@ -43,10 +43,10 @@ pub struct Change {
     pub gfn: Option<Gfn>,
 }
 
-/// Records a change whose value is certain, since the caller holds `mmu_lock`.
+/// Records a change at `time` whose value is certain, since the caller holds `mmu_lock`.
 #[inline(always)]
-pub fn record(vm: VmId, vcpu: VcpuId, change: Change) {
-    if let Some(entry) = reserve::<Entry>(vm, vcpu, now()) {
+pub fn record(vm: VmId, vcpu: VcpuId, time: u64, change: Change) {
+    if let Some(entry) = reserve::<Entry>(vm, vcpu, time) {
         send(entry, change);
     }
 }
@@ -252,7 +252,7 @@ fn changed(kvm: Option<u64>, sptep: u64, new: impl FnOnce(Spte, Level) -> Option
         level: table.level,
         gfn: None,
     };
-    record(table.vm, by, change);
+    record(table.vm, by, now(), change);
 }
 
 // mmu_spte_update(u64 *sptep, u64 new_spte), under mmu_lock, before the store.
@@ -376,5 +376,5 @@ pub fn mark_mmio_spte(ctx: RawTracePointContext) {
         level: table.level,
         gfn: Some(Gfn(ctx.arg(1))),
     };
-    record(table.vm, by, change);
+    record(table.vm, by, now(), change);
 }

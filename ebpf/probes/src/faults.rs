@@ -119,6 +119,7 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
         }
         return;
     }
+    let called = now();
     let Some(vcpu) = vcpus::current() else { return };
     // The guest hypervisor's faults move the counter that separates the others' walks.
     if nested::only() && vcpu.step != Vcpu::CALLED {
@@ -126,7 +127,9 @@ pub fn kvm_mmu_pagetable_walk(ctx: RawTracePointContext) {
         return;
     }
     finish_last_event(vcpu);
-    walk_begins(vcpu, ctx.arg(0), error_code);
+    // To compare unsync pages may take longer than the walk, and is no part of it.
+    let walk_begins = if unsync::has_copies() { now() } else { called };
+    fault_walk(vcpu, ctx.arg(0), error_code, walk_begins);
 }
 
 #[inline(always)]
@@ -147,7 +150,7 @@ fn finish_last_event(vcpu: &mut Vcpu) {
 }
 
 #[inline(never)]
-fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode) {
+fn fault_walk(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode, walk_begins: u64) {
     let Some(outcomes) = field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) else {
         lose(Probe::Read);
         return;
@@ -157,7 +160,6 @@ fn walk_begins(vcpu: &mut Vcpu, address: u64, error_code: ErrorCode) {
         emulator_walks(vcpu, address, error_code);
         return;
     }
-    let walk_begins = now();
     if vcpu.step == Vcpu::CALLED {
         vcpu.fault.error_code = error_code;
     } else {
@@ -365,6 +367,7 @@ fn request(vcpu: &mut Vcpu, fault: u64, moment: u64) -> Option<()> {
 // TP_PROTO(int level, gfn_t gfn, u64 *sptep), under mmu_lock, after the store.
 #[raw_tracepoint]
 pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
+    let stored = now();
     let Some(vcpu) = vcpus::current() else { return };
     let level = ctx.arg::<u64>(0) as u8;
     let place: u64 = ctx.arg(2);
@@ -381,7 +384,7 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
     let index = events::Level(level).index(vcpu.fault.gva);
     let wanted = same_frame && index == Some((place >> 3) as u16 & 511);
     if vcpu.step == Vcpu::REQUESTED && wanted {
-        vcpu.fault.moments[Moment::Written as usize] = since(vcpu);
+        vcpu.fault.moments[Moment::Written as usize] = until(vcpu, stored);
         // A direct page may have been linked since the request (guest huge, host small).
         entries::record_links(vcpu);
         vcpu.fault.sptep = sptep;
@@ -416,7 +419,7 @@ pub fn kvm_mmu_set_spte(ctx: RawTracePointContext) {
         level,
         gfn: Some(Gfn(ctx.arg(1))),
     };
-    entries::record(vcpu.vm, vcpu.vcpu, change);
+    entries::record(vcpu.vm, vcpu.vcpu, stored, change);
 }
 
 // TP_PROTO(u32 reason, int errno): KVM_RUN returns, so nothing is under way any more.
