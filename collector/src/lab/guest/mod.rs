@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mod       the job from start to end, on the lab's side
-//! system    mounts, modules, power
+//! system    mounts, modules, clock, power
 //! port      messages to the host
 //! parallel  the port for that on Bochs
 //! self_test checks that the emulator executes shadow paging correctly
@@ -26,14 +26,14 @@ mod self_test;
 mod system;
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     process::{self, ExitCode},
 };
 
 use anyhow::{Context as _, anyhow, ensure};
 
-use super::job::{JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WHOLE, WORK, Work};
+use super::job::{self, JOB, Job, Message, OBSERVED, OUTPUT, Stage, Trouble, WHOLE, WORK, Work};
 use crate::{failure::Failure, program, terminal};
 use observer::Observer;
 use port::Port;
@@ -62,11 +62,23 @@ fn work() -> anyhow::Result<()> {
         system::load(module)?;
     }
     let port = Port::open(job.port)?;
+    let _clock = match job.port {
+        job::Port::Virtio => wake_each_second(),
+        job::Port::Parallel => None,
+    };
     let done = carry_out(&job, &port);
     if let Err(trouble) = done {
         port.send(&Message::Failed(trouble))?;
     }
     port.wait_for_acknowledgement()
+}
+
+/// A kernel without this clock may do its work too.
+fn wake_each_second() -> Option<File> {
+    let clock = system::wake_each_second();
+    clock
+        .inspect_err(|error| terminal::say(format_args!("warning: the lab may hang: {error:#}")))
+        .ok()
 }
 
 fn carry_out(job: &Job, port: &Port) -> Result<(), Trouble> {
