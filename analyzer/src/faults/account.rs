@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::text::units::ns;
+
 /// Where the time of a VM's run went.
 ///
 /// The run is what the records prove: the VM's first record to its last moment, once for each of
@@ -48,8 +50,29 @@ impl Account {
         }
     }
 
+    /// The run's length as people read it, with what it is multiplied by: a part of it in percent is
+    /// one of all vCPUs' time.
+    pub fn length(&self) -> String {
+        match self.vcpus {
+            1 => ns(self.wall_ns),
+            several => format!("{} x {several} vCPUs", ns(self.wall_ns)),
+        }
+    }
+
     /// A part of the run, in percent.
     pub fn percent(&self, part_ns: u64) -> f64 {
         part_ns as f64 * 100.0 / self.total_ns.max(1) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_several_vcpus_is_not_called_the_time_by_the_clock() {
+        let length = |vcpus| Account::of([0, 4_000_000_000], vcpus, 0).map(|run| run.length());
+        assert_eq!(length(1).as_deref(), Some("4.00 s"));
+        assert_eq!(length(2).as_deref(), Some("4.00 s x 2 vCPUs"));
     }
 }

@@ -29,7 +29,7 @@ fn took(of: &VmStudy, numbers: &VmSummary) -> String {
             "{faults} took {}: {} of the run of {}.",
             ns(all),
             percent(all, account.total_ns),
-            ns(account.total_ns)
+            account.length()
         ),
         None if numbers.faults == 0 => "No fault was recorded.".to_owned(),
         None => format!("{faults} took {}.", ns(all)),

@@ -165,10 +165,6 @@ pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
 
 /// What of the run was in no fault.
 fn outside(run: &Account, lost: u64) -> String {
-    let vcpus = match run.vcpus {
-        1 => String::new(),
-        several => format!(" x {several} vCPUs"),
-    };
     let rest = match lost {
         0 => "",
         _ => ", that of lost records among it",
@@ -178,9 +174,9 @@ fn outside(run: &Account, lost: u64) -> String {
         Some(acts) => format!(", {} of it in acts", ns(acts)),
     };
     format!(
-        "the run is {}{vcpus}, first to last record; outside of faults, not attributed: {} \
+        "the run is {}, first to last record; outside of faults, not attributed: {} \
          ({}){acts}{rest}",
-        ns(run.wall_ns),
+        run.length(),
         ns(run.not_attributed_ns),
         percent(run.not_attributed_ns, run.total_ns),
     )
