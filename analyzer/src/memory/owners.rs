@@ -14,13 +14,10 @@ use crate::{
 /// Pages and links that are looked at, all looks together: a second at most. Each bin has an equal
 /// part of it; with too many pages, the next look is some bins later.
 const MOST_WORK: u64 = 1 << 20;
-/// Address spaces kept of a look.
-const KEPT: usize = 32;
-
 /// The tables at the end of a bin.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
-    /// Pages that only one address space leads to, by CR3: those with the most pages.
+    /// Pages that only one address space leads to, by CR3: those that a snapshot lists.
     pub own: BTreeMap<Gpa, u64>,
     /// Those of further address spaces, and of roots without a CR3.
     pub others: u64,
@@ -91,16 +88,17 @@ impl Owners {
         self.is_coarse
     }
 
-    /// The CR3s of all looks, those first that had the most pages of their own at any time.
-    pub fn largest(&self) -> Vec<Gpa> {
+    /// The CR3s of all looks, those first that cost the most, then those that had the most pages of
+    /// their own at any time.
+    pub fn spaces(&self, cost: impl Fn(Gpa) -> u64) -> Vec<Gpa> {
         let mut most: BTreeMap<Gpa, u64> = BTreeMap::new();
         for (cr3, own) in self.looks.iter().flat_map(|look| &look.own) {
             let most = most.entry(*cr3).or_default();
             *most = (*own).max(*most);
         }
-        let mut largest: Vec<_> = most.into_iter().collect();
-        largest.sort_by_key(|(cr3, own)| (Reverse(*own), *cr3));
-        largest.into_iter().map(|(cr3, _)| cr3).collect()
+        let mut spaces: Vec<_> = most.into_iter().collect();
+        spaces.sort_by_key(|(cr3, own)| (Reverse((cost(*cr3), *own)), *cr3));
+        spaces.into_iter().map(|(cr3, _)| cr3).collect()
     }
 
     /// The tables are those at the end of each bin up to this one since the last record; those before
@@ -126,7 +124,7 @@ impl Owners {
 impl Look {
     fn of(snapshot: &Snapshot) -> Self {
         let mut own: BTreeMap<Gpa, u64> = BTreeMap::new();
-        for space in snapshot.spaces.iter().take(KEPT) {
+        for space in &snapshot.spaces {
             if let Some(cr3) = space.cr3() {
                 *own.entry(cr3).or_default() += space.own;
             }
@@ -165,5 +163,31 @@ impl Follow for Owners {
             self.look(BINS, vm);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use trace::Meta;
+
+    use super::*;
+
+    #[test]
+    fn a_costly_address_space_with_few_pages_comes_first() {
+        let mut owners = Owners::new(&Subject {
+            vm: events::VmId(0),
+            recording: &Meta::default(),
+            meta: None,
+            span_ns: [0; 2],
+        });
+        // More than have an area of their own.
+        let own = (1..=40).map(|cr3| (Gpa(cr3 << 12), cr3));
+        owners.looks = vec![Look {
+            own: own.collect(),
+            ..Look::default()
+        }];
+        let cost = |cr3: Gpa| u64::from(cr3 == Gpa(0x1000)) * 1000;
+        let first = owners.spaces(cost).into_iter().take(2);
+        assert_eq!(first.collect::<Vec<_>>(), [Gpa(0x1000), Gpa(40 << 12)]);
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn level(level: usize) -> RGBColor {
     }
 }
 
-/// The colours of address spaces, those first with the most pages.
+/// The colours of address spaces, the costliest first.
 pub(super) const SPACES: [RGBColor; 5] = [
     RGBColor(0, 114, 178),
     RGBColor(230, 159, 0),

@@ -1,5 +1,6 @@
 //! Shadow pages by address space over time.
 
+use events::Gpa;
 use plotters::style::RGBColor;
 
 use super::{
@@ -17,12 +18,11 @@ const SHOWN: usize = 5;
 /// What has an area: its name, colour and a number of pages for each bin.
 pub type SpaceArea = (String, RGBColor, Vec<u64>);
 
-/// Pages of each address space, of the others together, of several, of none. What never had a page
-/// is left out.
-pub fn space_areas(owners: &Owners) -> Vec<SpaceArea> {
+/// Pages of each of the first of `spaces`, of the others together, of several, of none. What never
+/// had a page is left out.
+pub fn space_areas(owners: &Owners, spaces: &[Gpa]) -> Vec<SpaceArea> {
     let looks = owners.looks();
-    let largest = owners.largest();
-    let shown = largest.iter().take(SHOWN);
+    let shown = spaces.iter().take(SHOWN);
     let own = shown.clone().zip(palette::SPACES).map(|(cr3, colour)| {
         let pages = looks.iter().map(|look| look.own.get(cr3));
         let pages = pages.map(|pages| pages.copied().unwrap_or(0));
@@ -56,12 +56,23 @@ pub fn space_areas(owners: &Owners) -> Vec<SpaceArea> {
 }
 
 /// One area for each; `lost` in seconds.
-pub fn spaces(owners: &Owners, timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
-    Drawing::new(HEIGHT, |canvas| draw(canvas, owners, timeline, lost))
+pub fn spaces(
+    (owners, spaces): (&Owners, &[Gpa]),
+    timeline: &Timeline,
+    lost: &[(f64, f64)],
+) -> Drawing {
+    let areas = space_areas(owners, spaces);
+    Drawing::new(HEIGHT, |canvas| {
+        draw(canvas, owners, areas, (timeline, lost))
+    })
 }
 
-fn draw(canvas: &mut Canvas, owners: &Owners, timeline: &Timeline, lost: &[(f64, f64)]) {
-    let areas = space_areas(owners);
+fn draw(
+    canvas: &mut Canvas,
+    owners: &Owners,
+    areas: Vec<SpaceArea>,
+    (timeline, lost): (&Timeline, &[(f64, f64)]),
+) {
     let length = owners.bin_ns() as f64 / 1e9;
     let starts: Vec<f64> = (0..owners.looks().len())
         .map(|bin| bin as f64 * length)

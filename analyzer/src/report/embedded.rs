@@ -12,7 +12,6 @@ use super::{ReportError, explained::Explained};
 use crate::{
     explain,
     figures::{Area, COLUMNS, Phase, Timeline, latency, steps},
-    memory::Owners,
     playback::Head,
     render,
     study::VmStudy,
@@ -164,7 +163,7 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
         entries: each(&|bin| bin.totals.entries()),
         levels: (1..=timeline.levels()).map(level).collect(),
         causes: timeline.causes().into_iter().map(cause).collect(),
-        spaces: vm.owners.as_ref().map_or_else(Vec::new, spaces),
+        spaces: spaces(vm),
         unsync: each(&|bin| bin.totals.unsync),
         phases: phases(timeline),
         areas: areas_of(vm),
@@ -195,12 +194,15 @@ fn areas_of(vm: &VmStudy) -> Areas {
     }
 }
 
-fn spaces(owners: &Owners) -> Vec<Series> {
-    let areas = render::space_areas(owners).into_iter();
+fn spaces(vm: &VmStudy) -> Vec<Series> {
+    let owners = vm.owners.as_ref();
+    let areas = owners.map(|owners| render::space_areas(owners, &vm.spaces()));
     areas
         .map(|(name, colour, pages)| (name, render::code(colour), pages))
         .collect()
 }
+        .unwrap_or_default()
+        .into_iter()
 
 fn phases(timeline: &Timeline) -> Vec<(String, f64)> {
     let phase = |phase: &Phase| {

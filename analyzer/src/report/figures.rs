@@ -1,5 +1,6 @@
 //! The figures of one VM with their captions.
 
+use events::Gpa;
 use serde::Serialize;
 
 use super::ReportError;
@@ -105,9 +106,9 @@ pub(super) fn figures(
         figures.push(causes(vm, &lost)?);
     }
     figures.push(pages(vm, &lost)?);
-    let owners = vm.owners.as_ref();
-    if let Some(owners) = owners.filter(|owners| owners.largest().len() > 1) {
-        figures.push(spaces(vm, owners, &lost)?);
+    let several = vm.spaces();
+    if let Some(owners) = vm.owners.as_ref().filter(|_| several.len() > 1) {
+        figures.push(spaces(vm, (owners, &several), &lost)?);
     }
     Ok(figures)
 }
@@ -323,13 +324,21 @@ fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     )
 }
 
-fn spaces(vm: &VmStudy, owners: &Owners, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
+fn spaces(
+    vm: &VmStudy,
+    (owners, spaces): (&Owners, &[Gpa]),
+    lost: &[(f64, f64)],
+) -> Result<Figure, ReportError> {
     let looks = owners.looks();
     let most = |of: &dyn Fn(&Look) -> u64| looks.iter().map(of).max().unwrap_or(0);
-    let largest = owners.largest();
-    let own = largest.iter().take(NAMED).map(|cr3| {
-        let pages = most(&|look| look.own.get(cr3).copied().unwrap_or(0));
-        format!("cr3 {cr3}: at most {}", plural(pages, "page"))
+    let all = total(vm.costs.iter().map(|(_, cost)| cost.total_ns));
+    let own = spaces.iter().take(NAMED).map(|cr3| {
+        let pages = plural(
+            most(&|look| look.own.get(cr3).copied().unwrap_or(0)),
+            "page",
+        );
+        let share = percent(vm.of_cr3(*cr3).total_ns, all);
+        format!("cr3 {cr3}: {share} of the time in faults, at most {pages}")
     });
     let shared = plural(most(&|look| look.shared), "page");
     let duplicates = most(&|look| look.duplicates);
@@ -347,11 +356,12 @@ fn spaces(vm: &VmStudy, owners: &Owners, lost: &[(f64, f64)]) -> Result<Figure, 
     };
     figure(
         ("spaces", "Shadow pages by address space"),
-        render::spaces(owners, &vm.timeline, lost),
+        render::spaces((owners, spaces), &vm.timeline, lost),
         numbers,
         [
             "Pages that only one CR3 leads to, at the end of each bin; those of several roots \
-             are apart. KVM has pages of its own for each address space that it shadows.",
+             are apart. The CR3s with the most time in faults have a colour each, the costliest \
+             first. KVM has pages of its own for each address space that it shadows.",
             end,
             shade(lost),
         ],

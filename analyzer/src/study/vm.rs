@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use events::{Cause, Class, Gva, Seq, VcpuId};
+use events::{Cause, Class, Gpa, Gva, Seq, VcpuId};
 use trace::{FaultRow, Mode, Record, Sees, Touches, VmMeta};
 
 use super::{Follow, StudyError, Subject};
@@ -13,7 +13,7 @@ use crate::{
     audit::Audit,
     faults::{
         Account, Acts, Agreement, Between, BetweenFaults, ClassCost, Counts, FaultTimes,
-        GuestClock, PhaseCost, Reconciled, by_class, by_phase, reconcile, total,
+        GuestClock, PhaseCost, Reconciled, Sum, by_class, by_phase, reconcile, total,
     },
     figures::{HeatMap, Phase, Timeline},
     listing::Faults,
@@ -23,7 +23,7 @@ use crate::{
     refaults::Refaults,
     replay::{Anomalies, Checks, Drift, VmReplay, is_unchanged},
     symbols::Symbols,
-    top::Payers,
+    top::{By, Payers},
 };
 
 /// The GVAs that a workload works on.
@@ -313,6 +313,21 @@ impl VmStudy {
             only_checks: true,
             ..Self::new(subject)
         }
+    }
+
+    /// The faults on the tables of one CR3, where they are added up.
+    pub fn of_cr3(&self, cr3: Gpa) -> Sum {
+        let payers = self.payers.as_ref();
+        let sum = payers.and_then(|payers| payers.sum_of(By::Cr3, cr3.0));
+        sum.copied().unwrap_or_default()
+    }
+
+    /// Address spaces that had shadow pages of their own, the costliest first.
+    pub fn spaces(&self) -> Vec<Gpa> {
+        let owners = self.owners.as_ref();
+        owners.map_or_else(Vec::new, |owners| {
+            owners.spaces(|cr3| self.of_cr3(cr3).own_ns())
+        })
     }
 
     fn fault(&mut self, row: &FaultRow) {

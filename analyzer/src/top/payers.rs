@@ -7,6 +7,7 @@ use trace::{Meta, Record, Sees};
 
 use super::{By, Question, Rank, Top, causes, json, ping_pong, table};
 use crate::{
+    faults::Sum,
     refaults::{Options, Refaults},
     replay::VmReplay,
     study::{Follow, StudyError, Subject},
@@ -91,6 +92,12 @@ impl Payers {
     /// The sums by guest table, if they are asked for.
     pub fn guest_tables(&self) -> Option<&Top> {
         self.tops.iter().find(|top| top.by() == By::GuestTable)
+    }
+
+    /// The faults of a key, if it has any and they are added up.
+    pub fn sum_of(&self, by: By, key: u64) -> Option<&Sum> {
+        let top = self.tops.iter().find(|top| top.by() == by)?;
+        top.sums.get(key)
     }
 
     /// A moment of a filter that did not come.
