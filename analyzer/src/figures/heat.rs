@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use events::Gva;
-use trace::Slot;
+use events::{Class, Gva};
+use trace::{FaultRow, Slot};
 
 use crate::replay::AddressMap;
 
 /// Columns of time.
 pub const COLUMNS: u16 = 120;
-/// Cells kept before neighbouring rows are merged.
-const MAX_CELLS: usize = 1 << 16;
+/// Cells kept before neighbouring rows are merged, one for each class: 4 MiB at most.
+const MAX_CELLS: usize = 1 << 17;
 /// 4 KiB: the finest row.
 const FINEST: u32 = 12;
 /// Areas shown: those with most faults.
@@ -26,6 +26,8 @@ const SLOTS: usize = 16;
 
 /// Faults by row and column.
 type Cells = BTreeMap<(u64, u16), u64>;
+/// The same by class.
+type ByClass = BTreeMap<(u64, u16, Class), u64>;
 
 /// Counts by address and time, coarser with more of them.
 #[derive(Clone, Debug)]
@@ -33,9 +35,9 @@ pub struct HeatMap {
     start_ns: u64,
     column_ns: u64,
     shift: u32,
-    cells: AddressMap<(u64, u16), u64>,
-    /// Faults of one cell in a row, which are not in `cells` yet.
-    run: Option<((u64, u16), u64)>,
+    cells: AddressMap<(u64, u16, Class), u64>,
+    /// Faults of one cell in a row, in the order of [`Class::ALL`], which are not in `cells` yet.
+    run: Option<((u64, u16), [u64; Class::ALL.len()])>,
     /// Faults by region and memslot.
     slots: BTreeMap<u64, BTreeMap<Slot, u64>>,
     /// Faults of one region and memslot in a row, which are not in `slots` yet.
@@ -55,6 +57,8 @@ pub struct Area {
     pub faults: u64,
     /// Faults by row and column.
     pub cells: Cells,
+    /// The same by class.
+    pub by_class: ByClass,
     /// Memslots that the faults were in, those with most first.
     pub slots: Vec<Slot>,
 }
@@ -88,9 +92,10 @@ impl HeatMap {
         }
     }
 
-    /// Counts a fault, with the memslot that KVM found.
-    pub fn fault(&mut self, time_ns: u64, gva: Gva, slot: Option<Slot>) {
-        if let Some(slot) = slot {
+    /// Counts a fault.
+    pub fn fault(&mut self, row: &FaultRow) {
+        let gva = row.gva;
+        if let Some(slot) = row.slot {
             let region = (gva.0 >> REGION, slot);
             match &mut self.slot_run {
                 Some((of, count)) if *of == region => *count += 1,
@@ -100,30 +105,40 @@ impl HeatMap {
                 }
             }
         }
-        let column = time_ns.saturating_sub(self.start_ns) / self.column_ns;
+        let column = row.time_ns.0.saturating_sub(self.start_ns) / self.column_ns;
         let column = u16::try_from(column).unwrap_or(u16::MAX).min(COLUMNS - 1);
         let cell = (gva.0 >> self.shift, column);
-        match &mut self.run {
-            Some((of, count)) if *of == cell => *count += 1,
-            _ => {
-                self.finish();
-                // Without the run the cells may be coarser now.
-                self.run = Some(((gva.0 >> self.shift, column), 1));
-            }
+        if self.run.is_none_or(|(of, _)| of != cell) {
+            self.finish_cell();
+        }
+        // Without the run the cells may be coarser now.
+        let begin = ((gva.0 >> self.shift, column), [0; Class::ALL.len()]);
+        let (_, counts) = self.run.get_or_insert(begin);
+        let of_class = Class::ALL.iter().position(|class| *class == row.class);
+        if let Some(count) = of_class.and_then(|class| counts.get_mut(class)) {
+            *count += 1;
         }
     }
 
     /// No more faults, for now.
     pub fn finish(&mut self) {
         self.finish_slot();
-        let Some((cell, count)) = self.run.take() else {
+        self.finish_cell();
+    }
+
+    fn finish_cell(&mut self) {
+        let Some(((row, column), counts)) = self.run.take() else {
             return;
         };
-        *self.cells.entry(cell).or_default() += count;
+        for (class, count) in Class::ALL.into_iter().zip(counts) {
+            if count > 0 {
+                *self.cells.entry((row, column, class)).or_default() += count;
+            }
+        }
         while self.cells.len() > MAX_CELLS && self.shift < 63 {
             self.shift += 1;
-            for ((row, column), count) in std::mem::take(&mut self.cells) {
-                *self.cells.entry((row >> 1, column)).or_default() += count;
+            for ((row, column, class), count) in std::mem::take(&mut self.cells) {
+                *self.cells.entry((row >> 1, column, class)).or_default() += count;
             }
         }
     }
@@ -159,7 +174,7 @@ impl HeatMap {
 
     /// The areas with most faults, by address; the second number counts the faults elsewhere.
     pub fn areas(&self) -> (Vec<Area>, u64) {
-        let cells: Cells = self.cells.iter().map(|(at, of)| (*at, *of)).collect();
+        let cells: ByClass = self.cells.iter().map(|(at, of)| (*at, *of)).collect();
         let mut spans = self.spans(&cells);
         spans.sort_by_key(|span| std::cmp::Reverse(span.2));
         let elsewhere = spans.iter().skip(MAX_AREAS).map(|span| span.2).sum();
@@ -175,10 +190,10 @@ impl HeatMap {
 
     /// Rows with faults, joined where the hole between them is at most 1 GiB:
     /// first row, last row, faults.
-    fn spans(&self, cells: &Cells) -> Vec<(u64, u64, u64)> {
+    fn spans(&self, cells: &ByClass) -> Vec<(u64, u64, u64)> {
         let hole = (1_u64 << 30 >> self.shift.min(63)).max(1);
         let mut spans: Vec<(u64, u64, u64)> = Vec::new();
-        for ((row, _), count) in cells {
+        for ((row, ..), count) in cells {
             match spans.last_mut() {
                 Some(span) if row - span.1 <= hole => {
                     span.1 = *row;
@@ -190,11 +205,15 @@ impl HeatMap {
         spans
     }
 
-    fn area(&self, all: &Cells, [from, to]: [u64; 2], faults: u64, rows_each: u64) -> Area {
+    fn area(&self, all: &ByClass, [from, to]: [u64; 2], faults: u64, rows_each: u64) -> Area {
         let per_row = (to - from) / rows_each + 1;
-        let mut cells = BTreeMap::new();
-        for ((row, column), count) in all.range((from, 0)..=(to, u16::MAX)) {
-            *cells.entry(((row - from) / per_row, *column)).or_default() += count;
+        let mut by_class = ByClass::new();
+        let mut cells = Cells::new();
+        let within = all.range((from, 0, Class::ALL[0])..);
+        for ((row, column, class), count) in within.take_while(|((row, ..), _)| *row <= to) {
+            let row = (row - from) / per_row;
+            *by_class.entry((row, *column, *class)).or_default() += count;
+            *cells.entry((row, *column)).or_default() += count;
         }
         let last = (to << self.shift) | ((1 << self.shift) - 1);
         Area {
@@ -204,6 +223,7 @@ impl HeatMap {
             rows: (to - from) / per_row + 1,
             faults,
             cells,
+            by_class,
         }
     }
 }

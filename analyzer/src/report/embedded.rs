@@ -83,8 +83,8 @@ struct HeatArea {
     to: String,
     rows: u64,
     row_bytes: u64,
-    /// Row, column, faults.
-    cells: Vec<(u64, u16, u64)>,
+    /// Row, column, number of the class among those of the figures, faults.
+    cells: Vec<(u64, u16, usize, u64)>,
 }
 
 /// Where each figure's plots are: left, top, right, bottom, px.
@@ -156,10 +156,13 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
         )
     };
     let (areas, _) = vm.heat.areas();
+    let classes = timeline.classes();
+    let heat_areas = areas.iter().zip(names);
+    let heat_areas = heat_areas.map(|(of, name)| area((of, name), &classes));
     Times {
         bin_s: timeline.bin_ns() as f64 / 1e9,
         bins: bins.len(),
-        classes: timeline.classes().into_iter().map(class).collect(),
+        classes: classes.iter().copied().map(class).collect(),
         entries: each(&|bin| bin.totals.entries()),
         levels: (1..=timeline.levels()).map(level).collect(),
         causes: timeline.causes().into_iter().map(cause).collect(),
@@ -177,7 +180,7 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
         heat: Heat {
             column_s: vm.heat.column_seconds(),
             most: most(&areas),
-            areas: areas.iter().zip(names).rev().map(area).collect(),
+            areas: heat_areas.rev().collect(),
             colours: render::heat_colours(),
             columns: COLUMNS,
         },
@@ -198,11 +201,11 @@ fn spaces(vm: &VmStudy) -> Vec<Series> {
     let owners = vm.owners.as_ref();
     let areas = owners.map(|owners| render::space_areas(owners, &vm.spaces()));
     areas
+        .unwrap_or_default()
+        .into_iter()
         .map(|(name, colour, pages)| (name, render::code(colour), pages))
         .collect()
 }
-        .unwrap_or_default()
-        .into_iter()
 
 fn phases(timeline: &Timeline) -> Vec<(String, f64)> {
     let phase = |phase: &Phase| {
@@ -219,9 +222,10 @@ fn most(areas: &[Area]) -> u64 {
     cells.copied().max().unwrap_or(1)
 }
 
-fn area((area, name): (&Area, &String)) -> HeatArea {
+fn area((area, name): (&Area, &String), classes: &[Class]) -> HeatArea {
     let bytes = area.rows.saturating_mul(area.row_bytes);
-    let cells = area.cells.iter();
+    let cells = area.by_class.iter();
+    let number = |class: Class| classes.iter().position(|of| *of == class);
     HeatArea {
         name: name.clone(),
         from: area.from.to_string(),
@@ -229,7 +233,7 @@ fn area((area, name): (&Area, &String)) -> HeatArea {
         rows: area.rows,
         row_bytes: area.row_bytes,
         cells: cells
-            .map(|((row, column), n)| (*row, *column, *n))
+            .filter_map(|((row, column, class), n)| Some((*row, *column, number(*class)?, *n)))
             .collect(),
     }
 }

@@ -334,7 +334,7 @@ impl VmStudy {
         self.times.add(row, self.phase, self.is_in_range(row.gva));
         self.between_so_far.fault(row);
         self.timeline.fault(row.time_ns.0, row.class);
-        self.heat.fault(row.time_ns.0, row.gva, row.slot);
+        self.heat.fault(row);
         self.acts.fault(row);
     }
 

@@ -399,6 +399,42 @@ fn compare(trace: &Path, options: &[&str]) -> usize {
     sampled
 }
 
+/// Also on a page that has few of the faults one by one.
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn a_class_that_is_left_out_is_not_in_the_heat_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let page = report(
+        folder.path(),
+        &[&recording("demand")],
+        &["--moments", "4000"],
+    );
+    let seen = drive(
+        &page,
+        1280,
+        r#"
+  const vm = shadowscope.vms[0], heat = vm.figures.find((one) => one.name === "heat");
+  const all = () => heat.areas(vm.data.times.heat).flatMap((area) => area.cells).reduce((sum, [, , n]) => sum + n, 0);
+  const { times } = vm.data, seen = { sampled: vm.tables.head.exact_until !== null, before: all(), after: {}, faults: {} };
+  for (const [name, , faults] of times.classes) {
+    const chip = document.querySelector(`.chips button[data-class="${name}"]`);
+    chip.click();
+    seen.after[name] = all();
+    seen.faults[name] = faults.reduce((sum, n) => sum + n, 0);
+    chip.click();
+  }
+  return seen;"#,
+    );
+    assert_eq!(seen["sampled"], true, "{seen:#}");
+    let number = |value: &Value| value.as_u64().unwrap();
+    let faults = seen["faults"].as_object().unwrap();
+    assert!(faults.len() > 1, "{seen:#}");
+    for (class, faults) in faults {
+        let left = number(&seen["before"]) - number(faults);
+        assert_eq!(number(&seen["after"][class]), left, "{class}: {seen:#}");
+    }
+}
+
 #[test]
 #[ignore = "needs Debian's chromium; `make test` runs it"]
 fn the_sliders_tables_are_those_of_the_command_table() {

@@ -79,7 +79,7 @@ class Figure {
         lines.push(`${plural(cell ? cell[2] : 0, "fault")} in ${time(times.heat.column_s * 1e9)}`);
       }
       lines.push(`all addresses: ${plural(areas.reduce((all, area) => all + sum(area.cells), 0), "fault")}`);
-      if (this.vm.hidden.size) lines.push(this.every() ? "of the classes shown" : "of all classes: the page has too many faults to leave some out here");
+      if (this.vm.hidden.size) lines.push("of the classes shown");
     }
     return lines.join("\n");
   }
@@ -103,7 +103,7 @@ class Figure {
   }
   draw() {
     const { vm } = this, { times } = vm.data;
-    const live = !!vm.range || (vm.hidden.size > 0 && (this.name === "rates" || this.name === "heat" && this.every()));
+    const live = !!vm.range || (vm.hidden.size > 0 && ["rates", "heat"].includes(this.name));
     this.svg.classList.toggle("live", live);
     this.over.replaceChildren();
     if (live) this.redraw(times);
@@ -198,29 +198,21 @@ class Figure {
     }
     this.over.append(make("path", { d, stroke, fill: "none", "stroke-width": 2 }));
   }
-  // Whether the page has every fault.
-  every() { return !!this.vm.tables && this.vm.data.playback.exact_until === null; }
-  // The areas of the heat map with the faults of the classes that are shown.
-  areas({ areas, column_s, columns }) {
-    const { hidden, tables } = this.vm;
-    if (!hidden.size || !this.every()) return areas;
-    const key = [...hidden].sort().join();
-    if (this.shown && this.shown.key === key) return this.shown.areas;
-    const names = new Map(tables.head.classes), cells = areas.map(() => new Map());
-    const spans = areas.map((area) => [BigInt(area.from), BigInt(area.row_bytes), BigInt(area.rows)]);
-    for (const s of tables.steps) {
-      if (s.k !== FAULT || hidden.has(names.get(s.class))) continue;
-      const at = BigInt(s.high) << 32n | BigInt(s.low);
-      const number = spans.findIndex(([from, bytes, rows]) => at >= from && (at - from) / bytes < rows);
-      if (number < 0) continue;
-      const [from, bytes] = spans[number], column = Math.min(columns - 1, Math.floor(s.t / 1e9 / column_s));
-      const cell = Number((at - from) / bytes) * columns + column;
-      cells[number].set(cell, (cells[number].get(cell) || 0) + 1);
-    }
-    const filtered = areas.map((area, n) => ({ ...area,
-      cells: [...cells[n]].map(([cell, count]) => [Math.floor(cell / columns), cell % columns, count]) }));
-    this.shown = { key, areas: filtered };
-    return filtered;
+  // The areas of the heat map with the faults of the classes that are shown: row, column, faults.
+  areas({ areas, columns }) {
+    const { hidden, data: { times } } = this.vm, key = [...hidden].sort().join();
+    if (this.sums && this.sums.key === key) return this.sums.areas;
+    const summed = areas.map((area) => {
+      const cells = new Map();
+      for (const [row, column, of, n] of area.cells) {
+        if (hidden.has(times.classes[of][0])) continue;
+        const cell = row * columns + column;
+        cells.set(cell, (cells.get(cell) || 0) + n);
+      }
+      return { ...area, cells: [...cells].map(([cell, n]) => [Math.floor(cell / columns), cell % columns, n]) };
+    });
+    this.sums = { key, areas: summed };
+    return summed;
   }
   heat(heat, from, to) {
     const { column_s, most, colours } = heat, areas = this.areas(heat);
