@@ -99,7 +99,15 @@ fn leaf_store(of: &FaultFacts) -> String {
         }
         false => "Why is not seen.",
     };
-    format!("The guest's store to the entry of level 1 is not seen. {why}")
+    let lowest = of.entries_stored.iter().min_by_key(|stored| stored.level);
+    let marked = lowest.map_or_else(String::new, |stored| {
+        format!(
+            " The marked entry, of level {}, is the lowest whose store KVM saw (record {}).",
+            stored.level,
+            count(stored.store.seq.0)
+        )
+    });
+    format!("The guest's store to the entry of level 1 is not seen. {why}{marked}")
 }
 
 pub(super) fn second(of: &FaultFacts) -> String {
