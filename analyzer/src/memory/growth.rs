@@ -240,7 +240,9 @@ impl Follow for Growth {
                 self.count_again(tables);
                 self.note(row.seq, row.time_ns, tables);
             }
-            Record::Fault(row) if row.sptep.is_some() => {
+            Record::Fault(row)
+                if row.sptep.is_some() && (self.peak_is_open || self.most_bins > 0) =>
+            {
                 self.note(row.seq, row.time_ns, tables);
                 let open = std::mem::take(&mut self.peak_is_open);
                 if open && tables.totals().all_pages() == self.peak.pages {

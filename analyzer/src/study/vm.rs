@@ -158,9 +158,7 @@ impl Follow for VmStudy {
         if self.only_checks {
             return;
         }
-        if matches!(record, Record::Page(_) | Record::Mark(_)) {
-            self.memory.after(record, replay);
-        }
+        self.memory.after(record, replay);
         if let Some(payers) = &mut self.payers {
             payers.after(record, replay);
         }

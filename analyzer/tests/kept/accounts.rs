@@ -225,3 +225,27 @@ fn class_counts_are_those_of_kvms_counters() {
     }
     assert!(compared >= 12, "{compared} counters compared");
 }
+
+/// The moment with the most shadow pages is one moment, and none amid a fault.
+#[test]
+fn the_peak_of_the_summary_is_that_of_memory() {
+    let mut compared = 0;
+    for recording in recordings() {
+        let [summary, memory] =
+            [["summary"], ["memory"]].map(|args| json(&args, &recording)["vms"].clone());
+        let vms = |of: Value| of.as_array().cloned().unwrap_or_default();
+        for (of, other) in vms(summary).iter().zip(vms(memory)) {
+            let [peak, moment] = [&of["memory"], &other["moment"]];
+            for field in ["seq", "pages"] {
+                assert_eq!(
+                    peak[field],
+                    moment[field],
+                    "{} {field}",
+                    recording.display()
+                );
+            }
+            compared += 1;
+        }
+    }
+    assert!(compared >= 12, "{compared} VMs compared");
+}
