@@ -1,6 +1,6 @@
 //! Why a fault's entry was missing.
 
-use events::{Class, Gva, Hpa, Level, Spte};
+use events::{Class, Gpa, Gva, Hpa, Level, Spte};
 use trace::FaultRow;
 
 use super::{
@@ -8,7 +8,10 @@ use super::{
     act::ActId,
     removals::{gives_more, present},
 };
-use crate::{faults::refuses, replay::VmReplay};
+use crate::{
+    faults::{self, refuses},
+    replay::VmReplay,
+};
 
 /// Why a fault's leaf was missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ impl Refaults {
         self.end_zaps_of(row);
         let thread = self.thread(Some(row.vcpu));
         thread.fault = Some((row.seq, row.time_ns, row.gpa.map(|gpa| gpa.gfn())));
+        let stores = row.class == Class::WriteProtected;
+        thread.stored = faults::gpa(row).map(Gpa::gfn).filter(|_| stores);
         let (link, linked) = (thread.link.take(), std::mem::take(&mut thread.linked));
         let over = [
             thread.store.take().and_then(|store| store.act),
@@ -61,6 +66,11 @@ impl Refaults {
                 (Leaf::There, None) if linked => self.no_refault(Other::First, row),
                 _ => self.count(row, leaf, link),
             }
+            if let Some(place) = row.sptep {
+                let end = row.time_ns.0.saturating_add(row.total_ns);
+                let stored = end.saturating_sub(row.entry_ns.unwrap_or(0));
+                self.stores(place, Some(row.vcpu), stored);
+            }
             // Not before the fault is counted: it may be the last that the act led to.
             self.release(filled);
         }
@@ -78,7 +88,9 @@ impl Refaults {
             }
             (Leaf::There | Leaf::Weak | Leaf::Other, Some(link)) => self.refault(Some(link), row),
             (Leaf::Unseen, _) => self.refault(None, row),
-            (Leaf::There, None) if matches!(row.class, Shadow | Unsync | Fast) => {
+            (Leaf::There, None)
+                if matches!(row.class, Shadow | Unsync | Fast) && !self.was_overtaken(row) =>
+            {
                 self.refault(None, row);
             }
             (Leaf::First, _) => self.no_refault(Other::First, row),
@@ -134,7 +146,11 @@ impl Refaults {
         }
         let before = vm.tables().entry(place);
         let before = before.filter(|before| before.is_shadow_present());
-        let mut leaf = self.why(at, row, before);
+        let mut leaf = match before {
+            // A large leaf comes in place of a table: what was missing is below.
+            Some(before) if !before.is_leaf(level) => self.not_stored(row, vm),
+            _ => self.why(at, row, before),
+        };
         if let (Some(before), true) = (before, leaf == Leaf::There)
             && before.is_leaf(level)
             && before.pfn() != spte.pfn()

@@ -17,14 +17,17 @@ pub struct Refault {
     pub removal: Option<Removal>,
     /// Records were missing between the two when the fault came: another act may have done it.
     pub over_gap: bool,
+    /// An act of the host that has its record after the fault may be the cause.
+    pub waits: bool,
 }
 
 impl Refault {
     /// The name of the cause: `zapped` where a page was zapped, and the records after the fault
-    /// show what for.
+    /// show what for; `later` where they show whether an act of the host was the cause.
     pub fn name(&self) -> &'static str {
         match (self.cause, self.removal) {
             (RefaultCause::NotSeen, Some(_)) => "zapped",
+            (RefaultCause::NotSeen, None) if self.waits => "later",
             (cause, _) => cause.name(),
         }
     }

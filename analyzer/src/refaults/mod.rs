@@ -12,6 +12,7 @@
 //! threads   what each thread is doing: a store, a sync, an act of the host, zaps
 //! removals  what a record removes
 //! faults    why a fault's entry was missing
+//! late      acts that have their record after what they did
 //! latest    the same of one fault, for whoever lists faults
 //! other     the faults that are no refaults
 //! bill      the sums, when all gaps are known
@@ -22,6 +23,7 @@ mod act;
 mod bill;
 mod cause;
 mod faults;
+mod late;
 mod latest;
 mod other;
 mod places;
@@ -31,6 +33,8 @@ mod threads;
 
 #[cfg(test)]
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -46,6 +50,7 @@ pub use tables::{brief, details, section};
 
 use act::{ActId, RemovalActs, What};
 use bill::Bill;
+use late::Late;
 use places::{At, Loss, Places, State};
 use threads::Thread;
 
@@ -113,6 +118,9 @@ pub struct Refaults {
     leaves: u64,
     /// Of the latest record, if it is a refault.
     latest: Option<Refault>,
+    /// An act of the host has its record after what it did.
+    acts_come_late: bool,
+    late: Late,
 }
 
 impl Follow for Refaults {
@@ -153,6 +161,7 @@ impl Follow for Refaults {
         for thread in threads {
             self.give_up_zaps(thread);
         }
+        self.end_waits();
         self.acts.finish();
         Ok(())
     }
@@ -188,6 +197,11 @@ impl Refaults {
             hole: Seq(0),
             leaves: 0,
             latest: None,
+            acts_come_late: {
+                let recording = subject.recording;
+                recording.workload.is_some() && !recording.sees().every_change
+            },
+            late: Late::default(),
         }
     }
 
@@ -352,6 +366,20 @@ impl Refaults {
             return;
         }
         self.refaults += 1;
+        if self.waits(fault, act) {
+            self.latest = Some(Refault {
+                cause: RefaultCause::NotSeen,
+                removal: None,
+                over_gap: self.hole > Seq(0),
+                waits: true,
+            });
+            return;
+        }
+        self.latest = self.add_refault(act, fault);
+    }
+
+    /// Adds a refault to its bill. Gives it, if it came within the window.
+    fn add_refault(&mut self, act: Option<ActId>, fault: &FaultRow) -> Option<Refault> {
         let (window, hole) = (self.options.window_ns, self.hole);
         let Some((act, bill)) = act.and_then(|act| self.bill_mut(act)) else {
             if let Some(bill) = self.bills.get_mut(RefaultCause::NotSeen.index()) {
@@ -360,17 +388,17 @@ impl Refaults {
                     bill.doubt(Seq(0), fault.seq);
                 }
             }
-            self.latest = Some(Refault {
+            return Some(Refault {
                 cause: RefaultCause::NotSeen,
                 removal: None,
                 over_gap: hole > Seq(0),
+                waits: false,
             });
-            return;
         };
         let after = fault.time_ns.0.saturating_sub(act.time.0);
         if window.is_some_and(|window| after > window) {
             bill.later += 1;
-            return;
+            return None;
         }
         bill.add(fault);
         act.refaults = act.refaults.saturating_add(1);
@@ -387,12 +415,13 @@ impl Refaults {
             cause: act.cause,
             removal: Some(Removal::of(act)),
             over_gap: act.seq < hole,
+            waits: false,
         };
         if latest.over_gap {
             let seq = act.seq;
             bill.doubt(seq, fault.seq);
         }
-        self.latest = Some(latest);
+        Some(latest)
     }
 }
 

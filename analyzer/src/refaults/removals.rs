@@ -70,6 +70,9 @@ impl Refaults {
                 }
             }
             (_, true) => {
+                if row.cause == Cause::Prefetch {
+                    self.stores(place, row.vcpu, row.time_ns.0);
+                }
                 if let Some(at) = self.places.at(place, vm) {
                     self.fill(at, present(now));
                 }

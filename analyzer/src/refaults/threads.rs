@@ -30,6 +30,8 @@ pub(super) struct Thread {
     pub(super) linked: bool,
     /// The latest fault: number, time, frame.
     pub(super) fault: Option<(Seq, TimeNs, Option<Gfn>)>,
+    /// The guest table that it stored to: KVM zaps its pages where it repeats the instruction.
+    pub(super) stored: Option<Gfn>,
     /// The entries that the latest fault made KVM drop.
     pub(super) dropped: Option<ActId>,
 }
@@ -66,6 +68,8 @@ pub(super) struct Zaps {
     frames: Vec<(Gfn, Level)>,
     /// A frame of an unsync page became a table of another level.
     new_role: bool,
+    /// A frame is the table that the fault before stored to.
+    repeated: bool,
 }
 
 /// Kinds of acts of the host.
@@ -105,7 +109,7 @@ fn same_range(one: &HostRow, other: &HostRow) -> bool {
     (one.gfn, one.pages) == (other.gfn, other.pages)
 }
 
-fn covers(row: &HostRow, gfn: Option<Gfn>) -> bool {
+pub(super) fn covers(row: &HostRow, gfn: Option<Gfn>) -> bool {
     gfn.is_none_or(|gfn| {
         gfn.0
             .checked_sub(row.gfn.0)
@@ -184,6 +188,7 @@ impl Refaults {
         let slot = self.thread(vcpu).host.get_mut(kind as usize);
         let before = slot.and_then(|slot| slot.replace(act));
         self.release(before.and_then(|before| before.act));
+        self.act_came(kind, row);
     }
 
     /// The act of a thread on a frame, if it is not over.
@@ -201,7 +206,7 @@ impl Refaults {
     }
 
     /// The act of what a thread did last of a kind.
-    fn opened(&mut self, vcpu: Option<VcpuId>, kind: Kind) -> Option<ActId> {
+    pub(super) fn opened(&mut self, vcpu: Option<VcpuId>, kind: Kind) -> Option<ActId> {
         let of = self.thread(vcpu).host.get(kind as usize)?.as_ref()?;
         if of.act.is_some() {
             return of.act;
@@ -282,8 +287,11 @@ impl Refaults {
             }
         }
         let act = self.group(vcpu, row, store)?;
-        if let Some(zaps) = self.thread(vcpu).zaps.as_mut() {
+        let thread = self.thread(vcpu);
+        let repeated = row.direct == 0 && thread.stored == Some(row.gfn);
+        if let Some(zaps) = thread.zaps.as_mut() {
             zaps.pages += 1;
+            zaps.repeated |= repeated;
             if zaps.frames.len() < MAX_FRAMES {
                 zaps.frames.push((row.gfn, row.level));
             }
@@ -332,6 +340,7 @@ impl Refaults {
                 last: row.time_ns,
                 frames: Vec::new(),
                 new_role: false,
+                repeated: false,
             });
         }
         let zaps = self.thread(vcpu).zaps.as_mut()?;
@@ -379,11 +388,12 @@ impl Refaults {
         let within = u32::from(row.zapped) >= zaps.pages.min(u8::MAX.into());
         let gfn = faults::gpa(row).map(Gpa::gfn);
         let own = zaps.frames.iter().any(|(frame, _)| Some(*frame) == gfn);
-        let (act, by_store, new_role) = (zaps.act, zaps.by_store, zaps.new_role);
+        let (act, by_store) = (zaps.act, zaps.by_store);
+        let for_table = zaps.new_role || zaps.repeated;
         let cause = match by_store {
             true if within && !stores && may_recycle => self.for_room(vcpu),
             true => RefaultCause::Flooding,
-            false if (stores && own) || new_role => RefaultCause::PageZapped,
+            false if (stores && own) || for_table => RefaultCause::PageZapped,
             false => self.for_room(vcpu),
         };
         if cause == RefaultCause::Recycling
@@ -399,9 +409,13 @@ impl Refaults {
     /// No fault came that shows what a group of zaps was for.
     pub(super) fn give_up_zaps(&mut self, vcpu: Option<VcpuId>) {
         let zaps = self.thread(vcpu).zaps.as_ref();
-        let cause = match zaps.is_some_and(|zaps| zaps.by_store) {
-            true => RefaultCause::Flooding,
-            false => self.for_room(vcpu),
+        let is = |what: fn(&Zaps) -> bool| zaps.is_some_and(what);
+        let cause = if is(|zaps| zaps.by_store) {
+            RefaultCause::Flooding
+        } else if is(|zaps| zaps.repeated) {
+            RefaultCause::PageZapped
+        } else {
+            self.for_room(vcpu)
         };
         self.end_zaps(vcpu, cause);
     }

@@ -109,7 +109,8 @@ fn rows_name_what_removed_the_entry() {
                 *rows.entry(cause.to_owned()).or_default() += 1;
             }
         }
-        let later = rows.remove("zapped").unwrap_or_default();
+        let later = ["zapped", "later"].map(|name| rows.remove(name).unwrap_or_default());
+        let later: u64 = later.iter().sum();
         let refaults = json(&["refaults", "--json"], &trace);
         let mut more = 0;
         for cause in refaults["vms"][0]["refaults"]["causes"].as_array().unwrap() {

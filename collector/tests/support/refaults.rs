@@ -279,6 +279,7 @@ fn dirty(bills: &Bills, pages: u64) {
         "{refaults} {weakened}"
     );
     let unseen = bills.number("not_seen", "refaults");
+    assert!(unseen <= 1, "{unseen} refaults without a cause");
     // Each page that is first read is copied at its first store, under a fault that KVM gives up.
     let copies = bills.in_range("retried");
     assert!(copies <= pages, "{copies}");
@@ -315,6 +316,7 @@ fn reclaim(bills: &Bills, pages: u64) {
         assert!(acts <= unmaps, "{acts} of {unmaps}");
     }
     let totals = &bills.refaults["totals"];
-    let all = refaults + copies + bills.number("not_seen", "refaults");
+    let unseen = bills.number("not_seen", "refaults");
+    let all = refaults + copies + unseen;
     assert_eq!(totals["refaults"].as_u64(), Some(all));
 }
