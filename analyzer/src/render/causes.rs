@@ -7,12 +7,19 @@ use super::{
 use crate::figures::Timeline;
 
 const HEIGHT: f64 = 330.0;
+/// Where there are phases.
+const PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
+
 /// The plot: left, top, right, bottom, px.
-pub const CAUSES_PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
+pub fn causes_plot(timeline: &Timeline) -> [f64; 4] {
+    time::place(PLOT, timeline)
+}
 
 /// One area for each cause, changes a second; `lost` in seconds.
 pub fn causes(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
-    Drawing::new(HEIGHT, |canvas| draw(canvas, timeline, lost))
+    Drawing::new(time::height(HEIGHT, timeline), |canvas| {
+        draw(canvas, timeline, lost)
+    })
 }
 
 fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
@@ -36,7 +43,7 @@ fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
     let all = |(_, bin): &(f64, crate::figures::Bin)| bin.changes.values().sum::<u64>();
     let most = bins.iter().map(all).max().unwrap_or(0) as f64 / length;
     let plot = Plot {
-        place: CAUSES_PLOT,
+        place: causes_plot(timeline),
         x: [0.0, length * bins.len() as f64],
         y: [0.0, most.max(1.0) * 1.05],
     };

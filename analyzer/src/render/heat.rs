@@ -19,17 +19,18 @@ const TOP: f64 = 116.0;
 const NAME: usize = 22;
 
 /// The plot of each area, the highest addresses first: left, top, right, bottom, px.
-pub fn heat_plots(areas: usize) -> Vec<[f64; 4]> {
+pub fn heat_plots(areas: usize, timeline: &Timeline) -> Vec<[f64; 4]> {
     let top = |number: usize| TOP + (AREA + GAP) * number as f64;
     let plot = |number| [LEFT, top(number), WIDTH - 20.0, top(number) + AREA];
-    (0..areas).map(plot).collect()
+    let places = (0..areas).map(plot);
+    places.map(|plot| time::place(plot, timeline)).collect()
 }
 
 /// One plot for each area with faults, by its name in `names`; phases from `timeline`.
 pub fn heat(map: &HeatMap, names: &[String], timeline: &Timeline) -> Drawing {
     let (areas, elsewhere) = map.areas();
     let height = TOP + (AREA + GAP) * areas.len() as f64 + 10.0;
-    Drawing::new(height, |canvas| {
+    Drawing::new(time::height(height, timeline), |canvas| {
         draw(canvas, map, (names, timeline), &areas, elsewhere)
     })
 }
@@ -54,7 +55,7 @@ fn draw(
     let mut plots = Vec::new();
     // The highest addresses on top.
     for (number, (at, area)) in areas.iter().enumerate().rev().enumerate() {
-        let Some(place) = heat_plots(areas.len()).get(number).copied() else {
+        let Some(place) = heat_plots(areas.len(), timeline).get(number).copied() else {
             continue;
         };
         let plot = Plot {

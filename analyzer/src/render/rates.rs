@@ -7,17 +7,24 @@ use super::{
 use crate::figures::Timeline;
 
 const HEIGHT: f64 = 470.0;
-/// Faults a second, and entries below: left, top, right, bottom, px.
-pub const RATES_PLOTS: [[f64; 4]; 2] = [
+/// Where there are phases.
+const PLOTS: [[f64; 4]; 2] = [
     [80.0, 96.0, WIDTH - 20.0, 260.0],
     [80.0, 300.0, WIDTH - 20.0, 420.0],
 ];
 /// A peak this many times as high as all but two in a hundred of the bins with faults is cut off.
 const SPIKE: f64 = 4.0;
 
+/// Faults a second, and entries below: left, top, right, bottom, px.
+pub fn rates_plots(timeline: &Timeline) -> [[f64; 4]; 2] {
+    PLOTS.map(|plot| time::place(plot, timeline))
+}
+
 /// Two plots over one another with the same time axis; `lost` in seconds.
 pub fn rates(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
-    Drawing::new(HEIGHT, |canvas| draw(canvas, timeline, lost))
+    Drawing::new(time::height(HEIGHT, timeline), |canvas| {
+        draw(canvas, timeline, lost)
+    })
 }
 
 fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
@@ -54,7 +61,7 @@ fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
         .collect();
     let most_entries = entries.iter().copied().fold(1.0, f64::max);
 
-    let [above, below] = RATES_PLOTS;
+    let [above, below] = rates_plots(timeline);
     let upper = Plot {
         place: above,
         x,

@@ -12,6 +12,8 @@ use crate::{figures::Timeline, text::plain};
 const NAME_ROWS: usize = 3;
 /// Height of one.
 const NAME_HEIGHT: f64 = 15.0;
+/// Room for all of them, which a figure without phases does not need.
+const NAMES: f64 = 40.0;
 /// With more phases than this, their lines would hide the data: none is drawn.
 const MAX_LINES: usize = 40;
 /// Longest name drawn.
@@ -57,6 +59,29 @@ pub(super) fn short(value: f64) -> String {
     }
 }
 
+/// Lines of phases are drawn.
+pub fn has_phases(timeline: &Timeline) -> bool {
+    (1..=MAX_LINES).contains(&timeline.phases.len())
+}
+
+/// The height of a figure that has room for names of phases.
+pub(super) fn height(height: f64, timeline: &Timeline) -> f64 {
+    height - unused(timeline)
+}
+
+/// The place of a plot below the names of phases.
+pub(super) fn place([left, top, right, bottom]: [f64; 4], timeline: &Timeline) -> [f64; 4] {
+    let up = unused(timeline);
+    [left, top - up, right, bottom - up]
+}
+
+fn unused(timeline: &Timeline) -> f64 {
+    match has_phases(timeline) {
+        true => 0.0,
+        false => NAMES,
+    }
+}
+
 /// Vertical lines where phases begin, with names in rows above `plots`. A name without room is left
 /// out, its line is not.
 pub(super) fn phases(canvas: &mut Canvas, timeline: &Timeline, plots: &[Plot]) {
@@ -64,9 +89,8 @@ pub(super) fn phases(canvas: &mut Canvas, timeline: &Timeline, plots: &[Plot]) {
         return;
     };
     let mut ends = [f64::MIN; NAME_ROWS];
-    let crowded = timeline.phases.len() > MAX_LINES;
     let mut names = Vec::new();
-    for phase in timeline.phases.iter().filter(|_| !crowded) {
+    for phase in timeline.phases.iter().filter(|_| has_phases(timeline)) {
         let x = first.at_x(timeline.seconds(phase.time_ns));
         let name = timeline.label(phase);
         let name: String = plain(&name).chars().take(NAME_LENGTH).collect();
@@ -195,4 +219,28 @@ pub(super) fn steps(plot: &Plot, starts: &[f64], length: f64, values: &[f64]) ->
         }
     }
     points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::figures::Phase;
+
+    #[test]
+    fn a_figure_without_phases_has_no_empty_band_for_their_names() {
+        let mut timeline = Timeline::new([0, 1000]);
+        let plot = [80.0, 96.0, 900.0, 280.0];
+        let below = |timeline: &Timeline| (place(plot, timeline)[1], height(330.0, timeline));
+        assert_eq!(below(&timeline), (96.0 - NAMES, 330.0 - NAMES));
+        let phase = |time_ns| Phase {
+            name: "map".to_owned(),
+            time_ns,
+            seq: time_ns,
+            vcpu: None,
+        };
+        timeline.phases = vec![phase(1)];
+        assert_eq!(below(&timeline), (96.0, 330.0));
+        timeline.phases = (0..1000).map(phase).collect();
+        assert_eq!(below(&timeline), (96.0 - NAMES, 330.0 - NAMES));
+    }
 }

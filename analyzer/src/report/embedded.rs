@@ -171,11 +171,11 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
         phases: phases(timeline),
         areas: areas_of(vm),
         plots: Plots {
-            rates: render::RATES_PLOTS,
-            pages: [render::PAGES_PLOT],
-            causes: [render::CAUSES_PLOT],
-            spaces: [render::SPACES_PLOT],
-            heat: render::heat_plots(areas.len()),
+            rates: render::rates_plots(timeline),
+            pages: [render::pages_plot(timeline)],
+            causes: [render::causes_plot(timeline)],
+            spaces: [render::spaces_plot(timeline)],
+            heat: render::heat_plots(areas.len(), timeline),
         },
         heat: Heat {
             column_s: vm.heat.column_seconds(),
