@@ -3,7 +3,7 @@
 use events::Gpa;
 use serde::Serialize;
 
-use super::ReportError;
+use super::{ReportError, html::escaped};
 use crate::{
     faults::{FaultStep, total},
     figures::{Area, Bin, PER_DECADE, absent, latency, steps},
@@ -43,12 +43,6 @@ impl Figure {
         let label = format!(r#"<svg role="img" aria-label="{words}" "#);
         self.svg.replacen("<svg ", &label, 1)
     }
-}
-
-/// As text within HTML.
-fn escaped(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The figures of a VM that has faults. `times` is what to know before reading a time.
@@ -94,9 +88,10 @@ pub(super) fn figures(
             render::heat(&vm.heat, &names, &vm.timeline),
             areas(vm, &names),
             [
-                "Faults by GVA and time, logarithmic: the more, the further from the page's colour; \
-                 beside each area what it is: the workload's range, the upper half, its memslots. A diagonal is a first walk \
-                 through memory; a second mark at the same height is a page that faulted again. ",
+                "Faults by GVA and time; a step of colour is a factor. Beside each area is what is \
+                 known of it: the work range of a workload, its memslots. A diagonal is a first \
+                 walk through memory; a second mark at the same height is a page that faulted \
+                 again. ",
                 times,
                 "",
             ],
@@ -230,6 +225,18 @@ fn shade(lost: &[(f64, f64)]) -> &'static str {
     }
 }
 
+/// What the thin lines of a figure mean, if there are any.
+fn phase_lines(vm: &VmStudy) -> &'static str {
+    match (
+        render::has_phases(&vm.timeline),
+        vm.timeline.phases.is_empty(),
+    ) {
+        (true, _) => " Thin lines are the guest's phases.",
+        (false, true) => "",
+        (false, false) => " The guest's phases are too many for a line each.",
+    }
+}
+
 fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
     let bin = ns(vm.timeline.bin_ns());
     figure(
@@ -237,9 +244,12 @@ fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
         render::rates(&vm.timeline, lost),
         peaks(vm),
         [
-            &format!("In bins of {bin}, stacked by class; below, SPTEs (leaves and links)"),
-            " as replayed at the end of each bin. Thin lines are the guest's phases. Faults that \
-             add no entries are repeated or refused work.",
+            &format!(
+                "In bins of {bin}, stacked by class; below, SPTEs (leaves and links) as replayed at \
+                 the end of each bin.{}",
+                phase_lines(vm)
+            ),
+            " Faults that add no entries are repeated or refused work.",
             shade(lost),
         ],
     )

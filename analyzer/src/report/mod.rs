@@ -6,6 +6,7 @@ mod context;
 mod embedded;
 mod explained;
 mod figures;
+mod html;
 mod method;
 
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use context::{Page, Section, TraceContext};
 pub use explained::Explained;
 pub use figures::Figure;
 pub(crate) use figures::figure;
+pub(crate) use html::with_code;
 
 /// What every page of ours looks like.
 pub(crate) const STYLE: &str = include_str!("report.css");
