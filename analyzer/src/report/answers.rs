@@ -9,7 +9,7 @@ use crate::{
         Cell,
         units::{ns, percent, plural},
     },
-    top::By,
+    top::{By, IN_USER_SPACE},
 };
 
 /// What the faults of a VM took, the costliest class, who pays most, what is wrong.
@@ -47,21 +47,24 @@ fn costliest(of: &VmStudy) -> Option<String> {
     let step = step.filter(|_| cost.own_ns() == cost.total_ns);
     let step = step.map_or_else(String::new, |step| {
         let share = percent(step.total_ns, cost.total_ns);
-        format!("; {share} of it in the step {}", step.step.name())
+        format!("; {share} of its time is the step {}", step.step.name())
     });
-    let of_time = match switched {
-        0 => format!("{} of that time", percent(cost.own_ns(), own)),
-        _ => format!(
-            "{} of the time of faults whose thread was not switched out (the others are {} of \
-             all time)",
-            percent(cost.own_ns(), own),
-            percent(switched, total)
-        ),
+    let (class_word, of_time) = match switched {
+        0 => ("Class".to_owned(), " of that time"),
+        _ => {
+            let switched = percent(switched, total);
+            let words = format!(
+                "Faults whose thread was switched out took {switched} of that time, with other \
+                 work in it. Of the rest, class"
+            );
+            (words, "")
+        }
     };
     Some(format!(
-        "Class {} costs most ({}): {of_time}, median {}{step}.",
+        "{class_word} {} costs most ({}): {}{of_time}, median {}{step}.",
         class.name(),
         crate::explain::meaning(*class),
+        percent(cost.own_ns(), own),
         ns(cost.p50_ns),
     ))
 }
@@ -87,6 +90,7 @@ fn payer(numbers: &VmSummary) -> Option<String> {
     let (by, name) = (rank.by.name(), Cell::words(&first.name).text());
     // `slot 1`, `vCPU 0` say what they are.
     let who = match name.to_lowercase().starts_with(by) {
+        _ if first.key == IN_USER_SPACE => "code in user space".to_owned(),
         true => name,
         false => format!("{by} {name}"),
     };

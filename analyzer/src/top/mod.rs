@@ -29,5 +29,5 @@ pub use follow::{Granule, Question, Top};
 pub use guest_tables::{GuestTables, PingPong};
 pub use json::json;
 pub use payers::{Payers, brief, first, tables};
-pub use rank::{Payer, Rank};
+pub use rank::{IN_USER_SPACE, Payer, Rank};
 pub use text::{ping_pong, table};

@@ -12,6 +12,9 @@ use super::{
 };
 use crate::faults::Sum;
 
+/// The key and name of all code in user space.
+pub const IN_USER_SPACE: &str = "(user space)";
+
 /// One key with its sum.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Payer {
@@ -171,7 +174,7 @@ impl Top {
         let apart = |name: &str| (name.to_owned(), name.to_owned(), String::new());
         match (function, self.question.symbols.name(function)) {
             (_, Some((at, name))) => (at.to_string(), name, String::new()),
-            (USER_SPACE, None) => apart("(user space)"),
+            (USER_SPACE, None) => apart(IN_USER_SPACE),
             (NO_FUNCTION, None) => apart("(no symbol)"),
             (other, None) => apart(&other.to_string()),
         }
