@@ -45,8 +45,8 @@ pub fn table(first: &str, what: &'static str, others: &[(String, &[ClassRow])]) 
     let named = measures.iter().map(|of| Column::words(of.name()));
     let title = format!("Against the first, {first}");
     let mut table = Table::new("against", title, columns.into_iter().chain(named)).note(format!(
-        "The mean run by that of the first, judged as by `analyzer diff`: noise is a change whose \
-         95% interval includes none, or of less than {LEAST_PERCENT}%"
+        "The mean of the runs, as a multiple of the first's. As in `analyzer diff`, a change of less \
+         than {LEAST_PERCENT}%, or whose 95% interval includes no change, is noise"
     ));
     for (name, rows) in others {
         for row in *rows {

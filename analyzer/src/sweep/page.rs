@@ -25,8 +25,8 @@ struct Page {
 }
 
 const CAPTION: &str = "The median of the runs of each point. The bars are from the run with the \
-                       lowest value to that with the highest. A wider line is of the same kind: \
-                       it is seen where another covers it.";
+                       lowest value to that with the highest. Where two lines are equal, the \
+                       wider one is seen on both sides of the other.";
 
 /// Curves and the table, on a page that needs no network.
 pub fn html(curves: &Curves) -> Result<String, ReportError> {
