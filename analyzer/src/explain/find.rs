@@ -216,10 +216,7 @@ impl Finder {
         }
         match record {
             Record::Fault(row) => _ = self.recent.take(row.vcpu),
-            Record::Page(row) => {
-                let stores = self.history.stores_since_use(row.gfn);
-                self.recent.page(row, stores);
-            }
+            Record::Page(row) => self.recent.page(row, &self.history),
             _ => {}
         }
         None

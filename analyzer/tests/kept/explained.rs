@@ -1,10 +1,10 @@
 //! `explain` on recordings that the collector made: each class of fault and each cause of a change
 //! that they have, shadow pages, and other records.
 
-use std::process::Output;
+use std::{collections::BTreeSet, process::Output};
 
 use analyzer::explain::{Explanation, Selector, find};
-use events::{Cause, Class, Hpa, Seq, VmId};
+use events::{Cause, Class, Hpa, PageEvent, Seq, VmId};
 use serde_json::Value;
 use trace::Trace;
 
@@ -437,6 +437,62 @@ fn a_pages_life_counts_its_records() {
             "{spt}"
         );
     }
+}
+
+/// `explain --seq` knows each event of a shadow page: a root in use is zapped twice, and some pages
+/// have their end as their first record.
+#[test]
+fn each_event_of_a_page_is_explained() {
+    let mut again = 0;
+    for name in ["boot-lab", "roots"] {
+        let trace = open(name);
+        let mut alive = BTreeSet::new();
+        for record in trace.records() {
+            let Ok(trace::Record::Page(row)) = record else {
+                continue;
+            };
+            if !matches!(row.event, PageEvent::Zapped | PageEvent::Sync) {
+                alive.insert(row.spt);
+            } else if !alive.contains(&row.spt) {
+                let life = json(&trace, Selector::Seq(row.seq));
+                assert_eq!(life["spt"], row.spt.to_string(), "{name} {life}");
+                again += u64::from(life["zapped"]["freed_seq"] == row.seq.0);
+            }
+            if row.event == PageEvent::Zapped {
+                alive.remove(&row.spt);
+            }
+        }
+    }
+    assert!(again > 100, "{again}");
+}
+
+/// A fault and the page that it made KVM zap name one reason.
+#[test]
+fn a_fault_and_the_page_that_it_zapped_agree() {
+    let mut repeated = 0;
+    for name in ["boot-lab", "roots", "flood-lab"] {
+        let trace = open(name);
+        for record in trace.records() {
+            let Ok(trace::Record::Fault(row)) = record else {
+                continue;
+            };
+            if row.class != Class::WriteProtected {
+                continue;
+            }
+            let fault = json(&trace, Selector::Seq(row.seq));
+            let lists = ["pages", "zapped_after"].map(|list| fault[list].as_array());
+            for page in lists.into_iter().flatten().flatten() {
+                let (why, seq) = (&page["zapped_by"], page["seq"].as_u64());
+                let (false, Some(seq)) = (why.is_null(), seq) else {
+                    continue;
+                };
+                let life = json(&trace, Selector::Seq(Seq(seq)));
+                assert_eq!(&life["zapped"]["why"], why, "{name} {fault} {life}");
+                repeated += u64::from(why == "store_retried");
+            }
+        }
+    }
+    assert!(repeated > 0);
 }
 
 /// A page that was zapped for write flooding says so, with the store that did it.

@@ -159,7 +159,7 @@ impl AfterFault<'_> {
             && is_within(row.time_ns, fault);
         let zapped = &mut self.of.zapped_after;
         if is_own && row.event == PageEvent::Zapped && zapped.len() < FAULT.zapped {
-            zapped.push(PageChange::new(row, self.stores));
+            zapped.push(PageChange::new(row, self.stores, None));
         }
     }
 

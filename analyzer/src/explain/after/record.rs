@@ -109,7 +109,7 @@ impl Effect<'_> {
             && self.of.zapped.len() < BOUNDS.changed
         {
             let why = ZapCause::of_store(store.seq, *stores_since_use, row.level);
-            let mut zapped = PageChange::new(row, *stores_since_use);
+            let mut zapped = PageChange::new(row, *stores_since_use, None);
             zapped.zapped_by = Some(why);
             self.of.zapped.push(zapped);
         }

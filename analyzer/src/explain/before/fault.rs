@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use events::{Class, Gpa, HostEvent, Hpa, Hva, PageEvent, Pfn, Seq, Spte, VcpuId};
 use trace::{FaultRow, HostRow, Mode, PageRow, VmMeta};
 
-use super::{state::Before, stores::is_kept};
+use super::{history::History, state::Before, stores::is_kept};
 use crate::{
     explain::facts::{
         Because, FaultFacts, GuestStep, MemslotRange, PageChange, StoredEntry, UnsyncPeriod, gpa,
@@ -24,11 +24,13 @@ pub(in crate::explain) struct Recent(BTreeMap<VcpuId, Vec<PageChange>>);
 
 impl Recent {
     /// Takes a page event.
-    pub fn page(&mut self, row: &PageRow, stores_since_use: u32) {
+    pub fn page(&mut self, row: &PageRow, history: &History) {
         let Some(vcpu) = row.vcpu else { return };
         let changes = self.0.entry(vcpu).or_default();
         if changes.len() < MAX_CHANGES {
-            changes.push(PageChange::new(row, stores_since_use));
+            let stores = history.stores_since_use(row.gfn);
+            let store = history.stores.open_on(row).map(|store| store.seq);
+            changes.push(PageChange::new(row, stores, store));
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use events::{Gfn, Gpa, Gpte, HostEvent, Hpa, PageEvent, Seq, VcpuId};
+use events::{Cause, Class, Gfn, Gpa, Gpte, HostEvent, Hpa, PageEvent, Seq, TimeNs, VcpuId};
 use trace::{FaultRow, HostRow, PageRow, Record};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     explain::facts::{
-        FaultRef, GpteSource, GuestEntry, KnownGpte, Store, Writer, covers, guest_walk,
+        FaultRef, GpteSource, GuestEntry, KnownGpte, Store, Writer, covers, gpa, guest_walk,
     },
     replay::{PageInfo, VmReplay},
 };
@@ -34,6 +34,8 @@ pub(in crate::explain) struct History {
     pub periods: Periods,
     /// The latest fault of each vCPU.
     pub faults: BTreeMap<VcpuId, FaultRef>,
+    /// The guest table that the latest fault of a vCPU stored to, and when that fault ended.
+    stored: BTreeMap<VcpuId, (Gfn, TimeNs)>,
     /// The latest event of a shadow page on each thread.
     pub pages: BTreeMap<Option<VcpuId>, PageRow>,
     /// Number of faults so far.
@@ -82,6 +84,11 @@ impl History {
             Record::Fault(row) => self.fault(row),
             Record::Entry(row) => {
                 self.change_count += 1;
+                // The links of a fault come before it.
+                let ends = !matches!(row.cause, Cause::Prefetch | Cause::GuestWrite);
+                if let Some(vcpu) = row.vcpu.filter(|_| ends) {
+                    self.stored.remove(&vcpu);
+                }
                 self.periods.entry(row);
                 self.writer(row.sptep, Writer::of_entry(row));
             }
@@ -113,10 +120,25 @@ impl History {
         }
     }
 
+    /// Whether a page is zapped since its table is what the fault in progress stores to, and the
+    /// guest is to repeat the store.
+    pub fn repeats_store(&self, row: &PageRow) -> bool {
+        let stored = row.vcpu.and_then(|vcpu| self.stored.get(&vcpu));
+        row.direct == 0 && stored.is_some_and(|(gfn, end)| *gfn == row.gfn && row.time_ns <= *end)
+    }
+
     fn fault(&mut self, row: &FaultRow) {
         let fault = FaultRef::new(self.fault_count, row);
         self.fault_count += 1;
         self.faults.insert(row.vcpu, fault);
+        self.stored.remove(&row.vcpu);
+        // One without a leaf takes its number at its end: no zap after it is its own.
+        let stores = row.class == Class::WriteProtected && row.sptep.is_some();
+        if let Some(gfn) = gpa(row).map(Gpa::gfn).filter(|_| stores) {
+            let end = row.time_ns.0.saturating_add(row.total_ns);
+            let end = row.emulate_ns.map_or(u64::MAX, |_| end);
+            self.stored.insert(row.vcpu, (gfn, TimeNs(end)));
+        }
         self.root(row.root, row.cr3);
         self.periods.fault(fault);
         self.stores.close(row);

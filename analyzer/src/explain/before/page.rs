@@ -1,11 +1,11 @@
 //! The lives of the shadow page at one address, through a whole trace.
 
-use events::{HostEvent, Hpa, PageEvent, VcpuId};
+use events::{Class, Gpa, HostEvent, Hpa, PageEvent, VcpuId};
 use trace::{EntryRow, FaultRow, KeyframePage, PageRow, Record};
 
 use super::{history::History, state::Before, translations::translations};
 use crate::{
-    explain::facts::{FaultRef, Link, Moment, PageFacts, UnsyncPeriod, Zap, ZapCause},
+    explain::facts::{FaultRef, Link, Moment, PageFacts, UnsyncPeriod, Zap, ZapCause, gpa},
     replay::Replay,
 };
 
@@ -100,8 +100,14 @@ impl Lives {
 
     fn page(&mut self, row: &PageRow, before: Before<'_>) {
         // KVM zaps a root in use twice, the second time to free it: its life is over by then.
-        let begins = !matches!(row.event, PageEvent::Zapped | PageEvent::Sync);
-        if row.event == PageEvent::Born || (!self.is_alive && begins) {
+        if let (PageEvent::Zapped, false, Some(life)) =
+            (row.event, self.is_alive, self.lives.last_mut())
+            && let Some(zap) = life.zapped.as_mut().filter(|zap| zap.freed.is_none())
+        {
+            zap.freed = Some(row.seq);
+            return;
+        }
+        if row.event == PageEvent::Born || !self.is_alive {
             self.is_alive = false;
             self.begin(row, before.history);
         }
@@ -126,6 +132,7 @@ impl Lives {
                     at: moment(row, before.history),
                     parents: before.replay.map_or(0, |vm| vm.tables().parents(spt).len()),
                     was_unsync: row.unsync != 0,
+                    freed: None,
                     why: why_zapped(row, zapped, before.history),
                 });
                 self.waiting = row.vcpu;
@@ -180,6 +187,18 @@ impl Lives {
         let period = life.unsync.last_mut();
         if let Some(end) = life.zapped.as_mut().filter(|_| !self.is_alive) {
             end.at.fault.get_or_insert(fault);
+            // Its store was not emulated: then the zap would be the store's.
+            let stored = gpa(row).filter(|_| row.class == Class::WriteProtected);
+            let is_own = stored.map(Gpa::gfn) == Some(life.gfn);
+            if is_own && !life.direct && matches!(end.why, ZapCause::InFault) {
+                end.why = history
+                    .stores
+                    .of(row)
+                    .map_or(ZapCause::StoreRetried, |store| {
+                        let stores = history.stores_since_use(life.gfn);
+                        ZapCause::of_store(store.seq, stores, life.level)
+                    });
+            }
         } else if let Some(period) = period.filter(|period| period.synced.is_none()) {
             period.fault.get_or_insert(fault);
         }
@@ -230,18 +249,20 @@ fn why_zapped(row: &PageRow, zapped: Option<(PageRow, bool)>, history: &History)
     {
         return ZapCause::WithParent(parent.spt);
     }
-    let Some(vcpu) = row.vcpu else {
+    if row.vcpu.is_none() {
         let kinds = [HostEvent::FlushSlot, HostEvent::ZapRange];
         let act = history.open_act(&kinds, None, row.vcpu);
         return act.map_or(ZapCause::NoVcpu, |act| ZapCause::Host(act.clone()));
-    };
-    let store = history.stores.open(vcpu);
-    if let Some(store) = store.filter(|store| row.direct == 0 && store.gpa.gfn() == row.gfn) {
+    }
+    if let Some(store) = history.stores.open_on(row) {
         return ZapCause::of_store(store.seq, history.stores_since_use(row.gfn), row.level);
     }
     let last = history.pages.get(&row.vcpu);
-    match last.is_some_and(|last| last.event == PageEvent::Sync && last.spt == row.spt) {
-        true => ZapCause::SyncFailed,
-        false => ZapCause::InFault,
+    if last.is_some_and(|last| last.event == PageEvent::Sync && last.spt == row.spt) {
+        ZapCause::SyncFailed
+    } else if history.repeats_store(row) {
+        ZapCause::StoreRetried
+    } else {
+        ZapCause::InFault
     }
 }

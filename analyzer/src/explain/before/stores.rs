@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use events::{Cause, Gpa, Gpte, Hpa, Spte, TimeNs, VcpuId};
-use trace::{EntryRow, FaultRow, Record, WriteRow};
+use trace::{EntryRow, FaultRow, PageRow, Record, WriteRow};
 
 use crate::explain::facts::{Store, gpa};
 
@@ -101,6 +101,12 @@ impl Stores {
     /// The latest store of a vCPU, if what is cleared now may be its effect.
     pub fn open(&self, vcpu: VcpuId) -> Option<&Store> {
         self.latest.get(self.open.get(&vcpu)?)
+    }
+
+    /// The latest store of a vCPU, if it is to the table of the page that an event of it is about.
+    pub fn open_on(&self, row: &PageRow) -> Option<&Store> {
+        let store = self.open(row.vcpu?);
+        store.filter(|store| row.direct == 0 && store.gpa.gfn() == row.gfn)
     }
 
     /// The store that a fault is about.

@@ -48,6 +48,7 @@ pub fn of_fault(of: &mut FaultFacts) {
             let (row, stores) = (&page.row, page.stores_since_use);
             if row.event == PageEvent::Zapped && row.direct == 0 && Some(row.gfn) == gfn {
                 let by_store = |seq| ZapCause::of_store(seq, stores, row.level);
+                let store = page.store.or(store);
                 page.zapped_by = Some(store.map_or(ZapCause::StoreRetried, by_store));
             }
         }

@@ -18,15 +18,19 @@ pub struct PageChange {
     pub row: PageRow,
     /// Emulated stores to the guest table since KVM last used it as one.
     pub stores_since_use: u32,
+    /// The store to the guest table that its vCPU was in the middle of.
+    #[serde(skip)]
+    pub store: Option<Seq>,
     /// Why it was zapped, if a store to the guest table led to that.
     pub zapped_by: Option<ZapCause>,
 }
 
 impl PageChange {
-    pub fn new(row: &PageRow, stores_since_use: u32) -> Self {
+    pub fn new(row: &PageRow, stores_since_use: u32, store: Option<Seq>) -> Self {
         Self {
             row: row.clone(),
             stores_since_use,
+            store,
             zapped_by: None,
         }
     }
@@ -103,6 +107,9 @@ pub struct Zap {
     /// Entries that pointed to it, and went with it.
     pub parents: usize,
     pub was_unsync: bool,
+    /// The record of its second zap: a root in use is freed once no vCPU has it.
+    #[serde(rename = "freed_seq", skip_serializing_if = "Option::is_none")]
+    pub freed: Option<Seq>,
     pub why: ZapCause,
 }
 
@@ -158,6 +165,6 @@ impl PageFacts {
     /// Its last record.
     pub fn until(&self) -> Seq {
         let end = self.zapped.as_ref();
-        end.map_or(Seq(u64::MAX), |end| end.at.seq)
+        end.map_or(Seq(u64::MAX), |end| end.freed.unwrap_or(end.at.seq))
     }
 }

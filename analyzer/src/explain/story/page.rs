@@ -143,6 +143,13 @@ fn end(out: &mut Lines, of: &PageFacts, zap: &Zap) {
         format!("after {age}, with {entries} and {parents} that pointed to it"),
     );
     out.line(3, words::zap_cause(&zap.why));
+    if let Some(seq) = zap.freed {
+        let seq = count(seq.0);
+        out.line(
+            3,
+            format!("a root in use, so it was freed later, by a second zap (seq {seq})"),
+        );
+    }
     if let Some(by) = &zap.at.fault {
         out.line(3, format!("the next fault there: {}", words::fault(by)));
     }
