@@ -254,7 +254,7 @@ impl VmFaults {
         let cell = cell.or_insert_with(Blocks::with_times);
         cell.push(row.time_ns.0, row.total_ns);
         for step in FaultStep::ALL {
-            if let Some(ns) = step.of(row) {
+            if let Some(ns) = step.counted(row) {
                 let blocks = self.steps.entry((row.class, step));
                 let blocks = blocks.or_insert_with(Blocks::with_times);
                 blocks.push(row.time_ns.0, ns);

@@ -60,7 +60,7 @@ impl Check {
             Self::StepsInTotal => {
                 let mut together = None;
                 for step in FaultStep::ALL {
-                    if let (None, Some(ns)) = (step.part_of(), step.of(row)) {
+                    if let (None, Some(ns)) = (step.part_of(), step.counted(row)) {
                         together = Some(together.unwrap_or(0_u64).saturating_add(ns));
                     }
                 }

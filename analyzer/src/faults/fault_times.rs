@@ -66,7 +66,7 @@ impl FaultTimes {
             of.in_range_ns = of.in_range_ns.saturating_add(ns);
         }
         for (times, step) in of.steps.iter_mut().zip(FaultStep::ALL) {
-            if let Some(ns) = step.of(row) {
+            if let Some(ns) = step.counted(row) {
                 times.add(ns, ());
             }
         }

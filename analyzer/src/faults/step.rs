@@ -92,4 +92,13 @@ impl FaultStep {
             Self::Entry => row.entry_ns,
         }
     }
+
+    /// Its time in an account. Without a walk (the guest does not page) the lookup of the frame is
+    /// seen from the HVA on: that part is all that is known of it.
+    pub const fn counted(self, row: &FaultRow) -> Option<u64> {
+        match (self, row.pfn_ns) {
+            (Self::Pfn, None) => row.hva_ns,
+            _ => self.of(row),
+        }
+    }
 }

@@ -88,6 +88,16 @@ fn close(path: &Path) {
             let times = ["p5_ns", "p50_ns", "p95_ns", "p99_ns", "max_ns"];
             let times = times.map(|key| number(&class[key]));
             assert!(times.is_sorted(), "{about} {name}: {times:?}");
+            for part in steps.iter().filter(|step| !step["part_of"].is_null()) {
+                let mut wholes = steps.iter();
+                let whole = wholes.find(|step| step["step"] == part["part_of"]);
+                let counts = whole.map(|whole| [&whole["count"], &part["count"]]);
+                let counts = counts.map(|counts| counts.map(number));
+                assert!(
+                    counts.is_some_and(|[whole, of]| whole >= of),
+                    "{about} {name} {part}"
+                );
+            }
             let share = class["run_percent"].as_f64().expect("a share");
             let run = number(&vm["run"]["total_ns"]) as f64;
             assert!(
