@@ -9,9 +9,9 @@ use super::{
     act::{Act, Heavy, What},
 };
 use crate::{
-    faults::{Sum, Worst},
+    faults::{Sum, Worst, rank},
     replay::Gaps,
-    text::units::plural,
+    text::units::{plural, whole},
 };
 
 /// Refaults that may lie over a gap, kept for each cause until all gaps are known: 16 bytes each.
@@ -63,11 +63,12 @@ impl Bill {
 
     fn close(&self, cause: RefaultCause, gaps: &Gaps) -> CauseBill {
         let mut times = self.times.clone();
-        // By nearest rank, as every other quantile.
-        let middle = times.len().saturating_sub(1) / 2;
+        let middle = whole(rank(times.len() as f64, 0.5));
         let p50_ns = match times.is_empty() {
             true => None,
-            false => Some(*times.select_nth_unstable(middle).1),
+            false => usize::try_from(middle)
+                .ok()
+                .map(|middle| *times.select_nth_unstable(middle).1),
         };
         let over = self.doubtful.iter().filter(|pair| is_over(gaps, **pair));
         let unkept = if gaps.missing() > 0 { self.unkept } else { 0 };
