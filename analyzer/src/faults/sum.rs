@@ -144,6 +144,36 @@ pub fn switched_out_ns(row: &FaultRow) -> u64 {
     }
 }
 
+/// Time of faults, ns: of all, and of those whose thread was switched out meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Paid {
+    /// Of all.
+    pub total_ns: u64,
+    /// Of those whose time holds other work.
+    pub switched_out_ns: u64,
+}
+
+impl Paid {
+    /// One more fault.
+    pub fn add(&mut self, row: &FaultRow) {
+        self.add_all(Self {
+            total_ns: row.total_ns,
+            switched_out_ns: switched_out_ns(row),
+        });
+    }
+
+    /// What others paid.
+    pub fn add_all(&mut self, other: Self) {
+        self.total_ns = self.total_ns.saturating_add(other.total_ns);
+        self.switched_out_ns = self.switched_out_ns.saturating_add(other.switched_out_ns);
+    }
+
+    /// Without those whose time holds other work: what an order goes by.
+    pub fn own_ns(&self) -> u64 {
+        self.total_ns.saturating_sub(self.switched_out_ns)
+    }
+}
+
 /// Index of a class.
 fn place(class: Class) -> usize {
     // Numbers begin with 1, and none is left out.

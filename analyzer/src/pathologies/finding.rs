@@ -8,7 +8,7 @@ use trace::{
 };
 
 use super::{huge, ping_pong, prefetch, roots, unsync_storm};
-use crate::{refaults::DISCARD_REFAULTS, text::units::count};
+use crate::{faults::Paid, refaults::DISCARD_REFAULTS, text::units::count};
 
 /// What can be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -173,6 +173,8 @@ pub struct Finding {
     pub size: u64,
     /// Time of the faults that came of it, ns; null where the records do not show it.
     pub cost_ns: Option<u64>,
+    /// Of it, faults whose thread was switched out meanwhile, so that their time holds other work.
+    pub switched_out_ns: u64,
     /// The worst culprit.
     pub culprit: Culprit,
     /// The record that shows the worst, for `explain --seq`.
@@ -184,12 +186,27 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// What the findings are ordered by: the cost without other work.
+    pub(super) fn own_ns(&self) -> Option<u64> {
+        let cost = self.cost_ns?;
+        Some(cost.saturating_sub(self.switched_out_ns))
+    }
+
+    pub(super) fn paid(self, paid: Paid) -> Self {
+        Self {
+            cost_ns: Some(paid.total_ns),
+            switched_out_ns: paid.switched_out_ns,
+            ..self
+        }
+    }
+
     pub(super) fn new(pathology: Pathology, count: u64, seq: Seq) -> Self {
         Self {
             pathology,
             count,
             size: 0,
             cost_ns: None,
+            switched_out_ns: 0,
             culprit: Culprit::default(),
             seq,
             over_gap: false,

@@ -7,7 +7,7 @@ use trace::{FaultRow, HostRow, Memslot, Slot, VmMeta};
 
 use super::{Culprit, Finding, Pathology};
 use crate::{
-    faults::{Memslots, total},
+    faults::{Memslots, Paid},
     replay::{AddressMap, ShadowPage, VmReplay},
 };
 
@@ -72,7 +72,7 @@ struct Region {
     /// One of the faults came while the dirty log was on.
     logged: bool,
     faults: u64,
-    total_ns: u64,
+    paid: Paid,
     first: Seq,
     gva: Option<Gva>,
     slot: Option<Slot>,
@@ -138,7 +138,7 @@ impl Huge {
                 fits,
                 logged: false,
                 faults: 0,
-                total_ns: 0,
+                paid: Paid::default(),
                 first: row.seq,
                 gva: Some(row.gva),
                 slot: row.slot,
@@ -149,7 +149,7 @@ impl Huge {
             region.fits &= fits;
             region.logged |= self.logged.contains(&row.slot.map(|slot| slot.0));
             region.faults += 1;
-            region.total_ns = region.total_ns.saturating_add(row.total_ns);
+            region.paid.add(row);
         }
     }
 
@@ -186,7 +186,7 @@ impl Huge {
                 fits: false,
                 logged: false,
                 faults: 0,
-                total_ns: 0,
+                paid: Paid::default(),
                 first: page.since,
                 gva: None,
                 slot: None,
@@ -204,13 +204,12 @@ impl Huge {
     fn finding(&self, why: Why) -> Option<Finding> {
         let regions = || self.regions.iter().filter(|(_, of)| of.why() == why);
         let count = regions().count() as u64;
-        let key = |(gfn, of): &(&Gfn, &Region)| (of.total_ns, std::cmp::Reverse(gfn.0));
+        let key = |(gfn, of): &(&Gfn, &Region)| (of.paid.own_ns(), std::cmp::Reverse(gfn.0));
         let (gfn, worst) = regions().max_by_key(key).filter(|_| count >= REGIONS)?;
-        let cost = total(regions().map(|(_, of)| of.total_ns));
-        Some(Finding {
+        let mut paid = Paid::default();
+        regions().for_each(|(_, of)| paid.add_all(of.paid));
+        let found = Finding {
             size: regions().map(|(_, of)| of.faults).sum(),
-            // Which faults filled a table of small entries is not kept.
-            cost_ns: (why != Why::GuestEntries).then_some(cost),
             culprit: Culprit {
                 gva: worst.gva,
                 gfn: Some(*gfn),
@@ -219,6 +218,11 @@ impl Huge {
                 ..Culprit::default()
             },
             ..Finding::new(Pathology::NoHugePage, count, worst.first)
+        };
+        // Which faults filled a table of small entries is not kept.
+        Some(match why {
+            Why::GuestEntries => found,
+            _ => found.paid(paid),
         })
     }
 }

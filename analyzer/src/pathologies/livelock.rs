@@ -10,7 +10,7 @@ use events::{Class, ErrorCode, Gpa, Gpte, Gva, Seq, VcpuId};
 use trace::{EntryRow, FaultRow, PageRow, pathology::REPEATS};
 
 use super::{Culprit, Finding, Pathology};
-use crate::replay::VmReplay;
+use crate::{faults::Paid, replay::VmReplay};
 
 /// Equal faults of one vCPU.
 #[derive(Clone, Copy, Debug)]
@@ -23,7 +23,7 @@ struct Run {
     refused_by: Option<[Gpte; 5]>,
     first: Seq,
     faults: u64,
-    total_ns: u64,
+    paid: Paid,
 }
 
 /// See the module.
@@ -32,7 +32,7 @@ pub(super) struct Livelocks {
     now: BTreeMap<VcpuId, Option<Run>>,
     runs: u64,
     faults: u64,
-    total_ns: u64,
+    paid: Paid,
     longest: Option<(VcpuId, Run)>,
 }
 
@@ -51,7 +51,7 @@ impl Livelocks {
             },
             _ => None,
         };
-        let fault = Run {
+        let mut fault = Run {
             rip: row.rip,
             gva: row.gva,
             error: row.error_code,
@@ -59,14 +59,15 @@ impl Livelocks {
             refused_by,
             first: row.seq,
             faults: 1,
-            total_ns: row.total_ns,
+            paid: Paid::default(),
         };
+        fault.paid.add(row);
         let key = |run: &Run| (run.rip, run.gva, run.error, run.cr3, run.refused_by);
         let now = self.now.entry(row.vcpu).or_default();
         match now {
             Some(run) if key(run) == key(&fault) && !changes(row, vm) => {
                 run.faults += 1;
-                run.total_ns = run.total_ns.saturating_add(fault.total_ns);
+                run.paid.add(row);
             }
             _ => {
                 let before = now.replace(fault);
@@ -103,7 +104,7 @@ impl Livelocks {
         };
         self.runs += 1;
         self.faults += run.faults;
-        self.total_ns = self.total_ns.saturating_add(run.total_ns);
+        self.paid.add_all(run.paid);
         if self
             .longest
             .is_none_or(|(_, longest)| longest.faults < run.faults)
@@ -121,9 +122,8 @@ impl Livelocks {
 
     pub(super) fn finding(&self) -> Option<Finding> {
         let (vcpu, run) = self.longest?;
-        Some(Finding {
+        let found = Finding {
             size: self.faults,
-            cost_ns: Some(self.total_ns),
             culprit: Culprit {
                 vcpu: Some(vcpu),
                 cr3: Some(run.cr3),
@@ -135,7 +135,8 @@ impl Livelocks {
                 ..Culprit::default()
             },
             ..Finding::new(Pathology::LiveLock, self.runs, run.first)
-        })
+        };
+        Some(found.paid(self.paid))
     }
 }
 

@@ -120,7 +120,7 @@ impl Pathologies {
         ];
         found.extend(self.huge.findings().into_iter().map(Some));
         let mut found: Vec<_> = found.into_iter().flatten().collect();
-        found.sort_by_key(|finding| std::cmp::Reverse(finding.cost_ns));
+        found.sort_by_key(|finding| std::cmp::Reverse(finding.own_ns()));
         for finding in &mut found {
             finding.over_gap = gaps.missing() > 0;
         }
@@ -131,13 +131,13 @@ impl Pathologies {
 /// Acts that each are one too heavy; `size` is what they did in all.
 fn heavy(pathology: Pathology, of: &HeavyActs, size: u64) -> Option<Finding> {
     let most = of.most.as_ref()?;
-    Some(Finding {
-        cost_ns: Some(of.total_ns),
+    let found = Finding {
         culprit: Culprit {
             what: Some(most.what.clone()),
             ..Culprit::default()
         },
         size,
         ..Finding::new(pathology, of.acts, most.seq)
-    })
+    };
+    Some(found.paid(of.paid))
 }

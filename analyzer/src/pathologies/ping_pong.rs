@@ -6,7 +6,7 @@ use events::Gfn;
 
 use super::{Culprit, Finding, Pathology};
 use crate::{
-    faults::total,
+    faults::Paid,
     top::{PingPong, Top},
 };
 
@@ -22,11 +22,13 @@ pub(super) fn finding(tables: &Top) -> Option<Finding> {
         .collect();
     let (gfn, worst) = found
         .iter()
-        .max_by_key(|(gfn, of)| (of.rounds_ns, Reverse(*gfn)))?;
+        .max_by_key(|(gfn, of)| (of.rounds().own_ns(), Reverse(*gfn)))?;
     let last = worst.last?;
-    Some(Finding {
+    let tables = found.len() as u64;
+    let mut paid = Paid::default();
+    found.iter().for_each(|(_, of)| paid.add_all(of.rounds()));
+    let found = Finding {
         size: found.iter().map(|(_, of)| of.again).sum(),
-        cost_ns: Some(total(found.iter().map(|(_, of)| of.rounds_ns))),
         culprit: Culprit {
             cr3: Some(last.cr3),
             rip: last.rip,
@@ -34,6 +36,7 @@ pub(super) fn finding(tables: &Top) -> Option<Finding> {
             gfn: Some(*gfn),
             ..Culprit::default()
         },
-        ..Finding::new(Pathology::PingPong, found.len() as u64, last.seq)
-    })
+        ..Finding::new(Pathology::PingPong, tables, last.seq)
+    };
+    Some(found.paid(paid))
 }

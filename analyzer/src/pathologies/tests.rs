@@ -211,6 +211,20 @@ fn equal_retried_faults_are_a_live_lock_from_the_threshold_on() {
     assert_eq!(found.culprit.gva, Some(Gva(0x7000)));
 }
 
+/// A fault whose thread was switched out holds other work: its time is in the cost, and apart.
+#[test]
+fn other_work_in_the_cost_is_known_and_sets_no_order() {
+    let mut story = retried(REPEATS);
+    let Some(Record::Fault(last)) = story.0.last_mut() else {
+        panic!("a fault");
+    };
+    (last.total_ns, last.switches) = (4_000_000, Some(1));
+    let found = story.one();
+    assert_eq!(found.cost_ns, Some(4_000_000 + 10 * (REPEATS - 1)));
+    assert_eq!(found.switched_out_ns, 4_000_000);
+    assert_eq!(found.own_ns(), Some(10 * (REPEATS - 1)));
+}
+
 /// Shadow faults that store what is there already are the same.
 #[test]
 fn faults_that_store_the_same_leaf_again_are_a_live_lock() {

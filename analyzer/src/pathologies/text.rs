@@ -9,6 +9,7 @@ pub fn brief(findings: &[Finding]) -> Table {
         Column::code("pathology"),
         Column::words("found"),
         Column::time("cost"),
+        Column::time("switched out"),
         Column::words("worst culprit"),
         Column::number("seq"),
     ];
@@ -25,6 +26,9 @@ pub fn brief(findings: &[Finding]) -> Table {
             Cell::words(finding.pathology.name()),
             Cell::words(found),
             finding.cost_ns.map_or(Cell::Absent, Cell::Time),
+            finding
+                .cost_ns
+                .map_or(Cell::Absent, |_| Cell::Time(finding.switched_out_ns)),
             Cell::words(finding.culprit.text()),
             Cell::Count(finding.seq.0),
         ]);
@@ -37,7 +41,9 @@ pub fn brief(findings: &[Finding]) -> Table {
         false => "",
     };
     table.more(format!(
-        "`analyzer explain TRACE --seq SEQ` shows the worst; cost: the faults that came of it{missing}"
+        "`analyzer explain TRACE --seq SEQ` shows the worst; cost: the faults that came of it; \
+         switched out: of the cost, faults whose thread was switched out meanwhile; the order is \
+         that of the rest{missing}"
     ))
 }
 

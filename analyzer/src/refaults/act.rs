@@ -6,7 +6,7 @@ use events::{Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, TimeNs};
 use trace::{HostRow, PageRow, Slot, pathology};
 
 use super::RefaultCause;
-use crate::faults::Worst;
+use crate::faults::{Paid, Worst};
 
 /// Names an act while entries that it removed are still missing.
 pub(super) type ActId = u32;
@@ -140,7 +140,7 @@ pub(super) struct Heavy {
     pub(super) acts: u64,
     pub(super) pages: u64,
     pub(super) refaults: u64,
-    pub(super) total_ns: u64,
+    pub(super) paid: Paid,
     /// The largest.
     pub(super) most: Option<Act>,
 }
@@ -150,7 +150,10 @@ impl Heavy {
         self.acts += 1;
         self.pages += u64::from(act.pages);
         self.refaults += u64::from(act.refaults);
-        self.total_ns = self.total_ns.saturating_add(act.total_ns);
+        self.paid.add_all(Paid {
+            total_ns: act.total_ns,
+            switched_out_ns: act.switched_out_ns,
+        });
         if self.most.is_none_or(|most| size(&most) < size(act)) {
             self.most = Some(*act);
         }

@@ -9,7 +9,7 @@ use super::{
     act::{Act, Heavy, What},
 };
 use crate::{
-    faults::{Sum, Worst, rank},
+    faults::{Paid, Sum, Worst, rank},
     replay::Gaps,
     text::units::{plural, whole},
 };
@@ -206,7 +206,7 @@ pub(super) fn what(what: &What) -> String {
 }
 
 /// All acts of one kind that are worth a warning.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HeavyActs {
     /// How many.
     pub acts: u64,
@@ -214,8 +214,8 @@ pub struct HeavyActs {
     pub pages_zapped: u64,
     /// Faults that came of them.
     pub refaults: u64,
-    /// Their time, ns.
-    pub total_ns: u64,
+    /// Their time.
+    pub paid: Paid,
     /// The largest act.
     pub most: Option<ActBill>,
 }
@@ -226,7 +226,7 @@ impl HeavyActs {
             acts: heavy.acts,
             pages_zapped: heavy.pages,
             refaults: heavy.refaults,
-            total_ns: heavy.total_ns,
+            paid: heavy.paid,
             most: heavy.most.map(|act| ActBill::of(&act, start_ns, gaps)),
         }
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 use trace::{EntryRow, FaultRow, PageRow, Record};
 
 use crate::{
-    faults::gpa,
+    faults::{Paid, gpa},
     refaults::RefaultCause,
     replay::{AddressMap, ShadowTables, VmReplay},
 };
@@ -35,6 +35,8 @@ pub struct PingPong {
     /// those on what its syncs took away. Stores that KVM emulates without a fault, and what they
     /// took away, are no part of it.
     pub rounds_ns: u64,
+    /// Of it, faults whose thread was switched out meanwhile, ns.
+    pub rounds_switched_out_ns: u64,
     /// The latest fault on a store to it.
     #[serde(skip)]
     pub last: Option<LastStore>,
@@ -69,6 +71,14 @@ pub struct GuestTables {
 }
 
 impl PingPong {
+    /// What its rounds cost.
+    pub fn rounds(&self) -> Paid {
+        Paid {
+            total_ns: self.rounds_ns,
+            switched_out_ns: self.rounds_switched_out_ns,
+        }
+    }
+
     /// Nothing happened to it.
     pub fn is_quiet(&self) -> bool {
         let Self {
@@ -81,6 +91,7 @@ impl PingPong {
             again,
             entries_lost,
             rounds_ns: _,
+            rounds_switched_out_ns: _,
             last: _,
             open: _,
         } = *self;
@@ -152,7 +163,10 @@ impl GuestTables {
         };
         if of_round {
             let of = self.of(gfn);
-            of.rounds_ns = of.rounds_ns.saturating_add(row.total_ns);
+            let mut rounds = of.rounds();
+            rounds.add(row);
+            of.rounds_ns = rounds.total_ns;
+            of.rounds_switched_out_ns = rounds.switched_out_ns;
         }
     }
 
