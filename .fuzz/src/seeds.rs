@@ -140,6 +140,7 @@ fn mark(row: &MarkRow) -> Mark {
     if let Some(keyframe) = row.keyframe {
         (mark.mark, mark.keyframe) = (COLLECTOR_MARK_BASE, keyframe);
         mark.value = row.pages.unwrap_or_default().into();
+        mark.stopped_ns = row.stopped_ns.unwrap_or(NOT_SEEN);
     }
     mark
 }

@@ -1,13 +1,51 @@
-//! Keyframes of one VM, numbered as they are taken.
+//! Keyframes of one VM, numbered as they are taken, and when they are taken.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use events::VmId;
 
 use crate::probes::{Probes, RequestError};
+
+/// When keyframes are taken in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Every {
+    /// At this distance from each other.
+    Time(Duration),
+    /// So that the VM is stopped for at most a hundredth of the time.
+    Auto,
+}
+
+impl Every {
+    /// Shortest distance by itself.
+    const SHORTEST: Duration = Duration::from_secs(1);
+
+    /// From the end of a stop that lasted `stopped` to the next one.
+    pub fn pause(self, stopped: Duration) -> Duration {
+        match self {
+            Self::Time(every) => every,
+            Self::Auto => stopped.saturating_mul(99).max(Self::SHORTEST),
+        }
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(every) => every.as_secs_f64().fmt(f),
+            Self::Auto => f.write_str(AUTO),
+        }
+    }
+}
+
+/// The word for [`Every::Auto`].
+pub const AUTO: &str = "auto";
 
 /// Takes keyframes of a VM. The vCPUs must be stopped.
 #[derive(Debug)]
@@ -28,11 +66,11 @@ impl Keyframes {
     }
 
     /// Copies every shadow page and the root of every vCPU into the trace; answers with the number
-    /// of pages.
-    pub fn take(&self) -> Result<u32, RequestError> {
+    /// of pages. The VM was told to stop for it at `stopped`; `None` if it does not run anyway.
+    pub fn take(&self, stopped: Option<Instant>) -> Result<u32, RequestError> {
         with_one_retry(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            self.probes.keyframe(self.vm, number)
+            self.probes.keyframe(self.vm, number, stopped)
         })
     }
 }
@@ -63,6 +101,15 @@ mod tests {
             }
         });
         (taken.is_ok(), made)
+    }
+
+    #[test]
+    fn by_itself_a_hundredth_of_the_time_is_stopped() {
+        let [none, short, long] = [0, 7, 500].map(Duration::from_millis);
+        assert_eq!(Every::Auto.pause(none), Duration::from_secs(1));
+        assert_eq!(Every::Auto.pause(short), Duration::from_secs(1));
+        assert_eq!(Every::Auto.pause(long), Duration::from_millis(49_500));
+        assert_eq!(Every::Time(short).pause(long), short);
     }
 
     #[test]

@@ -493,6 +493,7 @@ impl Guest {
             guest_tsc: Some(time_ns.0),
             keyframe: None,
             pages: None,
+            stopped_ns: None,
         };
         tape.push(|batch| batch.marks.push(row));
     }
@@ -534,6 +535,7 @@ impl Guest {
                 guest_tsc: None,
                 keyframe: Some(number),
                 pages: Some(pages),
+                stopped_ns: None,
             });
         });
     }

@@ -38,6 +38,8 @@ pub struct KeyframeCheck {
     pub pages: u64,
     /// Pages that the collector copied.
     pub announced: u64,
+    /// How long the VM had been stopped for it, ns; of a VM that did not run, `None`.
+    pub stopped_ns: Option<u64>,
     /// Shadow-present entries that arrived.
     pub entries: u64,
     /// Entries that are neither empty nor shadow-present: MMIO markers, and the copies of host
@@ -252,6 +254,7 @@ impl Arriving {
             time: mark.time,
             pages,
             announced: mark.announced,
+            stopped_ns: mark.stopped_ns,
             entries: self.entries,
             foreign: self.foreign,
             used,
@@ -284,6 +287,7 @@ pub(crate) struct Mark {
     pub(crate) seq: Seq,
     pub(crate) time: TimeNs,
     pub(crate) announced: u64,
+    pub(crate) stopped_ns: Option<u64>,
     pub(crate) after: Option<SeqTime>,
 }
 

@@ -490,6 +490,7 @@ fn keyframe(replay: &Replay, seq: u64) -> Vec<Record> {
     let mark = KeyframeMark {
         number: 0,
         pages: pages.len() as u32,
+        stopped_ns: None,
     };
     let mark = MarkRow::of_keyframe(seq, TimeNs(seq.0), VmId(0), mark);
     records.push(Record::Mark(mark));

@@ -138,6 +138,7 @@ pub(crate) fn any_record(kind: u8, a: u64, b: u64, c: u64, small: u8, flag: bool
             let mark = KeyframeMark {
                 number: u32::from(small & 1),
                 pages: u32::from(small & 3),
+                stopped_ns: None,
             };
             Record::Mark(MarkRow::of_keyframe(seq, TimeNs(b), vm, mark))
         }

@@ -131,6 +131,7 @@ impl Story {
         let mark = KeyframeMark {
             number: keyframe,
             pages,
+            stopped_ns: None,
         };
         let mark = MarkRow::of_keyframe(seq, TimeNs(seq.0), VM, mark);
         self.0.push(Record::Mark(mark));

@@ -417,6 +417,7 @@ impl VmReplay {
             seq: row.seq,
             time: row.time_ns,
             announced: u64::from(ended.pages),
+            stopped_ns: ended.stopped_ns,
             after: self.used,
         };
         let roots = arriving.take_roots();

@@ -98,6 +98,8 @@ pub struct KeyframeSummary {
     pub pages: u64,
     /// Pages that the collector copied.
     pub announced: u64,
+    /// How long the VM had been stopped for it, ns; null if it did not run.
+    pub stopped_ns: Option<u64>,
     /// Shadow-present entries.
     pub entries: u64,
     /// Entries that are no SPTEs: MMIO markers, and a PVM root's copies of host entries.
@@ -292,6 +294,7 @@ impl KeyframeSummary {
             time_ns: check.time.0.saturating_sub(start),
             pages: check.pages,
             announced: check.announced,
+            stopped_ns: check.stopped_ns,
             entries: check.entries,
             foreign: check.foreign,
             used: match check.used {

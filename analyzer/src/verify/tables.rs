@@ -103,6 +103,10 @@ pub fn keyframes(keyframes: &[KeyframeSummary]) -> Table {
         Column::number("late"),
         Column::number("A/D only"),
     ];
+    let stopped = keyframes.iter().any(|of| of.stopped_ns.is_some());
+    if stopped {
+        columns.push(Column::time("stopped"));
+    }
     if !whole {
         columns.push(Column::number("pages copied"));
     }
@@ -112,6 +116,9 @@ pub fn keyframes(keyframes: &[KeyframeSummary]) -> Table {
         .to_owned();
     if keyframes.iter().any(|keyframe| keyframe.used == "set") {
         note.push_str(" `set`: replay took its tables from this keyframe.");
+    }
+    if stopped {
+        note.push_str(" `stopped`: for how long the VM had been stopped when it was copied.");
     }
     let mut table = Table::new("keyframes", title, columns).note(note);
     for keyframe in keyframes {
@@ -133,7 +140,8 @@ pub fn keyframes(keyframes: &[KeyframeSummary]) -> Table {
             compared(keyframe.drift.accessed_dirty),
         ];
         let copied = (!whole).then_some(Cell::Count(keyframe.announced));
-        table.row(cells.into_iter().chain(copied));
+        let stop = stopped.then(|| keyframe.stopped_ns.map_or(Cell::Absent, Cell::Time));
+        table.row(cells.into_iter().chain(stop).chain(copied));
     }
     table
 }

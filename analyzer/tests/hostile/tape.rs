@@ -215,6 +215,7 @@ impl Tape {
             guest_tsc: None,
             keyframe: None,
             pages: None,
+            stopped_ns: None,
         });
     }
 
@@ -240,7 +241,11 @@ impl Tape {
             leaf_gfn: None,
         });
         let (seq, time_ns, batch) = self.next();
-        let mark = KeyframeMark { number, pages };
+        let mark = KeyframeMark {
+            number,
+            pages,
+            stopped_ns: None,
+        };
         batch
             .marks
             .push(MarkRow::of_keyframe(seq, time_ns, vm, mark));

@@ -251,7 +251,11 @@ impl Tape {
                 ..root
             }));
         }
-        let mark = KeyframeMark { number, pages };
+        let mark = KeyframeMark {
+            number,
+            pages,
+            stopped_ns: None,
+        };
         let mark = MarkRow::of_keyframe(self.seq(), self.time(), VM, mark);
         self.push(Row::Mark(mark));
     }

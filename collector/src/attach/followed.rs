@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     os::fd::AsFd as _,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -120,10 +120,11 @@ impl<'a> TracedVms<'a> {
         for process in self.processes() {
             let (vms, names) = (&mut self.running, &self.names);
             let (probes, keeper) = (&self.recording.probes, &self.recording.keeper);
+            let stopped = Some(Instant::now());
             let taken = vms::while_stopped(process.pid, || -> Result<(), RequestError> {
                 let mut vms = vms.iter_mut().filter(|vm| vm.process.pid == process.pid);
                 if keeper.is_none() {
-                    return vms.try_for_each(TracedVm::keyframe);
+                    return vms.try_for_each(|vm| vm.keyframe(stopped));
                 }
                 let now = probes.next_seq()?;
                 section.get_or_insert(Section {
@@ -131,7 +132,7 @@ impl<'a> TracedVms<'a> {
                     time_ns: recording::now_ns(),
                     until: now,
                 });
-                vms.try_for_each(|vm| vm.section(names))
+                vms.try_for_each(|vm| vm.section(names, stopped))
             });
             match taken {
                 Ok(Ok(())) => {}
@@ -192,13 +193,14 @@ impl<'a> TracedVms<'a> {
     /// Ends the VMs of one process, stopped if it still runs.
     fn end_process(&mut self, process: &Holder, mut vms: Vec<TracedVm>) -> anyhow::Result<()> {
         let (probes, names) = (&self.recording.probes, &self.names);
-        let mut end = |ended: Option<&str>| {
+        let since = Instant::now();
+        let mut end = |ended: Option<&str>, stopped: Option<Instant>| {
             vms.iter_mut()
-                .map(|vm| vm.end(ended, probes, names))
+                .map(|vm| vm.end(ended, stopped, probes, names))
                 .fold(Ok(()), anyhow::Result::and)
         };
         let stopped = match process.end() {
-            End::NotYet => vms::while_stopped(process.pid, || end(None)),
+            End::NotYet => vms::while_stopped(process.pid, || end(None, Some(since))),
             End::UnderWay | End::Over => Err(FreezeError::Ended),
         };
         let result = match stopped {
@@ -206,13 +208,13 @@ impl<'a> TracedVms<'a> {
             Err(FreezeError::Ended) => {
                 // Its tables go with its memory.
                 process.wait(PATIENCE);
-                end(Some(ENDED))
+                end(Some(ENDED), None)
             }
             Err(error) => {
                 let stopped: anyhow::Result<()> = Err(error.into());
                 stopped
                     .context("while stopping the VM for the last keyframe")
-                    .and(end(None))
+                    .and(end(None, None))
             }
         };
         vms.into_iter().for_each(|vm| self.note(vm));
@@ -254,7 +256,7 @@ impl<'a> TracedVms<'a> {
                 End::NotYet => "closed by its process",
                 End::UnderWay | End::Over => ENDED,
             };
-            let ended = vm.end(Some(why), &self.recording.probes, &self.names);
+            let ended = vm.end(Some(why), None, &self.recording.probes, &self.names);
             result = result.and(self.contain(&vm.process, ended));
             self.note(vm);
         }
@@ -288,8 +290,10 @@ impl<'a> TracedVms<'a> {
                 continue;
             }
             let (probes, names, next) = (&self.recording.probes, &self.names, self.next);
-            let begun =
-                vms::while_stopped(holder.pid, || begin(holder.number(), next, probes, names));
+            let stopped = Instant::now();
+            let begun = vms::while_stopped(holder.pid, || {
+                begin(holder.number(), next, stopped, probes, names)
+            });
             match begun {
                 Ok(Err(error)) => {
                     // None of the numbers is used again.
@@ -375,6 +379,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn begin(
     pid: u32,
     next: u16,
+    stopped: Instant,
     probes: &Arc<Probes>,
     names: &CounterNames,
 ) -> anyhow::Result<Vec<TracedVm>> {
@@ -385,7 +390,7 @@ fn begin(
         .filter(|found| found.vm.is_none())
         .collect();
     let numbers = next..after(next, new.len());
-    let begun = follow(holders, numbers.clone(), new, probes, names);
+    let begun = follow(holders, numbers.clone(), new, stopped, probes, names);
     if begun.is_err() {
         // The first error is reported; a VM that the probes do not know is forgotten already.
         numbers.for_each(|number| drop(probes.forget(VmId(number))));
@@ -397,6 +402,7 @@ fn follow(
     holders: [Holder; 1],
     numbers: Range<u16>,
     new: Vec<FoundVm>,
+    stopped: Instant,
     probes: &Arc<Probes>,
     names: &CounterNames,
 ) -> anyhow::Result<Vec<TracedVm>> {
@@ -414,6 +420,7 @@ fn follow(
                 VmId(number),
                 process,
                 found.kept,
+                stopped,
                 probes,
                 names,
             )?)

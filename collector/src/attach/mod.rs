@@ -37,7 +37,9 @@ use anyhow::Context as _;
 
 use crate::{
     failure::Failure,
-    host, privileges, program,
+    host,
+    keyframe::Every,
+    privileges, program,
     record::{Bounds, Keep, Keeper},
     recording::{self, Bar, Kernel, Recording},
     vms::{self, Holder, HolderError},
@@ -88,7 +90,7 @@ pub struct Options {
     /// Folder of the trace.
     pub output: PathBuf,
     /// Keyframes in between.
-    pub keyframe_every: Option<Duration>,
+    pub keyframe_every: Option<Every>,
     /// How long; `None`: until the VMs end, or a signal.
     pub time: Option<Duration>,
     /// Keeps the last part only.
@@ -277,8 +279,11 @@ fn until_the_end(
     let every = options.keyframe_every;
     // A section of the ring is half of what is kept: that, and at most half as much again.
     let sections = options.keep.as_ref().map(|keep| keep.time / 2);
-    let every = every.into_iter().chain(sections).min();
-    let mut keyframe = every.map(|every| begin + every);
+    let after = |stopped: Duration| {
+        let every = every.map(|every| every.pause(stopped));
+        every.into_iter().chain(sections).min()
+    };
+    let mut keyframe = after(Duration::ZERO).and_then(|pause| begin.checked_add(pause));
     loop {
         let now = Instant::now();
         if now >= look {
@@ -301,11 +306,10 @@ fn until_the_end(
         if options.target != Target::All && vms.running() == 0 {
             return Ok(Reason::Done);
         }
-        if let (Some(every), Some(due)) = (every, keyframe)
-            && (now >= due || ends.events.is_section_full())
-        {
+        if keyframe.is_some_and(|due| now >= due || ends.events.is_section_full()) {
+            let stop = Instant::now();
             vms.keyframes()?;
-            keyframe = Some(Instant::now() + every);
+            keyframe = after(stop.elapsed()).and_then(|pause| Instant::now().checked_add(pause));
         }
         let end = ends.time.map(|time| begin + time);
         let next = [Some(look), keyframe, end].into_iter().flatten().min();

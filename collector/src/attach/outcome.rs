@@ -13,7 +13,7 @@ use super::{Options, Reason, emulated};
 use crate::{
     failure::Failure,
     program,
-    recording::Recorded,
+    recording::{self, Recorded},
     terminal::{width, wrap},
 };
 
@@ -43,7 +43,7 @@ pub fn report(
         let outcome = json!({
             "trace": options.output.to_string_lossy(),
             "reason": reason.name(),
-            "elapsed_ns": u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX),
+            "elapsed_ns": recording::ns(elapsed),
             "vms": vms,
             "faults": recorded.faults,
             "records": recorded.records,

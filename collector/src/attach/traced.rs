@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     os::fd::OwnedFd,
     sync::Arc,
+    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -106,11 +107,12 @@ pub struct TracedVm {
 }
 
 impl TracedVm {
-    /// Of a VM that is followed and stopped: its counters and tables as they are now.
+    /// Of a VM that is followed and stopped, since `stopped`: its counters and tables as they are now.
     pub fn begin(
         vm: VmId,
         process: Arc<Holder>,
         kept: OwnedFd,
+        stopped: Instant,
         probes: &Arc<Probes>,
         names: &CounterNames,
     ) -> Result<Self, RequestError> {
@@ -143,7 +145,7 @@ impl TracedVm {
             generation: None,
             before,
         };
-        traced.keyframe()?;
+        traced.keyframe(Some(stopped))?;
         Ok(traced)
     }
 
@@ -152,8 +154,9 @@ impl TracedVm {
         VmId(self.meta.vm)
     }
 
-    /// Copies its tables, and notes its memslots; it must be stopped.
-    pub fn keyframe(&mut self) -> Result<(), RequestError> {
+    /// Copies its tables, and notes its memslots; it must be stopped, and was told to at `stopped`,
+    /// unless it is gone.
+    pub fn keyframe(&mut self, stopped: Option<Instant>) -> Result<(), RequestError> {
         let found = self.probes.memslots(self.vm(), self.generation)?;
         let now = recording::now_ns();
         if let Some(found) = found {
@@ -161,19 +164,23 @@ impl TracedVm {
             self.generation = Some(found.generation);
         }
         self.looked_ns = now;
-        self.keyframes.take().map(|_| ())
+        self.keyframes.take(stopped).map(|_| ())
     }
 
     /// Copies its tables, and notes its counters, so that the trace may begin here; it must be
     /// stopped.
-    pub fn section(&mut self, names: &CounterNames) -> Result<(), RequestError> {
+    pub fn section(
+        &mut self,
+        names: &CounterNames,
+        stopped: Option<Instant>,
+    ) -> Result<(), RequestError> {
         let (probes, vm) = (&self.probes, self.vm());
         self.starts.later.push_back(Start {
             seq: probes.next_seq()?,
             vm: probes.counters(names, vm, None)?.by_name,
             vcpus: vcpu_counters(probes, names, vm)?,
         });
-        self.keyframe()
+        self.keyframe(stopped)
     }
 
     /// Takes the last keyframe and counters of a VM that is stopped or gone, and stops tracing it.
@@ -181,11 +188,12 @@ impl TracedVm {
     pub fn end(
         &mut self,
         ended: Option<&str>,
+        stopped: Option<Instant>,
         probes: &Probes,
         names: &CounterNames,
     ) -> anyhow::Result<()> {
         let vm = self.vm();
-        let (keyframe, counted) = self.last_moment(probes, names);
+        let (keyframe, counted) = self.last_moment(stopped, probes, names);
         let keyframe = keyframe.context("while copying the shadow tables at the end");
         let counted = counted.and_then(|vm| self.count(vm, probes, names));
         let forgotten = probes.forget(vm);
@@ -205,6 +213,7 @@ impl TracedVm {
     /// again.
     fn last_moment(
         &mut self,
+        stopped: Option<Instant>,
         probes: &Probes,
         names: &CounterNames,
     ) -> (Result<(), RequestError>, Result<ByName, RequestError>) {
@@ -213,7 +222,7 @@ impl TracedVm {
         let mut before: Result<ByName, RequestError> = read();
         let mut tries = 1;
         loop {
-            let keyframe = self.keyframe();
+            let keyframe = self.keyframe(stopped);
             let after = read();
             let has_moved = match (&keyframe, &before, &after) {
                 (Ok(()), Ok(before), Ok(after)) => before != after,

@@ -4,10 +4,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 
-use super::run::{RING_MIB, ring_bytes, seconds, size};
+use super::run::{RING_MIB, every, ring_bytes, seconds, size};
 use crate::{
     attach::{self, Options, Target},
     failure::Failure,
+    keyframe::Every,
     record::{Keep, On},
 };
 
@@ -23,9 +24,9 @@ pub struct AttachArgs {
     #[arg(long = "for", value_name = "SECONDS", value_parser = seconds)]
     time: Option<Duration>,
     /// Also copy the kernel's shadow tables every SECONDS (always at start and end); the VMM's
-    /// threads are stopped meanwhile
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    keyframe_every: Option<Duration>,
+    /// threads are stopped meanwhile. `auto`: for at most 1 % of the time
+    #[arg(long, value_name = "SECONDS", value_parser = every)]
+    keyframe_every: Option<Every>,
     /// Stop when the trace has SIZE bytes, with K, M, G for KiB, MiB, GiB. The last second and the
     /// last copy of the tables come on top
     #[arg(long, value_name = "SIZE", value_parser = size)]

@@ -5,9 +5,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::anyhow;
 use clap::{ArgGroup, Args, ValueEnum};
 
-use super::run::{default_output, param, plan, seconds};
+use super::run::{default_output, every, param, plan, seconds};
 use crate::{
     failure::Failure,
+    keyframe::Every,
     lab::{self, Linux, Options, Output, Vendor, Work},
 };
 
@@ -51,9 +52,9 @@ pub struct LabArgs {
     #[arg(short, long = "param", value_name = "NAME=VALUE", value_parser = param,
           conflicts_with_all = ["guest", "command"])]
     params: Vec<(String, String)>,
-    /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds, conflicts_with = "command")]
-    keyframe_every: Option<Duration>,
+    /// Also copy the kernel's shadow tables every SECONDS (always at start and end), or `auto`
+    #[arg(long, value_name = "SECONDS", value_parser = every, conflicts_with = "command")]
+    keyframe_every: Option<Every>,
     /// Run without probes and without a trace, for comparison
     #[arg(long, conflicts_with_all = ["output", "keyframe_every", "command"])]
     untraced: bool,
@@ -196,8 +197,7 @@ impl LabArgs {
         })?;
         words.extend(["-o", text].map(str::to_owned));
         if let Some(every) = self.keyframe_every {
-            let seconds = every.as_secs_f64().to_string();
-            words.extend(["--keyframe-every".to_owned(), seconds]);
+            words.extend(["--keyframe-every".to_owned(), every.to_string()]);
         }
         let output = Output {
             inside: path.clone(),

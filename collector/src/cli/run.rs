@@ -7,6 +7,7 @@ use workloads::Plan;
 
 use crate::{
     failure::Failure,
+    keyframe::{AUTO, Every},
     program,
     run::{self, Options},
     vmm::Stops,
@@ -29,9 +30,10 @@ pub struct RunArgs {
     /// Number of vCPUs, short for `--param vcpus=N`
     #[arg(long, value_name = "N")]
     vcpus: Option<u16>,
-    /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    keyframe_every: Option<Duration>,
+    /// Also copy the kernel's shadow tables every SECONDS (always at start and end); `auto`: so that
+    /// the guest is stopped for at most 1 % of the time
+    #[arg(long, value_name = "SECONDS", value_parser = every)]
+    keyframe_every: Option<Every>,
     /// Also copy them when the guest begins a phase
     #[arg(long)]
     keyframe_marks: bool,
@@ -150,6 +152,16 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     match Duration::try_from_secs_f64(seconds) {
         Ok(time) if !time.is_zero() => Ok(time),
         _ => Err("expected a time above zero".to_owned()),
+    }
+}
+
+/// When keyframes are taken: a number of seconds, or `auto`.
+pub fn every(text: &str) -> Result<Every, String> {
+    match text {
+        AUTO => Ok(Every::Auto),
+        _ => seconds(text)
+            .map(Every::Time)
+            .map_err(|why| format!("{why}, or `{AUTO}`")),
     }
 }
 

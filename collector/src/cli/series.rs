@@ -15,8 +15,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::run::{param, plan, seconds};
-use crate::{failure::Failure, program, recording, terminal};
+use super::run::{every, param, plan, seconds};
+use crate::{failure::Failure, keyframe::Every, program, recording, terminal};
 
 /// Arguments of `series`.
 #[derive(Debug, Args)]
@@ -27,9 +27,9 @@ pub struct SeriesArgs {
     /// Directory for the traces, one for each workload, named after it
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// Also copy the kernel's shadow tables every SECONDS (always at start and end)
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    keyframe_every: Option<Duration>,
+    /// Also copy the kernel's shadow tables every SECONDS (always at start and end), or `auto`
+    #[arg(long, value_name = "SECONDS", value_parser = every)]
+    keyframe_every: Option<Every>,
     /// Stop a guest that is not done after SECONDS
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
     timeout: Duration,
@@ -168,8 +168,7 @@ impl SeriesArgs {
         let timeout = self.timeout.as_secs_f64().to_string();
         words.extend(["--timeout".to_owned(), timeout]);
         if let Some(every) = self.keyframe_every {
-            let seconds = every.as_secs_f64().to_string();
-            words.extend(["--keyframe-every".to_owned(), seconds]);
+            words.extend(["--keyframe-every".to_owned(), every.to_string()]);
         }
         words
     }

@@ -69,7 +69,11 @@ pub enum RequestError {
 }
 
 /// Runs a loaded program in the context of the calling thread.
-pub fn run(ebpf: &Ebpf, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
+pub fn run<const ARGS: usize>(
+    ebpf: &Ebpf,
+    name: &'static str,
+    args: [u64; ARGS],
+) -> Result<(), RequestError> {
     let program: &RawTracePoint = match ebpf.program(name) {
         Some(Program::RawTracePoint(program)) => program,
         _ => return Err(LoadError::Absent(name).into()),

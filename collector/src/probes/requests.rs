@@ -1,6 +1,10 @@
 //! Requests about the VMs of this process, and about the recording as a whole.
 
-use std::{os::fd::RawFd, thread, time::Duration};
+use std::{
+    os::fd::RawFd,
+    thread,
+    time::{Duration, Instant},
+};
 
 use aya::maps::{Array, MapData};
 use events::{
@@ -13,6 +17,7 @@ use super::{
     maps::lock,
     object::Plain,
 };
+use crate::recording;
 
 /// Runs of the keyframe program after which the list counts as circular: 8 million pages.
 const MAX_BATCHES: u32 = 1 << 18;
@@ -22,7 +27,11 @@ const RING_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Probes {
     /// Runs a program in the context of the calling thread; the answer is in a map.
-    pub(super) fn run(&self, name: &'static str, args: [u64; 5]) -> Result<(), RequestError> {
+    pub(super) fn run<const ARGS: usize>(
+        &self,
+        name: &'static str,
+        args: [u64; ARGS],
+    ) -> Result<(), RequestError> {
         calls::run(&self.ebpf, name, args)
     }
 
@@ -91,8 +100,13 @@ impl Probes {
     }
 
     /// Copies every shadow page of an enrolled VM and the root of each of its vCPUs, which are
-    /// stopped; answers with the number of pages. Waits for the drain where the ring is full.
-    pub fn keyframe(&self, vm: VmId, number: u32) -> Result<u32, RequestError> {
+    /// stopped, told to at `stopped`; answers with the number of pages. Waits for the drain where the ring is full.
+    pub fn keyframe(
+        &self,
+        vm: VmId,
+        number: u32,
+        stopped: Option<Instant>,
+    ) -> Result<u32, RequestError> {
         let cursor = lock(&self.maps.cursor);
         let copied = self.copy_pages(&cursor, vm, number)?;
         self.copy_roots(&cursor, vm, number)?;
@@ -103,6 +117,7 @@ impl Probes {
             u64::from(NO_VCPU.0),
             u64::from(number),
             listed,
+            stopped.map_or(0, recording::at_ns),
         ];
         self.run("mark", args)?;
         match copied.lost {

@@ -275,6 +275,7 @@ fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
             number: mark.keyframe,
             // KVM has no more shadow pages than an `unsigned int` counts.
             pages: u32::try_from(mark.value).unwrap_or(u32::MAX),
+            stopped_ns: Some(mark.stopped_ns).filter(|&ns| ns != NOT_SEEN),
         };
         return MarkRow::of_keyframe(header.seq, header.time, header.vm, ended);
     }
@@ -287,6 +288,7 @@ fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
         guest_tsc: Some(mark.value),
         keyframe: None,
         pages: None,
+        stopped_ns: None,
     }
 }
 

@@ -17,6 +17,7 @@ use events::{RoleLayout, Seq};
 use trace::{Begin, Event, Kept, TraceError, TraceWriter};
 
 use super::watch::{On, Watch};
+use crate::recording::ns;
 
 /// Sections of the ring, as bytes are counted: the limit holds four.
 const SECTIONS: u64 = 4;
@@ -226,10 +227,6 @@ impl State {
     }
 }
 
-fn ns(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use events::{TimeNs, VmId};
@@ -319,6 +316,7 @@ mod tests {
             guest_tsc: None,
             keyframe: None,
             pages: None,
+            stopped_ns: None,
         };
         Batch {
             marks: (0..ROWS).map(mark).collect(),

@@ -170,6 +170,7 @@ mod tests {
             mark: 1,
             keyframe: 0,
             value: 0,
+            stopped_ns: 0,
         }
     }
 

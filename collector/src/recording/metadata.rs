@@ -1,6 +1,9 @@
 //! What every `meta.json` says.
 
-use std::{env, time::SystemTime};
+use std::{
+    env,
+    time::{Duration, Instant, SystemTime},
+};
 
 use rustix::time::{ClockId, clock_gettime};
 use trace::{End, Meta, ProgramCost, SCHEMA_VERSION, Sees, Tool, TraceWriter};
@@ -73,6 +76,16 @@ fn command() -> Vec<String> {
         *program = env!("CARGO_PKG_NAME").to_owned();
     }
     words
+}
+
+/// A moment that is over, on the trace's clock.
+pub fn at_ns(moment: Instant) -> u64 {
+    now_ns().saturating_sub(ns(moment.elapsed()))
+}
+
+/// A time in ns.
+pub fn ns(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Now on the trace's clock.

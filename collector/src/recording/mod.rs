@@ -35,7 +35,7 @@ use crate::{
 
 pub use bar::{Bar, SERIES};
 pub use kernel::{Kernel, cannot, check_root, two_dimensional};
-pub use metadata::{now_ns, start};
+pub use metadata::{at_ns, now_ns, ns, start};
 
 /// Why a recording ended whose trace has the size of `--max-size`, in `meta.json`.
 pub const FULL: &str = "size";

@@ -1,6 +1,6 @@
 //! What is recorded on the VMM's threads while the guest runs.
 
-use std::os::fd::RawFd;
+use std::{os::fd::RawFd, time::Instant};
 
 use abi::Phase;
 use events::{Gfn, HostEvent, VcpuId};
@@ -39,8 +39,8 @@ impl Hooks for Marks<'_> {
         self.stops
     }
 
-    fn stopped(&self) -> Result<(), HookError> {
-        self.keyframes.take()?;
+    fn stopped(&self, since: Option<Instant>) -> Result<(), HookError> {
+        self.keyframes.take(since)?;
         Ok(())
     }
 

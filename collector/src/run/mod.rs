@@ -111,7 +111,7 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
     // The vCPUs have stopped: whatever became of the guest, its tables are there to be copied, and
     // the trace is finished. What went wrong first is what is reported.
     let end = keyframes
-        .take()
+        .take(None)
         .context("while copying the shadow tables at the end");
     let after = vmm.stats().map(|stats| {
         if let Some(vm) = meta.vms.first_mut() {

@@ -1,9 +1,11 @@
 //! Callbacks of a run.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::Instant;
 
 use abi::{FrameRange, Phase};
+
+use crate::keyframe::Every;
 
 /// The error of a hook.
 pub type HookError = Box<dyn Error + Send + Sync>;
@@ -33,11 +35,13 @@ pub trait Hooks: Sync {
     }
 
     /// Every vCPU is outside the guest and no actor is inside an operation until this returns.
-    /// Called before the guest's first instruction and whenever [`Hooks::stops`] asks for it.
+    /// Called before the guest's first instruction and whenever [`Hooks::stops`] asks for it; then
+    /// it was told to stop at `since`.
     ///
     /// # Errors
     /// As [`Hooks::mark`].
-    fn stopped(&self) -> Result<(), HookError> {
+    fn stopped(&self, since: Option<Instant>) -> Result<(), HookError> {
+        let _ = since;
         Ok(())
     }
 
@@ -60,8 +64,8 @@ pub trait Hooks: Sync {
 /// When to stop the guest, in addition to the stop before its first instruction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stops {
-    /// Time between two regular stops; `None`: there are none.
-    pub every: Option<Duration>,
+    /// When regular stops are; `None`: there are none.
+    pub every: Option<Every>,
     /// At each mark, after [`Hooks::mark`].
     pub marks: bool,
 }

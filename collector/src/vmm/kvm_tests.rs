@@ -8,6 +8,7 @@ use abi::{CrashKind, Phase};
 
 use super::lock::lock;
 use super::{GuestResult, HookError, Hooks, Stops, Vmm, VmmError};
+use crate::keyframe::Every;
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
@@ -183,7 +184,7 @@ impl Hooks for Stopping {
         self.stops
     }
 
-    fn stopped(&self) -> Result<(), HookError> {
+    fn stopped(&self, _: Option<Instant>) -> Result<(), HookError> {
         let left = self.left.load(Ordering::Relaxed);
         let less = left.checked_sub(1).ok_or("enough")?;
         self.left.store(less, Ordering::Relaxed);
@@ -195,7 +196,7 @@ impl Hooks for Stopping {
 #[ignore = "needs /dev/kvm"]
 fn kvm_regular_stops_stop_a_busy_guest() {
     let stops = Stops {
-        every: Some(Duration::from_millis(5)),
+        every: Some(Every::Time(Duration::from_millis(5))),
         marks: false,
     };
     for kind in ["loop", "kernel-loop"] {

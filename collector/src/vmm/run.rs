@@ -79,7 +79,7 @@ impl Vmm {
                 shared.lifecycle.wait_until_ready();
                 actors::start(scope, &context);
                 if shared.lifecycle.stop().is_none()
-                    && let Err(error) = hooks.stopped()
+                    && let Err(error) = hooks.stopped(None)
                 {
                     shared.lifecycle.fail(VmmError::Start(error));
                 }
@@ -139,7 +139,7 @@ fn join(thread: VcpuThread<'_>) -> Option<VcpuResult> {
 fn conduct(shared: &Shared<'_>, begin: Instant, cancel: &AtomicBool) {
     let (lifecycle, world) = (&shared.lifecycle, &shared.world);
     let every = shared.hooks.stops().every;
-    let mut next_stop = every;
+    let mut next_stop = every.map(|every| every.pause(Duration::ZERO));
     let mut pause = Duration::ZERO;
     while lifecycle.runs_after(pause) {
         let ran = begin.elapsed();
@@ -160,7 +160,8 @@ fn conduct(shared: &Shared<'_>, begin: Instant, cancel: &AtomicBool) {
                 continue;
             }
             // Counted from the end of the stop, so that the guest gets its time.
-            next_stop = every.and_then(|every| begin.elapsed().checked_add(every));
+            let (now, stopped) = (begin.elapsed(), begin.elapsed().saturating_sub(ran));
+            next_stop = every.and_then(|every| now.checked_add(every.pause(stopped)));
         }
         let due = next_stop.unwrap_or(Duration::MAX).min(shared.timeout);
         pause = due.saturating_sub(begin.elapsed()).min(POLL);

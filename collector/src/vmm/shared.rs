@@ -45,7 +45,8 @@ impl Shared<'_> {
     /// Calls the hook for a stopped world; must be called in one.
     pub(super) fn stopped(&self) -> Result<(), VmmError> {
         self.report_acts()?;
-        self.hooks.stopped().map_err(VmmError::Stopped)
+        let since = self.world.stopped_since();
+        self.hooks.stopped(since).map_err(VmmError::Stopped)
     }
 
     /// Reports the actors' acts to the hooks; must be called in a stopped world. Whoever stops the

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use abi::{Call, MAX_VCPUS, Phase, ResultCode, layout};
 
 use super::{GuestResult, HookError, Hooks, Stops, Vmm, VmmError};
+use crate::keyframe::Every;
 
 const LONG: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_millis(200);
@@ -104,7 +105,7 @@ impl Hooks for Counts {
         self.stops
     }
 
-    fn stopped(&self) -> Result<(), HookError> {
+    fn stopped(&self, _: Option<Instant>) -> Result<(), HookError> {
         let marks = self.marks.load(Ordering::SeqCst);
         std::thread::sleep(Duration::from_millis(1));
         assert_eq!(self.marks.load(Ordering::SeqCst), marks, "no vCPU runs");
@@ -148,7 +149,7 @@ fn kvm_a_run_ends_when_all_vcpus_are_done() {
 fn kvm_stops_at_marks_and_in_between_do_not_lock_up() {
     let hooks = Counts {
         stops: Stops {
-            every: Some(Duration::from_millis(2)),
+            every: Some(Every::Time(Duration::from_millis(2))),
             marks: true,
         },
         ..Counts::default()

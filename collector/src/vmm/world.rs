@@ -13,7 +13,7 @@
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libc::{c_int, c_void, pthread_t, siginfo_t};
 use vmm_sys_util::signal::{SIGRTMIN, register_signal_handler};
@@ -28,14 +28,14 @@ pub(super) const KICK_AGAIN: Duration = Duration::from_millis(1);
 pub(super) struct World {
     state: Mutex<State>,
     changed: Condvar,
-    /// As `State::stopped`, readable without the lock.
+    /// Whether `State::stopped` is, readable without the lock.
     stop: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// A thread has stopped the world, or waits until it is stopped.
-    stopped: bool,
+    /// Since when a thread has stopped the world, or waits until it is stopped.
+    stopped: Option<Instant>,
     /// Threads that are inside.
     inside: usize,
     /// Threads of vCPUs that have not ended, inside or not.
@@ -82,10 +82,10 @@ impl World {
     /// [`Inside::stop`].
     pub(super) fn stop<T>(&self, work: impl FnOnce() -> T) -> T {
         let mut state = lock(&self.state);
-        while state.stopped {
+        while state.stopped.is_some() {
             state = self.wait(state);
         }
-        state.stopped = true;
+        state.stopped = Some(Instant::now());
         self.stop.store(true, Ordering::Relaxed);
         let _resume = Resume(self);
         while state.inside > 0 {
@@ -97,6 +97,11 @@ impl World {
         work()
     }
 
+    /// Since when the world is stopped, or about to be.
+    pub(super) fn stopped_since(&self) -> Option<Instant> {
+        lock(&self.state).stopped
+    }
+
     /// Makes every vCPU leave the guest once, unless it is about to enter.
     pub(super) fn kick(&self) {
         lock(&self.state).kick();
@@ -104,7 +109,7 @@ impl World {
 
     fn go_in(&self) {
         let mut state = lock(&self.state);
-        while state.stopped {
+        while state.stopped.is_some() {
             state = self.wait(state);
         }
         state.inside += 1;
@@ -138,7 +143,7 @@ struct Resume<'a>(&'a World);
 
 impl Drop for Resume<'_> {
     fn drop(&mut self) {
-        lock(&self.0.state).stopped = false;
+        lock(&self.0.state).stopped = None;
         self.0.stop.store(false, Ordering::Relaxed);
         self.0.changed.notify_all();
     }

@@ -18,6 +18,7 @@ mod micro;
 mod pathologies;
 mod provoked;
 mod refaults;
+mod stops;
 mod sweep;
 mod theory;
 mod top;

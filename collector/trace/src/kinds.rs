@@ -214,6 +214,8 @@ table! {
         keyframe: Option<u32>,
         /// Pages that the keyframe holds.
         pages: Option<u32>,
+        /// How long the VM had been stopped for the keyframe by now, ns; null if it did not run.
+        stopped_ns: Option<u64>,
     }
 }
 
@@ -354,6 +356,8 @@ pub struct KeyframeMark {
     pub number: u32,
     /// Pages that the keyframe holds.
     pub pages: u32,
+    /// How long the VM had been stopped for it, ns.
+    pub stopped_ns: Option<u64>,
 }
 
 impl MarkRow {
@@ -365,6 +369,7 @@ impl MarkRow {
         Some(KeyframeMark {
             number: self.keyframe?,
             pages: self.pages?,
+            stopped_ns: self.stopped_ns,
         })
     }
 
@@ -379,6 +384,7 @@ impl MarkRow {
             guest_tsc: None,
             keyframe: Some(mark.number),
             pages: Some(mark.pages),
+            stopped_ns: mark.stopped_ns,
         }
     }
 }

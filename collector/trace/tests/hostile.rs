@@ -42,6 +42,7 @@ fn mark(seq: u64) -> MarkRow {
         guest_tsc: Some(seq),
         keyframe: None,
         pages: None,
+        stopped_ns: None,
     }
 }
 

@@ -17,6 +17,7 @@ fn mark(seq: u64) -> MarkRow {
         guest_tsc: None,
         keyframe: None,
         pages: None,
+        stopped_ns: None,
     }
 }
 

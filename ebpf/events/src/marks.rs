@@ -3,6 +3,8 @@
 use bytemuck::{Pod, Zeroable};
 
 use crate::Header;
+#[cfg(doc)]
+use crate::NOT_SEEN;
 
 /// Marks from here on are the collector's own: `COLLECTOR_MARK_BASE` is a keyframe,
 /// complete. Below it are the guest's phases (`abi::Phase`).
@@ -20,6 +22,9 @@ pub struct Mark {
     pub keyframe: u32,
     /// For a phase, the guest's TSC; for a keyframe, the number of pages copied.
     pub value: u64,
+    /// For a keyframe, how long the VM has been stopped for it by now, ns; [`NOT_SEEN`] if it was
+    /// not.
+    pub stopped_ns: u64,
 }
 
-const _: () = assert!(size_of::<Mark>() == 40);
+const _: () = assert!(size_of::<Mark>() == 48);
