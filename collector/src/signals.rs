@@ -45,6 +45,17 @@ pub fn cancel() -> io::Result<Arc<AtomicBool>> {
     Ok(Arc::clone(ended))
 }
 
+/// From now on they end the process again: nothing is left that must be finished, and what is still
+/// printed may go to a pipe that nobody reads.
+pub fn restore() -> io::Result<()> {
+    for signal in ENDING {
+        if !is_ignored(signal)? {
+            set(signal, libc::SIG_DFL)?;
+        }
+    }
+    Ok(())
+}
+
 /// From now on SIGUSR1 is noted, and does not end the process.
 pub fn note_usr1() -> io::Result<()> {
     catch(libc::SIGUSR1, on_usr1)
@@ -66,9 +77,14 @@ fn is_ignored(signal: c_int) -> io::Result<bool> {
 }
 
 fn catch(signal: c_int, handler: extern "C" fn(c_int)) -> io::Result<()> {
+    set(signal, handler as libc::sighandler_t)
+}
+
+/// `handler` is one of ours or the default.
+fn set(signal: c_int, handler: libc::sighandler_t) -> io::Result<()> {
     // SAFETY: all zeros are a valid value: no flags, and no signal is blocked meanwhile.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
-    action.sa_sigaction = handler as libc::sighandler_t;
+    action.sa_sigaction = handler;
     action.sa_flags = libc::SA_RESTART;
     // SAFETY: both handlers only load and store atomics.
     match unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) } {

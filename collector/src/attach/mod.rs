@@ -198,7 +198,8 @@ pub fn attach(options: &Options) -> Result<ExitCode, Failure> {
     };
     let vms = meta.vms.clone();
     let (recorded, written) = recording.finish(meta, reason);
-    let reason = match (watched, written.and(closed)) {
+    let ended = written.and(closed).and(recording::end_on_signal());
+    let reason = match (watched, ended) {
         (Ok(reason), Ok(())) => reason,
         (Ok(_), Err(error)) => return Err(cut_short(options, error)),
         (Err(error), also) => return Err(cut_short(options, error).also(also.err())),

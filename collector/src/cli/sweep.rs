@@ -79,6 +79,7 @@ impl SweepArgs {
             quiet: self.json,
         };
         let index = sweep.run(&cancel)?;
+        recording::end_on_signal()?;
         if self.json {
             let text = serde_json::to_string_pretty(&index).map_err(anyhow::Error::from)?;
             writeln!(io::stdout().lock(), "{text}")?;

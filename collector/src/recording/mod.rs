@@ -204,6 +204,11 @@ pub fn cancel_on_signal() -> anyhow::Result<Arc<AtomicBool>> {
     signals::cancel().context("while watching for Ctrl-C")
 }
 
+/// All is written: from here on, where only the outcome is printed, a signal ends the collector.
+pub fn end_on_signal() -> anyhow::Result<()> {
+    signals::restore().context("while giving Ctrl-C its meaning back")
+}
+
 /// The trace's folder could not be made.
 fn cannot_create(error: TraceError) -> Failure {
     let denied = match &error {

@@ -136,6 +136,7 @@ pub fn traced(options: &Options) -> Result<ExitCode, Failure> {
         .and(touches.map_err(anyhow::Error::from))
         .and(timed)
         .and(end.map(|_| ()))
+        .and(recording::end_on_signal())
         .err();
     Outcome::traced(recorded, full, error, ran, clock(&vmm, micro)).report(options)
 }
@@ -154,6 +155,7 @@ pub fn untraced(options: &Options) -> Result<ExitCode, Failure> {
         Ok(stats) => (Some(counters(&stats)), timed.err()),
         Err(error) => (None, timed.err().or(Some(error.into()))),
     };
+    let error = error.or(recording::end_on_signal().err());
     Outcome::untraced(after, error, ran, clock(&vmm, micro)).report(options)
 }
 

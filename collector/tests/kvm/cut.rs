@@ -2,13 +2,19 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::Path,
     process::{Child, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::support::{analyze, analyzer, collector, expect_code, folder, record, refused, run};
+use rustix::process::{Pid, Signal, kill_process};
+use trace::Trace;
+
+use crate::support::{
+    analyze, analyzer, collector, expect_code, folder, record, refused, run, vmm::Vmm,
+};
 
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
@@ -39,6 +45,53 @@ fn kvm_a_killed_recording_is_readable_and_says_that_it_was_cut() {
     }
 }
 
+/// The outcome is printed to a pipe that is full, and nobody reads: the trace is whole before, and
+/// Ctrl-C ends what is left.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_ctrl_c_ends_a_collector_whose_outcome_nobody_reads() {
+    let vmm = Vmm::small(&["--pages", "64"]);
+    let pid = vmm.pid().to_string();
+    for args in [
+        &["run", "linear", "-p", "pages=64"][..],
+        &["attach", "--pid", &pid, "--for", "0.5"][..],
+    ] {
+        for signal in [Signal::INT, Signal::TERM] {
+            let folder = folder();
+            let trace = folder.path().join("n.trace");
+            let (_reader, mut writer) = std::io::pipe().expect("a pipe");
+            // As much as it holds.
+            writer.write_all(&[0; 1 << 16]).expect("room");
+            let mut child = collector()
+                .args(args)
+                .arg("-o")
+                .arg(&trace)
+                .stdout(writer)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("the program starts");
+            let begin = Instant::now();
+            let is_whole = || Trace::open(&trace).is_ok_and(|trace| !trace.was_cut());
+            while !is_whole() {
+                assert!(begin.elapsed() < Duration::from_secs(60), "no trace");
+                thread::sleep(Duration::from_millis(20));
+            }
+            thread::sleep(Duration::from_millis(300));
+            assert!(child.try_wait().expect("a child").is_none(), "it waits");
+            kill_process(Pid::from_child(&child), signal).expect("a signal");
+            let begin = Instant::now();
+            while child.try_wait().expect("a child").is_none() {
+                if begin.elapsed() > Duration::from_secs(5) {
+                    child.kill().expect("it lives");
+                    panic!("{signal:?} does not end {args:?}");
+                }
+                thread::sleep(Duration::from_millis(20));
+            }
+            expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
 fn kvm_ctrl_c_ends_the_guest_and_completes_the_trace() {
@@ -51,8 +104,7 @@ fn kvm_ctrl_c_ends_the_guest_and_completes_the_trace() {
         .spawn()
         .expect("the program starts");
     until_a_segment(&trace, &mut child);
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a signal");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("a signal");
     let output = child.wait_with_output().expect("a child");
     expect_code(&output, 1);
     let summary = analyze("summary", &trace);
