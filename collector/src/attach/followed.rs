@@ -72,13 +72,29 @@ impl<'a> TracedVms<'a> {
 
     /// Removes VMs that have ended, and adds new ones.
     pub fn look(&mut self) -> anyhow::Result<()> {
+        let time_ns = recording::now_ns();
         let holders = self.target.holders()?;
         let found = vms::among(&holders, &self.recording.probes)?;
         let changed = self.remove_ended(&holders, &found)? | self.add_new(&holders, found)?;
         if changed {
             self.write_meta()?;
         }
+        self.say_who_runs(time_ns);
         Ok(())
+    }
+
+    /// Whoever waits for a storm must know whether its VM has ended. That of a process which is
+    /// ending stays unknown until the next look.
+    fn say_who_runs(&self, time_ns: u64) {
+        let keeper = self.recording.keeper.as_ref();
+        let Some(keeper) = keeper.filter(|keeper| keeper.waits()) else {
+            return;
+        };
+        let ends = |vm: &TracedVm| vm.process.end() != End::NotYet;
+        if !self.running.iter().any(ends) {
+            let run = self.running.iter().map(TracedVm::vm).collect();
+            keeper.looked(time_ns, &run);
+        }
     }
 
     /// Says, once for each VM, that KVM takes faults that no probe sees.

@@ -5,7 +5,7 @@
 //! bounds the ring is time, and bytes where they come first.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use events::{RoleLayout, Seq};
+use events::{RoleLayout, Seq, VmId};
 use trace::{Begin, Event, Kept, TraceError, TraceWriter};
 
 use super::watch::{On, Watch};
@@ -112,6 +112,20 @@ impl Keeper {
         self.locked().event.get_or_insert(event);
     }
 
+    /// A storm of zaps waits for a look: which VMs run on.
+    pub fn waits(&self) -> bool {
+        let state = self.locked();
+        state.event.is_none() && state.watch.waits_since().is_some()
+    }
+
+    /// At this moment these VMs ran, and no other of the recording.
+    pub fn looked(&self, time_ns: u64, run: &BTreeSet<VmId>) {
+        let mut state = self.locked();
+        if state.event.is_none() {
+            state.event = state.watch.looked(time_ns, run);
+        }
+    }
+
     /// What the recording waited for.
     pub fn event(&self) -> Option<Event> {
         self.locked().event.clone()
@@ -149,8 +163,9 @@ impl Keeper {
             return Ok(());
         }
         let on_disk = trace.next_seq();
-        // What came before the event is kept until the end.
-        let until = state.event.as_ref().map_or(now_ns, |event| event.time_ns);
+        // What came before the event is kept until the end, and until it is known whether it is one.
+        let event = state.event.as_ref().map(|event| event.time_ns);
+        let until = event.or(state.watch.waits_since()).unwrap_or(now_ns);
         let old = until.saturating_sub(ns(self.keep.time));
         if let Some(begin) = state.newest(|section| section.time_ns <= old, on_disk) {
             trace.drop_before(begin)?;

@@ -3,7 +3,7 @@
 //! `analyzer pathologies` finds the same, by the same limits, with the replayed tables. Here the
 //! records alone must show it, so that less is found: see [`On`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use events::{Class, ErrorCode, Gpa, Gva, Hpa, RoleLayout, Seq, Spte, VcpuId, VmId};
 use trace::{
@@ -100,6 +100,16 @@ impl Watch {
         items.sort_by_key(|(seq, _)| *seq);
         let mut items = items.into_iter();
         items.find_map(|(_, item)| self.item(item))
+    }
+
+    /// See [`Zaps::waits_since`].
+    pub fn waits_since(&self) -> Option<u64> {
+        self.zaps.as_ref()?.waits_since()
+    }
+
+    /// See [`Zaps::looked`].
+    pub fn looked(&mut self, time_ns: u64, run: &BTreeSet<VmId>) -> Option<Event> {
+        self.zaps.as_mut()?.looked(time_ns, run)
     }
 
     fn item(&mut self, item: Item<'_>) -> Option<Event> {

@@ -4,7 +4,7 @@
 //! thread, begins another; so does a pause, which alone bounds the acts of other threads.
 //!
 //! When a VM ends, KVM zaps all its pages, and nothing of the VM comes after that. So a storm waits
-//! for what comes next of its VM.
+//! for what comes next of its VM; or, since a VM may idle, for who looks which VMs run.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -76,6 +76,23 @@ impl Zaps {
         let storm = self.waiting.get(&vm)?;
         let is_after = storm.seq.is_none_or(|storm| storm < seq.0);
         is_after.then(|| self.waiting.remove(&vm)).flatten()
+    }
+
+    /// When the first storm was of which nobody knows yet whether its VM runs on.
+    pub fn waits_since(&self) -> Option<u64> {
+        self.waiting.values().map(|storm| storm.time_ns).min()
+    }
+
+    /// At a moment these VMs had their memory, and every other one had ended: the first storm before
+    /// it of a VM that runs on. Those of VMs that have ended are none.
+    pub fn looked(&mut self, time_ns: u64, run: &BTreeSet<VmId>) -> Option<Event> {
+        let before = self
+            .waiting
+            .extract_if(.., |_, storm| storm.time_ns < time_ns);
+        let storms = before.filter(|(vm, _)| run.contains(vm));
+        storms
+            .map(|(_, storm)| storm)
+            .min_by_key(|storm| storm.time_ns)
     }
 
     fn zapped(&mut self, row: &PageRow) {
@@ -185,6 +202,23 @@ mod tests {
             // Nor does one of before that came late.
             assert_eq!(story.zaps.lives(VmId(0), Seq(100)), None);
         }
+    }
+
+    #[test]
+    fn a_storm_of_a_vm_that_idles_is_found_by_a_look() {
+        let looked = |time: u64, run: &[u16]| {
+            let mut story = Story::of(100);
+            story.zap(0..20, CPU);
+            assert_eq!(story.zaps.waits_since(), Some(116_000));
+            let run = run.iter().map(|vm| VmId(*vm)).collect();
+            let storm = story.zaps.looked(time, &run);
+            (storm.map(|storm| storm.seq), story.zaps.waits_since())
+        };
+        assert_eq!(looked(200_000, &[0, 3]), (Some(Some(116)), None));
+        assert_eq!(looked(200_000, &[3]), (None, None), "it has ended");
+        // The look came before the storm, whose VM may have ended since.
+        assert_eq!(looked(116_000, &[0]), (None, Some(116_000)));
+        assert_eq!(looked(116_000, &[]), (None, Some(116_000)));
     }
 
     #[test]
