@@ -74,7 +74,7 @@ impl<'a> TracedVms<'a> {
     pub fn look(&mut self) -> anyhow::Result<()> {
         let time_ns = recording::now_ns();
         let holders = self.target.holders()?;
-        let found = vms::among(&holders, &self.recording.probes)?;
+        let found = vms::among(&holders, &self.recording.probes);
         let changed = self.remove_ended(&holders, &found)? | self.add_new(&holders, found)?;
         if changed {
             self.write_meta()?;
@@ -281,8 +281,14 @@ impl<'a> TracedVms<'a> {
 
     fn add_new(&mut self, holders: &[Holder], found: Found) -> anyhow::Result<bool> {
         for (index, error) in found.denied {
-            if let Some(holder) = holders.get(index) {
+            let Some(holder) = holders.get(index) else {
+                continue;
+            };
+            if !found.vms.iter().any(|found| found.holder == index) {
                 self.refuse(holder.number(), &holder.name, error.into())?;
+            } else if self.skipped.insert(holder.number()) {
+                let why = error.chain();
+                terminal::say(format_args!("not all VMs of it are recorded: {why}"));
             }
         }
         let new: BTreeSet<usize> = found
@@ -400,7 +406,12 @@ fn begin(
     names: &CounterNames,
 ) -> anyhow::Result<Vec<TracedVm>> {
     let holders = [vms::of(pid)?];
-    let new: Vec<_> = vms::among(&holders, probes)?
+    let found = vms::among(&holders, probes);
+    let mut denied = found.denied.into_iter();
+    if let (true, Some((_, error))) = (found.vms.is_empty(), denied.next()) {
+        return Err(error.into());
+    }
+    let new: Vec<_> = found
         .vms
         .into_iter()
         .filter(|found| found.vm.is_none())
@@ -426,7 +437,7 @@ fn follow(
         probes.follow(found.kept.as_fd(), found.object, VmId(number))?;
     }
     // Now the probes know whose vCPUs these are, and remember them.
-    vms::among(&holders, probes)?;
+    vms::among(&holders, probes);
     let [process] = holders.map(Arc::new);
     numbers
         .zip(new)

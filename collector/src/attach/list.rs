@@ -60,7 +60,7 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
         vms: found,
         denied,
         copies,
-    } = vms::among(&holders, &probes)?;
+    } = vms::among(&holders, &probes);
     for (index, owner) in copies {
         if let Some(holder) = holders.get(index) {
             terminal::say(format_args!(
@@ -72,15 +72,15 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
     }
     for (_, error) in denied {
         terminal::say(format_args!(
-            "not all VMs of it are listed: {:#}",
-            anyhow::Error::from(error)
+            "not all VMs of it are listed: {}",
+            error.chain()
         ));
     }
     for (number, vm) in (0..).zip(&found) {
         probes.follow(vm.kept.as_fd(), vm.object, VmId(number))?;
     }
     // Now each vCPU is known as its VM's.
-    vms::among(&holders, &probes)?;
+    vms::among(&holders, &probes);
     let count = || -> anyhow::Result<Vec<u64>> {
         (0..)
             .zip(&found)

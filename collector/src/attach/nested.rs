@@ -84,7 +84,11 @@ fn runs_nested(kernel: &Kernel, process: Option<&Holder>) -> Result<bool, Failur
         None => vms::all().map_err(Failure::failed)?,
         Some(process) => vec![still(process)?],
     };
-    let found = vms::among(&holders, &kernel.probes)?;
+    let mut found = vms::among(&holders, &kernel.probes);
+    if process.is_some() && found.vms.is_empty() && !found.denied.is_empty() {
+        let (_, error) = found.denied.swap_remove(0);
+        return Err(Failure::failed(error));
+    }
     Ok(found.vms.iter().any(|vm| vm.nested))
 }
 

@@ -84,7 +84,7 @@ impl Followed {
     /// line, and the others go on.
     pub fn look(&mut self) -> anyhow::Result<()> {
         let holders = self.target.holders()?;
-        let found = vms::among(&holders, &self.probes)?;
+        let found = vms::among(&holders, &self.probes);
         let denied = self.denied(&holders, &found);
         let here: BTreeSet<VmId> = found.vms.iter().filter_map(|found| found.vm).collect();
         let gone = self
@@ -116,7 +116,7 @@ impl Followed {
         }
         if !added.is_empty() {
             // Now the probes know whose vCPUs these are, and remember them.
-            vms::among(&holders, &self.probes)?;
+            vms::among(&holders, &self.probes);
         }
         for vm in added {
             // What cannot be read now cannot be at the look either, which says so.
@@ -134,11 +134,8 @@ impl Followed {
         let denied = found.denied.iter().filter_map(|(index, error)| {
             let holder = holders.get(*index)?;
             if self.skipped.insert(holder.number()) {
-                terminal::say(format_args!(
-                    "skipped: process {} ({}): {error}",
-                    holder.number(),
-                    holder.name
-                ));
+                let why = error.chain();
+                terminal::say(format_args!("not all VMs of it are followed: {why}"));
             }
             Some(holder.number())
         });

@@ -3,10 +3,10 @@
 
 use std::{
     collections::BTreeMap,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
-use events::{NO_PROCESS, NO_VM, VmId};
+use events::{Identity, NO_PROCESS, NO_VM, VmId};
 
 use super::{Holder, HolderError};
 use crate::probes::{Object, Probes, RequestError};
@@ -16,7 +16,7 @@ use crate::probes::{Object, Probes, RequestError};
 pub struct Found {
     /// Sorted by process and descriptor.
     pub vms: Vec<FoundVm>,
-    /// Processes, by index, that may not be read, with the error.
+    /// Processes, by index, of which not every VM could be found, with the error.
     pub denied: Vec<(usize, HolderError)>,
     /// Processes, by index, that have descriptors of a VM which another process runs.
     pub copies: Vec<(usize, u32)>,
@@ -46,7 +46,17 @@ pub struct FoundVm {
 /// The VMs of these processes, in their order. A VM belongs to the process whose memory it has:
 /// others may have descriptors too (the children of a server that forks, monitors, collectors).
 /// Where the kernel does not keep that, it belongs to the process that holds most of its vCPUs.
-pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError> {
+/// What cannot be read or identified is in `denied`, and the others are found all the same.
+pub fn among(holders: &[Holder], probes: &Probes) -> Found {
+    identified(holders, |descriptor, object| {
+        probes.identify(descriptor, object)
+    })
+}
+
+fn identified(
+    holders: &[Holder],
+    identify: impl Fn(BorrowedFd<'_>, Object) -> Result<Identity, RequestError>,
+) -> Found {
     let mut denied = Vec::new();
     let mut found_vms: BTreeMap<u64, Vec<FoundVm>> = BTreeMap::new();
     for (index, holder) in holders.iter().enumerate() {
@@ -60,7 +70,19 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
                     break;
                 }
             };
-            let identity = probes.identify(copy.as_fd(), object)?;
+            let identity = match identify(copy.as_fd(), object) {
+                Ok(identity) => identity,
+                Err(source) => {
+                    let error = HolderError::Unidentified {
+                        pid: holder.number(),
+                        name: holder.name.clone(),
+                        descriptor,
+                        source: Box::new(source),
+                    };
+                    denied.push((index, error));
+                    continue;
+                }
+            };
             let vms = found_vms.entry(identity.kvm).or_default();
             let vcpus = usize::from(object == Object::Vcpu);
             match vms.iter_mut().find(|vm| vm.holder == index) {
@@ -96,7 +118,7 @@ pub fn among(holders: &[Holder], probes: &Probes) -> Result<Found, RequestError>
     found.vms.sort_by_key(|vm| (vm.holder, vm.descriptor));
     found.copies.sort_unstable();
     found.copies.dedup();
-    Ok(found)
+    found
 }
 
 /// What its owner has of a VM, and who has copies, with the owner.
@@ -115,5 +137,52 @@ fn of_owner(vms: Vec<FoundVm>, holders: &[Holder]) -> (Option<FoundVm>, Vec<(usi
             let copies = copies.iter().map(|vm| (vm.holder, owner)).collect();
             (owned.into_iter().next(), copies)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use kvm_ioctls::Kvm;
+
+    use super::*;
+    use crate::vms;
+
+    #[test]
+    #[ignore = "needs /dev/kvm"]
+    fn kvm_a_descriptor_that_cannot_be_identified_hides_no_other() {
+        let kvm = Kvm::new().expect("/dev/kvm");
+        let machines = [(); 3].map(|()| kvm.create_vm().expect("a VM"));
+        let vcpus = machines
+            .iter()
+            .map(|vm| vm.create_vcpu(0).expect("a vCPU"))
+            .collect::<Vec<_>>();
+        let this = vms::of(std::process::id()).expect("this process");
+        let seen = Cell::new(0);
+        // Each vCPU is another VM's; the first one's struct is not found.
+        let identify = |_: BorrowedFd<'_>, object: Object| {
+            if object == Object::Vcpu {
+                seen.set(seen.get() + 1);
+                if seen.get() == 1 {
+                    return Err(RequestError::Empty("identify"));
+                }
+            }
+            Ok(Identity {
+                kvm: seen.get(),
+                vm: NO_VM,
+                owner: this.number(),
+                ..Identity::default()
+            })
+        };
+        let found = identified(std::slice::from_ref(&this), identify);
+        assert!(seen.get() >= vcpus.len() as u64);
+        assert_eq!(found.vms.len() as u64, seen.get() - 1);
+        let [(0, error)] = found.denied.as_slice() else {
+            panic!("{:?}", found.denied);
+        };
+        let text = error.chain();
+        assert!(text.starts_with("descriptor "), "{text}");
+        assert!(text.contains("`identify` found nothing"), "{text}");
     }
 }

@@ -5,6 +5,7 @@
 //! is gone then.
 
 use std::{
+    error::Error as _,
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     path::{Path, PathBuf},
@@ -15,7 +16,7 @@ use rustix::process::{
     Pid, PidfdFlags, PidfdGetfdFlags, Resource, getrlimit, pidfd_getfd, pidfd_open, setrlimit,
 };
 
-use crate::probes::Object;
+use crate::probes::{Object, RequestError};
 
 /// Why the VMs of a process could not be found.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,31 @@ pub enum HolderError {
         /// The system's error.
         source: io::Error,
     },
+    /// The kernel did not say of which VM one of its descriptors is.
+    #[error("descriptor {descriptor} of process {pid} ({name}): its VM could not be found")]
+    Unidentified {
+        /// The process.
+        pid: u32,
+        /// Its name.
+        name: String,
+        /// The descriptor's number there.
+        descriptor: RawFd,
+        /// Why.
+        source: Box<RequestError>,
+    },
+}
+
+impl HolderError {
+    /// With all that led to it, on a line.
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = self.source();
+        while let Some(source) = next {
+            text += &format!(": {source}");
+            next = source.source();
+        }
+        text
+    }
 }
 
 /// Whether a process is alive.
