@@ -288,7 +288,7 @@ impl<'a> TracedVms<'a> {
                 self.refuse(holder.number(), &holder.name, error.into())?;
             } else if self.skipped.insert(holder.number()) {
                 let why = error.chain();
-                terminal::say(format_args!("not all VMs of it are recorded: {why}"));
+                terminal::say(format_args!("not every VM is recorded: {why}"));
             }
         }
         let new: BTreeSet<usize> = found

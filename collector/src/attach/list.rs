@@ -71,10 +71,7 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
         }
     }
     for (_, error) in denied {
-        terminal::say(format_args!(
-            "not all VMs of it are listed: {}",
-            error.chain()
-        ));
+        terminal::say(format_args!("not every VM is listed: {}", error.chain()));
     }
     for (number, vm) in (0..).zip(&found) {
         probes.follow(vm.kept.as_fd(), vm.object, VmId(number))?;

@@ -135,7 +135,7 @@ impl Followed {
             let holder = holders.get(*index)?;
             if self.skipped.insert(holder.number()) {
                 let why = error.chain();
-                terminal::say(format_args!("not all VMs of it are followed: {why}"));
+                terminal::say(format_args!("not every VM is followed: {why}"));
             }
             Some(holder.number())
         });
