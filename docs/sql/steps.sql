@@ -1,5 +1,5 @@
--- Time in each step, by class. `hva` is a part of `pfn`, and all of it where no walk is seen. A step that the platform does not show is
--- null in every fault, and has no row.
+-- Time in each step, by class. `hva` is a part of `pfn`, and all of it where no walk is seen. A step
+-- that the platform does not show is null in every fault, and has no row.
 WITH steps AS (
   SELECT host, date, trace, vm, class, 'exit' AS step, exit_ns AS ns FROM faults
   UNION ALL SELECT host, date, trace, vm, class, 'walk', walk_ns FROM faults

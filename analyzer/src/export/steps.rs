@@ -26,7 +26,7 @@ pub(super) fn placed(row: &FaultRow) -> Option<Vec<Placed>> {
     let whole = FaultStep::ALL.into_iter();
     let whole = whole.filter(|step| step.part_of().is_none());
     let steps: Vec<_> = whole
-        .filter_map(|step| Some((step, step.of(row)?)))
+        .filter_map(|step| Some((step, step.counted(row)?)))
         .collect();
     let covered = faults::total(steps.iter().map(|(_, ns)| *ns));
     let rest = total.checked_sub(covered)?;
@@ -34,8 +34,7 @@ pub(super) fn placed(row: &FaultRow) -> Option<Vec<Placed>> {
         Some(_) => 0,
         None => rest,
     };
-    let mut placed = Vec::with_capacity(steps.len() + 1);
-    placed.extend(alone(row, from));
+    let mut placed = Vec::with_capacity(steps.len());
     for (step, ns) in steps {
         if step == FaultStep::Entry {
             from = total - ns;
@@ -49,18 +48,6 @@ pub(super) fn placed(row: &FaultRow) -> Option<Vec<Placed>> {
         from += ns;
     }
     Some(placed)
-}
-
-/// The end of a step whose beginning is not seen: without a walk, KVM's lookup of the frame is known
-/// from the HVA on. It ends where the first whole step begins.
-fn alone(row: &FaultRow, end: u64) -> Option<Placed> {
-    let hva = row.hva_ns.filter(|_| row.pfn_ns.is_none())?;
-    Some(Placed {
-        step: FaultStep::Hva,
-        from: end.checked_sub(hva)?,
-        ns: hva,
-        part: None,
-    })
 }
 
 /// The named part of a step; `None` where it is longer than the step.
@@ -112,7 +99,7 @@ mod tests {
             write_ns: Some(20),
             ..blank_fault(Seq(0))
         };
-        let expected = vec![("hva", 65, 70), ("tables", 70, 80), ("write", 80, 100)];
+        let expected = vec![("pfn", 65, 70), ("tables", 70, 80), ("write", 80, 100)];
         assert_eq!(places(&direct), Some(expected));
         assert_eq!(stored(&placed(&direct).unwrap()), Some(100));
     }
