@@ -67,12 +67,15 @@ fn observer() -> Instance {
     instance
 }
 
-/// The same faults, one by one, by one of the kernel's own trace buffers and by the probes.
+/// The same faults, one by one, by two of the kernel's own trace buffers and by the probes.
 ///
-/// The kernel calls whoever came first, and that delays the next: more where a fault begins, with
-/// cold caches, than where it ends, so that the next sees a shorter fault. Another buffer comes before
-/// the one that is compared, and warms the caches. One of three runs must agree: other work on the
-/// machine makes them colder.
+/// The kernel calls them at the same tracepoints in this order, and each delays the next: more
+/// where a fault begins, with cold caches, than where it ends, so the later one sees a shorter
+/// fault. By how much the two buffers show, which do the same work: 30 to 80 ns an observer on an
+/// idle Intel Xeon, 1 to 3 % of a fault, and more beside other work. The probes are called third, so
+/// twice that is taken off.
+///
+/// Other work on the machine makes caches colder, and that more: one of three runs must agree.
 #[test]
 #[ignore = "needs root, tracefs and a shadow MMU (/dev/kvm)"]
 fn kvm_a_fault_takes_as_long_as_tracefs_says_in_the_same_run() {
@@ -102,34 +105,49 @@ fn timed_twice(args: [&str; 2]) -> Result<(), String> {
     let outcome = json(&run(&mut command));
     let rate = rate.end();
     assert_eq!(outcome["recorded"]["lost"], 0);
-    let [_, second] = &observers;
-    assert_eq!(second.overruns(), 0, "tracefs kept everything");
     let (process, ours) = recorded(&trace);
-    agree(args[0], &ours, &second.faults(process), &rate)
+    let theirs = observers.each_ref().map(|observer| {
+        assert_eq!(observer.overruns(), 0, "tracefs kept everything");
+        observer.faults(process)
+    });
+    agree(args[0], &ours, &theirs, &rate)
 }
 
 fn agree(
     workload: &str,
     ours: &[(u64, bool, u64)],
-    theirs: &[Timed],
+    theirs: &[Vec<Timed>; 2],
     rate: &Rate,
 ) -> Result<(), String> {
-    let mine = ours.iter().map(|(gva, stored, _)| (*gva, *stored));
-    let same = theirs.iter().map(|fault| (fault.gva, fault.is_stored));
-    assert!(mine.eq(same), "{workload}: not the same faults");
+    for theirs in theirs {
+        let mine = ours.iter().map(|(gva, stored, _)| (*gva, *stored));
+        let same = theirs.iter().map(|fault| (fault.gva, fault.is_stored));
+        assert!(mine.eq(same), "{workload}: not the same faults");
+    }
     for (stored, which) in [(true, "stored"), (false, "injected")] {
-        let ours = ours.iter().filter(|(_, is_stored, _)| *is_stored == stored);
+        let same = |is_stored| is_stored == stored;
+        let ours = ours.iter().filter(|(_, stored, _)| same(*stored));
         let ours: Vec<_> = ours.map(|(_, _, ns)| *ns).collect();
-        let theirs = theirs.iter().filter(|fault| fault.is_stored == stored);
-        let theirs: Vec<_> = theirs.map(|fault| rate.ns(fault.cycles)).collect();
         if ours.is_empty() {
             continue;
         }
-        let (ours, theirs) = (median(&ours), median(&theirs));
-        let about =
-            format!("{workload}, {which}: medians {theirs} ns by tracefs, {ours} ns by the probes");
+        let ours = median(&ours);
+        let [first, second] = theirs.each_ref().map(|theirs| {
+            let faults = theirs.iter().filter(|fault| same(fault.is_stored));
+            median(
+                &faults
+                    .map(|fault| rate.ns(fault.cycles))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        // What a third observer sees if it is as late to the second as that to the first.
+        let third = (2 * second).saturating_sub(first);
+        let about = format!(
+            "{workload}, {which}: medians {first} ns and {second} ns by tracefs, {third} ns \
+             expected here, {ours} ns found"
+        );
         eprintln!("{about}");
-        if ours.abs_diff(theirs) * 100 > theirs * WITHIN {
+        if ours.abs_diff(third) * 100 > first * WITHIN {
             return Err(about);
         }
     }

@@ -123,8 +123,9 @@ pub fn all_exact(folder: &Path, count: usize) -> Audited {
         assert_eq!(
             verified.status.code(),
             Some(0),
-            "{name}: {}",
-            String::from_utf8_lossy(&verified.stdout)
+            "{name}: {}{}",
+            String::from_utf8_lossy(&verified.stdout),
+            String::from_utf8_lossy(&run(analyzer().arg("audit").arg(&trace)).stdout)
         );
         let vms = analyze("verify", &trace)["vms"].clone();
         for vm in vms.as_array().expect("VMs") {
