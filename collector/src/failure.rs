@@ -21,6 +21,12 @@ impl From<Code> for ExitCode {
     }
 }
 
+/// An error with its causes, on a line; aya keeps the verifier's words in the innermost.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = anyhow::Chain::new(error).map(ToString::to_string);
+    causes.collect::<Vec<_>>().join(": ")
+}
+
 /// An error that ends the command, with what to do about it.
 #[derive(Debug)]
 pub struct Failure {

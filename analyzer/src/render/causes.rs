@@ -2,22 +2,14 @@
 
 use super::{
     canvas::{Canvas, Drawing, Plot, WIDTH},
-    palette, time,
+    palette,
+    time::{self, time_plot},
 };
 use crate::figures::Timeline;
 
-const HEIGHT: f64 = 330.0;
-/// Where there are phases.
-const PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
-
-/// The plot: left, top, right, bottom, px.
-pub fn causes_plot(timeline: &Timeline) -> [f64; 4] {
-    time::place(PLOT, timeline)
-}
-
 /// One area for each cause, changes a second; `lost` in seconds.
 pub fn causes(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
-    Drawing::new(time::height(HEIGHT, timeline), |canvas| {
+    Drawing::new(time::height(time::HEIGHT, timeline), |canvas| {
         draw(canvas, timeline, lost)
     })
 }
@@ -43,7 +35,7 @@ fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
     let all = |(_, bin): &(f64, crate::figures::Bin)| bin.changes.values().sum::<u64>();
     let most = bins.iter().map(all).max().unwrap_or(0) as f64 / length;
     let plot = Plot {
-        place: causes_plot(timeline),
+        place: time_plot(timeline),
         x: [0.0, length * bins.len() as f64],
         y: [0.0, most.max(1.0) * 1.05],
     };

@@ -17,18 +17,18 @@ mod steps;
 mod time;
 
 pub use canvas::Drawing;
-pub use causes::{causes, causes_plot};
+pub use causes::causes;
 pub use curves::curves;
 pub use heat::{heat, heat_plots};
 pub use latency::{latency, latency_places};
-pub use pages::{pages, pages_plot};
+pub use pages::pages;
 pub use palette::{cause_colour, class_colour, code, heat_colours, level_colour};
 pub use rates::{rates, rates_plots};
 pub use share::{share, share_places};
 pub use sides::{SideNumbers, medians, totals};
-pub use spaces::{space_areas, spaces, spaces_plot};
+pub use spaces::{space_areas, spaces};
 pub use steps::{steps, steps_places};
-pub use time::has_phases;
+pub use time::{has_phases, time_plot};
 
 /// A figure could not be drawn.
 #[derive(Debug, thiserror::Error)]

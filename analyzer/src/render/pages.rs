@@ -2,22 +2,14 @@
 
 use super::{
     canvas::{Canvas, Drawing, Plot, WIDTH},
-    palette, time,
+    palette,
+    time::{self, time_plot},
 };
 use crate::figures::Timeline;
 
-const HEIGHT: f64 = 330.0;
-/// Where there are phases.
-const PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
-
-/// The plot: left, top, right, bottom, px.
-pub fn pages_plot(timeline: &Timeline) -> [f64; 4] {
-    time::place(PLOT, timeline)
-}
-
 /// One area for each level, and a line for the pages that are unsync; `lost` in seconds.
 pub fn pages(timeline: &Timeline, lost: &[(f64, f64)]) -> Drawing {
-    Drawing::new(time::height(HEIGHT, timeline), |canvas| {
+    Drawing::new(time::height(time::HEIGHT, timeline), |canvas| {
         draw(canvas, timeline, lost)
     })
 }
@@ -52,7 +44,7 @@ fn draw(canvas: &mut Canvas, timeline: &Timeline, lost: &[(f64, f64)]) {
         })
         .collect();
     let plot = Plot {
-        place: pages_plot(timeline),
+        place: time_plot(timeline),
         x: [0.0, length * bins.len() as f64],
         y: [0.0, most * 1.05],
     };

@@ -5,18 +5,11 @@ use plotters::style::RGBColor;
 
 use super::{
     canvas::{Canvas, Drawing, Plot, WIDTH},
-    palette, time,
+    palette,
+    time::{self, time_plot},
 };
 use crate::{figures::Timeline, memory::Owners};
 
-const HEIGHT: f64 = 330.0;
-/// Where there are phases.
-const PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
-
-/// The plot: left, top, right, bottom, px.
-pub fn spaces_plot(timeline: &Timeline) -> [f64; 4] {
-    time::place(PLOT, timeline)
-}
 /// Address spaces that have an area of their own.
 const SHOWN: usize = 5;
 
@@ -67,7 +60,7 @@ pub fn spaces(
     lost: &[(f64, f64)],
 ) -> Drawing {
     let areas = space_areas(owners, spaces);
-    Drawing::new(time::height(HEIGHT, timeline), |canvas| {
+    Drawing::new(time::height(time::HEIGHT, timeline), |canvas| {
         draw(canvas, owners, areas, (timeline, lost))
     })
 }
@@ -93,7 +86,7 @@ fn draw(
     };
     let most = (0..starts.len()).map(total).max().unwrap_or(0);
     let plot = Plot {
-        place: spaces_plot(timeline),
+        place: time_plot(timeline),
         x: [0.0, length * timeline.bins().len() as f64],
         y: [0.0, most.max(1) as f64 * 1.05],
     };

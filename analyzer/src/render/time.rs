@@ -3,7 +3,7 @@
 use plotters::style::{RGBColor, WHITE};
 
 use super::{
-    canvas::{Anchor, Canvas, Plot, width},
+    canvas::{Anchor, Canvas, Plot, WIDTH, width},
     palette,
 };
 use crate::{figures::Timeline, text::plain};
@@ -14,6 +14,10 @@ const NAME_ROWS: usize = 3;
 const NAME_HEIGHT: f64 = 15.0;
 /// Room for all of them, which a figure without phases does not need.
 const NAMES: f64 = 40.0;
+/// Height of a figure with one plot that has room for them, and the plot: left, top, right, bottom,
+/// px.
+pub(super) const HEIGHT: f64 = 330.0;
+const PLOT: [f64; 4] = [80.0, 96.0, WIDTH - 20.0, 280.0];
 /// With more phases than this, their lines would hide the data: none is drawn.
 const MAX_LINES: usize = 40;
 /// Longest name drawn.
@@ -62,6 +66,11 @@ pub(super) fn short(value: f64) -> String {
 /// Lines of phases are drawn.
 pub fn has_phases(timeline: &Timeline) -> bool {
     (1..=MAX_LINES).contains(&timeline.phases.len())
+}
+
+/// The plot of a figure with one.
+pub fn time_plot(timeline: &Timeline) -> [f64; 4] {
+    place(PLOT, timeline)
 }
 
 /// The height of a figure that has room for names of phases.

@@ -172,9 +172,9 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
         areas: areas_of(vm),
         plots: Plots {
             rates: render::rates_plots(timeline),
-            pages: [render::pages_plot(timeline)],
-            causes: [render::causes_plot(timeline)],
-            spaces: [render::spaces_plot(timeline)],
+            pages: [render::time_plot(timeline)],
+            causes: [render::time_plot(timeline)],
+            spaces: [render::time_plot(timeline)],
             heat: render::heat_plots(areas.len(), timeline),
         },
         heat: Heat {

@@ -18,6 +18,7 @@ use super::{
     traced::{Starts, TracedVm, vcpu_counters},
 };
 use crate::{
+    failure::chain,
     host,
     probes::{CounterNames, Probes, RequestError},
     record::Section,
@@ -287,7 +288,7 @@ impl<'a> TracedVms<'a> {
             if !found.vms.iter().any(|found| found.holder == index) {
                 self.refuse(holder.number(), &holder.name, error.into())?;
             } else if self.skipped.insert(holder.number()) {
-                let why = error.chain();
+                let why = chain(&error);
                 terminal::say(format_args!("not every VM is recorded: {why}"));
             }
         }

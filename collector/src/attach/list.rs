@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::traced::vcpu_counters;
 use crate::{
-    failure::Failure,
+    failure::{Failure, chain},
     host::{self, Paging},
     probes::{CounterNames, Probes, Room},
     recording::{self, Kernel},
@@ -71,7 +71,7 @@ pub fn list() -> Result<Vec<Listed>, Failure> {
         }
     }
     for (_, error) in denied {
-        terminal::say(format_args!("not every VM is listed: {}", error.chain()));
+        terminal::say(format_args!("not every VM is listed: {}", chain(&error)));
     }
     for (number, vm) in (0..).zip(&found) {
         probes.follow(vm.kept.as_fd(), vm.object, VmId(number))?;

@@ -17,6 +17,7 @@ use aya::{
 use events::Config;
 
 use super::Platform;
+use crate::failure::chain;
 
 /// The compiled probes. Aligned, since the object is parsed in place.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/probes"));
@@ -248,17 +249,6 @@ pub(super) fn refusal(error: &ProgramError) -> String {
         }
         None => text,
     }
-}
-
-/// An error with its causes; aya keeps the verifier's words in the innermost.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use events::VmId;
 use super::{frame::VmNow, sums::Sums};
 use crate::{
     attach::{Target, vcpu_counters},
+    failure::chain,
     probes::{CounterNames, Probes, RequestError},
     terminal,
     vms::{self, Found, FoundVm, Holder},
@@ -134,7 +135,7 @@ impl Followed {
         let denied = found.denied.iter().filter_map(|(index, error)| {
             let holder = holders.get(*index)?;
             if self.skipped.insert(holder.number()) {
-                let why = error.chain();
+                let why = chain(error);
                 terminal::say(format_args!("not every VM is followed: {why}"));
             }
             Some(holder.number())

@@ -160,8 +160,9 @@ fn conduct(shared: &Shared<'_>, begin: Instant, cancel: &AtomicBool) {
                 continue;
             }
             // Counted from the end of the stop, so that the guest gets its time.
-            let (now, stopped) = (begin.elapsed(), begin.elapsed().saturating_sub(ran));
-            next_stop = every.and_then(|every| now.checked_add(every.pause(stopped)));
+            let now = begin.elapsed();
+            let apart = every.map(|every| every.pause(now.saturating_sub(ran)));
+            next_stop = apart.and_then(|apart| now.checked_add(apart));
         }
         let due = next_stop.unwrap_or(Duration::MAX).min(shared.timeout);
         pause = due.saturating_sub(begin.elapsed()).min(POLL);

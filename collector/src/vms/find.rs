@@ -147,7 +147,7 @@ mod tests {
     use kvm_ioctls::Kvm;
 
     use super::*;
-    use crate::vms;
+    use crate::{failure::chain, vms};
 
     #[test]
     #[ignore = "needs /dev/kvm"]
@@ -181,7 +181,7 @@ mod tests {
         let [(0, error)] = found.denied.as_slice() else {
             panic!("{:?}", found.denied);
         };
-        let text = error.chain();
+        let text = chain(error);
         assert!(text.starts_with("descriptor "), "{text}");
         assert!(text.contains("`identify` found nothing"), "{text}");
     }

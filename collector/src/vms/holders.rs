@@ -5,7 +5,6 @@
 //! is gone then.
 
 use std::{
-    error::Error as _,
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd, RawFd},
     path::{Path, PathBuf},
@@ -51,19 +50,6 @@ pub enum HolderError {
         /// Why.
         source: Box<RequestError>,
     },
-}
-
-impl HolderError {
-    /// With all that led to it, on a line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = self.source();
-        while let Some(source) = next {
-            text += &format!(": {source}");
-            next = source.source();
-        }
-        text
-    }
 }
 
 /// Whether a process is alive.

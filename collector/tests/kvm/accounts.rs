@@ -71,7 +71,7 @@ fn observer() -> Instance {
 ///
 /// The kernel calls them at the same tracepoints in this order, and each delays the next: more
 /// where a fault begins, with cold caches, than where it ends, so the later one sees a shorter
-/// fault. By how much the two buffers show, which do the same work: 30 to 80 ns an observer on an
+/// fault. By how much the two buffers show, which do the same work: 26 to 79 ns an observer on an
 /// idle Intel Xeon, 1 to 3 % of a fault, and more beside other work. The probes are called third, so
 /// twice that is taken off.
 ///
