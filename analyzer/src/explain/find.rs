@@ -62,7 +62,8 @@ pub fn find(
             facts.start_ns = start_ns;
             let gfn = gpa(&row).map(|gpa| gpa.gfn());
             let stores = gfn.map_or(0, |gfn| finder.history.stores_since_use(gfn));
-            after::fault(&mut facts, stores, &finder.history, later);
+            let about = (stores, refaults::acts_come_late(trace.meta()));
+            after::fault(&mut facts, about, &finder.history, later);
             causes::of_fault(&mut facts);
             Explanation::Fault(Box::new(facts))
         }

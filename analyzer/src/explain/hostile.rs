@@ -194,7 +194,7 @@ proptest! {
                 }
                 Record::Fault(row) => {
                     let mut fault = before.fault(row, None, row.spte, Vec::new());
-                    after::fault(&mut fault, 0, &history, later);
+                    after::fault(&mut fault, (0, true), &history, later);
                     causes::of_fault(&mut fault);
                     Some(Explanation::Fault(Box::new(fault)))
                 }

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use events::{HostEvent, Hpa, VcpuId};
-use trace::{FaultRow, HostRow};
+use events::{Hpa, TimeNs, VcpuId};
+use trace::{FaultRow, HostRow, Meta};
 
 use super::{
     Refaults,
@@ -21,6 +21,44 @@ const MOST_NS: u64 = 1_000_000_000;
 const EXIT_NS: u64 = 20_000;
 /// Faults or stores that are remembered at most.
 const MOST: usize = 4096;
+
+/// Whether acts of the host have their record after what they did: those of our own VMM, where
+/// functions cannot be hooked.
+pub(crate) fn acts_come_late(recording: &Meta) -> bool {
+    recording.workload.is_some() && !recording.sees().every_change
+}
+
+/// Whether an act whose record comes later can have made a fault necessary.
+pub(crate) fn may_wait(fault: &FaultRow) -> bool {
+    let code = fault.error_code;
+    fault.slot.is_some() && (!code.is_present() || code.is_write())
+}
+
+/// Whether a fault came of an act of the host whose record came after it; absent if a later act may
+/// be the cause.
+pub(crate) fn came_of(fault: &FaultRow, act: &HostRow) -> Option<bool> {
+    let kind = Kind::of(act.event)?;
+    if act.vcpu.is_some() || kind == Kind::Memslot {
+        return None;
+    }
+    if fault.time_ns.0 < act.time_ns.0.saturating_sub(MOST_NS) {
+        return Some(false);
+    }
+    if self::kind(fault) != kind || fault.slot != act.slot {
+        return None;
+    }
+    let gfn = fault.gpa.map(|gpa| gpa.gfn());
+    Some(gfn.is_some() && covers(act, gfn))
+}
+
+/// The moment at which a fault found its page missing at the latest.
+pub(crate) fn left_guest(fault: &FaultRow) -> TimeNs {
+    let exit = match fault.exit_ns {
+        None if !fault.error_code.is_present() => EXIT_NS,
+        _ => 0,
+    };
+    TimeNs(fault.time_ns.0.saturating_sub(exit))
+}
 
 /// What waits for the record of an act.
 #[derive(Clone, Debug, Default)]
@@ -60,13 +98,9 @@ impl Refaults {
     /// Whether another vCPU stored the leaf of a fault after the fault had begun. No TLB keeps a
     /// page that is not present: it was missing when the CPU left the guest.
     pub(super) fn was_overtaken(&self, row: &FaultRow) -> bool {
-        let exit = match row.exit_ns {
-            None if !row.error_code.is_present() => EXIT_NS,
-            _ => 0,
-        };
-        let begun = row.time_ns.0.saturating_sub(exit);
+        let begun = left_guest(row);
         let is_it = |of: &Stored| {
-            Some(of.place) == row.sptep && of.vcpu != Some(row.vcpu) && of.time >= begun
+            Some(of.place) == row.sptep && of.vcpu != Some(row.vcpu) && of.time >= begun.0
         };
         self.late.stores.iter().rev().any(is_it)
     }
@@ -74,9 +108,8 @@ impl Refaults {
     /// Keeps a refault whose cause is not seen until the next act of the host; false if none can
     /// be the cause.
     pub(super) fn waits(&mut self, row: &FaultRow, act: Option<ActId>) -> bool {
-        let code = row.error_code;
-        let may_be = row.slot.is_some() && (!code.is_present() || code.is_write());
-        let waits = self.acts_come_late && act.is_none() && may_be && self.late.faults.len() < MOST;
+        let has_room = self.late.faults.len() < MOST;
+        let waits = self.acts_come_late && act.is_none() && may_wait(row) && has_room;
         if waits {
             self.late.faults.push(row.clone());
         }
@@ -85,23 +118,17 @@ impl Refaults {
 
     /// The record of an act has come.
     pub(super) fn act_came(&mut self, kind: Kind, row: &HostRow) {
-        let comes_late = self.acts_come_late && row.vcpu.is_none();
-        if !comes_late || row.event == HostEvent::FlushSlot {
-            return;
-        }
-        let since = row.time_ns.0.saturating_sub(MOST_NS);
         for of in std::mem::take(&mut self.late.faults) {
-            let is_old = of.time_ns.0 < since;
-            if !is_old && (self::kind(&of) != kind || of.slot != row.slot) {
-                self.late.faults.push(of);
-                continue;
+            match came_of(&of, row) {
+                None => self.late.faults.push(of),
+                Some(is_it) => {
+                    let act = match is_it {
+                        true => self.opened(row.vcpu, kind),
+                        false => None,
+                    };
+                    self.ends_wait(&of, act);
+                }
             }
-            let gfn = of.gpa.map(|gpa| gpa.gfn());
-            let act = match !is_old && gfn.is_some() && covers(row, gfn) {
-                true => self.opened(row.vcpu, kind),
-                false => None,
-            };
-            self.ends_wait(&of, act);
         }
     }
 

@@ -44,6 +44,7 @@ use trace::{FaultRow, Record, Sees, Trace, VmMeta};
 pub use act::DISCARD_REFAULTS;
 pub use bill::{ActBill, CauseBill, HeavyActs, Refaulted, Totals};
 pub use cause::RefaultCause;
+pub(crate) use late::{acts_come_late, came_of, left_guest, may_wait};
 pub use latest::{Refault, Removal};
 pub use other::Other;
 pub use tables::{brief, details, section};
@@ -197,10 +198,7 @@ impl Refaults {
             hole: Seq(0),
             leaves: 0,
             latest: None,
-            acts_come_late: {
-                let recording = subject.recording;
-                recording.workload.is_some() && !recording.sees().every_change
-            },
+            acts_come_late: acts_come_late(subject.recording),
             late: Late::default(),
         }
     }

@@ -83,7 +83,7 @@ pub(super) enum Kind {
 const KINDS: usize = 3;
 
 impl Kind {
-    fn of(event: HostEvent) -> Option<Self> {
+    pub(super) fn of(event: HostEvent) -> Option<Self> {
         match event {
             HostEvent::Unmap => Some(Self::Unmap),
             HostEvent::DirtyStart | HostEvent::DirtyClear | HostEvent::DirtyStop => {

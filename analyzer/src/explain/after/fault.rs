@@ -4,18 +4,22 @@ use events::{Cause, Class, Gpa, Gva, Level, PageEvent};
 use trace::{EntryRow, FaultRow, PageRow, Record, WriteRow};
 
 use super::ahead::{FAULT, Watcher, look_ahead};
-use crate::explain::{
-    before::{History, Invalidations, clear, is_store_of, is_within, left_by, part},
-    facts::{FaultFacts, FaultRef, Followed, PageChange, Store},
+use crate::{
+    explain::{
+        before::{History, Invalidations, clear, is_store_of, is_within, left_by, part},
+        facts::{FaultFacts, FaultRef, Followed, PageChange, Store},
+    },
+    refaults::{came_of, may_wait},
 };
 
 /// Adds what followed a fault. `stores` is how many went to its frame since KVM last used it as a
 /// table.
 ///
-/// `history` is what is known when its record comes.
+/// `history` is what is known when its record comes; in a recording where `acts_come_late` the host
+/// may have acted before it.
 pub fn fault(
     of: &mut FaultFacts,
-    stores: u32,
+    (stores, acts_come_late): (u32, bool),
     history: &History,
     records: impl Iterator<Item = Record>,
 ) {
@@ -26,6 +30,7 @@ pub fn fault(
         writes: Vec::new(),
         is_open: true,
         has_store: of.store.is_some(),
+        waits: acts_come_late && of.is_unexplained() && may_wait(&of.row),
         is_in_a_row: false,
         nearby: 0,
         of,
@@ -44,6 +49,8 @@ struct AfterFault<'a> {
     is_open: bool,
     /// The fault's store was known before.
     has_store: bool,
+    /// The next act of the host on its memslot may be why it came.
+    waits: bool,
     /// No other fault came since the latest one nearby.
     is_in_a_row: bool,
     /// Later faults nearby.
@@ -62,13 +69,22 @@ impl Watcher for AfterFault<'_> {
             (Record::Entry(row), _) => self.entry(row),
             (Record::Page(row), _) => self.page(row),
             (Record::Fault(_), Some(fault)) => self.fault(fault),
+            (Record::Host(row), _) if self.waits => {
+                if let Some(is_it) = came_of(&self.of.row, row) {
+                    self.of.late_act = is_it.then(|| row.clone());
+                    self.waits = false;
+                }
+            }
             _ => {}
         }
     }
 
     fn needs(&self) -> [bool; 2] {
         let is_nearby = self.nearby >= FAULT.nearby && !self.is_in_a_row;
-        [is_nearby, self.of.unsync.iter().all(|of| of.is_over)]
+        [
+            is_nearby && !self.waits,
+            self.of.unsync.iter().all(|of| of.is_over),
+        ]
     }
 }
 
@@ -219,4 +235,101 @@ fn neighbour(gva: Gva, level: Level, own: u16, other: u16) -> Option<Gva> {
     let span = level.pages() << 12;
     let table = (gva.0 & !(span - 1)).wrapping_sub(span.wrapping_mul(u64::from(own)));
     Some(Gva(table.wrapping_add(span.wrapping_mul(u64::from(other)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use events::{ErrorCode, Gfn, HostEvent, Hpa, Seq, Spte, TimeNs, VcpuId, VmId};
+    use trace::{HostRow, Slot};
+
+    use super::*;
+    use crate::{
+        explain::{before::Before, facts::Writer},
+        replay::blank_fault,
+    };
+
+    /// A fault on a leaf that replay has still, and acts whose records follow: number of the act,
+    /// its event, memslot, first frame.
+    fn late_act(acts_come_late: bool, acts: &[(u64, HostEvent, u16, u64)]) -> Option<u64> {
+        let leaf = Spte(1 << 11 | 0x9_0027);
+        let row = FaultRow {
+            error_code: ErrorCode(4),
+            slot: Some(Slot(1)),
+            gpa: Some(Gpa(0x5000)),
+            sptep: Some(Hpa(0x7000)),
+            spte: Some(leaf),
+            class: Class::Shadow,
+            ..blank_fault(Seq(1))
+        };
+        let history = History::default();
+        let before = Before {
+            replay: None,
+            history: &history,
+        };
+        let mut facts = before.fault(&row, None, Some(leaf), Vec::new());
+        let act = |(seq, event, slot, gfn): &(u64, HostEvent, u16, u64)| {
+            Record::Host(HostRow {
+                seq: Seq(*seq),
+                time_ns: TimeNs(*seq),
+                vm: VmId(0),
+                vcpu: None,
+                event: *event,
+                slot: Some(Slot(*slot)),
+                gfn: Gfn(*gfn),
+                pages: 4,
+            })
+        };
+        let acts = acts.iter().map(act);
+        fault(&mut facts, (0, acts_come_late), &history, acts);
+        facts.late_act.map(|act| act.seq.0)
+    }
+
+    #[test]
+    fn the_next_act_of_its_kind_on_the_memslot_is_why_an_entry_was_missing() {
+        use HostEvent::{DirtyClear, Unmap};
+        let other = [(2, DirtyClear, 1, 4), (3, Unmap, 2, 4)];
+        assert_eq!(late_act(true, &other), None, "of another kind, or slot");
+        let it = [other[0], other[1], (4, Unmap, 1, 4)];
+        assert_eq!(late_act(true, &it), Some(4));
+        assert_eq!(late_act(false, &it), None, "acts have their record before");
+        let elsewhere = [(2, Unmap, 1, 8), (3, Unmap, 1, 4)];
+        assert_eq!(
+            late_act(true, &elsewhere),
+            None,
+            "the slot's next act is on other frames"
+        );
+    }
+
+    #[test]
+    fn what_another_vcpu_stored_meanwhile_was_not_taken_away() {
+        let mut facts = {
+            let history = History::default();
+            let before = Before {
+                replay: None,
+                history: &history,
+            };
+            let row = FaultRow {
+                time_ns: TimeNs(100),
+                spte: Some(Spte(1 << 11 | 0x9_0027)),
+                error_code: ErrorCode(5),
+                ..blank_fault(Seq(1))
+            };
+            before.fault(&row, None, row.spte, Vec::new())
+        };
+        let by = |vcpu, time_ns| {
+            let other = FaultRow {
+                time_ns: TimeNs(time_ns),
+                vcpu: VcpuId(vcpu),
+                total_ns: 0,
+                ..blank_fault(Seq(0))
+            };
+            Some(crate::explain::facts::Writer::of_fault(FaultRef::new(
+                0, &other,
+            )))
+        };
+        for (vcpu, time_ns, expected) in [(1, 100, true), (1, 99, false), (0, 100, false)] {
+            facts.stored_before = by(vcpu, time_ns);
+            assert_eq!(facts.overtaken_by().is_some(), expected, "{vcpu} {time_ns}");
+        }
+    }
 }

@@ -90,6 +90,7 @@ impl Before<'_> {
             shadows_of_frame: self.shadows_of_frame(row),
             store: history.stores.of(row).cloned(),
             host: self.host(row).cloned(),
+            late_act: None,
             invalidated_by_itself: unmaps.and_then(|all| all.within(row)).copied(),
             invalidated_beside: unmaps.and_then(|all| all.beside(row)).copied(),
             root_zapped: unmaps.and_then(|_| history.zap_of_root(row)).cloned(),

@@ -91,6 +91,15 @@ fn shadow(of: &FaultFacts) -> Because {
 /// Why KVM stored an entry that allowed the access, as far as the records show.
 fn allowed(of: &FaultFacts, before: Spte, now: Spte, by: &str) -> Because {
     let flags = flags::spte(before);
+    if let Some(act) = &of.late_act {
+        let (what, frames) = (kernel::act(act.event), words::frames(act));
+        let seq = count(act.seq.0);
+        let text = format!(
+            "the host had just changed the entry ({flags}{by}): {what} ({frames}, seq {seq}; where \
+             functions cannot be hooked, such an act has its record once it is done)"
+        );
+        return Because::new("host_acts", text);
+    }
     let found = u64::from(of.row.created) + u64::from(of.row.reused);
     if before.pfn() != now.pfn() {
         let frame = before.pfn();
@@ -108,9 +117,17 @@ fn allowed(of: &FaultFacts, before: Spte, now: Spte, by: &str) -> Because {
         );
         return Because::new("path_missing", text);
     }
+    if let Some(other) = of.overtaken_by() {
+        let (thread, seq) = (words::thread(other.vcpu), count(other.seq.0));
+        let text = format!(
+            "the entry was missing when the CPU left the guest, but {thread} was faster: it had \
+             stored it when KVM came to it (seq {seq}, {flags})"
+        );
+        return Because::new("overtaken", text);
+    }
     let text = format!(
-        "as far as the records show, the entry allowed the access already ({flags}{by}): another \
-         vCPU was faster, or what had taken a right from it is not seen"
+        "as far as the records show, the entry allowed the access already ({flags}{by}): what had \
+         taken it away, or a right from it, is not seen"
     );
     Because::new("not_seen", text)
 }

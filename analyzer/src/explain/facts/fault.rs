@@ -1,16 +1,17 @@
 //! A fault, what led to it and what followed.
 
-use events::{Gpa, Gva, Hpa, Hva, Level, Pfn, Spte};
+use events::{Cause, Gpa, Gva, Hpa, Hva, Level, Pfn, Spte};
 use serde::Serialize;
 use trace::{EntryRow, FaultRow, HostRow, Mode, PageRow};
 
 use super::{
-    common::{Because, FaultRef, Invalidation, Store, Writer},
+    common::{Because, FaultRef, Invalidation, Store, StoredBy, Writer},
     page::PageChange,
     unsync::UnsyncPeriod,
 };
 use crate::{
-    faults::GuestStep,
+    faults::{GuestStep, refuses},
+    refaults::left_guest,
     replay::{PageInfo, Step},
 };
 
@@ -71,6 +72,9 @@ pub struct FaultFacts {
     pub unsync: Vec<UnsyncPeriod>,
     /// What the host did between the start of the fault and its record.
     pub host: Option<HostRow>,
+    /// What the host was doing meanwhile, whose record came after the fault: it took from the entry
+    /// what the fault needed.
+    pub late_act: Option<HostRow>,
     /// For a fault that KVM gave up: its own lookup had the host take a frame away.
     pub invalidated_by_itself: Option<Invalidation>,
     /// For a fault that KVM gave up: another vCPU had the host do so, perhaps meanwhile.
@@ -90,6 +94,25 @@ impl FaultFacts {
     pub fn hva(&self) -> Option<Hva> {
         let by_slot = || self.memslot.map(|slot| slot.hva_by_slot);
         self.row.hva.or_else(by_slot)
+    }
+
+    /// As far as the records before it show, its entry allowed the access already, and the path to
+    /// it was there.
+    pub fn is_unexplained(&self) -> bool {
+        let before = self.before.filter(|before| before.is_shadow_present());
+        let allowed = before.filter(|before| !refuses(*before, self.row.error_code));
+        let is_same = |before: Spte| Some(before.pfn()) == self.row.spte.map(Spte::pfn);
+        let found = u64::from(self.row.created) + u64::from(self.row.reused);
+        allowed
+            .is_some_and(|before| !is_same(before) || (found == 0 && self.overtaken_by().is_none()))
+    }
+
+    /// The other vCPU that had stored the entry since this fault left the guest.
+    pub fn overtaken_by(&self) -> Option<Writer> {
+        let by = self.stored_before?;
+        let stores = matches!(by.by, StoredBy::Fault(_) | StoredBy::Cause(Cause::Prefetch));
+        let is_other = by.vcpu.is_some() && by.vcpu != Some(self.row.vcpu);
+        (stores && is_other && by.time_ns >= left_guest(&self.row)).then_some(by)
     }
 }
 
