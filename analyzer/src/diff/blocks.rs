@@ -3,7 +3,8 @@
 //! Faults that follow each other are alike: a busy moment of the machine makes many of them slow.
 //! So the bootstrap does not draw single faults, but blocks of neighbours. A row of 20 to 40 blocks
 //! is kept however many faults come: when there are 40, each two become one. A block has its
-//! number of faults and their total exactly, and a random sample of their times.
+//! number of faults and their total exactly, and a random sample of their times. The time of a fault
+//! whose thread was switched out holds other work: the fault counts, and has no time here.
 
 use fastrand::Rng;
 
@@ -19,7 +20,9 @@ pub struct Block {
     pub count: u64,
     /// When the first of them came, ns.
     pub from_ns: u64,
-    /// Their time, ns.
+    /// Those whose time is known.
+    pub timed: u64,
+    /// The time of these, ns.
     pub total_ns: u64,
     /// Times of some of them, each as likely to be here as any other, ns.
     pub sample: Vec<u64>,
@@ -59,8 +62,8 @@ impl Blocks {
         }
     }
 
-    /// The next fault came at `time_ns` and took `ns`.
-    pub fn push(&mut self, time_ns: u64, ns: u64) {
+    /// The next fault came at `time_ns` and took `ns`; absent where its time holds other work.
+    pub fn push(&mut self, time_ns: u64, ns: Option<u64>) {
         self.until_ns = time_ns;
         if self
             .blocks
@@ -79,14 +82,16 @@ impl Blocks {
             return;
         };
         last.count += 1;
+        let Some(ns) = ns else { return };
+        last.timed += 1;
         last.total_ns = last.total_ns.saturating_add(ns);
         if last.sample.len() < self.sample {
             last.sample.push(ns);
             return;
         }
-        // Each of `count` times is kept with the same probability.
-        let count = usize::try_from(last.count).unwrap_or(usize::MAX);
-        if let Some(place) = last.sample.get_mut(self.random.usize(..count.max(1))) {
+        // Each of `timed` times is kept with the same probability.
+        let timed = usize::try_from(last.timed).unwrap_or(usize::MAX);
+        if let Some(place) = last.sample.get_mut(self.random.usize(..timed.max(1))) {
             *place = ns;
         }
     }
@@ -98,6 +103,7 @@ impl Blocks {
         while let Some(mut block) = blocks.next() {
             if let Some(other) = blocks.next() {
                 block.count += other.count;
+                block.timed += other.timed;
                 block.total_ns = block.total_ns.saturating_add(other.total_ns);
                 block.sample = self.halves(block.sample, other.sample);
             }
@@ -156,7 +162,7 @@ impl Blocks {
         self.blocks.iter().map(|block| block.count).sum()
     }
 
-    /// Their time, ns.
+    /// Their time, as far as it is known, ns.
     pub fn total_ns(&self) -> u64 {
         let totals = self.blocks.iter().map(|block| block.total_ns);
         totals.fold(0, u64::saturating_add)
@@ -177,13 +183,13 @@ pub fn variance(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::sample::Sample, *};
 
     #[test]
     fn memory_is_bounded_and_counts_and_totals_are_exact() {
         let mut blocks = Blocks::with_times();
         for ns in 0..1_000_000 {
-            blocks.push(ns * 1_000, ns);
+            blocks.push(ns * 1_000, Some(ns));
         }
         let kept = blocks.blocks();
         assert!((MOST / 2..=MOST).contains(&kept.len()), "{}", kept.len());
@@ -209,12 +215,24 @@ mod tests {
     #[test]
     fn all_times_of_a_few_faults_are_kept() {
         let mut blocks = Blocks::with_times();
-        (0..5_000).for_each(|ns| blocks.push(0, ns));
+        (0..5_000).for_each(|ns| blocks.push(0, Some(ns)));
         let kept: usize = blocks.blocks().iter().map(|block| block.sample.len()).sum();
         assert_eq!(kept, 5_000);
         let mut totals = Blocks::totals();
-        (0..5_000).for_each(|ns| totals.push(0, ns));
+        (0..5_000).for_each(|ns| totals.push(0, Some(ns)));
         assert!(totals.blocks().iter().all(|block| block.sample.is_empty()));
         assert_eq!(totals.total_ns(), blocks.total_ns());
+    }
+
+    #[test]
+    fn a_fault_without_a_time_counts_and_sets_no_time() {
+        let mut blocks = Blocks::with_times();
+        (0..1_000).for_each(|fault| blocks.push(fault, Some(700).filter(|_| fault % 3 > 0)));
+        assert_eq!((blocks.count(), blocks.total_ns()), (1_000, 666 * 700));
+        let numbers = Sample::of([vec![&blocks]]).numbers();
+        assert_eq!(numbers.median_ns, Some(700.0));
+        let expected = [1_000.0, 666.0 * 700.0];
+        let found = [numbers.count, numbers.total_ns.round()];
+        assert_eq!(found, expected);
     }
 }

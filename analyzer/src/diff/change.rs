@@ -15,9 +15,9 @@ pub(super) const FEW: f64 = 16.0;
 pub enum Measure {
     /// How many faults, of the mean run.
     Count,
-    /// The median time of a fault.
+    /// The median time of a fault whose thread was not switched out.
     Median,
-    /// The time of all faults together, of the mean run.
+    /// The time of all faults together whose thread was not switched out, of the mean run.
     Total,
     /// The median time by that of another class in the same run, of the mean run.
     Relative,

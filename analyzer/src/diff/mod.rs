@@ -2,7 +2,9 @@
 //!
 //! A side is one run or several of the same thing. Compared are the count of the faults of each
 //! class, their median time and their total time; in each phase too; median and total of each step
-//! (the walk, the frame, the tables, the entry); and count and total by culprit: address space in the order in which they faulted first, RIP, 2 MiB of GVAs.
+//! (the walk, the frame, the tables, the entry); and count and total by culprit: address space in
+//! the order in which they faulted first, RIP, 2 MiB of GVAs. A fault whose thread was switched out
+//! counts, and is in no time: that holds other work.
 //!
 //! # Intervals
 //!

@@ -11,7 +11,7 @@ use trace::{FaultRow, Record};
 
 use super::blocks::Blocks;
 use crate::{
-    faults::{FaultStep, switched_out_ns},
+    faults::{FaultStep, own_time_ns, switched_out_ns},
     listing::table_of,
     replay::VmReplay,
     study::{Follow, Study},
@@ -116,7 +116,7 @@ impl Culprits {
         };
         self.last = Some((key, place));
         if let Some((_, blocks)) = self.found.get_mut(place) {
-            blocks.push(row.time_ns.0, row.total_ns);
+            blocks.push(row.time_ns.0, own_time_ns(row));
         }
     }
 
@@ -199,7 +199,7 @@ impl SwitchedOut {
         (self.ns > self.all_ns / 100).then(|| {
             format!(
                 "the threads of {faults} were switched out meanwhile: their {time} ({share} of \
-                 all) hold other work"
+                 all) hold other work, and are in no time below"
             )
         })
     }
@@ -252,12 +252,12 @@ impl VmFaults {
         self.switched_out.fault(row);
         let cell = self.cells.entry((self.phase, row.class));
         let cell = cell.or_insert_with(Blocks::with_times);
-        cell.push(row.time_ns.0, row.total_ns);
+        cell.push(row.time_ns.0, own_time_ns(row));
         for step in FaultStep::ALL {
             if let Some(ns) = step.counted(row) {
                 let blocks = self.steps.entry((row.class, step));
                 let blocks = blocks.or_insert_with(Blocks::with_times);
-                blocks.push(row.time_ns.0, ns);
+                blocks.push(row.time_ns.0, own_time_ns(row).map(|_| ns));
             }
         }
         let [cr3, symbol, rip, range] = &mut self.culprits;

@@ -18,9 +18,9 @@ const QUARTERS: usize = 4;
 pub struct Numbers {
     /// Faults.
     pub count: f64,
-    /// Their median time, ns; absent where no times are kept, and without faults.
+    /// The median of their known times, ns; absent where none are kept, and without faults.
     pub median_ns: Option<f64>,
-    /// Their time together, ns.
+    /// Their known times together, ns.
     pub total_ns: f64,
 }
 
@@ -34,12 +34,20 @@ struct Part {
     spread: f64,
 }
 
+/// A block: its faults, those whose time is known, and their time.
+#[derive(Clone, Copy, Debug)]
+struct Sums {
+    count: f64,
+    timed: f64,
+    total_ns: f64,
+}
+
 /// All runs of one side.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     runs: Vec<Part>,
-    /// Count and time of each block.
-    blocks: Vec<(f64, f64)>,
+    /// Each block.
+    blocks: Vec<Sums>,
     /// Time, its block, and how many faults it speaks for, by time.
     times: Vec<(u64, usize, f64)>,
 }
@@ -62,8 +70,12 @@ impl Sample {
                 part.spread += (blocks.uneven() * blocks.count() as f64).powi(2);
                 let blocks = blocks.blocks();
                 kept.extend(blocks);
-                let numbers = |block: &Block| (block.count as f64, block.total_ns as f64);
-                sample.blocks.extend(blocks.iter().map(numbers));
+                let sums = |block: &Block| Sums {
+                    count: block.count as f64,
+                    timed: block.timed as f64,
+                    total_ns: block.total_ns as f64,
+                };
+                sample.blocks.extend(blocks.iter().map(sums));
                 part.strata.push(from..sample.blocks.len());
                 from = sample.blocks.len();
             }
@@ -78,7 +90,7 @@ impl Sample {
         sample
     }
 
-    /// Keeps each `every`th time of a block by length, and speaks for all of its faults.
+    /// Keeps each `every`th time of a block by length, and speaks for all that are known.
     fn add_times(&mut self, number: usize, block: &Block, every: usize) {
         let mut times = block.sample.clone();
         times.sort_unstable();
@@ -87,7 +99,7 @@ impl Sample {
             true => times.iter().take(1).collect(),
             false => kept,
         };
-        let weight = block.count as f64 / kept.len().max(1) as f64;
+        let weight = block.timed as f64 / kept.len().max(1) as f64;
         self.times
             .extend(kept.into_iter().map(|ns| (*ns, number, weight)));
     }
@@ -140,21 +152,23 @@ impl Sample {
 
     /// Each block `times` times, for `count` faults of as many runs as there are.
     fn drawn(&self, times: &[u32], count: f64) -> Numbers {
-        let (mut drawn, mut time) = (0.0, 0.0);
-        for ((count, total), times) in self.blocks.iter().zip(times) {
-            drawn += count * f64::from(*times);
-            time += total * f64::from(*times);
+        let [mut drawn, mut timed, mut time] = [0.0; 3];
+        for (block, times) in self.blocks.iter().zip(times) {
+            drawn += block.count * f64::from(*times);
+            timed += block.timed * f64::from(*times);
+            time += block.total_ns * f64::from(*times);
         }
         let mean = if drawn > 0.0 { time / drawn } else { 0.0 };
         let runs = self.runs.len().max(1) as f64;
         Numbers {
             count: count / runs,
-            median_ns: self.median(times, drawn),
+            median_ns: self.median(times, timed),
             total_ns: mean * count / runs,
         }
     }
 
-    /// The same time as in `summary`, while the times of all faults are kept.
+    /// The same time as in `summary`, while the times of all faults are kept, and no thread was
+    /// switched out.
     fn median(&self, drawn: &[u32], count: f64) -> Option<f64> {
         let (rank, mut before) = (rank(count, 0.50), 0.0);
         for (ns, block, weight) in &self.times {
@@ -186,7 +200,7 @@ impl Sample {
         let [mut median, mut mean, mut all] = [0.0; 3];
         for stratum in self.runs.iter().flat_map(|run| &run.strata) {
             let blocks = self.blocks.get(stratum.clone()).unwrap_or_default();
-            let faults: f64 = blocks.iter().map(|(count, _)| count).sum();
+            let faults: f64 = blocks.iter().map(|block| block.count).sum();
             all += faults;
             if blocks.len() < 4 * QUARTERS {
                 continue;
@@ -213,7 +227,7 @@ impl Sample {
             .get(blocks.clone())
             .unwrap_or_default()
             .iter()
-            .map(|(count, _)| count)
+            .map(|block| block.count)
             .sum();
         once.get_mut(blocks).unwrap_or_default().fill(1);
         self.drawn(&once, count)

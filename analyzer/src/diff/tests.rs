@@ -54,14 +54,14 @@ fn run(seed: u64, noise: Noise, factor: f64) -> Run {
                 if cell.is_empty() {
                     cell.push(Blocks::with_times());
                 }
-                cell[0].push(time, ns as u64);
+                cell[0].push(time, Some(ns as u64));
                 let walk = 1_000.0 * (whole + slow + normal(&mut random) * noise.fault).exp();
                 for (step, ns) in [(FaultStep::Walk, walk), (FaultStep::Write, ns)] {
                     let cell = run.steps.entry((class, step)).or_default();
                     if cell.is_empty() {
                         cell.push(Blocks::with_times());
                     }
-                    cell[0].push(time, ns as u64);
+                    cell[0].push(time, Some(ns as u64));
                 }
             }
         }
@@ -252,12 +252,12 @@ fn a_class_that_comes_goes_or_has_few_faults_is_said_so() {
     let base = runs(1..2, NOISE, 1.0);
     let mut new = runs(2..3, NOISE, 1.0);
     let mut blocks = Blocks::with_times();
-    (0..100).for_each(|fault| blocks.push(fault * 10_000, 700));
+    (0..100).for_each(|fault| blocks.push(fault * 10_000, Some(700)));
     new[0]
         .cells
         .insert(("touch".to_owned(), Class::Fast), vec![blocks]);
     let mut few = Blocks::with_times();
-    (0..3).for_each(|fault| few.push(fault * 10_000, 700));
+    (0..3).for_each(|fault| few.push(fault * 10_000, Some(700)));
     new[0]
         .cells
         .insert(("touch".to_owned(), Class::Mmio), vec![few]);
@@ -291,7 +291,7 @@ fn a_burst_in_every_run_of_one_side_is_new() {
         let mut run = run(seed, NOISE, 1.0);
         let mut blocks = Blocks::with_times();
         // All but one at the same time.
-        (0..faults).for_each(|fault| blocks.push(fault / 19 * 1_000_000_000, 700));
+        (0..faults).for_each(|fault| blocks.push(fault / 19 * 1_000_000_000, Some(700)));
         run.cells
             .insert(("touch".to_owned(), Class::Fast), vec![blocks]);
         run
@@ -318,7 +318,7 @@ fn a_class_of_one_phase_of_one_run_is_not_judged_and_of_several_all_must_have_it
         let cells = [("map", 100 - faults), ("touch", faults)];
         for (phase, faults) in cells {
             let mut blocks = Blocks::with_times();
-            (0..faults).for_each(|fault| blocks.push(fault * 10_000, 700));
+            (0..faults).for_each(|fault| blocks.push(fault * 10_000, Some(700)));
             run.cells
                 .insert((phase.to_owned(), Class::Fast), vec![blocks]);
         }

@@ -30,6 +30,6 @@ pub use reconcile::{Reconciled, Relation, reconcile};
 pub use rights::refuses;
 pub use step::FaultStep;
 pub(crate) use sum::total;
-pub use sum::{Paid, SWITCHED_OUT, Seen, Sum, Worst, switched_out_ns};
+pub use sum::{Paid, SWITCHED_OUT, Seen, Sum, Worst, own_time_ns, switched_out_ns};
 pub use times::Times;
 pub use walk::{GuestStep, gpa, guest_walk};

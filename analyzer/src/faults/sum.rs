@@ -138,9 +138,14 @@ impl Sum {
 
 /// The time of a fault whose thread was switched out meanwhile; zero of any other.
 pub fn switched_out_ns(row: &FaultRow) -> u64 {
+    row.total_ns - own_time_ns(row).unwrap_or(0)
+}
+
+/// The time of a fault, ns; absent where its thread was switched out, so that it holds other work.
+pub fn own_time_ns(row: &FaultRow) -> Option<u64> {
     match row.switches {
-        Some(1..) => row.total_ns,
-        _ => 0,
+        Some(1..) => None,
+        _ => Some(row.total_ns),
     }
 }
 
