@@ -1,6 +1,8 @@
 //! Shadow pages over time.
 
-use events::{Hpa, Level, PageEvent, Seq, TimeNs};
+use std::collections::BTreeMap;
+
+use events::{Hpa, Level, PageEvent, Role, Seq, TimeNs};
 use trace::{PageRow, Record};
 
 use crate::{
@@ -11,14 +13,19 @@ use crate::{
 /// Bins of a recording.
 pub(super) const BINS: usize = 240;
 
+/// Roles counted apart. A guest has a few; bounds a hostile trace.
+const MOST_ROLES: usize = 64;
+
 /// Pages by level, `[level - 1]`: those that shadow a guest table, and direct ones.
 pub type Pages = [[u64; 2]; MAX_LEVEL];
 
 /// The tables at the end of a span of time, and what happened in it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bin {
     /// Pages at its end.
     pub pages: Pages,
+    /// The same by role; those of further roles than are kept are in none.
+    pub roles: Vec<(Role, u64)>,
     /// Distinct guest tables that are shadowed at its end.
     pub guest_tables: u64,
     /// Memory that the leaves map at its end, bytes; a frame that is mapped twice counts twice.
@@ -66,6 +73,8 @@ pub struct Growth {
     /// Empty until the first change.
     bins: Vec<Option<Bin>>,
     pages: Pages,
+    /// The same by role, where something is kept over time.
+    roles: BTreeMap<Role, u64>,
     events: [Events; MAX_LEVEL],
     peak: Peak,
     /// The fault that made the last page of the peak is under way.
@@ -92,6 +101,7 @@ impl Growth {
             most_bins: BINS,
             bins: Vec::new(),
             pages: Pages::default(),
+            roles: BTreeMap::new(),
             events: [Events::default(); MAX_LEVEL],
             peak: Peak::default(),
             peak_is_open: false,
@@ -146,6 +156,22 @@ impl Growth {
             true => *of + 1,
             false => of.saturating_sub(1),
         };
+        let role = page.info.role;
+        match add {
+            true => self.add_role(role),
+            false => {
+                if let Some(pages) = self.roles.get_mut(&role) {
+                    *pages = pages.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    fn add_role(&mut self, role: Role) {
+        let is_kept = self.roles.len() < MOST_ROLES || self.roles.contains_key(&role);
+        if self.most_bins > 0 && is_kept {
+            *self.roles.entry(role).or_default() += 1;
+        }
     }
 
     fn event(&mut self, row: &PageRow) {
@@ -171,8 +197,10 @@ impl Growth {
     /// A keyframe may add pages and take some away.
     fn count_again(&mut self, tables: &ShadowTables) {
         self.pages = Pages::default();
+        self.roles.values_mut().for_each(|pages| *pages = 0);
         for page in tables.pages() {
             at(&mut self.pages, page.info.level)[usize::from(page.info.direct)] += 1;
+            self.add_role(page.info.role);
         }
     }
 
@@ -195,11 +223,16 @@ impl Growth {
         });
         let (now, guest_tables) = (self.pages, tables.guest_tables());
         let mapped_bytes = mapped.fold(0, u64::saturating_add);
+        let roles = std::mem::take(&mut self.roles);
         if let Some(bin) = self.bin(time) {
             bin.pages = now;
+            bin.roles.clear();
+            bin.roles
+                .extend(roles.iter().map(|(role, pages)| (*role, *pages)));
             bin.guest_tables = guest_tables;
             bin.mapped_bytes = mapped_bytes;
         }
+        self.roles = roles;
     }
 }
 

@@ -38,6 +38,19 @@ pub struct AddressSpace {
     pub shared: Option<u64>,
 }
 
+/// The pages of one role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RoleCount {
+    /// Their level.
+    pub level: Level,
+    /// The word.
+    pub role: Role,
+    /// What the path to them allows: write, execute, user.
+    pub rights: [bool; 3],
+    /// How many.
+    pub pages: u64,
+}
+
 /// The tables at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -45,6 +58,8 @@ pub struct Snapshot {
     pub seq: Seq,
     /// Pages by level: those that shadow a guest table, and direct ones.
     pub pages: super::growth::Pages,
+    /// Pages by level and role, those of most pages first: at most [`LISTED`] roles.
+    pub roles: Vec<RoleCount>,
     /// Distinct guest tables that are shadowed.
     pub guest_tables: u64,
     /// Distinct guest frames that leaves map, in frames of 4 KiB.
@@ -147,6 +162,7 @@ impl Snapshot {
                 kinds[usize::from(page.info.direct)] += 1;
             }
         }
+        of.find_roles(vm);
         of.find_duplicates(tables);
         of.find_owners(vm, work);
         of
@@ -162,6 +178,23 @@ impl Snapshot {
         }
         self.strays = tables.totals().leaves.saturating_sub(known);
         self.mapped_frames = Some(union(&mut ranges));
+    }
+
+    fn find_roles(&mut self, vm: &VmReplay) {
+        let mut roles: BTreeMap<(Level, Role), u64> = BTreeMap::new();
+        for page in vm.tables().pages() {
+            *roles.entry((page.info.level, page.info.role)).or_default() += 1;
+        }
+        let roles = roles.into_iter().map(|((level, role), pages)| RoleCount {
+            level,
+            role,
+            rights: role.rights(vm.role_layout()),
+            pages,
+        });
+        self.roles = roles.collect();
+        self.roles
+            .sort_by_key(|of| (Reverse(of.pages), of.level, of.role));
+        self.roles.truncate(LISTED);
     }
 
     fn find_duplicates(&mut self, tables: &ShadowTables) {

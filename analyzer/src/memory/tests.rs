@@ -55,6 +55,13 @@ proptest! {
         let pages: u64 = snapshot.pages.iter().flatten().sum();
         prop_assert_eq!(pages, vm.tables().totals().all_pages());
         prop_assert_eq!(pages, snapshot.own + snapshot.shared + snapshot.unreached);
+        let by_role: u64 = snapshot.roles.iter().map(|of| of.pages).sum();
+        prop_assert!(by_role == pages || snapshot.roles.len() == 256);
+        if let Some((_, last)) = growth.bins().last() {
+            let by_role: u64 = last.roles.iter().map(|(_, pages)| pages).sum();
+            let all: u64 = last.pages.iter().flatten().sum();
+            prop_assert!(by_role == all || last.roles.len() == 64, "{by_role} of {all}");
+        }
         let mut tables: BTreeMap<Gfn, u64> = BTreeMap::new();
         for page in vm.tables().pages().filter(|page| !page.info.direct) {
             *tables.entry(page.info.gfn).or_default() += 1;

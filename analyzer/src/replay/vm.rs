@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use events::{Cause, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, Spte, TimeNs, VcpuId};
+use events::{
+    Cause, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, RoleLayout, Seq, Spte, TimeNs, VcpuId,
+};
 use trace::{
     EntryRow, FaultRow, HostRow, KeyframeMark, KeyframePage, MarkRow, PageRow, Record, RootRow,
 };
@@ -61,6 +63,11 @@ impl VmReplay {
             tables: ShadowTables::new(options.sees_every_change),
             ..Self::default()
         }
+    }
+
+    /// Where role words have what.
+    pub fn role_layout(&self) -> &RoleLayout {
+        &self.options.role
     }
 
     /// The tables as they are now.

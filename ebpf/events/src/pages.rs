@@ -59,6 +59,13 @@ impl Role {
         self.field(layout.access).to_le_bytes()[0]
     }
 
+    /// Of [`Role::access`]: write, execute, user. With four bits (Linux 7.2) the lowest is read.
+    pub const fn rights(self, layout: &RoleLayout) -> [bool; 3] {
+        let execute = if layout.access[1] > 3 { 8 } else { 1 };
+        let access = self.access(layout);
+        [access & 2 != 0, access & execute != 0, access & 4 != 0]
+    }
+
     /// Zapped while still in use as a root.
     pub const fn is_invalid(self, layout: &RoleLayout) -> bool {
         self.field(layout.invalid) != 0
