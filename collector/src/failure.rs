@@ -1,8 +1,11 @@
 //! A command that failed: the exit code, what happened, and what to do.
 
-use std::{fmt::Display, io, process::ExitCode};
+use std::{fmt::Display, io, process::ExitCode, sync::mpsc, thread, time::Duration};
 
-use crate::terminal;
+use crate::{signals, terminal};
+
+/// How long the last words may wait for a reader after Ctrl-C.
+const READ: Duration = Duration::from_secs(1);
 
 /// The exit codes of commands that fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,13 +86,38 @@ impl Failure {
             // The reader of the output (`head`) closed it on purpose.
             return ExitCode::SUCCESS;
         }
-        for error in [self.error].iter().chain(&self.also) {
-            terminal::say(terminal::message("error", &format!("{error:#}")));
-        }
-        if let Some(hint) = self.hint {
-            terminal::say(terminal::message("hint", &hint));
-        }
+        let errors = [self.error].into_iter().chain(self.also);
+        let mut lines: Vec<_> = errors
+            .map(|error| terminal::message("error", &format!("{error:#}")))
+            .collect();
+        lines.extend(self.hint.map(|hint| terminal::message("hint", &hint)));
+        last_words(lines.join("\n"));
         self.code.into()
+    }
+}
+
+/// Says why the program ends. Standard error may be a pipe that is full, and nobody reads: then
+/// Ctrl-C ends the program, also one that came before.
+fn last_words(text: String) {
+    if let Err(error) = signals::restore() {
+        terminal::say(format_args!(
+            "while giving Ctrl-C its meaning back: {error}"
+        ));
+    }
+    if !signals::came() {
+        return terminal::say(text);
+    }
+    let (said, heard) = mpsc::channel();
+    let words = text.clone();
+    let printer = thread::Builder::new().spawn(move || {
+        terminal::say(words);
+        // Nobody waits for it any more.
+        let _ = said.send(());
+    });
+    match printer {
+        // It fails if nobody reads; all else is done.
+        Ok(_) => drop(heard.recv_timeout(READ)),
+        Err(_) => terminal::say(text),
     }
 }
 

@@ -45,6 +45,13 @@ pub fn cancel() -> io::Result<Arc<AtomicBool>> {
     Ok(Arc::clone(ended))
 }
 
+/// One of them came since [`cancel`].
+pub fn came() -> bool {
+    ENDED
+        .get()
+        .is_some_and(|ended| ended.load(Ordering::Acquire))
+}
+
 /// From now on they end the process again: nothing is left that must be finished, and what is still
 /// printed may go to a pipe that nobody reads.
 pub fn restore() -> io::Result<()> {

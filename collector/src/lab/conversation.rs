@@ -47,7 +47,7 @@ pub trait Listener {
 }
 
 /// The messages, summed up.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Heard {
     /// The last stage.
     pub stage: Stage,
@@ -59,6 +59,18 @@ pub struct Heard {
     pub whole: bool,
 }
 
+impl Heard {
+    /// Nothing but the stages until this one.
+    pub fn until(stage: Stage) -> Self {
+        Self {
+            stage,
+            ended: None,
+            failed: None,
+            whole: false,
+        }
+    }
+}
+
 /// Receives messages until the stream ends. Results, of at most `longest` bytes, are unpacked to
 /// the directory `results`. The last message is acknowledged.
 pub fn listen(
@@ -68,12 +80,7 @@ pub fn listen(
     results: Option<&Path>,
     longest: u64,
 ) -> Result<Heard, ConversationError> {
-    let mut heard = Heard {
-        stage: Stage::Boot,
-        ended: None,
-        failed: None,
-        whole: false,
-    };
+    let mut heard = Heard::until(Stage::Boot);
     while let Some(message) = next(&mut from)? {
         match message {
             Message::Stage(stage) => {

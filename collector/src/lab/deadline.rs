@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError, Sender},
     },
@@ -25,16 +25,37 @@ pub enum Stopped {
     Late,
 }
 
-/// The time limit of one process.
+/// Whether the lab must end, for all who wait for something.
+#[derive(Debug, Default)]
+pub struct Stop(OnceLock<Stopped>);
+
+impl Stop {
+    /// Why it must end; `None`: it need not.
+    pub fn why(&self) -> Option<Stopped> {
+        self.0.get().copied()
+    }
+
+    /// From now on it must end; the first reason stays.
+    pub fn set(&self, why: Stopped) {
+        let _ = self.0.set(why);
+    }
+}
+
+/// The time limit of one process, and of what is printed about it.
 #[derive(Debug)]
 pub struct Deadline {
     done: Sender<()>,
-    thread: JoinHandle<Option<Stopped>>,
+    thread: JoinHandle<()>,
 }
 
 impl Deadline {
-    /// Kills the process when `limit` is over or `cancel` is set.
-    pub fn start(cancel: Arc<AtomicBool>, process: Pid, limit: Duration) -> io::Result<Self> {
+    /// Sets `stop` and kills the process when `limit` is over or `cancel` is set.
+    pub fn start(
+        cancel: Arc<AtomicBool>,
+        process: Pid,
+        limit: Duration,
+        stop: Arc<Stop>,
+    ) -> io::Result<Self> {
         // A process id could belong to another process by then.
         let process = pidfd_open(process, PidfdFlags::empty())?;
         let end = Instant::now() + limit;
@@ -43,7 +64,7 @@ impl Deadline {
             let why = loop {
                 let rest = end.saturating_duration_since(Instant::now());
                 match ended.recv_timeout(rest.min(POLL)) {
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return None,
+                    Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
                     Err(RecvTimeoutError::Timeout) => {}
                 }
                 if cancel.load(Ordering::Acquire) {
@@ -53,19 +74,22 @@ impl Deadline {
                     break Stopped::Late;
                 }
             };
+            // First: who sees the process end must know why.
+            stop.set(why);
+            // What is still to be said may not take its time either.
+            cancel.store(true, Ordering::Release);
             // It fails only if the process has ended.
             let _ = pidfd_send_signal(&process, Signal::KILL);
-            Some(why)
         });
         Ok(Self { done, thread })
     }
 
-    /// To be called when the process has ended; why it was killed, if it was.
-    pub fn finish(self) -> Option<Stopped> {
-        // It fails only if the process was killed.
+    /// To be called when all is done.
+    pub fn finish(self) {
+        // It fails only if the time is over.
         let _ = self.done.send(());
-        self.thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        if let Err(panic) = self.thread.join() {
+            std::panic::resume_unwind(panic);
+        }
     }
 }

@@ -14,6 +14,7 @@
 //! deadline     ends the machine at the time limit or at Ctrl-C
 //! job          the protocol between host and lab
 //! conversation the host's end of the protocol
+//! screen       what is printed meanwhile, by a thread of its own
 //! guest        the lab's side: its PID 1
 //! ```
 
@@ -27,30 +28,32 @@ mod kernel;
 mod linux;
 mod machine;
 mod modules;
+mod screen;
 mod vendor;
 mod vmlinux;
 
 use std::{
     fs::{self, File},
-    io::{self, BufReader, BufWriter, Write as _},
+    io::{self, BufReader, BufWriter},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
-use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
-use crate::{failure::Failure, privileges, program, recording, terminal};
-use conversation::{Heard, Listener};
-use deadline::{Deadline, Stopped};
+use crate::{failure::Failure, privileges, program, recording};
+use conversation::Heard;
+use deadline::{Deadline, Stop, Stopped};
 use initramfs::Initramfs;
 use job::{Job, Module, OBSERVED, OUTPUT, Stage, Trouble};
 use kernel::{Kernel, KernelError};
 use linux::{LinuxError, LinuxGuest, Load};
 use machine::{BochsError, Emulator, Machine, MachineError, Parts};
 use modules::{Loadable, ModuleError, Tree};
+use screen::Screen;
 pub use vendor::Vendor;
 
 /// What to do in the lab.
@@ -137,7 +140,9 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
     fs::write(&image, &found.image).context("while copying the kernel")?;
     pack(options, &found, &image, &initramfs)?;
 
-    let mut screen = Screen::new(&found.kernel.release, options);
+    let stop = Arc::new(Stop::default());
+    let mut screen = Screen::start(&found.kernel.release, options, Arc::clone(&stop))
+        .context("while starting to print")?;
     let show = screen.console(options.verbose);
     let command_line = command_line(options, &found.emulator);
     let parts = Parts {
@@ -149,7 +154,7 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         memory_mib: options.memory_mib,
     };
     let (mut machine, link) = Machine::start(&found.emulator, &parts, show).map_err(not_started)?;
-    let deadline = Deadline::start(cancel, machine.pid(), options.timeout)
+    let deadline = Deadline::start(cancel, machine.pid(), options.timeout, Arc::clone(&stop))
         .context("while starting the lab's time limit")?;
     let heard = conversation::listen(
         BufReader::new(link.from),
@@ -164,19 +169,33 @@ pub fn run(options: &Options) -> Result<ExitCode, Failure> {
         machine.kill();
     }
     let tail = machine.wait().context("while waiting for the emulator")?;
-    let stopped = deadline.finish();
-    screen.finish();
+    let stopped = stop.why();
 
     // A message that was cut by a signal or the time limit is no separate error.
     let heard = match (heard, &stopped) {
-        (Err(_), Some(_)) => Heard::default(),
-        (heard, _) => heard?,
+        (Err(_), Some(_)) => Ok(Heard::until(screen.stage)),
+        (heard, _) => heard.map_err(Failure::from),
     };
-    let code = verdict(options, &found.emulator, heard, stopped, &tail)?;
-    if let Some(results) = &results {
-        copy_results(options, results.path())?;
+    let outcome = heard
+        .and_then(|heard| verdict(options, &found.emulator, heard, stopped, &tail))
+        .and_then(|code| {
+            if let Some(results) = &results {
+                copy_results(options, results.path())?;
+            }
+            Ok(code)
+        });
+    // The results are in their place: what is left is to print, also before an error.
+    let printed = screen.finish();
+    deadline.finish();
+    let code = outcome?;
+    match printed {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let context = "while printing the lab's output; its results are complete";
+            Err(Failure::failed(anyhow!(error).context(context)))
+        }
+        _ => Ok(ExitCode::from(code)),
     }
-    Ok(ExitCode::from(code))
 }
 
 /// What a lab is made of.
@@ -520,81 +539,5 @@ fn doing(stage: Stage) -> &'static str {
         Stage::SelfTest => "testing the emulator",
         Stage::Command => "running",
         Stage::Results => "sending the results",
-    }
-}
-
-/// Progress on the terminal, and the output of the command that runs in the lab.
-struct Screen {
-    bar: ProgressBar,
-    kernel: String,
-    work: String,
-    /// When the lab began, if each stage is printed.
-    began: Option<Instant>,
-}
-
-impl Screen {
-    fn new(kernel: &str, options: &Options) -> Self {
-        let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::default_spinner());
-        bar.enable_steady_tick(Duration::from_millis(100));
-        let mut screen = Self {
-            bar,
-            kernel: kernel.to_owned(),
-            began: options.verbose.then(Instant::now),
-            work: match &options.work {
-                Work::Command(words) => program::command(&words.join(" ")),
-                Work::Linux(linux) if linux.nested.is_some() => {
-                    "a guest of a Linux guest".to_owned()
-                }
-                Work::Linux(_) => "a Linux guest".to_owned(),
-            },
-        };
-        screen.stage(Stage::Boot);
-        screen
-    }
-
-    /// Prints lines of the lab's console, if `wanted`.
-    fn console(&self, wanted: bool) -> impl Fn(&str) + Clone + Send + 'static {
-        let bar = self.bar.clone();
-        move |line| {
-            if wanted {
-                bar.suspend(|| terminal::say(format_args!("lab: {line}")));
-            }
-        }
-    }
-
-    fn finish(self) {
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Listener for Screen {
-    fn stage(&mut self, stage: Stage) {
-        let what = match stage {
-            Stage::Boot => format!("Linux {}", self.kernel),
-            Stage::Command => self.work.clone(),
-            _ => String::new(),
-        };
-        let message = format!("lab: {} {what}", doing(stage));
-        if let Some(began) = self.began {
-            let seconds = began.elapsed().as_secs();
-            self.bar.suspend(|| {
-                terminal::say(format_args!("{} (after {seconds} s)", message.trim_end()))
-            });
-        }
-        self.bar.set_message(message);
-    }
-
-    fn stdout(&mut self, text: &str) -> io::Result<()> {
-        self.bar.suspend(|| {
-            let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes())?;
-            out.flush()
-        })
-    }
-
-    fn stderr(&mut self, text: &str) -> io::Result<()> {
-        self.bar
-            .suspend(|| io::stderr().lock().write_all(text.as_bytes()))
     }
 }

@@ -10,17 +10,20 @@ mod nested;
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::process::CommandExt as _,
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::{
-    analyze, collector, expect_code, expect_only, folder, json, run, stderr, tracefs::Counted,
+    analyze, analyzer, collector, expect_code, expect_only, folder, json, run, stderr,
+    tracefs::Counted,
 };
 
 /// `collector lab` with the kernel under test.
@@ -270,12 +273,11 @@ fn lab_that_takes_too_long_or_is_interrupted_leaves_nothing() {
     let mut interrupted = lab();
     interrupted.arg("demand").current_dir(folder.path());
     let child = interrupted
-        .stderr(std::process::Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .expect("the program starts");
     std::thread::sleep(Duration::from_secs(3));
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("a signal");
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("a signal");
     let output = child.wait_with_output().expect("a child");
     expect_code(&output, 1);
     assert!(
@@ -285,6 +287,93 @@ fn lab_that_takes_too_long_or_is_interrupted_leaves_nothing() {
     );
     expect_only(&folder, &[]);
     assert!(begin.elapsed() < Duration::from_secs(30));
+}
+
+/// A pipe that holds no more, and whose reader does not read.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().expect("a pipe");
+    writer.write_all(&[0; 1 << 16]).expect("room");
+    (reader, writer)
+}
+
+/// The code of a lab that ends `within` seconds.
+fn ends(lab: &mut Child, within: u64) -> Option<i32> {
+    let begin = Instant::now();
+    loop {
+        if let Some(status) = lab.try_wait().expect("a child") {
+            return status.code();
+        }
+        if begin.elapsed() > Duration::from_secs(within) {
+            lab.kill().expect("it lives");
+            panic!("it does not end within {within} s");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What the lab prints goes to pipes that are full, and nobody reads: the recording is whole, and
+/// the time limit and signals end what is left.
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_whose_output_nobody_reads_records_and_ends() {
+    let folder = folder();
+    let begin = |name: &str, limit: &str, all: bool| {
+        let trace = folder.path().join(name);
+        let (reader, writer) = full_pipe();
+        let mut command = lab();
+        command.args(["linear", "-p", "pages=64", "--timeout", limit, "-v", "-o"]);
+        command.arg(&trace).stderr(if all {
+            Stdio::from(writer.try_clone().expect("a pipe"))
+        } else {
+            Stdio::null()
+        });
+        let lab = command.stdout(writer).spawn().expect("the program starts");
+        (lab, trace, reader)
+    };
+    // Only its output waits, or also its console; a signal comes when all is recorded.
+    for (all, signal) in [(false, Signal::TERM), (true, Signal::INT)] {
+        let (mut lab, trace, _reader) = begin("s.trace", "600", all);
+        let begun = Instant::now();
+        while !trace.exists() {
+            assert!(begun.elapsed() < Duration::from_secs(120), "no trace");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(lab.try_wait().expect("a child").is_none(), "it waits");
+        kill_process(Pid::from_child(&lab), signal).expect("a signal");
+        assert_eq!(ends(&mut lab, 5), Some(1));
+        expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+        fs::remove_dir_all(&trace).expect("mine");
+    }
+    // A signal while the guest runs, and the time limit before it does and after all is recorded.
+    let (mut lab, trace, _reader) = begin("e.trace", "600", true);
+    std::thread::sleep(Duration::from_secs(2));
+    kill_process(Pid::from_child(&lab), Signal::TERM).expect("a signal");
+    assert_eq!(ends(&mut lab, 5), Some(1));
+    assert!(!trace.exists());
+    let (mut lab, trace, _reader) = begin("l.trace", "1", true);
+    assert_eq!(ends(&mut lab, 6), Some(1));
+    assert!(!trace.exists());
+    let (mut lab, trace, _reader) = begin("t.trace", "45", false);
+    assert_eq!(ends(&mut lab, 50), Some(1));
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+    expect_only(&folder, &["t.trace"]);
+}
+
+/// A reader that has seen enough does not end the recording.
+#[test]
+#[ignore = "needs QEMU and a kernel package"]
+fn lab_whose_reader_leaves_records() {
+    let folder = folder();
+    let trace = folder.path().join("h.trace");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = lab();
+    command.args(["linear", "-p", "pages=64", "-o"]).arg(&trace);
+    let mut child = command.stdout(writer).spawn().expect("the program starts");
+    assert_eq!(ends(&mut child, 120), Some(0));
+    expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
+    expect_only(&folder, &["h.trace"]);
 }
 
 #[test]
