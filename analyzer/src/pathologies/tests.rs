@@ -5,7 +5,7 @@ use events::{
     RoleLayout, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 use trace::{
-    EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Slot,
+    Counters, EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Slot, VmMeta,
     pathology::{REPEATS, STORM_PAUSE_NS},
 };
 
@@ -100,11 +100,15 @@ impl Story {
     }
 
     fn found(&self) -> Vec<Finding> {
+        self.found_of(None)
+    }
+
+    fn found_of(&self, vm: Option<&VmMeta>) -> Vec<Finding> {
         let meta = Meta::default();
         let subject = Subject {
             vm: VmId(0),
             recording: &meta,
-            meta: None,
+            meta: vm,
             span_ns: [0, 0],
         };
         let mut both = (
@@ -279,6 +283,24 @@ fn many_zaps_are_a_storm_if_the_vm_runs_on() {
     story.pages(PageEvent::Born, 1..40, STORM_PAUSE_NS);
     story.pages(PageEvent::Zapped, 0..40, 100);
     assert_eq!(story.one().count, 1);
+}
+
+/// Nothing comes after, but the recorder looked at the VM when it ended.
+#[test]
+fn many_zaps_are_a_storm_if_the_vm_idles_until_the_end() {
+    let mut story = Story::default();
+    story.pages(PageEvent::Born, 0..40, 100);
+    story.pages(PageEvent::Zapped, 0..40, 100);
+    let mut vm = VmMeta {
+        counters_after: Some(Counters::default()),
+        ..VmMeta::default()
+    };
+    let [storm] = &story.found_of(Some(&vm))[..] else {
+        panic!("it is a storm");
+    };
+    assert_eq!(storm.pathology, Pathology::ZapStorm);
+    vm.ended = Some("its process ended".to_owned());
+    assert_eq!(story.found_of(Some(&vm)), [], "the end of a VM");
 }
 
 #[test]

@@ -47,22 +47,34 @@ pub fn brief(findings: &[Finding]) -> Table {
     ))
 }
 
-/// Everything that `pathologies` prints of a VM.
+/// Everything that `pathologies` prints of a VM: thresholds of what was found.
 pub fn section(vm: u16, about: &str, findings: &[Finding]) -> Section {
-    let none = findings.is_empty().then(|| "none was found".to_owned());
+    let none = findings.is_empty().then(|| {
+        let all: Vec<_> = Pathology::ALL.iter().map(|of| of.name()).collect();
+        format!("none was found; looked for: {}", all.join(", "))
+    });
+    let mut tables = vec![brief(findings)];
+    if !findings.is_empty() {
+        let is_found = |of: &Pathology| findings.iter().any(|finding| finding.pathology == *of);
+        tables.push(thresholds_of(is_found));
+    }
     Section {
         vm: Some(vm),
         title: format!("VM {vm} ({about})"),
         lines: none.into_iter().collect(),
-        tables: vec![brief(findings), thresholds()],
+        tables,
     }
 }
 
 /// From when on each is found, and why.
 pub fn thresholds() -> Table {
+    thresholds_of(|_| true)
+}
+
+fn thresholds_of(wanted: impl Fn(&Pathology) -> bool) -> Table {
     let columns = [Column::code("pathology"), Column::words("is found from")];
     let mut table = Table::new("thresholds", "Thresholds of pathologies", columns);
-    for pathology in Pathology::ALL {
+    for pathology in Pathology::ALL.iter().filter(|of| wanted(of)) {
         table.row([
             Cell::words(pathology.name()),
             Cell::words(pathology.threshold()),

@@ -163,6 +163,9 @@ impl Follow for Refaults {
             self.give_up_zaps(thread);
         }
         self.end_waits();
+        if self.outlives_the_recording() {
+            self.acts.lives(Seq(u64::MAX));
+        }
         self.acts.finish();
         Ok(())
     }
@@ -287,6 +290,13 @@ impl Refaults {
     /// The latest record, if it was a fault on what an act had removed.
     pub fn latest(&self) -> Option<&Refault> {
         self.latest.as_ref()
+    }
+
+    /// Whether its VM ran when the recording ended. It may have idled since it zapped its pages.
+    fn outlives_the_recording(&self) -> bool {
+        // Who read its counters at the end looked at the VM.
+        let ran = |meta: &VmMeta| meta.ended.is_none() && meta.counters_after.is_some();
+        self.meta.as_ref().is_some_and(ran)
     }
 
     /// Takes note of numbers that are missing so far. Those of other VMs' records are, too: which

@@ -289,6 +289,34 @@ fn kvm_flight_a_zap_storm_of_any_vm_ends_it() {
     assert_eq!(storms(ended), 0, "{pathologies} {summary}");
 }
 
+/// A memslot that moves has all shadow pages zapped; then the VM does nothing for ten minutes. No
+/// record shows that it runs on: the next look does.
+#[test]
+#[ignore = "needs root and a shadow MMU (/dev/kvm)"]
+fn kvm_flight_a_zap_storm_of_a_vm_that_idles_ends_it() {
+    let folder = folder();
+    let trace = folder.path().join("f.trace");
+    let size = ["--pages", "16384", "--chunk", "16384"];
+    let mut vmm = Vmm::small(&[&size[..], &["--move-slot", "--pause-ms", "600000"]].concat());
+    let pid = vmm.pid().to_string();
+    let args = ["--pid", &pid, "--keep", "30s", "--on", "zap_storm"];
+    let mut attached = Attached::start(&trace, &[&args[..], &["--after", "0.5"]].concat());
+    attached.until_traced(&[vmm.pid()]);
+    vmm.go();
+    vmm.expect("touched");
+    let begin = Instant::now();
+    while !attached.is_over() {
+        assert!(begin.elapsed() < Duration::from_secs(30), "it goes on");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(attached.ended()["reason"], "event");
+    let event = event(&trace);
+    assert_eq!((event.on.as_str(), event.vm), ("zap_storm", Some(0)));
+    // The analyzer finds it by the same name, though nothing comes after it there, either.
+    let found = analyze("pathologies", &trace)["vms"][0]["pathologies"].clone();
+    assert_eq!(found[0]["pathology"], "zap_storm", "{found}");
+}
+
 /// A watchdog does not know when the probes are loaded.
 #[test]
 #[ignore = "needs root and a shadow MMU (/dev/kvm)"]
