@@ -1,10 +1,10 @@
 //! What others are by the first, in one table: each ratio with what it means.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{
     ClassRow, LEAST_PERCENT, Run,
-    change::{Change, Measure},
+    change::{Change, Measure, Verdict},
     compare::Sides,
 };
 use crate::text::{Cell, Column, Table};
@@ -23,15 +23,32 @@ pub fn classes(base: &[Run], new: &[Run], times: bool, least_percent: f64) -> Ve
     classes
 }
 
-/// `2.50x higher`, `0.98x within noise`, `1.10x not judged (one run)`, `new`.
+/// `2.50x higher`, `within noise (0.90x to 1.06x)`, `1.10x not judged (one run)`, `new`.
+///
+/// Of noise the interval is shown, not what came out by chance.
 pub fn words(change: &Change) -> String {
-    let verdict = match change.is_unjudged() {
-        true => Cow::from(format!("not judged ({})", change.verdict.words())),
-        false => Cow::from(change.verdict.words()),
-    };
-    match change.change_percent {
-        Some(percent) => format!("{:.2}x {verdict}", 1.0 + percent / 100.0),
-        None => verdict.into_owned(),
+    let words = change.verdict.words();
+    let interval = (change.low_percent, change.high_percent);
+    let by = change.change_percent.map(times);
+    match (change.verdict, interval, by) {
+        (Verdict::WithinNoise, (Some(low), Some(high)), _) => {
+            format!("{words} ({} to {})", times(low), times(high))
+        }
+        (Verdict::WithinNoise, _, Some(by)) => format!("{words} ({by})"),
+        (_, _, Some(by)) if change.is_unjudged() => format!("{by} not judged ({words})"),
+        (_, _, None) if change.is_unjudged() => format!("not judged ({words})"),
+        (_, _, Some(by)) => format!("{by} {words}"),
+        (_, _, None) => words.to_owned(),
+    }
+}
+
+/// A change of so many percent as a multiple, with the digits that say something.
+fn times(percent: f64) -> String {
+    let times = 1.0 + percent / 100.0;
+    match times {
+        large if large >= 99.95 => format!("{large:.0}x"),
+        large if large >= 9.995 => format!("{large:.1}x"),
+        small => format!("{small:.2}x"),
     }
 }
 
@@ -46,7 +63,8 @@ pub fn table(first: &str, what: &'static str, others: &[(String, &[ClassRow])]) 
     let title = format!("Against the first, {first}");
     let mut table = Table::new("against", title, columns.into_iter().chain(named)).note(format!(
         "The mean of the runs, as a multiple of the first's. As in `analyzer diff`, a change of less \
-         than {LEAST_PERCENT}%, or whose 95% interval includes no change, is noise"
+         than {LEAST_PERCENT}%, or whose 95% interval includes no change (1.00x), is noise: then the \
+         interval is shown, which is wide where runs of one kind differ much"
     ));
     for (name, rows) in others {
         for row in *rows {
@@ -64,30 +82,38 @@ pub fn table(first: &str, what: &'static str, others: &[(String, &[ClassRow])]) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diff::Verdict;
 
     #[test]
     fn a_ratio_says_what_it_means() {
-        let change = |change_percent, verdict| {
+        let change = |change_percent, interval: Option<[f64; 2]>, verdict| {
             words(&Change {
                 measure: Measure::Count,
                 base: 0.0,
                 new: 0.0,
                 change_percent,
-                low_percent: None,
-                high_percent: None,
+                low_percent: interval.map(|[low, _]| low),
+                high_percent: interval.map(|[_, high]| high),
                 verdict,
             })
         };
-        assert_eq!(change(Some(150.0), Verdict::Higher), "2.50x higher");
+        let higher = change(Some(1500.0), Some([1400.0, 1600.0]), Verdict::Higher);
+        assert_eq!(higher, "16.0x higher");
+        let noise = |by, interval| change(Some(by), interval, Verdict::WithinNoise);
         assert_eq!(
-            change(Some(-2.0), Verdict::WithinNoise),
-            "0.98x within noise"
+            noise(-2.0, Some([-10.0, 6.0])),
+            "within noise (0.90x to 1.06x)"
         );
         assert_eq!(
-            change(Some(10.0), Verdict::OneRun),
+            noise(2360.0, Some([-65.0, 172_900.0])),
+            "within noise (0.35x to 1730x)"
+        );
+        assert_eq!(noise(-2.0, None), "within noise (0.98x)");
+        assert_eq!(change(None, None, Verdict::WithinNoise), "within noise");
+        assert_eq!(
+            change(Some(10.0), None, Verdict::OneRun),
             "1.10x not judged (one run)"
         );
-        assert_eq!(change(None, Verdict::New), "new");
+        assert_eq!(change(None, None, Verdict::New), "new");
+        assert_eq!(change(None, None, Verdict::OneRun), "not judged (one run)");
     }
 }

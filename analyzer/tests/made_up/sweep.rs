@@ -108,7 +108,7 @@ fn the_page_of_a_sweep_has_a_curve_for_each_number() {
     assert_eq!(html.matches("<svg role=\"img\" aria-label=\"").count(), 4);
     for title in [
         "Against the first, op=page-fault",
-        "1.00x within noise",
+        "within noise (1.00x to 1.00x)",
         "Median time of a fault by op",
         "Median time of an operation by op",
     ] {
