@@ -12,24 +12,41 @@ use crate::{
 const LEFT: f64 = 170.0;
 /// Between two areas.
 const GAP: f64 = 46.0;
-/// Height of an area.
+/// Height of the area with most faults.
 const AREA: f64 = 150.0;
+/// Height of one with none: its addresses and what is known of it have room.
+const LEAST: f64 = 64.0;
+/// An area of this height has a line for each part of what is known of it.
+const ROOMY: f64 = 110.0;
 const TOP: f64 = 116.0;
 /// Characters of a name that have room.
 const NAME: usize = 22;
 
 /// The plot of each area, the highest addresses first: left, top, right, bottom, px.
-pub fn heat_plots(areas: usize, timeline: &Timeline) -> Vec<[f64; 4]> {
-    let top = |number: usize| TOP + (AREA + GAP) * number as f64;
-    let plot = |number| [LEFT, top(number), WIDTH - 20.0, top(number) + AREA];
-    let places = (0..areas).map(plot);
-    places.map(|plot| time::place(plot, timeline)).collect()
+pub fn heat_plots(areas: &[Area], timeline: &Timeline) -> Vec<[f64; 4]> {
+    let mut top = TOP;
+    let mut plots = Vec::new();
+    for height in heights(areas).into_iter().rev() {
+        let plot = [LEFT, top, WIDTH - 20.0, top + height];
+        plots.push(time::place(plot, timeline));
+        top += height + GAP;
+    }
+    plots
+}
+
+/// The height of each area: what few faults touch takes less of the page.
+fn heights(areas: &[Area]) -> Vec<f64> {
+    let most = areas.iter().map(|area| area.faults).max().unwrap_or(0);
+    let share = |area: &Area| area.faults as f64 / most.max(1) as f64;
+    let height = |area| LEAST + (AREA - LEAST) * f64::sqrt(share(area));
+    areas.iter().map(height).collect()
 }
 
 /// One plot for each area with faults, by its name in `names`; phases from `timeline`.
 pub fn heat(map: &HeatMap, names: &[String], timeline: &Timeline) -> Drawing {
     let (areas, elsewhere) = map.areas();
-    let height = TOP + (AREA + GAP) * areas.len() as f64 + 10.0;
+    let of_areas: f64 = heights(&areas).iter().map(|height| height + GAP).sum();
+    let height = TOP + of_areas + 10.0;
     Drawing::new(time::height(height, timeline), |canvas| {
         draw(canvas, map, (names, timeline), &areas, elsewhere)
     })
@@ -54,10 +71,12 @@ fn draw(
     let right = WIDTH - 20.0;
     let mut plots = Vec::new();
     // The highest addresses on top.
-    for (number, (at, area)) in areas.iter().enumerate().rev().enumerate() {
-        let Some(place) = heat_plots(areas.len(), timeline).get(number).copied() else {
-            continue;
-        };
+    let places = heat_plots(areas, timeline);
+    for ((number, place), (at, area)) in places
+        .into_iter()
+        .enumerate()
+        .zip(areas.iter().enumerate().rev())
+    {
         let plot = Plot {
             place,
             x,
@@ -175,18 +194,24 @@ fn labels(canvas: &mut Canvas, plot: &Plot, area: &Area, name: &str) {
     let size = area.rows.saturating_mul(area.row_bytes);
     let end = area.from.0.wrapping_add(size);
     canvas.word(&format!("{end:#x}"), (left - 8.0, top + 6.0), Anchor::End);
-    let middle = (top + bottom) / 2.0;
-    canvas.word(&bytes(size), (left - 8.0, middle - 8.0), Anchor::End);
-    canvas.word(
-        &plural(area.faults, "fault"),
-        (left - 8.0, middle + 8.0),
-        Anchor::End,
-    );
-    // One line for each part.
-    let mut y = middle - 24.0;
-    for part in name.split(", ").take(2).filter(|part| !part.is_empty()) {
-        canvas.word(&short(part), (left - 8.0, y), Anchor::End);
-        y = middle + 24.0;
+    let mut parts = name.split(", ").take(2).filter(|part| !part.is_empty());
+    let (size, faults) = (bytes(size), plural(area.faults, "fault"));
+    // One line for each part that has room.
+    let lines: Vec<_> = match bottom - top >= ROOMY {
+        true => {
+            let first = parts.next().map(short);
+            let known = first.into_iter().chain([size, faults]);
+            known.chain(parts.next().map(short)).collect()
+        }
+        false => [parts.next().map(short), Some(format!("{size}, {faults}"))]
+            .into_iter()
+            .flatten()
+            .collect(),
+    };
+    let mut y = (top + bottom) / 2.0 - 8.0 * (lines.len() as f64 - 1.0);
+    for line in lines {
+        canvas.word(&line, (left - 8.0, y), Anchor::End);
+        y += 16.0;
     }
     canvas.word(
         &area.from.to_string(),

@@ -11,50 +11,74 @@ use crate::{
     text::units::{count, ns},
 };
 
-const HEIGHT: f64 = 150.0;
 const LEFT: f64 = 150.0;
-/// Tops of the two bars.
-const TIME: f64 = 46.0;
-const FAULTS: f64 = 92.0;
+const RIGHT: f64 = WIDTH - 100.0;
+/// Top of the first bar, from one to the next, and the height of one.
+const TOP: f64 = 46.0;
+const STEP: f64 = 46.0;
+const BAR: f64 = 30.0;
 
-/// Two bars over one another: time and number.
-pub fn share(costs: &[(Class, ClassCost)]) -> Drawing {
-    Drawing::new(HEIGHT, |canvas| draw(canvas, costs))
+/// A bar: what it shows, of all classes, and of each.
+struct Bar {
+    name: &'static str,
+    whole: String,
+    parts: Vec<(Class, u64)>,
 }
 
-fn draw(canvas: &mut Canvas, costs: &[(Class, ClassCost)]) {
+/// Time and number; between them the time without faults whose thread was switched out, if some
+/// were: they hold other work, and may hide what costs most.
+fn bars(costs: &[(Class, ClassCost)]) -> Vec<Bar> {
+    let bar = |name, of: fn(&ClassCost) -> u64, text: fn(u64) -> String| {
+        let parts: Vec<_> = costs
+            .iter()
+            .map(|(class, cost)| (*class, of(cost)))
+            .collect();
+        let whole = text(parts.iter().map(|(_, part)| *part).sum());
+        Bar { name, whole, parts }
+    };
+    let mut bars = vec![bar("time in faults", |cost| cost.total_ns, ns)];
+    if costs.iter().any(|(_, cost)| cost.own_ns() < cost.total_ns) {
+        bars.push(bar("not switched out", ClassCost::own_ns, ns));
+    }
+    bars.push(bar("faults", |cost| cost.count, count));
+    bars
+}
+
+/// A bar for each.
+pub fn share(costs: &[(Class, ClassCost)]) -> Drawing {
+    let bars = bars(costs);
+    let height = TOP + STEP * bars.len() as f64 + 12.0;
+    Drawing::new(height, |canvas| draw(canvas, costs, &bars))
+}
+
+fn draw(canvas: &mut Canvas, costs: &[(Class, ClassCost)], bars: &[Bar]) {
     let legend: Vec<_> = costs
         .iter()
         .map(|(class, _)| (class.name().to_owned(), palette::class(*class)))
         .collect();
     canvas.legend(&legend, (LEFT, 16.0), WIDTH - 20.0);
-    let time: u64 = costs.iter().map(|(_, cost)| cost.total_ns).sum();
-    let faults: u64 = costs.iter().map(|(_, cost)| cost.count).sum();
-    let of_time: Vec<_> = costs
-        .iter()
-        .map(|(class, cost)| (*class, cost.total_ns))
-        .collect();
-    let of_faults: Vec<_> = costs
-        .iter()
-        .map(|(class, cost)| (*class, cost.count))
-        .collect();
-    bar(canvas, TIME, "time in faults", &ns(time), &of_time);
-    bar(canvas, FAULTS, "faults", &count(faults), &of_faults)
+    for (top, bar) in tops().zip(bars) {
+        draw_bar(canvas, top, bar);
+    }
 }
 
-/// The two bars: the part of each class, with its place.
+fn tops() -> impl Iterator<Item = f64> {
+    (0..).map(|number| TOP + STEP * f64::from(number))
+}
+
+/// The bars: the part of each class, with its place.
 pub fn share_places(costs: &[(Class, ClassCost)]) -> Vec<(Class, [f64; 4])> {
-    let of_time = costs.iter().map(|(class, cost)| (*class, cost.total_ns));
-    let of_faults = costs.iter().map(|(class, cost)| (*class, cost.count));
-    let mut places = places(TIME, &of_time.collect::<Vec<_>>());
-    places.extend(self::places(FAULTS, &of_faults.collect::<Vec<_>>()));
+    let bars = bars(costs);
+    let places = tops().zip(&bars);
     places
+        .flat_map(|(top, bar)| places_of(top, &bar.parts))
+        .collect()
 }
 
-fn places(top: f64, parts: &[(Class, u64)]) -> Vec<(Class, [f64; 4])> {
+fn places_of(top: f64, parts: &[(Class, u64)]) -> Vec<(Class, [f64; 4])> {
     let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
     let plot = Plot {
-        place: [LEFT, top, WIDTH - 100.0, top + 30.0],
+        place: [LEFT, top, RIGHT, top + BAR],
         x: [0.0, total],
         y: [0.0, 1.0],
     };
@@ -62,14 +86,14 @@ fn places(top: f64, parts: &[(Class, u64)]) -> Vec<(Class, [f64; 4])> {
     let place = |(class, part): &(Class, u64)| {
         let (start, end) = (plot.at_x(from), plot.at_x(from + *part as f64));
         from += *part as f64;
-        (*class, [start, top, end, top + 30.0])
+        (*class, [start, top, end, top + BAR])
     };
     parts.iter().map(place).collect()
 }
 
-fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, u64)]) {
-    let total = parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
-    for ((class, place), (_, part)) in places(top, parts).into_iter().zip(parts) {
+fn draw_bar(canvas: &mut Canvas, top: f64, bar: &Bar) {
+    let total = bar.parts.iter().map(|(_, part)| *part).sum::<u64>().max(1) as f64;
+    for ((class, place), (_, part)) in places_of(top, &bar.parts).into_iter().zip(&bar.parts) {
         let [start, _, end, _] = place;
         if end - start >= 0.5 {
             canvas.rect(place, palette::class(class));
@@ -86,6 +110,6 @@ fn bar(canvas: &mut Canvas, top: f64, name: &str, whole: &str, parts: &[(Class, 
             canvas.word(&words, (middle, top + 15.0), Anchor::Middle);
         }
     }
-    canvas.word(name, (LEFT - 14.0, top + 15.0), Anchor::End);
-    canvas.word(whole, (WIDTH - 90.0, top + 15.0), Anchor::Start)
+    canvas.word(bar.name, (LEFT - 14.0, top + 15.0), Anchor::End);
+    canvas.word(&bar.whole, (WIDTH - 90.0, top + 15.0), Anchor::Start)
 }

@@ -175,7 +175,7 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
             pages: [render::time_plot(timeline)],
             causes: [render::time_plot(timeline)],
             spaces: [render::time_plot(timeline)],
-            heat: render::heat_plots(areas.len(), timeline),
+            heat: render::heat_plots(&areas, timeline),
         },
         heat: Heat {
             column_s: vm.heat.column_seconds(),

@@ -67,7 +67,7 @@ pub(super) fn figures(
                 ". The time of a fault is from the first to the last moment seen of it. A class \
                  whose share of the time is much larger than its share of the number is \
                  expensive. ",
-                times,
+                &format!("{}{times}", without_switched_out(vm)),
             ],
         )?,
         rates(vm, &lost)?,
@@ -139,6 +139,36 @@ fn shares(vm: &VmStudy) -> String {
         let faults = plural(cost.count, "fault");
         format!("{}: {share} of the time, {faults}", class.name())
     }))
+}
+
+/// About the bar that is there if some faults hold other work.
+fn without_switched_out(vm: &VmStudy) -> &'static str {
+    match vm
+        .costs
+        .iter()
+        .any(|(_, cost)| cost.own_ns() < cost.total_ns)
+    {
+        true => {
+            "Not switched out: without the faults whose thread was switched out meanwhile, which \
+             hold other work. "
+        }
+        false => "",
+    }
+}
+
+/// Classes of which faults with other work take a tenth of the time or more.
+fn switched_out(vm: &VmStudy) -> String {
+    let part = vm.costs.iter().filter_map(|(class, cost)| {
+        let other = cost.total_ns.saturating_sub(cost.own_ns());
+        let faults = plural(cost.switched_out.as_ref()?.count, "fault");
+        let share = percent(other, cost.total_ns);
+        let much = other > cost.total_ns / 10;
+        much.then(|| format!("{share} of {} is {faults}", class.name()))
+    });
+    match sentence(part) {
+        none if none.is_empty() => none,
+        parts => format!("Threads switched out, so that other work is in it: {parts}. "),
+    }
 }
 
 fn percentiles(vm: &VmStudy) -> String {
@@ -284,7 +314,7 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
         [
             "Mean over all faults of a class, cut into the steps that the trace shows. The \
              longest part is what to make cheaper. ",
-            &format!("{hva}{missing}"),
+            &format!("{}{hva}{missing}", switched_out(vm)),
             times,
         ],
     )
