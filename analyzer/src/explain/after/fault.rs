@@ -323,9 +323,7 @@ mod tests {
                 total_ns: 0,
                 ..blank_fault(Seq(0))
             };
-            Some(crate::explain::facts::Writer::of_fault(FaultRef::new(
-                0, &other,
-            )))
+            Some(Writer::of_fault(FaultRef::new(0, &other)))
         };
         for (vcpu, time_ns, expected) in [(1, 100, true), (1, 99, false), (0, 100, false)] {
             facts.stored_before = by(vcpu, time_ns);
