@@ -24,7 +24,7 @@ pub use latency::{latency, latency_places};
 pub use pages::pages;
 pub use palette::{cause_colour, class_colour, code, heat_colours, level_colour};
 pub use rates::{rates, rates_plots};
-pub use share::{share, share_places};
+pub use share::{has_own_bar, share, share_places};
 pub use sides::{SideNumbers, medians, totals};
 pub use spaces::{space_areas, spaces};
 pub use steps::{steps, steps_places};

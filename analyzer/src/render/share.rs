@@ -26,7 +26,7 @@ struct Bar {
 }
 
 /// Time and number; between them the time without faults whose thread was switched out, if some
-/// were: they hold other work, and may hide what costs most.
+/// were: they hold other work, and may hide which class costs most.
 fn bars(costs: &[(Class, ClassCost)]) -> Vec<Bar> {
     let bar = |name, of: fn(&ClassCost) -> u64, text: fn(u64) -> String| {
         let parts: Vec<_> = costs
@@ -37,11 +37,16 @@ fn bars(costs: &[(Class, ClassCost)]) -> Vec<Bar> {
         Bar { name, whole, parts }
     };
     let mut bars = vec![bar("time in faults", |cost| cost.total_ns, ns)];
-    if costs.iter().any(|(_, cost)| cost.own_ns() < cost.total_ns) {
+    if has_own_bar(costs) {
         bars.push(bar("not switched out", ClassCost::own_ns, ns));
     }
     bars.push(bar("faults", |cost| cost.count, count));
     bars
+}
+
+/// There is a bar of the time without faults whose thread was switched out.
+pub fn has_own_bar(costs: &[(Class, ClassCost)]) -> bool {
+    costs.len() > 1 && costs.iter().any(|(_, cost)| cost.own_ns() < cost.total_ns)
 }
 
 /// A bar for each.
