@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable as _};
 use events::{
-    ActDone, COLLECTOR_MARK_BASE, Entry, Fault, Header, Host, KeyframeTable, Mark, Moment, NO_VCPU,
+    ActDone, COLLECTOR_MARK_BASE, Entry, Fault, Header, Host, KeyframeEntry, Mark, Moment, NO_VCPU,
     NOT_SEEN, Page, RecordKind, Root, Seq, TimeNs, VcpuId, VmId, Write,
 };
 use trace::{
@@ -19,7 +19,7 @@ pub fn ring<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<u8> {
             Record::Page(row) => push(&mut bytes, &page(row)),
             Record::Root(row) => push(&mut bytes, &root(row)),
             Record::Mark(row) => push(&mut bytes, &mark(row)),
-            Record::Keyframe(copy) => push(&mut bytes, &keyframe(copy)),
+            Record::Keyframe(copy) => push_bytes(&mut bytes, &keyframe(copy)),
             Record::Write(row) => push(&mut bytes, &write(row)),
             Record::Host(row) => push(&mut bytes, &host(row)),
             Record::Act(row) => push(&mut bytes, &act(row)),
@@ -30,7 +30,10 @@ pub fn ring<'a>(records: impl Iterator<Item = &'a Record>) -> Vec<u8> {
 }
 
 fn push<R: Pod>(bytes: &mut Vec<u8>, record: &R) {
-    let record = bytemuck::bytes_of(record);
+    push_bytes(bytes, bytemuck::bytes_of(record));
+}
+
+fn push_bytes(bytes: &mut Vec<u8>, record: &[u8]) {
     let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
     bytes.extend_from_slice(&length.to_ne_bytes());
     bytes.extend_from_slice(record);
@@ -145,11 +148,10 @@ fn mark(row: &MarkRow) -> Mark {
     mark
 }
 
-fn keyframe(copy: &KeyframePage) -> KeyframeTable {
-    let mut table = KeyframeTable::zeroed();
-    let page = &mut table.page;
+fn keyframe(copy: &KeyframePage) -> Vec<u8> {
+    let mut page = events::KeyframePage::zeroed();
     page.header = header(
-        RecordKind::KeyframeTable,
+        RecordKind::KeyframePage,
         copy.seq,
         copy.time_ns,
         copy.vm,
@@ -158,17 +160,16 @@ fn keyframe(copy: &KeyframePage) -> KeyframeTable {
     (page.spt, page.gfn, page.role) = (copy.spt, copy.gfn, copy.role);
     (page.keyframe, page.root_count) = (copy.keyframe, copy.root_count);
     page.unsync = copy.unsync.into();
-    for (index, spte) in &copy.entries {
-        if let Some(place) = page.entries.get_mut(usize::from(*index)) {
-            *place = *spte;
-        }
+    page.has_frames = u8::from(!copy.gfns.is_empty());
+    page.count = u16::try_from(copy.entries.len()).unwrap_or(u16::MAX);
+    let mut bytes = bytemuck::bytes_of(&page).to_vec();
+    for &(index, spte) in &copy.entries {
+        let gfn = copy.gfns.iter().find(|(of, _)| *of == index);
+        let translation = gfn.map_or(0, |(_, gfn)| gfn.gpa(0).0);
+        let entry = KeyframeEntry::new(index, spte, translation);
+        bytes.extend_from_slice(bytemuck::bytes_of(&entry));
     }
-    for (index, gfn) in &copy.gfns {
-        if let Some(place) = table.translations.get_mut(usize::from(*index)) {
-            *place = gfn.gpa(0).0;
-        }
-    }
-    table
+    bytes
 }
 
 fn write(row: &WriteRow) -> Write {

@@ -53,7 +53,12 @@ pub struct Keyframes {
     probes: Arc<Probes>,
     vm: VmId,
     next: AtomicU32,
+    /// Pages of the last keyframe; [`NONE_YET`] before the first.
+    pages: AtomicU32,
 }
+
+/// More pages than any VM has.
+const NONE_YET: u32 = u32::MAX;
 
 impl Keyframes {
     /// Of an enrolled VM.
@@ -62,16 +67,21 @@ impl Keyframes {
             probes,
             vm,
             next: AtomicU32::new(0),
+            pages: AtomicU32::new(NONE_YET),
         }
     }
 
     /// Copies every shadow page and the root of every vCPU into the trace; answers with the number
     /// of pages. The VM was told to stop for it at `stopped`; `None` if it does not run anyway.
     pub fn take(&self, stopped: Option<Instant>) -> Result<u32, RequestError> {
-        with_one_retry(|| {
+        let before = self.pages.load(Ordering::Relaxed);
+        let expected = Some(before).filter(|&pages| pages != NONE_YET);
+        let pages = with_one_retry(|| {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
-            self.probes.keyframe(self.vm, number, stopped)
-        })
+            self.probes.keyframe(self.vm, number, expected, stopped)
+        })?;
+        self.pages.store(pages, Ordering::Relaxed);
+        Ok(pages)
     }
 }
 

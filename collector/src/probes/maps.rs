@@ -14,8 +14,10 @@ use super::object::{LoadError, Plain, take};
 pub struct Maps {
     /// By thread id.
     pub vcpus: HashMap<MapData, u32, Plain<Vcpu>>,
-    /// How far a keyframe has come.
-    pub cursor: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
+    /// How far each thread has come with a keyframe.
+    pub cursors: Mutex<Array<MapData, Plain<KeyframeCursor>>>,
+    /// Addresses of the pages that the probes know of a VM, added up.
+    pub known: Array<MapData, u64>,
     /// The next sequence number.
     pub seq: Array<MapData, u64>,
     /// Indexed by [`events::Probe`].
@@ -37,7 +39,8 @@ impl Maps {
     pub fn take(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
         Ok(Self {
             vcpus: take(ebpf, "VCPUS")?,
-            cursor: Mutex::new(take(ebpf, "CURSOR")?),
+            cursors: Mutex::new(take(ebpf, "CURSOR")?),
+            known: take(ebpf, "KNOWN")?,
             seq: take(ebpf, "SEQ")?,
             losses: take(ebpf, "LOSSES")?,
             sees_every_change: take(ebpf, "SEES_EVERY_CHANGE")?,

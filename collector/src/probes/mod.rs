@@ -9,7 +9,8 @@
 //! maps      the maps that user space reads and writes
 //! calls     runs a program in the context of the calling thread
 //! loader    attaches the programs of the plan
-//! requests  enrol, mark, keyframe
+//! requests  enrol, mark
+//! keyframes copying a stopped VM's shadow pages
 //! vms       VMs of other processes: identify, follow, counters, forget
 //! resolver  what must be known before the probes are loaded
 //! log       the probes' own log (-v)
@@ -19,6 +20,7 @@
 mod address;
 mod btf;
 mod calls;
+mod keyframes;
 #[cfg(test)]
 mod kvm_tests;
 mod loader;

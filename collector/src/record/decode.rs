@@ -2,10 +2,10 @@
 
 use bytemuck::AnyBitPattern;
 use events::{
-    Act, ActDone, COLLECTOR_MARK_BASE, Cause, Class, ENTRIES_PER_TABLE, Entry, Fault, Gpa, Header,
-    Host, HostEvent, KeyframePage, KeyframeRoot, KeyframeTable, Level, MOMENTS, Mark, Moment,
-    NO_VCPU, NOT_SEEN, PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId,
-    Write, constants::PAE_ROOT_LEVEL,
+    Act, ActDone, COLLECTOR_MARK_BASE, Cause, Class, Entry, Fault, Header, Host, HostEvent,
+    KeyframeEntry, KeyframePage, KeyframeRoot, Level, MOMENTS, Mark, Moment, NO_VCPU, NOT_SEEN,
+    PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, VcpuId, Write,
+    constants::PAE_ROOT_LEVEL,
 };
 use trace::{
     ActRow, Batch, EntryRow, FaultRow, HostRow, KeyframeMark, KeyframeRow, MarkRow, PageRow,
@@ -58,14 +58,7 @@ pub fn decode(
         RecordKind::Write => batch.writes.push(write(&read(kind, bytes)?)),
         RecordKind::Host => batch.host.push(host(&read(kind, bytes)?)?),
         RecordKind::ActDone => batch.acts.push(act(&read(kind, bytes)?)?),
-        RecordKind::KeyframePage => {
-            keyframe(&read(kind, bytes)?, None, layout, &mut batch.keyframes);
-        }
-        RecordKind::KeyframeTable => {
-            let table: KeyframeTable = read(kind, bytes)?;
-            let frames = Some(&table.translations);
-            keyframe(&table.page, frames, layout, &mut batch.keyframes);
-        }
+        RecordKind::KeyframePage => keyframe(bytes, layout, &mut batch.keyframes)?,
     }
     Ok(())
 }
@@ -293,44 +286,58 @@ fn mark(mark: &Mark, mark_name: fn(u32) -> String) -> MarkRow {
 }
 
 fn keyframe(
-    page: &KeyframePage,
-    translations: Option<&[u64; ENTRIES_PER_TABLE]>,
+    bytes: &[u8],
     layout: &RoleLayout,
     rows: &mut Vec<KeyframeRow>,
-) {
+) -> Result<(), DecodeError> {
+    let (start, entries) = bytes
+        .split_at_checked(size_of::<KeyframePage>())
+        .unwrap_or((bytes, &[]));
+    let page: KeyframePage = read(RecordKind::KeyframePage, start)?;
+    let expected = usize::from(page.count) * size_of::<KeyframeEntry>();
+    if entries.len() != expected {
+        return Err(DecodeError::Length {
+            kind: RecordKind::KeyframePage,
+            found: bytes.len(),
+            expected: start.len() + expected,
+        });
+    }
     let level = page.role.level(layout);
-    let leaf_gfn = |index: u16, spte: Spte| {
-        let translation = translations?.get(usize::from(index))?;
-        spte.is_leaf(level).then_some(Gpa(*translation).gfn())
-    };
-    let row = |index: Option<u16>, spte: Option<Spte>| KeyframeRow {
+    let whole = KeyframeRow {
         seq: page.header.seq,
         time_ns: page.header.time,
         vm: page.header.vm,
         vcpu: vcpu(&page.header),
         keyframe: page.keyframe,
         spt: page.spt,
-        index,
-        spte,
+        index: None,
+        spte: None,
         gfn: page.gfn,
         role: page.role,
         level,
         direct: u8::from(page.role.is_direct(layout)),
         unsync: u8::from(page.unsync != 0),
         root_count: page.root_count,
-        leaf_gfn: index
-            .zip(spte)
-            .and_then(|(index, spte)| leaf_gfn(index, spte)),
+        leaf_gfn: None,
     };
-    rows.push(row(None, None));
-    let entries = (0..).zip(page.entries).filter(|(_, spte)| !spte.is_empty());
-    rows.extend(entries.map(|(index, spte)| row(Some(index), Some(spte))));
+    rows.push(KeyframeRow { ..whole });
+    for entry in entries.chunks_exact(size_of::<KeyframeEntry>()) {
+        let entry: KeyframeEntry = read(RecordKind::KeyframePage, entry)?;
+        let has_frame = page.has_frames != 0 && entry.spte.is_leaf(level);
+        rows.push(KeyframeRow {
+            index: Some(entry.index()),
+            spte: Some(entry.spte),
+            leaf_gfn: has_frame.then(|| entry.gfn()),
+            ..whole
+        });
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use bytemuck::Zeroable as _;
-    use events::Seq;
+    use events::{Seq, Spte};
     use proptest::prelude::*;
     use trace::Row;
 
@@ -352,13 +359,14 @@ mod tests {
             .chain(of(&batch.keyframes))
             .chain(of(&batch.writes))
             .chain(of(&batch.host))
+            .chain(of(&batch.acts))
             .collect()
     }
 
     proptest! {
         #[test]
         fn any_bytes_give_rows_or_an_error(
-            kind in 0u16..12,
+            kind in 0u16..13,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..9000),
             layout in any::<[u8; 8]>(),
         ) {
@@ -371,19 +379,29 @@ mod tests {
 
         #[test]
         fn any_record_of_the_right_length_keeps_its_number(
-            kind in 1u16..11,
+            place in 0usize..10,
             fill in 0u8..14,
             seq in any::<u64>(),
         ) {
-            let lengths = [
-                size_of::<Fault>(), size_of::<Entry>(), size_of::<Page>(),
-                size_of::<Root>(), size_of::<Mark>(), size_of::<KeyframePage>(),
-                size_of::<Write>(), size_of::<Host>(), size_of::<KeyframeTable>(),
-                size_of::<KeyframeRoot>(),
-            ];
-            let mut bytes = vec![fill; lengths[usize::from(kind) - 1]];
+            let entries = usize::from(fill) << 8 | usize::from(fill);
+            let (kind, length) = [
+                (RecordKind::Fault, size_of::<Fault>()),
+                (RecordKind::Entry, size_of::<Entry>()),
+                (RecordKind::Page, size_of::<Page>()),
+                (RecordKind::Root, size_of::<Root>()),
+                (RecordKind::Mark, size_of::<Mark>()),
+                (RecordKind::Write, size_of::<Write>()),
+                (RecordKind::Host, size_of::<Host>()),
+                (RecordKind::KeyframeRoot, size_of::<KeyframeRoot>()),
+                (RecordKind::ActDone, size_of::<ActDone>()),
+                (
+                    RecordKind::KeyframePage,
+                    size_of::<KeyframePage>() + entries * size_of::<KeyframeEntry>(),
+                ),
+            ][place];
+            let mut bytes = vec![fill; length];
             bytes[..8].copy_from_slice(&seq.to_ne_bytes());
-            bytes[16..18].copy_from_slice(&kind.to_ne_bytes());
+            bytes[16..18].copy_from_slice(&(kind as u16).to_ne_bytes());
             let mut batch = Batch::default();
             match decode(&bytes, &RoleLayout::default(), name, &mut batch) {
                 Ok(()) => {
@@ -394,6 +412,42 @@ mod tests {
                 Err(error) => prop_assert!(matches!(error, DecodeError::Number(..))),
             }
         }
+    }
+
+    /// A page with an entry that points to a table, an empty place, and a leaf.
+    #[test]
+    fn a_page_has_its_entries_and_the_frames_of_its_leaves() {
+        let mut page = KeyframePage::zeroed();
+        page.header.kind = RecordKind::KeyframePage as u16;
+        (page.count, page.has_frames) = (2, 1);
+        page.role = events::Role(2);
+        let layout = RoleLayout {
+            level: [0, 4],
+            ..RoleLayout::default()
+        };
+        let [table, leaf] = [Spte(0x5000 | 1 << 11), Spte(0x20_0000 | 1 << 11 | 1 << 7)];
+        let entries = [
+            KeyframeEntry::new(3, table, 0x7007),
+            KeyframeEntry::new(511, leaf, 0x40_0007),
+        ];
+        let bytes = [bytemuck::bytes_of(&page), bytemuck::cast_slice(&entries)].concat();
+        let mut batch = Batch::default();
+        decode(&bytes, &layout, name, &mut batch).expect("a page");
+        let rows = batch.keyframes.iter();
+        let rows: Vec<_> = rows
+            .map(|row| (row.index, row.spte, row.leaf_gfn))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (None, None, None),
+                (Some(3), Some(table), None),
+                (Some(511), Some(leaf), Some(events::Gfn(0x400))),
+            ]
+        );
+        let cut = decode(&bytes[..bytes.len() - 8], &layout, name, &mut batch);
+        let is_length = matches!(cut, Err(DecodeError::Length { expected: 88, .. }));
+        assert!(is_length, "{cut:?}");
     }
 
     #[test]

@@ -57,6 +57,7 @@ pub fn run(mut ring: Ring, stop: &AtomicBool, chunks: &SyncSender<Chunk>) {
     let mut chunk = Chunk::default();
     let mut passes = 0;
     loop {
+        let mut is_busy = false;
         // Read before draining: what came before `stop` was set is still taken.
         let last = stop.load(Ordering::Acquire);
         while let Some(record) = ring.next() {
@@ -67,7 +68,7 @@ pub fn run(mut ring: Ring, stop: &AtomicBool, chunks: &SyncSender<Chunk>) {
                 if chunks.send(std::mem::take(&mut chunk)).is_err() {
                     return;
                 }
-                passes = 0;
+                (passes, is_busy) = (0, true);
             }
         }
         passes += 1;
@@ -81,7 +82,10 @@ pub fn run(mut ring: Ring, stop: &AtomicBool, chunks: &SyncSender<Chunk>) {
         if last {
             return;
         }
-        thread::sleep(PAUSE);
+        // So much at once is a keyframe, which holds up a VM until it has room.
+        if !is_busy {
+            thread::sleep(PAUSE);
+        }
     }
 }
 

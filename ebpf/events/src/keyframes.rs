@@ -2,14 +2,17 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Gfn, Header, Hpa, Role, Spte};
+use crate::{Gfn, Gpa, Header, Hpa, Role, Spte};
 
 /// Entries in one page-table page.
 pub const ENTRIES_PER_TABLE: usize = 512;
-/// Pages that one run of the keyframe program copies at most; then user space calls again.
-pub const KEYFRAME_BATCH: u32 = 32;
+/// Pages that one run of the keyframe program visits at most; then user space calls again. The
+/// program cannot be preempted meanwhile: half a millisecond.
+pub const KEYFRAME_BATCH: u32 = 512;
+/// Most threads that copy one keyframe. A power of two.
+pub const KEYFRAME_WORKERS: u32 = 4;
 
-/// One shadow page as the kernel held it.
+/// One shadow page as the kernel held it. `count` times [`KeyframeEntry`] follow in its record.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
 pub struct KeyframePage {
@@ -25,39 +28,67 @@ pub struct KeyframePage {
     pub keyframe: u32,
     /// `sp->root_count`: how many vCPUs hold it as a root.
     pub root_count: u32,
+    /// Entries that are not empty.
+    pub count: u16,
     /// `sp->unsync`.
-    pub unsync: u32,
-    /// The entries.
-    pub entries: [Spte; ENTRIES_PER_TABLE],
+    pub unsync: u8,
+    /// Not 0: the entries have the guest frames of the leaves (`sp->shadowed_translation`).
+    pub has_frames: u8,
 }
 
-const _: () = assert!(size_of::<KeyframePage>() == 56 + 8 * ENTRIES_PER_TABLE);
+const _: () = assert!(size_of::<KeyframePage>() == 56);
 
-/// A shadow page that shadows a guest table, and what its leaves map.
+/// An entry of a shadow page that is not empty.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-pub struct KeyframeTable {
-    /// The page; its header's kind is that of this record.
-    pub page: KeyframePage,
-    /// `sp->shadowed_translation`: for each leaf the guest frame that it maps, shifted by the page
-    /// size, `ACC_*` rights below. Whatever was there last where the entry is no leaf.
-    pub translations: [u64; ENTRIES_PER_TABLE],
+pub struct KeyframeEntry {
+    /// The entry.
+    pub spte: Spte,
+    /// Its index below bit 12, where there is room: the guest frame is shifted by the page size.
+    pub place: u64,
 }
 
-const _: () = assert!(size_of::<KeyframeTable>() == 56 + 16 * ENTRIES_PER_TABLE);
+const _: () = assert!(size_of::<KeyframeEntry>() == 16);
 
-/// How far a keyframe has come, kept in a map between runs of its program.
+impl KeyframeEntry {
+    const INDEX: u64 = 0xfff;
+
+    /// The entry at `index`; `translation` is what KVM keeps for it: the guest frame that a leaf
+    /// maps, shifted by the page size, `ACC_*` rights below. Whatever was there last where the entry
+    /// is no leaf.
+    #[inline(always)]
+    pub const fn new(index: u16, spte: Spte, translation: u64) -> Self {
+        let place = translation & !Self::INDEX | index as u64;
+        Self { spte, place }
+    }
+
+    /// Which entry.
+    pub const fn index(self) -> u16 {
+        (self.place & 0x1ff) as u16
+    }
+
+    /// The guest frame.
+    pub const fn gfn(self) -> Gfn {
+        Gpa(self.place).gfn()
+    }
+}
+
+/// How far one thread has come with a keyframe, kept in a map between runs of its program.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 pub struct KeyframeCursor {
-    /// Kernel address of the next `struct kvm_mmu_page`; 0 before the first run.
+    /// Kernel address of the next `sp->link`.
     pub next: u64,
-    /// Pages copied so far.
-    pub pages: u32,
+    /// Of the one before it.
+    pub before: u64,
+    /// Addresses of this thread's pages, added up.
+    pub sum: u64,
+    /// Pages passed so far, those of other threads too.
+    pub listed: u32,
+    /// Pages of this thread that could not be read or found no room in the ring.
+    pub lost: u32,
     /// 1 once the list's head was reached.
     pub done: u32,
-    /// Pages that could not be read or found no room in the ring.
-    pub lost: u32,
     /// 1 if the list could not be read, or changed while it was.
     pub failed: u32,
     /// vCPUs whose root was recorded, and those that have none.

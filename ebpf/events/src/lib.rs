@@ -44,7 +44,8 @@ pub use faults::{Class, Fault, MOMENTS, Moment, NOT_SEEN};
 pub use header::{Header, NO_VCPU, Seq, TimeNs, VcpuId, VmId};
 pub use host::{Host, HostEvent};
 pub use keyframes::{
-    ENTRIES_PER_TABLE, KEYFRAME_BATCH, KeyframeCursor, KeyframePage, KeyframeTable,
+    ENTRIES_PER_TABLE, KEYFRAME_BATCH, KEYFRAME_WORKERS, KeyframeCursor, KeyframeEntry,
+    KeyframePage,
 };
 pub use losses::{Loss, Probe};
 pub use marks::{COLLECTOR_MARK_BASE, Mark};

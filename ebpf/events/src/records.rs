@@ -3,11 +3,11 @@
 use bytemuck::Pod;
 
 use crate::{
-    ActDone, Entry, Fault, Host, KeyframePage, KeyframeRoot, KeyframeTable, Mark, Page, Probe,
-    Root, Write,
+    ActDone, Entry, Fault, Host, KeyframePage, KeyframeRoot, Mark, Page, Probe, Root, Write,
 };
 
-/// A struct that travels through the ring. It begins with a [`crate::Header`].
+/// A struct that travels through the ring. It begins with a [`crate::Header`]. Entries follow a
+/// [`KeyframePage`].
 pub trait Record: Pod {
     /// Says so in the header.
     const KIND: RecordKind;
@@ -56,10 +56,9 @@ records! {
     Page = 3, lost by Page;
     Root = 4, lost by Root;
     Mark = 5, lost by Mark;
-    KeyframePage = 6, lost by Keyframe;
     Write = 7, lost by Write;
     Host = 8, lost by Host;
-    KeyframeTable = 9, lost by Keyframe;
     KeyframeRoot = 10, lost by Root;
     ActDone = 11, lost by Act;
+    KeyframePage = 12, lost by Keyframe;
 }

@@ -1,6 +1,9 @@
 //! The life of shadow pages.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aya_ebpf::{
+    bindings::BPF_NOEXIST,
     macros::{map, raw_tracepoint},
     maps::{Array, HashMap},
     programs::RawTracePointContext,
@@ -53,23 +56,61 @@ pub struct Table {
     pub zapped: u8,
 }
 
-/// Remembers a shadow page.
+/// For each VM, the addresses of its pages in `PAGES` that are not zapped, added up. A keyframe adds
+/// up those on KVM's list: if the sums are equal, each of them is known.
+#[map]
+static KNOWN: Array<u64> = Array::with_max_entries(1 << 16, vcpus::USER_READS);
+
+/// Adds to the sum of a VM's known pages; what is taken away is negative.
 #[inline(always)]
-pub fn remember(sp: u64, vm: VmId) -> Option<()> {
-    let spt: u64 = field(sp, offset!(sp_spt))?;
-    let role: u32 = field(sp, offset!(sp_role))?;
+fn add_known(vm: VmId, spt: u64) {
+    if let Some(sum) = KNOWN.get_ptr_mut(vm.0.into()) {
+        // SAFETY: a map value; all users are atomic.
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(sum, spt) };
+    }
+}
+
+/// Remembers a shadow page: its entries are at `spt`, and it shadows the guest's table at `gfn`
+/// unless its role says that it shadows none.
+#[inline(always)]
+pub fn remember(vm: VmId, spt: u64, role: u32, gfn: Gfn) {
     let table = Table {
         vm,
         level: role_level(role),
         zapped: 0,
     };
-    if PAGES.insert(spt, table, 0).is_err() {
-        lose(Probe::PageMap);
+    if PAGES.insert(spt, table, u64::from(BPF_NOEXIST)).is_ok() {
+        add_known(vm, spt);
+    } else {
+        again(spt, table);
     }
     if !entries::sees_every_change() && !role_is_direct(role) {
-        shadow(vm, Gfn(field(sp, offset!(sp_gfn))?), spt);
+        shadow(vm, gfn, spt);
     }
+}
+
+/// Remembers a new page.
+#[inline(always)]
+fn born(sp: u64, vm: VmId) -> Option<()> {
+    let spt = field(sp, offset!(sp_spt))?;
+    let role = field(sp, offset!(sp_role))?;
+    remember(vm, spt, role, Gfn(field(sp, offset!(sp_gfn))?));
     Some(())
+}
+
+/// A page that is in `PAGES` already, or finds no room there.
+#[inline(always)]
+fn again(spt: u64, table: Table) {
+    if let Some(before) = find(spt)
+        && before.zapped == 0
+    {
+        add_known(before.vm, spt.wrapping_neg());
+    }
+    if PAGES.insert(spt, table, 0).is_ok() {
+        add_known(table.vm, spt);
+    } else {
+        lose(Probe::PageMap);
+    }
 }
 
 /// The page whose entries are at `spt` shadows the guest's table at `gfn`.
@@ -174,7 +215,7 @@ pub fn kvm_mmu_get_page(ctx: RawTracePointContext) {
     vcpu.linking = 1;
     if created {
         count(vcpu, |fault| &mut fault.created);
-        if remember(sp, vcpu.vm).is_none() {
+        if born(sp, vcpu.vm).is_none() {
             lose(Probe::Read);
         }
         record(sp, vcpu.vm, vcpu.vcpu, PageEvent::Born);
@@ -243,6 +284,9 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         if let Some(vcpu) = vcpus::current() {
             writes::record_store(vcpu);
         }
+    }
+    if table.zapped == 0 {
+        add_known(vm, spt.wrapping_neg());
     }
     // A root in use is zapped again when its last user frees it; KVM counts both. It may be gone
     // from the map already.

@@ -72,23 +72,42 @@ pub fn try_reserve<T: Record>(vm: VmId, vcpu: VcpuId, time: u64) -> Option<RingB
 #[inline(always)]
 pub fn place<T: Record>(seq: Seq, vm: VmId, vcpu: VcpuId, time: u64) -> Option<RingBufEntry<T>> {
     let mut entry = RING.reserve::<T>(0)?;
-    let header = Header {
+    let header = header::<T>(seq, vm, vcpu, time);
+    // SAFETY: every `Record` begins with a header (repr(C)).
+    unsafe { entry.as_mut_ptr().cast::<Header>().write(header) };
+    Some(entry)
+}
+
+/// What a record begins with.
+#[inline(always)]
+pub fn header<T: Record>(seq: Seq, vm: VmId, vcpu: VcpuId, time: u64) -> Header {
+    Header {
         seq,
         time: TimeNs(time),
         kind: T::KIND as u16,
         vm,
         vcpu,
         reserved: 0,
-    };
-    // SAFETY: every `Record` begins with a header (repr(C)).
-    unsafe { entry.as_mut_ptr().cast::<Header>().write(header) };
-    Some(entry)
+    }
 }
 
 /// Sends a record. The reader polls: to wake it up would cost more than the record.
 #[inline(always)]
 pub fn submit<T>(entry: RingBufEntry<T>) {
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+}
+
+/// Sends a record of any length that is complete elsewhere, if there is room.
+///
+/// # Safety
+///
+/// `bytes` from `record` on must be one map value's.
+#[inline(always)]
+pub unsafe fn send(record: *const u8, bytes: usize) -> Option<()> {
+    // SAFETY: the caller's.
+    let record = unsafe { core::slice::from_raw_parts(record, bytes) };
+    RING.output::<[u8]>(record, u64::from(BPF_RB_NO_WAKEUP))
+        .ok()
 }
 
 /// Whether half of the ring stays free after `bytes`, for records that cannot wait.
