@@ -127,18 +127,16 @@ fn errors_say_what_there_is() {
 }
 
 #[test]
-fn a_later_schema_is_refused() {
+fn a_schema_of_a_later_program_or_of_none_is_refused() {
     let demo = Demo::new(Shape::default());
     let file = demo.file("meta.json");
-    let text =
-        std::fs::read_to_string(&file)
-            .unwrap()
-            .replacen("\"schema\": 1", "\"schema\": 99", 1);
-    std::fs::write(&file, text).unwrap();
-    assert!(
-        demo.error(&["summary", "demo.trace"], 1)
-            .contains("newer analyzer")
-    );
+    let text = std::fs::read_to_string(&file).unwrap();
+    for (schema, words) in [("99", "newer analyzer"), ("0", "which no program writes")] {
+        let text = text.replacen("\"schema\": 1", &format!("\"schema\": {schema}"), 1);
+        std::fs::write(&file, text).unwrap();
+        let error = demo.error(&["summary", "demo.trace"], 1);
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

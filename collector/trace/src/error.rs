@@ -40,11 +40,8 @@ pub enum TraceError {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// The trace comes from a later program.
-    #[error(
-        "{}: schema version {found}, and this program reads up to {known}; use a newer analyzer",
-        path.display()
-    )]
+    /// The trace comes from a later program, or from none.
+    #[error("{}: schema version {found}, {}", path.display(), unreadable(*found, *known))]
     Version {
         /// The file.
         path: PathBuf,
@@ -117,5 +114,13 @@ impl TraceError {
             path,
             source,
         }
+    }
+}
+
+/// Why a trace with this version of the schema is not read.
+fn unreadable(found: u32, known: u32) -> String {
+    match found {
+        0 => "which no program writes".to_owned(),
+        _ => format!("and this program reads up to {known}; use a newer analyzer"),
     }
 }
