@@ -286,15 +286,22 @@ fn checks(vm: &VmAudit) -> Table {
     table
 }
 
+/// A row for each reason: most checks lack the same.
 fn not_checked(vm: &VmAudit) -> Table {
-    let columns = [Column::code("check"), Column::words("not checked")];
-    let title = "What this trace does not decide: how many places or acts, and why";
-    let mut table = Table::new("not_checked", title, columns);
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for check in &vm.checks {
         let reason = check.reason();
-        if !reason.is_empty() {
-            table.row([Cell::words(check.check), Cell::words(reason)]);
+        match reasons.iter_mut().find(|(of, _)| *of == reason) {
+            _ if reason.is_empty() => {}
+            Some((_, checks)) => checks.push(check.check),
+            None => reasons.push((reason, vec![check.check])),
         }
+    }
+    let columns = [Column::words("why"), Column::code("not checked")];
+    let title = "What this trace does not decide: how many places or acts, and why";
+    let mut table = Table::new("not_checked", title, columns);
+    for (reason, checks) in reasons {
+        table.row([Cell::words(reason), Cell::words(checks.join(", "))]);
     }
     table
 }
