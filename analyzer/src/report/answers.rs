@@ -25,13 +25,13 @@ fn took(of: &VmStudy, numbers: &VmSummary) -> String {
     let faults = plural(numbers.faults, "fault");
     let all = total(of.costs.iter().map(|(_, cost)| cost.total_ns));
     match &of.account {
+        _ if numbers.faults == 0 => "No fault was recorded.".to_owned(),
         Some(account) => format!(
             "{faults} took {}: {} of the run of {}.",
             ns(all),
             percent(all, account.total_ns),
             account.length()
         ),
-        None if numbers.faults == 0 => "No fault was recorded.".to_owned(),
         None => format!("{faults} took {}.", ns(all)),
     }
 }

@@ -187,6 +187,8 @@ pub(super) fn trace(
             let worst = worst.map(|of| of.table(symbols, study.span_ns[0], &summary.times()));
             let mut section = section((trace, study, symbols), of, &summary, numbers, explained)?;
             section.payers.splice(0..0, worst);
+            // Notes about no rows say nothing.
+            section.payers.retain(|table| !table.is_empty());
             sections.push(section);
         }
     }
@@ -381,14 +383,14 @@ fn ranges_at_the_end(study: &Study, vm: VmId, numbers: &VmSummary) -> Table {
         }
     }
     match (table.is_empty(), cut) {
-        (true, _) => table.more(match numbers.memory {
-            Some(peak) => format!(
+        (true, _) => match numbers.memory {
+            Some(peak) => table.more(format!(
                 "They map nothing; {}: `analyzer table TRACE --seq {}` shows them then",
                 peak.line(),
                 peak.seq
-            ),
-            None => "They map nothing.".to_owned(),
-        }),
+            )),
+            None => table,
+        },
         (false, true) => table.more(ranges::cut()),
         (false, false) => table,
     }

@@ -238,13 +238,15 @@ fn areas(vm: &VmStudy, names: &[String]) -> String {
 
 fn most_pages(vm: &VmStudy) -> String {
     let bins = vm.timeline.bins();
-    let unsync = bins.iter().map(|(_, bin)| bin.totals.unsync);
-    format!(
-        "at most {}, {} at the end; at most {} unsync at the end of a span",
-        plural(vm.memory.peak().pages, "shadow page"),
-        count(last_pages(vm)),
-        count(unsync.max().unwrap_or(0)),
-    )
+    let pages = plural(vm.memory.peak().pages, "shadow page");
+    let pages = format!("at most {pages}, {} at the end", count(last_pages(vm)));
+    match bins.iter().map(|(_, bin)| bin.totals.unsync).max() {
+        None | Some(0) => pages,
+        Some(unsync) => format!(
+            "{pages}; at most {} unsync at the end of a span",
+            count(unsync)
+        ),
+    }
 }
 
 /// What the red spans of a figure mean, if there are any.

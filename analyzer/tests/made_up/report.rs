@@ -24,6 +24,34 @@ fn the_example_of_a_report_is_the_shadow_fault_of_median_time() {
     assert!(example.contains(&took), "{took}: {example}");
 }
 
+/// A VM that did nothing has no figure, and no table about nothing.
+#[test]
+fn a_report_without_faults_has_nothing_about_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut meta = trace::Meta {
+        schema: trace::SCHEMA_VERSION,
+        vms: vec![trace::VmMeta::default()],
+        ..trace::Meta::default()
+    };
+    let path = folder.path().join("idle.trace");
+    let writer = trace::TraceWriter::create(&path, &meta).unwrap();
+    meta.complete = true;
+    meta.end = Some(trace::End::default());
+    writer.meta_file().write(&meta).unwrap();
+    super::demo::run(folder.path(), &["report", "idle.trace", "-o", "page.html"]);
+    let html = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(html.contains("No fault was recorded."));
+    for nothing in [
+        "0 faults took",
+        "<svg",
+        "The faults that took longest",
+        "What became of each guest table",
+        "They map nothing",
+    ] {
+        assert!(!html.contains(nothing), "{nothing}");
+    }
+}
+
 #[test]
 fn a_report_has_a_part_for_each_vm() {
     let demo = two();
