@@ -91,20 +91,14 @@ fn read(trace: &Trace, part: Part, ahead: &SyncSender<Result<Stretch, TraceError
     }
 }
 
-fn pass_on(records: Records<'_>, sender: &SyncSender<Chunk>) {
-    let mut chunk = Chunk::new();
-    for record in records {
-        match record {
-            Ok(record) => chunk.records.push(record),
-            Err(error) => chunk.error = Some(error),
-        }
-        if chunk.records.len() == CHUNK || chunk.error.is_some() {
-            let full = std::mem::replace(&mut chunk, Chunk::new());
-            if sender.send(full).is_err() {
-                return;
-            }
+fn pass_on(mut records: Records<'_>, sender: &SyncSender<Chunk>) {
+    loop {
+        let mut chunk = Chunk::new();
+        chunk.error = records.fill(&mut chunk.records, CHUNK).err();
+        let is_last = chunk.records.len() < CHUNK;
+        // If the receiver is gone, the rest is not wanted.
+        if sender.send(chunk).is_err() || is_last {
+            return;
         }
     }
-    // If the receiver is gone, the rest is not wanted.
-    let _ = sender.send(chunk);
 }

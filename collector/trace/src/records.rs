@@ -1,6 +1,6 @@
 //! All kinds merged into the one order of their sequence numbers.
 
-use std::fmt;
+use std::{fmt, vec};
 
 use events::{Gfn, Hpa, Level, Role, Seq, Spte, TimeNs, VmId};
 
@@ -93,10 +93,15 @@ pub struct Records<'a> {
     /// Highest number of the stretch held back.
     held: Option<u64>,
     streams: Streams,
-    /// The kind that is taken from now, and the lowest number of all others.
-    turn: Option<(Kind, Seq)>,
     ended: bool,
+    /// What the iterator gives next.
+    run: vec::IntoIter<Record>,
+    /// What it gives after that.
+    failed: Option<TraceError>,
 }
+
+/// Records that the iterator takes at a time.
+const RUN: usize = 64;
 
 macro_rules! streams {
     ($($field:ident $kind:ident $row:ident $item:ident)+) => {
@@ -136,11 +141,19 @@ macro_rules! streams {
                 }
             }
 
-            /// The record that [`Streams::peek`] announced.
-            fn next(&mut self, kind: Kind) -> Result<Option<Record>, TraceError> {
-                Ok(match kind {
-                    $(Kind::$kind => self.$field.next()?.map(Record::$kind),)+
-                })
+            /// Takes the records of a kind that come before `others`, at most `most`.
+            fn take(
+                &mut self,
+                kind: Kind,
+                (others, most): (Seq, usize),
+                into: &mut Vec<Record>,
+            ) -> Result<(), TraceError> {
+                match kind {
+                    $(Kind::$kind => {
+                        let each = |row| into.push(Record::$kind(row));
+                        self.$field.take(others, most, each)
+                    })+
+                }
             }
         }
     };
@@ -154,8 +167,9 @@ impl<'a> Records<'a> {
             stretches: Box::new(stretches),
             held: None,
             streams: Streams::default(),
-            turn: None,
             ended: false,
+            run: Vec::new().into_iter(),
+            failed: None,
         }
     }
 
@@ -173,14 +187,8 @@ impl<'a> Records<'a> {
         Ok(true)
     }
 
-    /// Whose turn it is: the kind with the lowest number, and up to which number of another kind.
-    fn choose(&mut self) -> Result<Option<Kind>, TraceError> {
-        // Records of one kind come in runs: then one number is compared, not nine.
-        if let Some((kind, others)) = self.turn
-            && self.streams.peek(kind)?.is_some_and(|front| front < others)
-        {
-            return Ok(Some(kind));
-        }
+    /// Whose turn it is: the kind with the lowest number, and the lowest number of another kind.
+    fn choose(&mut self) -> Result<Option<(Kind, Seq)>, TraceError> {
         let mut lowest: Option<(Seq, Kind)> = None;
         let mut others = Seq(u64::MAX);
         for &kind in Kind::ALL {
@@ -195,16 +203,26 @@ impl<'a> Records<'a> {
                 }
             }
         }
-        self.turn = lowest.map(|(_, kind)| (kind, others));
-        Ok(lowest.map(|(_, kind)| kind))
+        Ok(lowest.map(|(_, kind)| (kind, others)))
     }
 
-    /// The lowest number of those that were passed on.
-    fn pop(&mut self) -> Result<Option<Record>, TraceError> {
-        match self.choose()? {
-            Some(kind) => self.streams.next(kind),
-            None => Ok(None),
+    /// Adds the next records to `into` until it has `most`, or there is no further one: then it ends
+    /// with less. After an error nothing follows.
+    pub fn fill(&mut self, into: &mut Vec<Record>, most: usize) -> Result<(), TraceError> {
+        while !self.ended && into.len() < most {
+            // Where something fails, this is the end.
+            self.ended = true;
+            self.ended = match self.choose()? {
+                Some((kind, others)) => {
+                    // Records of one kind come in runs.
+                    let room = most - into.len();
+                    self.streams.take(kind, (others, room), into)?;
+                    false
+                }
+                None => !self.advance()?,
+            };
         }
+        Ok(())
     }
 }
 
@@ -212,17 +230,20 @@ impl Iterator for Records<'_> {
     type Item = Result<Record, TraceError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.ended {
-            match self.pop() {
-                Ok(Some(record)) => return Some(Ok(record)),
-                Ok(None) => match self.advance() {
-                    Ok(more) => self.ended = !more,
-                    Err(error) => return Some(Err(self.fail(error))),
-                },
-                Err(error) => return Some(Err(self.fail(error))),
+        loop {
+            if let Some(record) = self.run.next() {
+                return Some(Ok(record));
             }
+            if let Some(error) = self.failed.take() {
+                return Some(Err(error));
+            }
+            if self.ended {
+                return None;
+            }
+            let mut run = Vec::with_capacity(RUN);
+            self.failed = self.fill(&mut run, RUN).err();
+            self.run = run.into_iter();
         }
-        None
     }
 }
 
@@ -232,13 +253,5 @@ impl fmt::Debug for Records<'_> {
             .field("held", &self.held)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
-    }
-}
-
-impl Records<'_> {
-    /// After an error nothing follows.
-    fn fail(&mut self, error: TraceError) -> TraceError {
-        self.ended = true;
-        error
     }
 }

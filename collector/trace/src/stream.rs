@@ -122,8 +122,35 @@ impl<R: Item> Stream<R> {
         Ok(self.rows.as_slice().first().map(Item::seq))
     }
 
+    /// Gives `each` the rows that come before `others`, at most `most`; at least the first that was
+    /// announced, since two kinds may have one number.
+    pub(crate) fn take(
+        &mut self,
+        others: Seq,
+        most: usize,
+        mut each: impl FnMut(R),
+    ) -> Result<(), TraceError> {
+        let mut taken = 0;
+        while taken < most
+            && self
+                .peek()?
+                .is_some_and(|front| taken == 0 || front < others)
+        {
+            if R::IN_PARTS {
+                self.next()?.into_iter().for_each(&mut each);
+                taken += 1;
+                continue;
+            }
+            let rows = self.rows.as_slice().iter().take(most - taken);
+            let run = rows.take_while(|row| row.seq() < others).count().max(1);
+            self.rows.by_ref().take(run).for_each(&mut each);
+            taken += run;
+        }
+        Ok(())
+    }
+
     /// The row that [`Stream::peek`] announced, with all its parts.
-    pub(crate) fn next(&mut self) -> Result<Option<R>, TraceError> {
+    fn next(&mut self) -> Result<Option<R>, TraceError> {
         let Some(mut row) = self.rows.next() else {
             return Ok(None);
         };
