@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{
     guest::Run, machine::Machine, moments::Moments, programs::Programs, recorder::Recorder,
-    replay::Replay, spread::Spread,
+    replay::Replay, spread::Spread, stops::Stops,
 };
 
 #[derive(Debug, Serialize)]
@@ -32,6 +32,7 @@ pub struct Figures {
     pub replay: Replay,
     /// Absent without an analyzer.
     pub moments: Option<Moments>,
+    pub stops: Stops,
     pub targets: Vec<Target>,
 }
 

@@ -5,7 +5,8 @@
 //! guest     one run of `linear`                      tracefs   a tracer to compare with
 //! programs  the kernel's measure of the probes       recorder  its CPU time
 //! replay    the analyzer's speed                     moments   `table --at` in a long trace
-//! spread    medians and quartiles                    machine   where and when
+//! stops     keyframes, start                         machine   where and when
+//! spread    medians and quartiles
 //! figures   everything that was measured             targets   the limits it is judged by
 //! text      the figures as a table
 //! ```
@@ -32,6 +33,7 @@ mod session;
 #[allow(dead_code, reason = "a session knows Ctrl-C only")]
 mod signals;
 mod spread;
+mod stops;
 mod targets;
 mod text;
 mod tracefs;
@@ -146,6 +148,9 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
 
     let moments = moments::measure(args.table_passes, folder.path())?;
 
+    progress("keyframes, start");
+    let stops = stops::measure(folder.path())?;
+
     let of = |way: Way| {
         rounds
             .iter()
@@ -181,6 +186,7 @@ fn measure(args: &Args) -> anyhow::Result<Figures> {
         programs,
         replay,
         moments,
+        stops,
         targets: Vec::new(),
     };
     let targets = targets::judge(&figures);

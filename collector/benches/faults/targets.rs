@@ -13,6 +13,10 @@ const BYTES: [f64; 2] = [12.0, 20.0];
 const REPLAY: f64 = 5e6;
 /// Most that a shadow table at a moment of a long trace may take, s.
 const TABLE_S: f64 = 0.3;
+/// Most that a shadow page may add to a keyframe's stop, ns: 100,000 take 50 ms.
+const STOP_NS: f64 = 500.0;
+/// Most from the start of the collector to the first record, s.
+const START_S: f64 = 0.5;
 
 /// Compares each limit with what was measured.
 pub fn judge(figures: &Figures) -> Vec<Target> {
@@ -72,6 +76,18 @@ pub fn judge(figures: &Figures) -> Vec<Target> {
                 .moments
                 .as_ref()
                 .map(|moments| moments.seconds.median <= TABLE_S),
+        },
+        Target {
+            what: "stopped for a keyframe, a page",
+            reach: format!("at most {STOP_NS:.0} ns"),
+            measured: format!("{:.0} ns", figures.stops.ns_a_page.median),
+            met: Some(figures.stops.ns_a_page.median <= STOP_NS),
+        },
+        Target {
+            what: "start and end of a recording",
+            reach: format!("at most {START_S} s"),
+            measured: format!("{:.3} s", figures.stops.run_s.median),
+            met: Some(figures.stops.run_s.median <= START_S),
         },
     ]
 }

@@ -9,6 +9,7 @@ use crate::{
     recorder::Recorder,
     replay::Replay,
     spread::Spread,
+    stops::Stops,
 };
 
 /// Everything.
@@ -75,8 +76,24 @@ fn write(figures: &Figures, out: &mut String) -> fmt::Result {
             seconds.median
         )?;
     }
+    stops(&figures.stops, out)?;
     writeln!(out)?;
     targets(&figures.targets, out)
+}
+
+fn stops(stops: &Stops, out: &mut String) -> fmt::Result {
+    let [low, high] = stops.ns_a_page.quartiles;
+    writeln!(
+        out,
+        "{} keyframes of 20,000 shadow pages: {:.0} ns a page stopped ({low:.0} .. {high:.0})",
+        stops.keyframes, stops.ns_a_page.median
+    )?;
+    let [min, max] = stops.run_s.range;
+    writeln!(
+        out,
+        "collector run, 64 pages: {:.3} s from start to end ({min:.3} .. {max:.3})",
+        stops.run_s.median
+    )
 }
 
 fn turns(turns: &Turns, out: &mut String) -> fmt::Result {
@@ -188,7 +205,7 @@ fn targets(targets: &[Target], out: &mut String) -> fmt::Result {
         };
         writeln!(
             out,
-            "{:<36}{:<22}{:<16}{verdict}",
+            "{:<42}{:<22}{:<16}{verdict}",
             target.what, target.reach, target.measured
         )?;
     }
