@@ -112,6 +112,8 @@ fn what_the_kernel_had_no_room_for_is_counted() {
     let trace = Trace::open(&path).expect("a trace");
     assert_eq!(trace.meta().end.as_ref().map(|end| end.records), Some(12));
     assert_eq!(trace.rows("losses"), 1);
+    // The trace begins with the first event, not with the clock.
+    assert_eq!(trace.span_ns(), Some([1_000_001_000; 2]));
 }
 
 /// Lines 4608 to 4652 and the end of a text of 9492: two shadow faults, a prefetched entry, a fault

@@ -82,6 +82,13 @@ impl Writer {
             self.lost(text);
             return Ok(());
         };
+        if self.span.is_none() {
+            // What is missing before the first event has no moment in the text.
+            let first = TimeNs(line.time_ns);
+            for loss in &mut self.batch.losses {
+                (loss.from_ns, loss.time_ns) = (first, first);
+            }
+        }
         let [first, last] = self.span.unwrap_or([line.time_ns; 2]);
         self.span = Some([first.min(line.time_ns), last.max(line.time_ns)]);
         if line.time_ns.saturating_sub(self.stretch) >= STRETCH || self.batch.rows() >= ROWS {
