@@ -331,6 +331,7 @@ fn lab_whose_output_nobody_reads_records_and_ends() {
         (lab, trace, reader)
     };
     // Only its output waits, or also its console; a signal comes when all is recorded.
+    let mut longest = 0;
     for (all, signal) in [(false, Signal::TERM), (true, Signal::INT)] {
         let (mut lab, trace, _reader) = begin("s.trace", "600", all);
         let begun = Instant::now();
@@ -338,6 +339,7 @@ fn lab_whose_output_nobody_reads_records_and_ends() {
             assert!(begun.elapsed() < Duration::from_secs(120), "no trace");
             std::thread::sleep(Duration::from_millis(20));
         }
+        longest = longest.max(begun.elapsed().as_secs());
         std::thread::sleep(Duration::from_millis(500));
         assert!(lab.try_wait().expect("a child").is_none(), "it waits");
         kill_process(Pid::from_child(&lab), signal).expect("a signal");
@@ -354,8 +356,9 @@ fn lab_whose_output_nobody_reads_records_and_ends() {
     let (mut lab, trace, _reader) = begin("l.trace", "1", true);
     assert_eq!(ends(&mut lab, 6), Some(1));
     assert!(!trace.exists());
-    let (mut lab, trace, _reader) = begin("t.trace", "45", false);
-    assert_eq!(ends(&mut lab, 50), Some(1));
+    let limit = 2 * longest + 10;
+    let (mut lab, trace, _reader) = begin("t.trace", &limit.to_string(), false);
+    assert_eq!(ends(&mut lab, limit + 5), Some(1));
     expect_code(&run(analyzer().arg("verify").arg(&trace)), 0);
     expect_only(&folder, &["t.trace"]);
 }
