@@ -107,6 +107,14 @@ impl Lives {
             zap.freed = Some(row.seq);
             return;
         }
+        // A sync that zapped the page has its record after that: no new life.
+        if let (PageEvent::Sync, false, Some(life)) =
+            (row.event, self.is_alive, self.lives.last_mut())
+            && let Some(zap) = life.zapped.as_mut()
+        {
+            zap.synced = Some(row.seq);
+            return;
+        }
         if row.event == PageEvent::Born || !self.is_alive {
             self.is_alive = false;
             self.begin(row, before.history);
@@ -133,6 +141,7 @@ impl Lives {
                     parents: before.replay.map_or(0, |vm| vm.tables().parents(spt).len()),
                     was_unsync: row.unsync != 0,
                     freed: None,
+                    synced: None,
                     why: why_zapped(row, zapped, before.history),
                 });
                 self.waiting = row.vcpu;

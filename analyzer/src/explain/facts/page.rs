@@ -110,6 +110,9 @@ pub struct Zap {
     /// The record of its second zap: a root in use is freed once no vCPU has it.
     #[serde(rename = "freed_seq", skip_serializing_if = "Option::is_none")]
     pub freed: Option<Seq>,
+    /// The record of a sync of it, which came after its zap.
+    #[serde(rename = "synced_seq", skip_serializing_if = "Option::is_none")]
+    pub synced: Option<Seq>,
     pub why: ZapCause,
 }
 
@@ -165,6 +168,9 @@ impl PageFacts {
     /// Its last record.
     pub fn until(&self) -> Seq {
         let end = self.zapped.as_ref();
-        end.map_or(Seq(u64::MAX), |end| end.freed.unwrap_or(end.at.seq))
+        end.map_or(Seq(u64::MAX), |end| {
+            let later = [end.freed, end.synced].into_iter().flatten();
+            later.fold(end.at.seq, Seq::max)
+        })
     }
 }
