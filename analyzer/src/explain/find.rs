@@ -8,14 +8,14 @@ use super::{
     before::{Before, History, Lives, Recent},
     causes,
     explanation::{ExplainError, Explanation},
-    facts::{ChangeFacts, FaultFacts, Kind, RecordFacts, gpa},
+    facts::{ChangeFacts, FaultFacts, Kind, RecordFacts, RefaultFacts, gpa},
     own_work::own_work,
     select::{Census, Selector},
 };
 use crate::{
-    refaults,
+    refaults::{self, Options, Refaults},
     replay::{Gaps, Replay, VmReplay, is_unchanged},
-    study::replay_options,
+    study::{Follow as _, Subject, replay_options},
 };
 
 /// Records between two reports of progress.
@@ -169,6 +169,8 @@ struct Finder {
     history: History,
     census: Census,
     matching: u64,
+    /// Why addresses fault again; only where a fault may be meant.
+    refaults: Option<Refaults>,
 }
 
 impl Finder {
@@ -183,6 +185,16 @@ impl Finder {
             history: History::default(),
             census: Census::default(),
             matching: 0,
+            refaults: selector.may_be_fault().then(|| {
+                let recording = trace.meta();
+                let subject = Subject {
+                    vm,
+                    recording,
+                    meta: recording.vms.iter().find(|of| of.vm == vm.0),
+                    span_ns: trace.span_ns().unwrap_or_default(),
+                };
+                Refaults::new(&subject, Options::default())
+            }),
         }
     }
 
@@ -207,6 +219,9 @@ impl Finder {
             return None;
         }
         self.census.add(record);
+        if let Some(refaults) = &mut self.refaults {
+            refaults.before(record, self.replay.vm(self.vm));
+        }
         let found = self.is_meant(record).then(|| self.found(record)).flatten();
         if found.is_none() {
             self.history.see(record, self.replay.vm(self.vm));
@@ -214,6 +229,9 @@ impl Finder {
         self.replay.apply(record);
         if found.is_some() {
             return found;
+        }
+        if let Some(refaults) = &mut self.refaults {
+            refaults.after(record, self.replay.vm(self.vm));
         }
         match record {
             Record::Fault(row) => _ = self.recent.take(row.vcpu),
@@ -256,6 +274,8 @@ impl Finder {
         let pages = self.recent.take(row.vcpu);
         let mut facts = self.before().fault(row, vm, before, pages);
         facts.missing_records_since_keyframe = self.missing(row.seq);
+        let refault = self.refaults.as_ref().and_then(Refaults::latest);
+        facts.refault = refault.and_then(RefaultFacts::of);
         facts
     }
 

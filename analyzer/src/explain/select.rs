@@ -43,6 +43,14 @@ impl Selector {
         }
     }
 
+    /// Whether a fault may be meant.
+    pub(super) fn may_be_fault(self) -> bool {
+        match self {
+            Selector::Index(_) | Selector::Gva(..) | Selector::Class(..) | Selector::Seq(_) => true,
+            Selector::Change(_) | Selector::Cause(..) | Selector::Page(..) => false,
+        }
+    }
+
     /// Which of those that match, from 0.
     pub(super) fn nth(self) -> u64 {
         match self {

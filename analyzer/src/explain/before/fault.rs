@@ -91,6 +91,7 @@ impl Before<'_> {
             store: history.stores.of(row).cloned(),
             host: self.host(row).cloned(),
             late_act: None,
+            refault: None,
             invalidated_by_itself: unmaps.and_then(|all| all.within(row)).copied(),
             invalidated_beside: unmaps.and_then(|all| all.beside(row)).copied(),
             root_zapped: unmaps.and_then(|_| history.zap_of_root(row)).cloned(),

@@ -6,10 +6,11 @@ use events::{Cause, Class, HostEvent, PageEvent, Spte};
 
 use crate::{
     explain::{
-        facts::{Because, FaultFacts, StoredBy, ZapCause},
+        facts::{Because, FaultFacts, RefaultFacts, StoredBy, ZapCause},
         words::{self, kernel},
     },
     faults::refuses,
+    refaults::RefaultCause,
     text::{
         flags,
         units::{count, ns, plural},
@@ -84,7 +85,14 @@ fn shadow(of: &FaultFacts) -> Because {
     }
     let (kind, lacked) = lacked(of, before, now);
     let (before, now) = (flags::spte(before), flags::spte(now));
-    let text = format!("the entry was there but too weak ({before}{by}); it is now {now}{lacked}");
+    let weakened = of.refault.as_ref().map(|by| {
+        let (cause, what, seq) = (by.cause, &by.what, count(by.seq.0));
+        format!(" ({cause}: {what}, seq {seq})")
+    });
+    let weakened = weakened.unwrap_or_default();
+    let text = format!(
+        "the entry was there but too weak ({before}{by}); it is now {now}{lacked}{weakened}"
+    );
     Because::new(kind, text)
 }
 
@@ -134,7 +142,20 @@ fn allowed(of: &FaultFacts, before: Spte, now: Spte, by: &str) -> Because {
 
 /// Why the entry was missing.
 fn missing(of: &FaultFacts) -> (&'static str, String) {
-    match (&of.emptied, of.row.created) {
+    let emptied = of.emptied.as_ref();
+    if let Some(by) = &of.refault
+        && emptied.is_none_or(|row| row.cause == Cause::Reread)
+    {
+        let path = match of.row.created {
+            0 => String::new(),
+            created => {
+                let tables = plural(u64::from(created), "table");
+                format!("; the path to it was missing too: KVM made {tables}")
+            }
+        };
+        return ("entry_removed", format!(": {}{path}", removed(of, by)));
+    }
+    match (emptied, of.row.created) {
         (Some(row), _) if row.cause == Cause::Reread => {
             let seq = count(row.seq.0);
             let text = format!(
@@ -160,12 +181,28 @@ fn missing(of: &FaultFacts) -> (&'static str, String) {
     }
 }
 
+/// What had removed or weakened it.
+fn removed(of: &FaultFacts, by: &RefaultFacts) -> String {
+    let before = ns(of.row.time_ns.0.saturating_sub(by.time_ns.0));
+    let gap = match by.over_gap {
+        true => "; records are missing in between, so another act may have done it",
+        false => "",
+    };
+    let (cause, what, seq) = (by.cause, &by.what, count(by.seq.0));
+    format!("it was mapped until {before} before ({cause}: {what}, seq {seq}){gap}")
+}
+
 /// Which right was missing.
 fn lacked(of: &FaultFacts, before: Spte, now: Spte) -> (&'static str, &'static str) {
     let error = of.row.error_code;
     if error.is_write() && !before.is_writable() && now.is_writable() {
         let writer = of.stored_before;
         let by_log = writer.is_some_and(|by| by.by == StoredBy::Cause(Cause::DirtyLog));
+        let log = RefaultCause::DirtyLog.name();
+        let by_log = by_log || of.refault.as_ref().is_some_and(|by| by.cause == log);
+        if let (false, Some(_)) = (by_log, &of.refault) {
+            return ("write_removed", ": W had been removed");
+        }
         return match (by_log, before.is_mmu_writable()) {
             (true, _) => (
                 "write_removed_by_dirty_log",

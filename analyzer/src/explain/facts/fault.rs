@@ -1,6 +1,6 @@
 //! A fault, what led to it and what followed.
 
-use events::{Cause, Gpa, Gva, Hpa, Hva, Level, Pfn, Spte};
+use events::{Cause, Gpa, Gva, Hpa, Hva, Level, Pfn, Seq, Spte, TimeNs};
 use serde::Serialize;
 use trace::{EntryRow, FaultRow, HostRow, Mode, PageRow};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     faults::{GuestStep, refuses},
-    refaults::left_guest,
+    refaults::{Refault, left_guest},
     replay::{PageInfo, Step},
 };
 
@@ -60,6 +60,8 @@ pub struct FaultFacts {
     pub stored_before: Option<Writer>,
     /// The record that emptied the entry before the fault.
     pub emptied: Option<EntryRow>,
+    /// What made it necessary, where its address was mapped before.
+    pub refault: Option<RefaultFacts>,
     /// Events of shadow pages since the previous fault of the vCPU.
     pub pages: Vec<PageChange>,
     /// Pages that were zapped after the fault's record and before the next fault of the vCPU.
@@ -113,6 +115,35 @@ impl FaultFacts {
         let stores = matches!(by.by, StoredBy::Fault(_) | StoredBy::Cause(Cause::Prefetch));
         let is_other = by.vcpu.is_some() && by.vcpu != Some(self.row.vcpu);
         (stores && is_other && by.time_ns >= left_guest(&self.row)).then_some(by)
+    }
+}
+
+/// What removed or weakened the entry of a fault, as `refaults` joins them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefaultFacts {
+    /// Its cause: see `refaults`; `zapped` and `later` as in the CSV of `export`.
+    pub cause: &'static str,
+    /// The record of the act.
+    pub seq: Seq,
+    /// When.
+    pub time_ns: TimeNs,
+    /// What was done.
+    pub what: String,
+    /// Records are missing in between: another act may have done it.
+    pub over_gap: bool,
+}
+
+impl RefaultFacts {
+    /// Absent where no record shows what did it.
+    pub fn of(refault: &Refault) -> Option<Self> {
+        let removal = refault.removal?;
+        Some(Self {
+            cause: refault.name(),
+            seq: removal.seq,
+            time_ns: removal.time,
+            what: removal.what(),
+            over_gap: refault.over_gap,
+        })
     }
 }
 

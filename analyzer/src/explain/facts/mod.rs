@@ -17,7 +17,7 @@ pub use common::{
     Because, FaultRef, GpteSource, GuestEntry, Invalidation, KnownGpte, Store, StoredBy,
     Translation, Translations, Writer, covers, index_of,
 };
-pub use fault::{FaultFacts, Followed, MemslotRange, StoredEntry};
+pub use fault::{FaultFacts, Followed, MemslotRange, RefaultFacts, StoredEntry};
 pub use page::{Link, Moment, PageChange, PageFacts, Zap, ZapCause};
 pub use record::{Kind, RecordFacts, Refilled, RootFacts, ShadowOfStore};
 pub use unsync::{PeriodEnd, UnsyncPeriod};
