@@ -280,6 +280,7 @@ impl Follow for Growth {
                 let open = std::mem::take(&mut self.peak_is_open);
                 if open && tables.totals().all_pages() == self.peak.pages {
                     (self.peak.seq, self.peak.time) = (row.seq, row.time_ns);
+                    self.peak.by_level = self.pages;
                 }
             }
             _ => {}
