@@ -13,7 +13,7 @@ pub(crate) fn total(numbers: impl Iterator<Item = u64>) -> u64 {
 
 /// What the column `switched out` holds, and what it does to the order.
 pub const SWITCHED_OUT: &str = "switched out: of the total, faults whose thread was switched \
-                                       out meanwhile; the order is that of the rest";
+                                       out meanwhile; order and shares are those of the rest";
 
 /// A record, by the number that `explain --seq` takes, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -94,9 +94,13 @@ fn payer(numbers: &VmSummary) -> Option<String> {
         true => name,
         false => format!("{by} {name}"),
     };
+    let of_which = match rank.all.switched_out_ns {
+        0 => "",
+        _ => " whose thread was not switched out",
+    };
     Some(format!(
-        "Most is paid by {who}{about}: {} of the time in faults.",
-        Cell::Share(first.sum.total_ns, rank.all.total_ns).text(),
+        "Most is paid by {who}{about}: {} of the time in faults{of_which}.",
+        Cell::Share(first.sum.own_ns(), rank.all.own_ns()).text(),
     ))
 }
 

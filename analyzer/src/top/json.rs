@@ -38,7 +38,7 @@ fn sum(of: &Sum, all: &Sum, start_ns: u64) -> Value {
         })
     });
     let [first, last] = seen.unwrap_or_default();
-    let share = of.total_ns as f64 * 100.0 / all.total_ns.max(1) as f64;
+    let share = of.own_ns() as f64 * 100.0 / all.own_ns().max(1) as f64;
     let slots = of
         .slots
         .map(|[lowest, highest]| json!({"lowest": lowest, "highest": highest}));

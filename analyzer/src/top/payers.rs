@@ -7,7 +7,7 @@ use trace::{Meta, Record, Sees};
 
 use super::{By, Question, Rank, Top, causes, json, ping_pong, table};
 use crate::{
-    faults::Sum,
+    faults::{SWITCHED_OUT, Sum},
     refaults::{Options, Refaults},
     replay::VmReplay,
     study::{Follow, StudyError, Subject},
@@ -144,6 +144,7 @@ pub fn brief(ranks: &[Rank]) -> Table {
         Column::number("faults"),
         Column::time("total"),
         Column::share("share"),
+        Column::time("switched out"),
         Column::time("worst"),
         Column::number("worst seq"),
     ];
@@ -165,21 +166,27 @@ pub fn brief(ranks: &[Rank]) -> Table {
             Cell::words(name),
             Cell::Count(first.sum.count),
             Cell::Time(first.sum.total_ns),
-            Cell::Share(first.sum.total_ns, rank.all.total_ns),
+            Cell::Share(first.sum.own_ns(), rank.all.own_ns()),
+            Cell::Time(first.sum.switched_out_ns),
             worst.map_or(Cell::Absent, |worst| Cell::Time(worst.ns)),
             worst.map_or(Cell::Absent, |worst| Cell::Count(worst.seq.0)),
         ]);
     }
     let full = ranks.iter().filter(|rank| rank.others.count > 0);
     let full: Vec<_> = full.map(|rank| rank.by.name()).collect();
-    match (table.is_empty(), full.is_empty()) {
-        (true, _) => table,
-        (false, true) => table.more("`analyzer top TRACE --by KEY` has the others"),
-        (false, false) => table.more(format!(
+    let more = match full.is_empty() {
+        true => "`analyzer top TRACE --by KEY` has the others".to_owned(),
+        false => format!(
             "of {}: only among the first {}; `analyzer top TRACE --by KEY` follows more",
             full.join(", "),
             count(KEYS as u64)
-        )),
+        ),
+    };
+    let switched = ranks.iter().any(|rank| rank.all.switched_out_ns > 0);
+    match (table.is_empty(), switched) {
+        (true, _) => table,
+        (false, true) => table.more(format!("{SWITCHED_OUT}; {more}")),
+        (false, false) => table.more(more),
     }
 }
 

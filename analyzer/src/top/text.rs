@@ -81,7 +81,7 @@ fn costs(sum: &Sum, all: &Sum) -> [Cell; 3] {
     [
         Cell::Count(sum.count),
         Cell::Time(sum.total_ns),
-        Cell::Share(sum.total_ns, all.total_ns),
+        Cell::Share(sum.own_ns(), all.own_ns()),
     ]
 }
 
