@@ -219,6 +219,7 @@ pub fn verdict(report: &AuditReport) -> String {
     }
     match of("violated") {
         0 if report.vms.is_empty() => "no VM was seen, so nothing is checked".to_owned(),
+        0 if of("holds") == 0 => format!("nothing is violated, nor proved{undecided}"),
         0 => format!(
             "clean: {} hold{undecided}",
             plural(of("holds"), "invariant")

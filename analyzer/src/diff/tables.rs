@@ -52,8 +52,8 @@ pub fn verdict(comparison: &Comparison) -> Line {
 
 fn unchanged(comparison: &Comparison) -> String {
     let what = match comparison.times {
-        true => "no count, median time or total time",
-        false => "no count",
+        true => "count, median time or total time",
+        false => "count",
     };
     let classes = comparison.classes.len() as u64;
     let classes = match classes {
@@ -87,9 +87,30 @@ fn unchanged(comparison: &Comparison) -> String {
         false => "",
     };
     if is_lossy(comparison) {
-        return format!("not judged, since records were lost; else {what} of {classes} changed");
+        return format!(
+            "not judged, since records were lost; else no change of {what} of {classes} is shown"
+        );
     }
-    format!("within noise: {what} of {classes} changed{unknown}")
+    let fits = fits(comparison).unwrap_or_default();
+    format!("within noise: no change of {what} of {classes} is shown{fits}{unknown}")
+}
+
+/// What may have changed unseen: the interval of the median of the class that costs most.
+fn fits(comparison: &Comparison) -> Option<String> {
+    let of = |row: &ClassRow, measure: Measure| {
+        let mut changes = row.changes.iter();
+        changes.find(|change| change.measure == measure).copied()
+    };
+    let total = |row: &&ClassRow| of(row, Measure::Total).map_or(0.0, |total| total.base);
+    let classes = comparison.classes.iter();
+    let row = classes.max_by(|one, other| total(one).total_cmp(&total(other)))?;
+    let median = of(row, Measure::Median)?;
+    let [low, high] = [median.low_percent?, median.high_percent?];
+    let [low, high] = [low, high].map(|percent| Cell::change(Some(percent)).text());
+    let class = row.class.name();
+    Some(format!(
+        "; p50 of {class}: anything from {low} to {high} fits these runs"
+    ))
 }
 
 /// A count or a total cannot be judged: its records were lost.

@@ -117,7 +117,7 @@ pub struct MomentReport {
     pub unreached_pages: u64,
     /// Address spaces with a CR3.
     pub address_spaces: u64,
-    /// Half of those have at most so many pages of their own.
+    /// Half of those have at least so many pages of their own.
     pub median_own_pages: Option<u64>,
     /// The address spaces with the most pages of their own, those without a CR3 included.
     pub each_address_space: Vec<SpaceReport>,

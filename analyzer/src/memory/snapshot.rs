@@ -78,7 +78,7 @@ pub struct Snapshot {
     pub roots: u64,
     /// Address spaces with a CR3, those that are not listed included.
     pub with_cr3: u64,
-    /// Half of those have at most so many pages of their own.
+    /// Half of those have at least so many pages of their own.
     pub median_own: Option<u64>,
     /// Pages that one address space leads to.
     pub own: u64,
@@ -264,7 +264,7 @@ impl Snapshot {
         let mut own: Vec<_> = with_cr3.map(|space| space.own).collect();
         own.sort_unstable();
         self.with_cr3 = own.len() as u64;
-        self.median_own = own.get(own.len().saturating_sub(1) / 2).copied();
+        self.median_own = own.get(own.len() / 2).copied();
         spaces.sort_by_key(|space| (Reverse(space.own), space.roots.first().copied()));
         spaces.truncate(LISTED);
         for space in &mut spaces {

@@ -94,7 +94,7 @@ fn lines(of: &MomentReport) -> Vec<String> {
         let spaces = match of.address_spaces {
             1 => "the one root with a CR3 has".to_owned(),
             several => format!(
-                "half of the {} roots with a CR3 have at most",
+                "half of the {} roots with a CR3 have at least",
                 count(several)
             ),
         };

@@ -514,6 +514,8 @@ pub fn phases(summary: &Summary, vm: &VmSummary) -> Table {
     ];
     let table = Table::new("phases", "Phases of the guest", columns);
     let mut table = table.first(PHASES).note(summary.times());
+    // As the share of the run: of the time of all vCPUs.
+    let vcpus = vm.vcpus.len().max(1) as u64;
     for phase in &vm.phases {
         let classes = phase.classes.iter();
         let classes = classes.map(|(name, number)| format!("{name} {}", count(*number)));
@@ -521,7 +523,7 @@ pub fn phases(summary: &Summary, vm: &VmSummary) -> Table {
             Cell::words(&phase.label),
             Cell::Time(phase.length_ns),
             Cell::Count(phase.classes.values().sum()),
-            Cell::Share(phase.total_ns, phase.length_ns),
+            Cell::Share(phase.total_ns, phase.length_ns.saturating_mul(vcpus)),
             Cell::words(classes.collect::<Vec<_>>().join(", ")),
         ]);
     }

@@ -441,6 +441,37 @@ fn a_pages_life_counts_its_records() {
 
 /// `explain --seq` knows each event of a shadow page: a root in use is zapped twice, and some pages
 /// have their end as their first record.
+/// What removed the entry of a fault is the same to `explain` and in an export, which takes it from
+/// the join of `refaults`.
+#[test]
+fn what_removed_an_entry_is_the_same_to_explain_and_to_an_export() {
+    let mut named = 0;
+    for name in ["dirty-lab", "flood-lab", "sync-lab", "unsync"] {
+        let trace = open(name);
+        let args = ["export", "--to", "jsonl"];
+        let rows = analyzer().args(args).arg(recording(name)).output();
+        let rows = String::from_utf8(rows.expect("the program starts").stdout).expect("text");
+        assert!(rows.lines().count() > 50, "{name}");
+        for row in rows.lines() {
+            let row: Value = serde_json::from_str(row).expect("a row");
+            let seq = row["seq"].as_u64().expect("a number");
+            let fault = json(&trace, Selector::Seq(Seq(seq)));
+            let of = [&fault["refault"]["cause"], &fault["refault"]["seq"]];
+            if row["removed_seq"].is_null() {
+                assert_eq!(fault["refault"], Value::Null, "{name} {row}");
+            } else {
+                assert_eq!(
+                    of,
+                    [&row["removed_by"], &row["removed_seq"]],
+                    "{name} {row}"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 50, "{named}");
+}
+
 #[test]
 fn each_event_of_a_page_is_explained() {
     let (mut again, mut zaps) = (0, 0);
