@@ -122,6 +122,8 @@ pub struct MergedCause {
     pub acts: u64,
     /// Entries removed.
     pub entries_removed: u64,
+    /// Leaves that lost a right.
+    pub entries_weakened: u64,
     /// Faults that came of it.
     pub refaults: u64,
     /// Of them, those whose times are added up.
@@ -244,6 +246,7 @@ impl MergedCause {
     fn add(&mut self, bill: &CauseBill, timed: bool) {
         self.acts += bill.acts;
         self.entries_removed += bill.entries_removed;
+        self.entries_weakened += bill.entries_weakened;
         self.refaults += bill.refaults;
         if timed {
             self.timed += bill.refaults;

@@ -150,6 +150,7 @@ fn refaults(fleet: &Fleet) -> Table {
         Column::code("cause"),
         Column::number("acts"),
         Column::number("removed"),
+        Column::number("weakened"),
         Column::number("refaults"),
         Column::time("total"),
         Column::number("over gap"),
@@ -162,6 +163,7 @@ fn refaults(fleet: &Fleet) -> Table {
             Cell::words(cause),
             Cell::Count(of.acts),
             Cell::Count(of.entries_removed),
+            Cell::Count(of.entries_weakened),
             Cell::Count(of.refaults),
             match of.timed {
                 0 => Cell::Absent,

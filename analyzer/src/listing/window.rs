@@ -76,6 +76,22 @@ impl Window {
         })
     }
 
+    /// From one record to another, both included.
+    #[cfg(test)]
+    pub(crate) fn of_seqs([from, to]: [u64; 2]) -> Self {
+        let edge = |seq| {
+            Some(Edge {
+                at: At::Seq(seq),
+                passed: false,
+            })
+        };
+        Self {
+            from: edge(from),
+            to: edge(to),
+            ..Self::default()
+        }
+    }
+
     /// Whether it leaves nothing out.
     #[inline]
     pub fn is_whole(&self) -> bool {

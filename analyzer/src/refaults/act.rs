@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 use events::{Gfn, Gpa, Gva, HostEvent, Hpa, Level, PageEvent, Seq, TimeNs};
 use trace::{HostRow, PageRow, Slot, pathology};
 
-use super::RefaultCause;
+use super::{RefaultCause, bill::Bill};
 use crate::faults::{Paid, Worst};
 
 /// Names an act while entries that it removed are still missing.
@@ -98,11 +98,38 @@ pub(super) struct Act {
     pub(super) of_pages: u64,
     /// The latest zap.
     pub(super) zapped: Seq,
+    /// Its bill counts it: it did something in the stretch asked for.
+    is_counted: bool,
     /// Places that still miss what it removed, and trackers that may add to it.
     users: u32,
 }
 
+/// What an act does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// It zaps a shadow page.
+    Zapped,
+    /// It removes an entry.
+    Removed,
+    /// It takes rights from an entry.
+    Weakened,
+}
+
 impl Act {
+    /// It does something more, which its bill counts if it is `inside` of the stretch asked for.
+    pub(super) fn does(&mut self, effect: Effect, bill: &mut Bill, inside: bool) {
+        let (of_act, of_bill) = match effect {
+            Effect::Zapped => (&mut self.pages, &mut bill.pages),
+            Effect::Removed => (&mut self.removed, &mut bill.removed),
+            Effect::Weakened => (&mut self.weakened, &mut bill.weakened),
+        };
+        *of_act = of_act.saturating_add(1);
+        if inside {
+            *of_bill += 1;
+            bill.acts += u64::from(!std::mem::replace(&mut self.is_counted, true));
+        }
+    }
+
     /// It has removed nothing yet.
     pub(super) fn is_idle(&self) -> bool {
         self.pages == 0 && self.removed == 0 && self.weakened == 0
@@ -279,6 +306,7 @@ impl RemovalActs {
             bill: cause.index(),
             of_pages: 0,
             zapped: seq,
+            is_counted: false,
             users: 1,
         };
         let at = match self.free.pop() {

@@ -34,7 +34,10 @@ pub(super) struct Bill {
 
 impl Bill {
     pub(super) fn add(&mut self, fault: &FaultRow) {
-        self.times.push(fault.total_ns);
+        // The same access faults once more, and that fault is handled.
+        if fault.class != Class::Retried {
+            self.times.push(fault.total_ns);
+        }
         self.sum.add_fault(fault);
     }
 
@@ -81,6 +84,7 @@ impl Bill {
             entries_weakened: self.weakened,
             refaults: self.sum.count,
             retried: self.sum.of_class(Class::Retried),
+            emulated: self.sum.of_class(Class::WriteProtected),
             total_ns: self.sum.total_ns,
             switched_out_ns: self.sum.switched_out_ns,
             p50_ns,
@@ -115,11 +119,13 @@ pub struct CauseBill {
     pub refaults: u64,
     /// Of these, those that KVM gave up (`retried`): the guest's access faulted once more.
     pub retried: u64,
-    /// Their time, ns.
+    /// Of `refaults`, those that KVM emulated (`write_protected`): they got no entry.
+    pub emulated: u64,
+    /// Time of the refaults, ns.
     pub total_ns: u64,
     /// Of that, those whose thread was switched out meanwhile: other work is in it.
     pub switched_out_ns: u64,
-    /// Their median time, ns; null without any.
+    /// Median time of those that KVM did not give up, ns; null without any.
     pub p50_ns: Option<u64>,
     /// The costliest of them.
     pub worst: Option<Worst>,
@@ -232,10 +238,11 @@ impl HeavyActs {
     }
 }
 
-/// The faults of a VM that needed a shadow entry, by why it was missing.
+/// The faults on a VM's memory, by why they came.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Faults of all classes but `guest` and `mmio`.
+    /// Faults of all classes but `guest` and `mmio`. Those that KVM emulated (`write_protected`) or
+    /// could not handle (`failed`) got no entry.
     pub faults: u64,
     /// The address was mapped before: it is in a bill.
     pub refaults: u64,
@@ -245,6 +252,8 @@ pub struct Totals {
     pub strengthened: u64,
     /// Nothing was missing: another vCPU was faster, or KVM emulated the access.
     pub nothing_missing: u64,
+    /// The entry, or the path to it, went while KVM handled the fault: the access faulted once more.
+    pub went_meanwhile: u64,
     /// Faults on guest tables beyond the number that is followed.
     pub not_followed: u64,
 }
@@ -256,7 +265,9 @@ pub struct Refaulted {
     pub totals: Totals,
     /// Longest time from the act to the refault that is counted, ns; null for the whole trace.
     pub window_ns: Option<u64>,
-    /// Causes that removed something, those that cost most first.
+    /// What the numbers of `causes` are of, in words, where not everything is asked for.
+    pub counted: Option<&'static str>,
+    /// Causes that removed something or have a refault, those that cost most first.
     pub causes: Vec<CauseBill>,
     /// The acts that cost most, the costliest first.
     pub acts: Vec<ActBill>,

@@ -26,8 +26,10 @@ enum Leaf {
     Weak,
     /// It was there, and strong enough.
     There,
-    /// It went while the fault was handled, or there is no leaf.
-    Other,
+    /// It, or the path to it, went while the fault was handled.
+    Went,
+    /// There is no path to a leaf.
+    NoPath,
     /// Its guest table is beyond the bound, or its shadow page is unknown.
     NotFollowed,
 }
@@ -86,7 +88,9 @@ impl Refaults {
                 let act = self.earlier(act, link);
                 self.refault(Some(act), row);
             }
-            (Leaf::There | Leaf::Weak | Leaf::Other, Some(link)) => self.refault(Some(link), row),
+            (Leaf::There | Leaf::Weak | Leaf::Went | Leaf::NoPath, Some(link)) => {
+                self.refault(Some(link), row)
+            }
             (Leaf::Unseen, _) => self.refault(None, row),
             (Leaf::There, None)
                 if matches!(row.class, Shadow | Unsync | Fast) && !self.was_overtaken(row) =>
@@ -95,9 +99,10 @@ impl Refaults {
             }
             (Leaf::First, _) => self.no_refault(Other::First, row),
             (Leaf::Weak, None) => self.no_refault(Other::Strengthened, row),
-            (Leaf::There | Leaf::Other, None) => {
+            (Leaf::There | Leaf::NoPath, None) => {
                 self.no_refault(Other::NothingMissing, row);
             }
+            (Leaf::Went, None) => self.no_refault(Other::WentMeanwhile, row),
             (Leaf::NotFollowed, _) => self.no_refault(Other::NotFollowed, row),
         }
     }
@@ -119,7 +124,7 @@ impl Refaults {
     fn lost(&self, act: ActId, row: &FaultRow) -> Leaf {
         match self.is_before(act, row) {
             true => Leaf::Lost(act),
-            false => Leaf::Other,
+            false => Leaf::Went,
         }
     }
 
@@ -171,7 +176,7 @@ impl Refaults {
     fn not_stored(&mut self, row: &FaultRow, vm: &VmReplay) -> Leaf {
         let walk = vm.walk(row.root, row.gva);
         let Some(last) = walk.steps.last().filter(|step| !step.is_pdpte) else {
-            return Leaf::Other;
+            return Leaf::NoPath;
         };
         let place = Hpa(last.spt.0.wrapping_add(u64::from(last.index) * 8));
         let Some(at) = self.places.at(place, vm) else {
@@ -184,7 +189,7 @@ impl Refaults {
     /// A walk that ended in an obsolete page is stale: KVM gives the fault up.
     fn without_place(&self, place: Hpa) -> Leaf {
         match self.places.is_obsolete(place.table()) {
-            true => Leaf::Other,
+            true => Leaf::Went,
             false => Leaf::NotFollowed,
         }
     }

@@ -11,7 +11,7 @@ use trace::{FaultRow, HostRow, Meta};
 
 use super::{
     Refaults,
-    act::ActId,
+    act::{ActId, Effect},
     threads::{Kind, covers},
 };
 
@@ -63,7 +63,7 @@ pub(crate) fn left_guest(fault: &FaultRow) -> TimeNs {
 /// What waits for the record of an act.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Late {
-    faults: Vec<FaultRow>,
+    faults: Vec<Waiting>,
     stores: VecDeque<Stored>,
 }
 
@@ -73,6 +73,16 @@ fn kind(row: &FaultRow) -> Kind {
         true => Kind::Dirty,
         false => Kind::Unmap,
     }
+}
+
+/// A refault, and whether it is counted.
+#[derive(Clone, Debug)]
+struct Waiting {
+    row: FaultRow,
+    /// It is in the stretch asked for, and so is what its act removed.
+    inside: bool,
+    /// It is asked for.
+    is_meant: bool,
 }
 
 /// A leaf, and when which vCPU had stored it.
@@ -111,7 +121,11 @@ impl Refaults {
         let has_room = self.late.faults.len() < MOST;
         let waits = self.acts_come_late && act.is_none() && may_wait(row) && has_room;
         if waits {
-            self.late.faults.push(row.clone());
+            self.late.faults.push(Waiting {
+                row: row.clone(),
+                inside: self.inside,
+                is_meant: self.is_meant(row),
+            });
         }
         waits
     }
@@ -119,7 +133,7 @@ impl Refaults {
     /// The record of an act has come.
     pub(super) fn act_came(&mut self, kind: Kind, row: &HostRow) {
         for of in std::mem::take(&mut self.late.faults) {
-            match came_of(&of, row) {
+            match came_of(&of.row, row) {
                 None => self.late.faults.push(of),
                 Some(is_it) => {
                     let act = match is_it {
@@ -140,17 +154,16 @@ impl Refaults {
     }
 
     /// A refault came of `act`, which has no other record of the entry, or of what is not seen.
-    fn ends_wait(&mut self, row: &FaultRow, act: Option<ActId>) {
+    fn ends_wait(&mut self, of: &Waiting, act: Option<ActId>) {
+        let effect = match kind(&of.row) {
+            Kind::Dirty => Effect::Weakened,
+            _ => Effect::Removed,
+        };
         if let Some((act, bill)) = act.and_then(|act| self.bill_mut(act)) {
-            bill.acts += u64::from(act.is_idle());
-            if kind(row) == Kind::Dirty {
-                act.weakened = act.weakened.saturating_add(1);
-                bill.weakened += 1;
-            } else {
-                act.removed = act.removed.saturating_add(1);
-                bill.removed += 1;
-            }
+            act.does(effect, bill, of.inside);
         }
-        self.add_refault(act, row);
+        if of.is_meant {
+            self.add_refault(act, &of.row);
+        }
     }
 }

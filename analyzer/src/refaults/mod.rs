@@ -49,7 +49,7 @@ pub use latest::{Refault, Removal};
 pub use other::Other;
 pub use tables::{brief, details, section};
 
-use act::{ActId, RemovalActs, What};
+use act::{ActId, Effect, RemovalActs, What};
 use bill::Bill;
 use late::Late;
 use places::{At, Loss, Places, State};
@@ -226,6 +226,7 @@ impl Refaults {
         Refaulted {
             totals: self.totals(),
             window_ns: self.options.window_ns,
+            counted: self.counted(),
             causes: Refaulted::bills(&self.bills, gaps),
             acts: list(self.acts.costly.clone()),
             storms: list(self.acts.storms.clone()),
@@ -233,17 +234,39 @@ impl Refaults {
         }
     }
 
+    /// What the numbers of causes are of, where not everything is asked for.
+    fn counted(&self) -> Option<&'static str> {
+        let filter = &self.options.filter;
+        match (filter.window.is_whole(), filter.is_about_faults()) {
+            (true, false) => None,
+            (true, true) => Some(
+                "acts, pages and entries are those of the whole trace, refaults those asked for",
+            ),
+            (false, false) => Some(
+                "acts, pages, entries and refaults are those of the stretch asked for: a refault \
+                 in it may come of an act before it",
+            ),
+            (false, true) => Some(
+                "acts, pages and entries are all those of the stretch asked for, refaults those \
+                 asked for in it: one may come of an act before it",
+            ),
+        }
+    }
+
     fn totals(&self) -> Totals {
         let of = |other: Other| self.other(other).count;
         let [first, strengthened] = [Other::First, Other::Strengthened].map(of);
-        let [nothing_missing, not_followed] = [Other::NothingMissing, Other::NotFollowed].map(of);
-        let others = first + strengthened + nothing_missing + not_followed;
+        let [nothing_missing, went_meanwhile] =
+            [Other::NothingMissing, Other::WentMeanwhile].map(of);
+        let not_followed = of(Other::NotFollowed);
+        let others = first + strengthened + nothing_missing + went_meanwhile + not_followed;
         Totals {
             faults: self.refaults + others,
             refaults: self.refaults,
             first,
             strengthened,
             nothing_missing,
+            went_meanwhile,
             not_followed,
         }
     }
@@ -254,6 +277,7 @@ impl Refaults {
             first,
             strengthened,
             nothing_missing,
+            went_meanwhile,
             not_followed,
             needs_none,
         ] = &self.others;
@@ -261,6 +285,7 @@ impl Refaults {
             Other::First => first,
             Other::Strengthened => strengthened,
             Other::NothingMissing => nothing_missing,
+            Other::WentMeanwhile => went_meanwhile,
             Other::NotFollowed => not_followed,
             Other::NeedsNone => needs_none,
         }
@@ -339,18 +364,13 @@ impl Refaults {
         }
         self.acts.hold(id);
         self.places.set(at, State::Lost(Loss { act: id, large }));
+        let effect = match lost {
+            Lost::Removed { .. } => Effect::Removed,
+            Lost::Weakened => Effect::Weakened,
+        };
+        let inside = self.inside;
         if let Some((act, bill)) = self.bill_mut(id) {
-            bill.acts += u64::from(act.is_idle());
-            match lost {
-                Lost::Removed { .. } => {
-                    act.removed = act.removed.saturating_add(1);
-                    bill.removed += 1;
-                }
-                Lost::Weakened => {
-                    act.weakened = act.weakened.saturating_add(1);
-                    bill.weakened += 1;
-                }
-            }
+            act.does(effect, bill, inside);
         }
     }
 
@@ -370,20 +390,20 @@ impl Refaults {
 
     /// A fault came of an act, or of what is not seen.
     fn refault(&mut self, act: Option<ActId>, fault: &FaultRow) {
-        if !self.is_meant(fault) {
-            return;
-        }
-        self.refaults += 1;
-        if self.waits(fault, act) {
+        let is_meant = self.is_meant(fault);
+        self.refaults += u64::from(is_meant);
+        // Also one that is not asked for: the act has no other record of what it removed.
+        let waits = self.waits(fault, act);
+        if is_meant && waits {
             self.latest = Some(Refault {
                 cause: RefaultCause::NotSeen,
                 removal: None,
                 over_gap: self.hole > Seq(0),
                 waits: true,
             });
-            return;
+        } else if is_meant {
+            self.latest = self.add_refault(act, fault);
         }
-        self.latest = self.add_refault(act, fault);
     }
 
     /// Adds a refault to its bill. Gives it, if it came within the window.

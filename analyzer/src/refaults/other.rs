@@ -10,18 +10,21 @@ pub enum Other {
     Strengthened,
     /// Nothing was missing: another vCPU was faster, or KVM emulated the access.
     NothingMissing,
+    /// The entry, or the path to it, went while KVM handled the fault.
+    WentMeanwhile,
     /// It is on a guest table beyond the number that is followed.
     NotFollowed,
-    /// It needs no entry: the guest's own fault (`guest`), or no memory (`mmio`).
+    /// It is not on memory that KVM maps: the guest's own fault (`guest`), or `mmio`.
     NeedsNone,
 }
 
 impl Other {
     /// Every one.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::First,
         Self::Strengthened,
         Self::NothingMissing,
+        Self::WentMeanwhile,
         Self::NotFollowed,
         Self::NeedsNone,
     ];
@@ -32,6 +35,7 @@ impl Other {
             Self::First => "first",
             Self::Strengthened => "strengthened",
             Self::NothingMissing => "nothing_missing",
+            Self::WentMeanwhile => "went_meanwhile",
             Self::NotFollowed => "not_followed",
             Self::NeedsNone => "needs_none",
         }
@@ -43,6 +47,7 @@ impl Other {
             Self::First => "not mapped before",
             Self::Strengthened => "the entry lacked a right that nothing had taken",
             Self::NothingMissing => "another vCPU was faster, or KVM emulated the access",
+            Self::WentMeanwhile => "the entry, or the path to it, went while KVM handled the fault",
             Self::NotFollowed => "on a guest table beyond the number that is followed",
             Self::NeedsNone => "the guest's own faults, and MMIO",
         }

@@ -5,7 +5,7 @@ use trace::{EntryRow, PageRow, Record};
 
 use super::{
     Lost, RefaultCause, Refaults, What,
-    act::ActId,
+    act::{ActId, Effect},
     places::{At, State},
     threads::Kind,
 };
@@ -299,14 +299,13 @@ impl Refaults {
             return;
         };
         let act = self.zap_act(row, vm);
+        let inside = self.inside;
         if let Some((act, bill)) = act.and_then(|act| self.bill_mut(act)) {
-            bill.acts += u64::from(act.is_idle());
             if act.pages == 0 {
                 act.of_pages = vm.tables().totals().all_pages();
             }
-            act.pages = act.pages.saturating_add(1);
+            act.does(Effect::Zapped, bill, inside);
             act.zapped = row.seq;
-            bill.pages += 1;
         }
         for (index, _) in page.entries() {
             self.remove(page.place(index), act, vm);

@@ -16,21 +16,24 @@ const NOTE: &str = "An address is an entry of a guest's table, in one role. Time
 /// The bill of each cause, for the summary and the report; blank without a refault.
 pub fn brief(refaulted: &Refaulted) -> Table {
     let totals = refaulted.totals;
+    let causes = &refaulted.causes;
     let mut columns = vec![
         Column::code("cause"),
         Column::number("acts"),
         Column::number("removed"),
         Column::number("weakened"),
         Column::number("refaults"),
-        Column::number("retried").for_programs(),
+        match causes.iter().any(|bill| bill.retried > 0) {
+            true => Column::number("retried"),
+            false => Column::number("retried").for_programs(),
+        },
         Column::time("total"),
     ];
-    let causes = &refaulted.causes;
     let is_switched = causes.iter().any(|bill| bill.switched_out_ns > 0);
     columns.extend(is_switched.then_some(Column::time("switched out")));
     columns.extend([Column::time("p50"), Column::time("worst")]);
     let title = format!(
-        "Causes of refaults: {} of {} that need an entry, on an address that was mapped before",
+        "Causes of refaults: {} of {} on the VM's memory, on an address that was mapped before",
         count(totals.refaults),
         plural(totals.faults, "fault"),
     );
@@ -64,15 +67,22 @@ fn marked(refaulted: &Refaulted) -> String {
     let sum = |of: fn(&CauseBill) -> u64| refaulted.causes.iter().map(of).sum::<u64>();
     let over = sum(|bill| bill.refaults_over_gap);
     let later = sum(|bill| bill.refaults_after_window);
-    let retried = sum(|bill| bill.retried);
-    let mut words = Vec::new();
+    let [retried, emulated] = [sum(|bill| bill.retried), sum(|bill| bill.emulated)];
+    let mut words: Vec<_> = refaulted.counted.map(str::to_owned).into_iter().collect();
     if sum(|bill| bill.switched_out_ns) > 0 {
         words.push(SWITCHED_OUT.to_owned());
     }
     if retried > 0 {
         words.push(format!(
-            "KVM gave up {} of them (`retried`): the same access faulted once more",
+            "KVM gave up {} of them (`retried`): the same access faulted once more; p50 is of the \
+             others",
             count(retried)
+        ));
+    }
+    if emulated > 0 {
+        words.push(format!(
+            "KVM emulated {} of them (`write_protected`): they got no entry",
+            count(emulated)
         ));
     }
     if over > 0 {
@@ -118,13 +128,14 @@ pub fn details(refaulted: &Refaulted) -> [Table; 2] {
 fn totals(refaulted: &Refaulted) -> String {
     let totals = refaulted.totals;
     format!(
-        "{} that need an entry (not `guest`, not `mmio`): {} on an address that was mapped before, \
+        "{} on the VM's memory (not `guest`, not `mmio`): {} on an address that was mapped before, \
          {} on one that was not, {} on an entry that was there without the right and that nothing \
-         had weakened, {} with nothing missing",
+         had weakened, {} whose entry went while KVM handled them, {} with nothing missing",
         plural(totals.faults, "fault"),
         count(totals.refaults),
         count(totals.first),
         count(totals.strengthened),
+        count(totals.went_meanwhile),
         count(totals.nothing_missing),
     )
 }

@@ -8,6 +8,7 @@ use trace::{EntryRow, FaultRow, HostRow, Meta, PageRow, Record, Slot, WorkloadMe
 
 use super::{Options, Other, Refaulted, Refaults};
 use crate::{
+    listing::{FaultFilter, Window},
     replay::{Gaps, Replay, ReplayOptions, blank_fault},
     study::{Follow as _, Subject},
 };
@@ -107,7 +108,24 @@ impl Story {
         }));
     }
 
+    /// With a leaf table below an upper one, which maps gva 0.
+    fn linked() -> Self {
+        let mut story = Self::default();
+        story.page(PageEvent::Born, UPPER, Level(2), Gfn(0x81));
+        story.page(PageEvent::Born, TABLE, Level(1), Gfn(0x80));
+        let link = Spte(TABLE.0 | 1 << 11 | 0x27);
+        story.entry(Cause::Link, Some(0), UPPER, link);
+        if let Some(Record::Entry(row)) = story.0.last_mut() {
+            row.level = Level(2);
+        }
+        story
+    }
+
     fn refaults(&self, every_change: bool) -> Refaults {
+        self.refaults_of(every_change, FaultFilter::default())
+    }
+
+    fn refaults_of(&self, every_change: bool, filter: FaultFilter) -> Refaults {
         let mut meta = Meta {
             workload: Some(WorkloadMeta::default()),
             ..Meta::default()
@@ -121,7 +139,11 @@ impl Story {
             meta: None,
             span_ns: [0, 0],
         };
-        let mut refaults = Refaults::new(&subject, Options::default());
+        let options = Options {
+            filter,
+            ..Options::default()
+        };
+        let mut refaults = Refaults::new(&subject, options);
         let mut replay = Replay::new(ReplayOptions {
             role: RoleLayout::default(),
             from_birth: true,
@@ -143,7 +165,12 @@ impl Story {
 
     /// Causes with their acts, removed, weakened and refaults.
     fn causes(&self, every_change: bool) -> Vec<(&'static str, [u64; 4])> {
-        let bill = self.bill(every_change);
+        self.causes_of(every_change, FaultFilter::default())
+    }
+
+    fn causes_of(&self, every_change: bool, filter: FaultFilter) -> Vec<(&'static str, [u64; 4])> {
+        let refaults = self.refaults_of(every_change, filter);
+        let bill = refaults.bill(&Gaps::default());
         let all = super::RefaultCause::ALL.iter();
         let of = all.filter_map(|cause| Some((cause.name(), bill.cause(*cause)?)));
         let numbers = of.map(|(name, of)| {
@@ -245,18 +272,80 @@ fn a_table_zapped_after_a_store_to_it_is_not_without_a_reason() {
 /// A large leaf takes the place of a table whose entry had lost W.
 #[test]
 fn a_large_leaf_over_a_table_has_the_cause_of_what_was_below() {
-    let mut story = Story::default();
-    story.page(PageEvent::Born, UPPER, Level(2), Gfn(0x81));
-    story.page(PageEvent::Born, TABLE, Level(1), Gfn(0x80));
-    let link = Spte(TABLE.0 | 1 << 11 | 0x27);
-    story.entry(Cause::Link, Some(0), UPPER, link);
-    if let Some(Record::Entry(row)) = story.0.last_mut() {
-        row.level = Level(2);
-    }
+    let mut story = Story::linked();
     story.fault(MISSING, WRITE).gva = Gva(0);
     story.host(HostEvent::DirtyClear, 1, PAGE);
     story.entry(Cause::DirtyLog, None, TABLE, READ);
     let row = story.fault(REFUSED, Spte(1 << 11 | 0x20_0087));
     (row.sptep, row.level, row.gva) = (Some(UPPER), Some(Level(2)), Gva(0));
     assert_eq!(story.causes(true), [("dirty_log", [1, 0, 1, 1])]);
+}
+
+/// The host takes the entry away while KVM handles a fault, which KVM then gives up.
+#[test]
+fn an_entry_that_went_while_the_fault_was_handled_has_a_reason_of_its_own() {
+    for (begun_before, expected) in [(true, [0, 0, 1]), (false, [1, 0, 0])] {
+        let mut story = Story::linked();
+        story.fault(MISSING, READ).gva = Gva(0);
+        let begun = story.at().1;
+        story.host(HostEvent::Unmap, 1, PAGE);
+        story.entry(Cause::HostUnmap, None, TABLE, Spte(0));
+        let row = story.fault(MISSING, READ);
+        (row.class, row.gva) = (Class::Retried, Gva(0));
+        (row.sptep, row.spte, row.level) = (None, None, None);
+        if begun_before {
+            row.time_ns = begun;
+        }
+        let bill = story.bill(true);
+        let of = bill.totals;
+        assert_eq!(
+            [of.refaults, of.nothing_missing, of.went_meanwhile],
+            expected
+        );
+        assert_eq!((of.faults, of.first), (2, 1));
+        // The same access faults once more: that is no cost of its own in the median.
+        let p50 = bill.causes.iter().find_map(|cause| cause.p50_ns);
+        assert_eq!(p50, None);
+    }
+}
+
+/// Two dirty logs, each with a refault; the second is in the stretch.
+#[test]
+fn acts_and_what_they_removed_are_counted_over_the_stretch_of_the_refaults() {
+    let mut story = Story::begun();
+    story.fault(MISSING, WRITE);
+    for _ in 0..2 {
+        story.host(HostEvent::DirtyClear, 1, PAGE);
+        story.entry(Cause::DirtyLog, None, TABLE, READ);
+        story.fault(REFUSED, WRITE);
+    }
+    assert_eq!(story.causes(true), [("dirty_log", [2, 0, 2, 2])]);
+    let of = |window, classes| {
+        let filter = FaultFilter {
+            window,
+            classes,
+            ..FaultFilter::default()
+        };
+        story.causes_of(true, filter)
+    };
+    let of_seqs = |seqs, expected| {
+        let causes = of(Window::of_seqs(seqs), Vec::new());
+        assert_eq!(causes, [("dirty_log", expected)], "{seqs:?}");
+    };
+    of_seqs([5, 7], [1, 0, 1, 1]);
+    of_seqs([4, 4], [0, 0, 0, 1]);
+    of_seqs([5, 6], [1, 0, 1, 0]);
+    let fast = of(Window::default(), vec![Class::Fast]);
+    assert_eq!(fast, [("dirty_log", [2, 0, 2, 0])]);
+}
+
+/// The refault is all that shows what a late act weakened: also one that is not asked for.
+#[test]
+fn what_a_late_act_weakened_does_not_depend_on_the_faults_asked_for() {
+    let filter = FaultFilter {
+        classes: vec![Class::Fast],
+        ..FaultFilter::default()
+    };
+    let causes = logged(1, PAGE).causes_of(false, filter);
+    assert_eq!(causes, [("dirty_log", [1, 0, 1, 0])]);
 }
