@@ -23,20 +23,20 @@ pub(super) fn finding(tables: &Top) -> Option<Finding> {
     let (gfn, worst) = found
         .iter()
         .max_by_key(|(gfn, of)| (of.rounds().own_ns(), Reverse(*gfn)))?;
-    let last = worst.last?;
+    let shown = worst.worst.or(worst.last)?;
     let tables = found.len() as u64;
     let mut paid = Paid::default();
     found.iter().for_each(|(_, of)| paid.add_all(of.rounds()));
     let found = Finding {
         size: found.iter().map(|(_, of)| of.again).sum(),
         culprit: Culprit {
-            cr3: Some(last.cr3),
-            rip: last.rip,
-            gva: Some(last.gva),
+            cr3: Some(shown.cr3),
+            rip: shown.rip,
+            gva: Some(shown.gva),
             gfn: Some(*gfn),
             ..Culprit::default()
         },
-        ..Finding::new(Pathology::PingPong, tables, last.seq)
+        ..Finding::new(Pathology::PingPong, tables, shown.seq)
     };
     Some(found.paid(paid))
 }

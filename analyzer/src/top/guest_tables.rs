@@ -6,7 +6,7 @@ use serde::Serialize;
 use trace::{EntryRow, FaultRow, PageRow, Record};
 
 use crate::{
-    faults::{Paid, gpa},
+    faults::{Paid, gpa, switched_out_ns},
     refaults::RefaultCause,
     replay::{AddressMap, ShadowTables, VmReplay},
 };
@@ -26,8 +26,8 @@ pub struct PingPong {
     pub synced: u64,
     /// Shadow pages of it that were zapped.
     pub zapped: u64,
-    /// Times that it was protected again after the guest could write it: the rounds of its
-    /// ping-pong.
+    /// Times that it was protected again after it had gone unsync: the rounds of its ping-pong. A
+    /// table that is shadowed again after a zap was no unsync one, and makes none.
     pub again: u64,
     /// Present entries that stores, syncs and INVLPG took from its shadow pages.
     pub entries_lost: u64,
@@ -39,15 +39,21 @@ pub struct PingPong {
     pub rounds_switched_out_ns: u64,
     /// The latest fault on a store to it.
     #[serde(skip)]
-    pub last: Option<LastStore>,
-    /// The guest may write it now, and it was protected before.
+    pub last: Option<StoreFault>,
+    /// The costliest fault that made it unsync in a round that is complete.
+    #[serde(skip)]
+    pub worst: Option<StoreFault>,
+    /// The fault that made it unsync, until it is protected again.
+    #[serde(skip)]
+    opener: Option<StoreFault>,
+    /// It is unsync.
     #[serde(skip)]
     open: bool,
 }
 
 /// A fault on a store to a guest table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LastStore {
+pub struct StoreFault {
     /// Its number.
     pub seq: Seq,
     /// Whose it was.
@@ -56,6 +62,8 @@ pub struct LastStore {
     pub rip: Option<Gva>,
     /// Where it stored.
     pub gva: Gva,
+    /// What it cost, ns; nothing if that holds other work.
+    own_ns: u64,
 }
 
 /// Tables that are followed; events of later ones are counted together.
@@ -93,6 +101,8 @@ impl PingPong {
             rounds_ns: _,
             rounds_switched_out_ns: _,
             last: _,
+            worst: _,
+            opener: _,
             open: _,
         } = *self;
         [
@@ -146,12 +156,18 @@ impl GuestTables {
             && let Some(gpa) = gpa(row)
             && let Some(table) = self.tables.get_mut(&gpa.gfn())
         {
-            table.last = Some(LastStore {
+            let fault = StoreFault {
                 seq: row.seq,
                 cr3: row.cr3,
                 rip: row.rip,
                 gva: row.gva,
-            });
+                own_ns: row.total_ns.saturating_sub(switched_out_ns(row)),
+            };
+            table.last = Some(fault);
+            // Its record comes after that of the page, which it made unsync.
+            if row.class == Class::Unsync && table.open {
+                table.opener = Some(fault);
+            }
         }
     }
 
@@ -205,7 +221,6 @@ impl GuestTables {
         }
         let one = u64::from(inside);
         let Level(level) = row.level;
-        let is_shadowed = !tables.shadowing(row.gfn).is_empty();
         let of = self.of(row.gfn);
         of.level = level;
         let protects = match row.event {
@@ -222,14 +237,20 @@ impl GuestTables {
             }
             PageEvent::Zapped => {
                 of.zapped += one;
-                of.open |= !is_shadowed;
                 false
             }
         };
         if protects {
             of.protected += one;
             let again = std::mem::take(&mut of.open);
-            of.again += u64::from(again && inside);
+            let opener = of.opener.take();
+            if again && inside {
+                of.again += 1;
+                let ns = |fault: StoreFault| fault.own_ns;
+                if opener.map(ns) > of.worst.map(ns) {
+                    of.worst = opener;
+                }
+            }
         }
     }
 
@@ -303,6 +324,14 @@ mod tests {
         assert_eq!((of.zapped, of.again), (1, 1));
         let of = feed(&[Born, Unsync, Zapped, Sync, Born], |_| true);
         assert_eq!((of.protected, of.synced, of.again), (2, 0, 1));
+    }
+
+    /// The guest did not store to it while it was unsync.
+    #[test]
+    fn a_table_that_is_rebuilt_after_a_zap_makes_no_round() {
+        use PageEvent::{Born, Zapped};
+        let of = feed(&[Born, Zapped, Born, Zapped, Born], |_| true);
+        assert_eq!((of.protected, of.zapped, of.again), (3, 2, 0));
     }
 
     #[test]

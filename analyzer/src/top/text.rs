@@ -179,8 +179,7 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
         .filter_map(|payer| Some(payer.table?.again))
         .sum();
     table.more(format!(
-        "{} in all: a table that the guest could write (unsync, or not shadowed any more) was \
-         protected again; of rounds: faults on stores to it, and on what its syncs took away",
+        "{} in all: a table that was unsync was protected again; of rounds: faults on stores to it, and on what its syncs took away",
         plural(rounds, "round")
     ))
 }
