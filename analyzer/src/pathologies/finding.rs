@@ -171,7 +171,9 @@ pub struct Finding {
     pub count: u64,
     /// How much in all, see [`Pathology::counted`].
     pub size: u64,
-    /// Time of the faults that came of it, ns; null where the records do not show it.
+    /// What it cost, ns: the time of the faults that came of it; of `unsync_storm` that of the
+    /// syncs; of `roots_rebuilt` that of all faults on a new root until the next switch. Null where
+    /// no record has a time: of `unused_prefetch`, and of syncs without `acts`.
     pub cost_ns: Option<u64>,
     /// Of it, faults whose thread was switched out meanwhile, so that their time holds other work.
     pub switched_out_ns: u64,

@@ -71,6 +71,8 @@ struct Region {
     fits: bool,
     /// One of the faults came while the dirty log was on.
     logged: bool,
+    /// One of the faults came while a guest table was in it.
+    tracked: bool,
     faults: u64,
     paid: Paid,
     first: Seq,
@@ -81,6 +83,7 @@ struct Region {
 impl Region {
     fn why(&self) -> Why {
         match self.why {
+            Why::HostPages if self.fits && self.tracked => Why::WriteTracked,
             Why::HostPages if self.fits && self.logged => Why::DirtyLog,
             Why::HostPages if self.fits => Why::NotSeen,
             why => why,
@@ -95,6 +98,18 @@ pub(super) struct Huge {
     logged: BTreeSet<Option<u16>>,
     /// By their first frame.
     regions: AddressMap<Gfn, Region>,
+    /// The leaf tables that shadow entries of 4 KiB, by the record that made each known.
+    filled: AddressMap<Seq, Filled>,
+}
+
+/// The faults that filled a leaf table.
+#[derive(Clone, Copy, Debug)]
+struct Filled {
+    faults: u64,
+    paid: Paid,
+    first: Seq,
+    gva: Gva,
+    slot: Option<Slot>,
 }
 
 impl Huge {
@@ -123,20 +138,29 @@ impl Huge {
         let large = row
             .gpte2
             .filter(|gpte| gpte.is_present() && gpte.is_large());
-        let (Some(_), Some(Level(1)), Some(gpa)) = (large, row.level, row.gpa) else {
+        let (Some(Level(1)), Some(gpa)) = (row.level, row.gpa) else {
             return;
         };
+        if large.is_none() {
+            self.fills(row, vm);
+            return;
+        }
         let first = Gfn(gpa.gfn().0 & !(FRAMES - 1));
         let apart = row.pfn.map(|pfn| pfn.0.wrapping_sub(gpa.gfn().0));
         let fits = apart.is_some_and(|apart| apart.is_multiple_of(FRAMES));
-        if !self.regions.contains_key(&first) {
-            if self.regions.len() >= MAX_REGIONS {
-                return;
-            }
+        let known = self.regions.get(&first);
+        if known.is_none() && self.regions.len() >= MAX_REGIONS {
+            return;
+        }
+        // A table may come later. What has a reason already needs no look at 512 frames.
+        let asks = known.is_none_or(|of| of.why() == Why::NotSeen);
+        let tracked = asks && has_table(first, vm);
+        if known.is_none() {
             let region = Region {
-                why: self.why(first, row, vm),
+                why: self.why(first, row, tracked),
                 fits,
                 logged: false,
+                tracked,
                 faults: 0,
                 paid: Paid::default(),
                 first: row.seq,
@@ -147,13 +171,42 @@ impl Huge {
         }
         if let Some(region) = self.regions.get_mut(&first) {
             region.fits &= fits;
+            region.tracked |= tracked;
             region.logged |= self.logged.contains(&row.slot.map(|slot| slot.0));
             region.faults += 1;
             region.paid.add(row);
         }
     }
 
-    fn why(&self, first: Gfn, row: &FaultRow, vm: &VmReplay) -> Why {
+    /// A fault on a page that the guest maps by an entry of 4 KiB.
+    fn fills(&mut self, row: &FaultRow, vm: &VmReplay) {
+        let page = row.sptep.and_then(|place| vm.tables().page(place.table()));
+        let Some(page) = page.filter(|page| !page.info.direct) else {
+            return;
+        };
+        let is_full = self.filled.len() >= MAX_REGIONS;
+        match self.filled.get_mut(&page.since) {
+            Some(filled) => {
+                filled.faults += 1;
+                filled.paid.add(row);
+            }
+            None if !is_full => {
+                let mut paid = Paid::default();
+                paid.add(row);
+                let filled = Filled {
+                    faults: 1,
+                    paid,
+                    first: row.seq,
+                    gva: row.gva,
+                    slot: row.slot,
+                };
+                self.filled.insert(page.since, filled);
+            }
+            None => {}
+        }
+    }
+
+    fn why(&self, first: Gfn, row: &FaultRow, tracked: bool) -> Why {
         let begin = first.0 << 12;
         let fits = |slot: &Memslot| {
             let inside = begin >= slot.gpa && begin - slot.gpa <= slot.bytes.saturating_sub(BYTES);
@@ -164,12 +217,11 @@ impl Huge {
             .flat_map(|slot| self.memslots.at(slot, row.time_ns))
             .peekable();
         let known = own.peek().is_some();
-        let frames = first.0..first.0.saturating_add(FRAMES);
         if known && !own.any(fits) {
             Why::SlotAlignment
         } else if self.logged.contains(&row.slot.map(|slot| slot.0)) {
             Why::DirtyLog
-        } else if frames.map(Gfn).any(|gfn| vm.tables().is_upper_table(gfn)) {
+        } else if tracked {
             Why::WriteTracked
         } else {
             Why::HostPages
@@ -177,20 +229,27 @@ impl Huge {
     }
 
     pub(super) fn finish(&mut self, vm: &VmReplay) {
-        for page in vm.tables().pages() {
+        for page in vm.tables().sorted_pages() {
             let Some(first) = adjoining(page).filter(|_| self.regions.len() < MAX_REGIONS) else {
                 continue;
             };
-            self.regions.entry(first).or_insert(Region {
+            let filled = self.filled.get(&page.since);
+            let region = self.regions.entry(first).or_insert(Region {
                 why: Why::GuestEntries,
                 fits: false,
                 logged: false,
+                tracked: false,
                 faults: 0,
                 paid: Paid::default(),
-                first: page.since,
-                gva: None,
-                slot: None,
+                first: filled.map_or(page.since, |of| of.first),
+                gva: filled.map(|of| of.gva),
+                slot: filled.and_then(|of| of.slot),
             });
+            // Several tables may map the same frames.
+            if let (Some(filled), Why::GuestEntries) = (filled, region.why) {
+                region.faults += filled.faults;
+                region.paid.add_all(filled.paid);
+            }
         }
     }
 
@@ -208,7 +267,7 @@ impl Huge {
         let (gfn, worst) = regions().max_by_key(key).filter(|_| count >= REGIONS)?;
         let mut paid = Paid::default();
         regions().for_each(|(_, of)| paid.add_all(of.paid));
-        let found = Finding {
+        Some(Finding {
             size: regions().map(|(_, of)| of.faults).sum(),
             culprit: Culprit {
                 gva: worst.gva,
@@ -217,14 +276,17 @@ impl Huge {
                 why: Some(why.text().to_owned()),
                 ..Culprit::default()
             },
-            ..Finding::new(Pathology::NoHugePage, count, worst.first)
-        };
-        // Which faults filled a table of small entries is not kept.
-        Some(match why {
-            Why::GuestEntries => found,
-            _ => found.paid(paid),
+            ..Finding::new(Pathology::NoHugePage, count, worst.first).paid(paid)
         })
     }
+}
+
+/// Whether a guest table that is shadowed lies in a region: KVM maps it by small pages then, also for
+/// a leaf table (`account_shadowed`, `kvm_mmu_gfn_disallow_lpage`).
+fn has_table(first: Gfn, vm: &VmReplay) -> bool {
+    let frames = first.0..first.0.saturating_add(FRAMES);
+    let mut frames = frames.map(Gfn);
+    frames.any(|gfn| !vm.tables().shadowing(gfn).is_empty())
 }
 
 /// The first frame of a guest's leaf table that is full, where frames and host frames adjoin and

@@ -61,6 +61,7 @@ impl Follow for Pathologies {
                 self.unsync_storm.over(row.vcpu);
                 self.prefetched.fault(row);
                 self.huge.fault(row, vm);
+                self.roots.fault(row);
             }
             Record::Entry(row) => {
                 self.livelocks.entry(row, vm);
@@ -76,7 +77,8 @@ impl Follow for Pathologies {
             }
             Record::Keyframe(page) => self.prefetched.keyframe(page),
             Record::Host(row) => self.huge.host(row),
-            Record::Write(_) | Record::Act(_) | Record::Mark(_) | Record::Loss(_) => {}
+            Record::Act(row) => self.unsync_storm.act(row),
+            Record::Write(_) | Record::Mark(_) | Record::Loss(_) => {}
         }
     }
 
@@ -97,7 +99,7 @@ impl Pathologies {
     pub fn new(subject: &Subject<'_>) -> Self {
         Self {
             livelocks: Livelocks::default(),
-            unsync_storm: UnsyncStorm::default(),
+            unsync_storm: UnsyncStorm::new(subject.recording.sees().acts),
             roots: Roots::default(),
             prefetched: Prefetched::default(),
             huge: Huge::new(subject.meta),

@@ -1,10 +1,15 @@
 //! Roots that are built anew at each switch.
 
-use events::{Gpa, Seq};
-use trace::RootRow;
+use std::collections::BTreeMap;
+
+use events::{Class, Gpa, Seq, VcpuId};
+use trace::{FaultRow, RootRow};
 
 use super::{Culprit, Finding, Pathology};
-use crate::replay::{AddressMap, VmReplay};
+use crate::{
+    faults::Paid,
+    replay::{AddressMap, VmReplay},
+};
 
 /// Switches that find a new root, see [`Pathology::threshold`].
 pub(super) const REBUILT: u64 = 8;
@@ -21,12 +26,16 @@ struct Space {
     seen: Seq,
     /// The latest that found a new root.
     last: Seq,
+    /// The faults on new roots.
+    paid: Paid,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roots {
     spaces: AddressMap<Gpa, Space>,
+    /// vCPUs whose latest switch found a new root, with its CR3.
+    on_new: BTreeMap<VcpuId, Gpa>,
 }
 
 impl Roots {
@@ -34,6 +43,7 @@ impl Roots {
         if row.keyframe.is_some() {
             return;
         }
+        self.on_new.remove(&row.vcpu);
         // A PAE root is no shadow page: it is not known when it was made.
         let Some(page) = vm.tables().page(row.root.table()) else {
             return;
@@ -45,6 +55,7 @@ impl Roots {
                 if page.since > space.seen {
                     space.rebuilt += 1;
                     space.last = row.seq;
+                    self.on_new.insert(row.vcpu, row.cr3);
                 }
                 space.seen = row.seq;
             }
@@ -54,10 +65,22 @@ impl Roots {
                     rebuilt: 0,
                     seen: row.seq,
                     last: row.seq,
+                    paid: Paid::default(),
                 };
                 self.spaces.insert(row.cr3, space);
             }
             None => {}
+        }
+    }
+
+    /// Until the next switch, a fault on a new root is a cost of it: those that need no entry are not.
+    pub(super) fn fault(&mut self, row: &FaultRow) {
+        if self.on_new.is_empty() || matches!(row.class, Class::Guest | Class::Mmio) {
+            return;
+        }
+        let cr3 = self.on_new.get(&row.vcpu);
+        if let Some(space) = cr3.and_then(|cr3| self.spaces.get_mut(cr3)) {
+            space.paid.add(row);
         }
     }
 
@@ -68,13 +91,15 @@ impl Roots {
         };
         let key = |(cr3, space): &(&Gpa, &Space)| (space.rebuilt, std::cmp::Reverse(cr3.0));
         let (cr3, worst) = spaces().max_by_key(key)?;
+        let mut paid = Paid::default();
+        spaces().for_each(|(_, space)| paid.add_all(space.paid));
         Some(Finding {
             size: spaces().map(|(_, space)| space.rebuilt).sum(),
             culprit: Culprit {
                 cr3: Some(*cr3),
                 ..Culprit::default()
             },
-            ..Finding::new(Pathology::RootsRebuilt, spaces().count() as u64, worst.last)
+            ..Finding::new(Pathology::RootsRebuilt, spaces().count() as u64, worst.last).paid(paid)
         })
     }
 }

@@ -1,11 +1,12 @@
 //! Short made-up stories that have a pathology, and ones that lack a step of it.
 
 use events::{
-    Cause, Class, ErrorCode, Gfn, Gpte, Gva, HostEvent, Hpa, Level, PageEvent, Pfn, Role,
+    Act, Cause, Class, ErrorCode, Gfn, Gpa, Gpte, Gva, HostEvent, Hpa, Level, PageEvent, Pfn, Role,
     RoleLayout, Seq, Spte, TimeNs, VcpuId, VmId,
 };
 use trace::{
-    Counters, EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, Slot, VmMeta,
+    ActRow, Counters, EntryRow, FaultRow, HostRow, KeyframePage, Meta, PageRow, Record, RootRow,
+    Slot, VmMeta,
     pathology::{REPEATS, STORM_PAUSE_NS},
 };
 
@@ -31,21 +32,38 @@ impl Story {
 
     fn table() -> Self {
         let mut story = Self::default();
-        let (seq, time_ns) = story.at();
-        story.0.push(Record::Page(PageRow {
+        story.of_table(PageEvent::Born);
+        story
+    }
+
+    /// An event of the table.
+    fn of_table(&mut self, event: PageEvent) {
+        self.page(event, PLACE, Gfn(0x80), Level(1));
+    }
+
+    /// An event of a page, on the thread of vCPU 0.
+    fn page(&mut self, event: PageEvent, spt: Hpa, gfn: Gfn, level: Level) {
+        let (seq, time_ns) = self.at();
+        self.0.push(Record::Page(PageRow {
             seq,
             time_ns,
             vm: VmId(0),
-            vcpu: None,
-            event: PageEvent::Born,
-            spt: PLACE,
-            gfn: Gfn(0x80),
-            role: Role(1),
-            level: Level(1),
+            vcpu: Some(VcpuId(0)),
+            event,
+            spt,
+            gfn,
+            role: Role(level.0.into()),
+            level,
             direct: 0,
             unsync: 0,
         }));
-        story
+    }
+
+    fn last_fault(&mut self) -> &mut FaultRow {
+        match self.0.last_mut() {
+            Some(Record::Fault(row)) => row,
+            _ => panic!("the latest record is no fault"),
+        }
     }
 
     fn fault(&mut self, class: Class, rip: u64, leaf: Option<u64>) {
@@ -104,7 +122,10 @@ impl Story {
     }
 
     fn found_of(&self, vm: Option<&VmMeta>) -> Vec<Finding> {
-        let meta = Meta::default();
+        let mut meta = Meta::default();
+        let mut sees = meta.sees();
+        sees.acts = self.0.iter().any(|of| matches!(of, Record::Act(_)));
+        meta.sees = Some(sees);
         let subject = Subject {
             vm: VmId(0),
             recording: &meta,
@@ -392,4 +413,144 @@ fn an_entry_that_a_fault_stored_is_not_prefetched() {
     }
     story.keyframe((0..2 * UNUSED).map(|at| (at as u16, Spte(LEAF))).collect());
     assert_eq!(story.found(), []);
+}
+
+/// Rounds of one table: each is opened by a fault of so many ns; the last is not complete.
+fn rounds(costs: &[u64]) -> Story {
+    let mut story = Story::table();
+    for cost in costs {
+        if story.0.len() > 1 {
+            story.of_table(PageEvent::Sync);
+        }
+        story.of_table(PageEvent::Unsync);
+        story.fault(Class::Unsync, 0x100, None);
+        let row = story.last_fault();
+        (row.gpa, row.total_ns) = (Some(Gfn(0x80).gpa(8)), *cost);
+    }
+    story
+}
+
+#[test]
+fn the_costliest_complete_round_shows_the_ping_pong() {
+    let found = rounds(&[10, 50, 20, 30, 90]).one();
+    assert_eq!(found.pathology, Pathology::PingPong);
+    assert_eq!((found.count, found.size), (1, 4));
+    assert_eq!(found.cost_ns, Some(200));
+    // Born, then unsync and its fault, then twice sync, unsync and its fault.
+    assert_eq!(found.seq, Seq(5), "the one of 50 ns");
+    assert_eq!(rounds(&[10, 50, 20]).found(), []);
+}
+
+/// KVM maps by small pages where a guest table lies, also a leaf table that comes later.
+#[test]
+fn a_leaf_table_in_the_region_is_why_it_has_small_pages() {
+    let unseen = |story: &Story| story.why().starts_with("why is not seen");
+    let mut story = Story::table();
+    story.small(0, 0x1000);
+    assert!(unseen(&story));
+    story.pages(PageEvent::Born, 0x310..0x311, 100);
+    story.small(1, 0x1001);
+    assert_eq!(story.why(), "a guest table lies in the region");
+    // What was there before does not count after its zap.
+    let mut story = Story::table();
+    story.pages(PageEvent::Born, 0x310..0x311, 100);
+    story.pages(PageEvent::Zapped, 0x310..0x311, 100);
+    story.small(0, 0x1000);
+    assert!(unseen(&story));
+    // The host's small pages came first.
+    let mut story = Story::table();
+    story.small(0, 0x7777);
+    story.pages(PageEvent::Born, 0x310..0x311, 100);
+    story.small(1, 0x1001);
+    assert_eq!(story.why(), "the host backs it with small pages");
+}
+
+#[test]
+fn the_faults_that_filled_a_table_of_small_entries_are_its_cost() {
+    let mut story = Story::table();
+    for page in 0..512 {
+        story.small(page, 0x1000 + page);
+        let row = story.last_fault();
+        row.gpte2 = Some(Gpte(0x9_0067));
+        row.total_ns = 10;
+    }
+    let found = story.one();
+    assert_eq!(found.pathology, Pathology::NoHugePage);
+    assert_eq!((found.count, found.size), (1, 512));
+    assert_eq!(found.cost_ns, Some(5120));
+    assert_eq!(
+        (found.seq, found.culprit.gva),
+        (Seq(1), Some(Gva(0x40_0000)))
+    );
+}
+
+/// What is paid on a new root until the next switch; on the first one of all, and on one that is
+/// there still, nothing is.
+#[test]
+fn faults_on_a_new_root_are_the_cost_of_its_rebuild() {
+    let story = |rebuilt: u64| {
+        let mut story = Story::default();
+        for number in 0..2 * rebuilt {
+            let spt = Hpa((0x100 + number.min(rebuilt)) << 12);
+            if number <= rebuilt {
+                story.page(PageEvent::Born, spt, Gfn(0x90), Level(4));
+            }
+            let (seq, time_ns) = story.at();
+            story.0.push(Record::Root(RootRow {
+                seq,
+                time_ns,
+                vm: VmId(0),
+                vcpu: VcpuId(0),
+                cr3: Gpa(0x9_0000),
+                root: spt,
+                level: Level(4),
+                keyframe: None,
+                pdpte0: None,
+                pdpte1: None,
+                pdpte2: None,
+                pdpte3: None,
+            }));
+            story.fault(Class::Shadow, 0x100 + number, Some(LEAF));
+            story.fault(Class::Guest, 0x100 + number, None);
+        }
+        story
+    };
+    let found = story(super::roots::REBUILT).one();
+    assert_eq!(found.pathology, Pathology::RootsRebuilt);
+    assert_eq!((found.count, found.size), (1, super::roots::REBUILT));
+    assert_eq!(found.cost_ns, Some(10 * super::roots::REBUILT));
+}
+
+#[test]
+fn an_unsync_storm_costs_the_time_of_its_syncs_where_they_have_one() {
+    let story = |timed: bool| {
+        let mut story = Story::default();
+        let pages = || (0..super::unsync_storm::SYNCED).map(|page| (Hpa((page + 16) << 12), page));
+        for (spt, page) in pages() {
+            story.page(PageEvent::Born, spt, Gfn(page + 0x100), Level(1));
+        }
+        for (spt, page) in pages() {
+            story.page(PageEvent::Sync, spt, Gfn(page + 0x100), Level(1));
+        }
+        for act in [Act::SyncRoots, Act::Invlpg] {
+            let (seq, time_ns) = story.at();
+            let record = Record::Act(ActRow {
+                seq,
+                time_ns,
+                vm: VmId(0),
+                vcpu: Some(VcpuId(0)),
+                act,
+                total_ns: 700,
+                synced: 16,
+                zapped: 0,
+            });
+            story.0.extend(timed.then_some(record));
+        }
+        story.one()
+    };
+    for (timed, cost) in [(true, Some(700)), (false, None)] {
+        let found = story(timed);
+        assert_eq!(found.pathology, Pathology::UnsyncStorm);
+        assert_eq!(found.cost_ns, cost);
+    }
 }

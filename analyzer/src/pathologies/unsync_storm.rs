@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use events::{Gpa, PageEvent, Seq, VcpuId};
-use trace::PageRow;
+use events::{Act, Gpa, PageEvent, Seq, VcpuId};
+use trace::{ActRow, PageRow};
 
 use super::{Culprit, Finding, Pathology};
-use crate::replay::VmReplay;
+use crate::{faults::Paid, replay::VmReplay};
 
 /// Pages synced one after the other, see [`Pathology::threshold`].
 pub(super) const SYNCED: u64 = 16;
@@ -16,18 +16,40 @@ struct Pass {
     first: Seq,
     cr3: Option<Gpa>,
     pages: u64,
+    /// Time of the syncs.
+    total_ns: u64,
 }
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnsyncStorm {
+    /// The records have the time of each sync.
+    is_timed: bool,
     now: BTreeMap<VcpuId, Pass>,
     passes: u64,
     pages: u64,
+    total_ns: u64,
     largest: Option<(VcpuId, Pass)>,
 }
 
 impl UnsyncStorm {
+    pub(super) fn new(is_timed: bool) -> Self {
+        Self {
+            is_timed,
+            ..Self::default()
+        }
+    }
+
+    /// A sync is over: the records of its pages came before.
+    pub(super) fn act(&mut self, row: &ActRow) {
+        let syncs = matches!(row.act, Act::SyncRoots | Act::Sync);
+        if let (true, Some(vcpu)) = (syncs, row.vcpu)
+            && let Some(pass) = self.now.get_mut(&vcpu)
+        {
+            pass.total_ns = pass.total_ns.saturating_add(row.total_ns);
+        }
+    }
+
     pub(super) fn page(&mut self, row: &PageRow, vm: &VmReplay) {
         // A zapped page leaves the list of those to be synced by the same event.
         let (PageEvent::Sync, Some(vcpu)) = (row.event, row.vcpu) else {
@@ -40,6 +62,7 @@ impl UnsyncStorm {
             first: row.seq,
             cr3: vm.roots().get(&vcpu).map(|root| root.cr3),
             pages: 0,
+            total_ns: 0,
         });
         pass.pages += 1;
     }
@@ -54,6 +77,7 @@ impl UnsyncStorm {
         };
         self.passes += 1;
         self.pages += pass.pages;
+        self.total_ns = self.total_ns.saturating_add(pass.total_ns);
         if self
             .largest
             .is_none_or(|(_, largest)| largest.pages < pass.pages)
@@ -69,10 +93,10 @@ impl UnsyncStorm {
         }
     }
 
-    /// A sync has no time of its own in the records of faults.
+    /// Without records of acts a sync has no time of its own, but a part of a fault's.
     pub(super) fn finding(&self) -> Option<Finding> {
         let (vcpu, pass) = self.largest?;
-        Some(Finding {
+        let found = Finding {
             size: self.pages,
             culprit: Culprit {
                 vcpu: Some(vcpu),
@@ -80,6 +104,14 @@ impl UnsyncStorm {
                 ..Culprit::default()
             },
             ..Finding::new(Pathology::UnsyncStorm, self.passes, pass.first)
+        };
+        let paid = Paid {
+            total_ns: self.total_ns,
+            switched_out_ns: 0,
+        };
+        Some(match self.is_timed {
+            true => found.paid(paid),
+            false => found,
         })
     }
 }
