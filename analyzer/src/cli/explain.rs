@@ -108,7 +108,10 @@ impl ExplainArgs {
         let mut progress = Progress::new(rows.sum());
         let explained = explain::find(&trace, vm, selector, &mut |done| progress.at(done));
         drop(progress);
-        let explained = explained.map_err(|error| self.failure(error))?;
+        let mut explained = explained.map_err(|error| self.failure(error))?;
+        if let Selector::Seq(seq) = selector {
+            explain::add_bill(&mut explained, &trace, vm, seq)?;
+        }
         if self.json {
             output::print_json(&explained.json()?)?;
             return Ok(ExitCode::SUCCESS);

@@ -89,6 +89,24 @@ pub fn find(
     })
 }
 
+/// Adds to a page or a change what the act of the record `seq` removed, and what came of it. Reads
+/// the whole trace.
+pub fn add_bill(
+    of: &mut Explanation,
+    trace: &Trace,
+    vm: VmId,
+    seq: Seq,
+) -> Result<(), ExplainError> {
+    let bill = match of {
+        Explanation::Page(page) => &mut page.bill,
+        Explanation::Change(change) => &mut change.bill,
+        // It has that already, or is no act.
+        Explanation::Record(_) | Explanation::Fault(_) => return Ok(()),
+    };
+    *bill = refaults::of_act(trace, vm, seq)?;
+    Ok(())
+}
+
 /// All records, with progress.
 fn counted<'a>(
     trace: &'a Trace,

@@ -21,7 +21,7 @@ mod words;
 
 pub use explanation::{ExplainError, Explanation};
 pub use facts::FaultFacts;
-pub use find::find;
+pub use find::{add_bill, find};
 #[cfg(test)]
 pub(crate) use hostile::records;
 pub use select::{Census, Selector};

@@ -43,6 +43,7 @@ impl Before<'_> {
         ChangeFacts {
             index: history.change_count,
             start_ns: 0,
+            bill: None,
             phase: history.phase.clone(),
             row: EntryRow {
                 old,

@@ -8,7 +8,7 @@ use super::{
     common::{Because, FaultRef, GuestEntry, Store, Translations, Writer},
     unsync::UnsyncPeriod,
 };
-use crate::replay::PageInfo;
+use crate::{refaults::ActBill, replay::PageInfo};
 
 /// See the module.
 #[derive(Clone, Debug, Serialize)]
@@ -67,6 +67,8 @@ pub struct ChangeFacts {
     pub followed: Vec<Fate>,
     /// Missing records since the tables were last known to be right.
     pub missing_records_since_keyframe: u64,
+    /// What the act of the record asked for removed, and what came of it.
+    pub bill: Option<ActBill>,
 }
 
 /// A guest entry as a later fault's walk read it.

@@ -10,6 +10,7 @@ use super::{
     common::{Because, FaultRef, Translations},
     unsync::UnsyncPeriod,
 };
+use crate::refaults::ActBill;
 
 /// An event of a shadow page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,6 +74,8 @@ pub struct PageFacts {
     pub zapped: Option<Zap>,
     /// Records missing during its life.
     pub missing_records: u64,
+    /// What the act of the record asked for removed, and what came of it.
+    pub bill: Option<ActBill>,
 }
 
 /// An event in the life of a page.

@@ -2,6 +2,7 @@
 
 use events::{Cause, TimeNs};
 
+use super::record;
 use crate::{
     explain::{
         facts::{ChangeFacts, Fate},
@@ -48,6 +49,10 @@ pub fn change(out: &mut Lines, of: &ChangeFacts) {
     out.line(3, of.detail);
     causes(out, of);
     followed(out, of);
+    if let Some(bill) = &of.bill {
+        out.blank();
+        record::came_of(out, bill);
+    }
     out.blank();
     out.line(0, flags::LEGEND);
 }

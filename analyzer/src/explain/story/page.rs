@@ -1,5 +1,6 @@
 //! The life of a shadow page.
 
+use super::record;
 use crate::{
     explain::{
         facts::{Moment, PageFacts, Zap},
@@ -39,6 +40,10 @@ pub fn page(out: &mut Lines, of: &PageFacts) {
                 format!("none: it exists at the end of the trace, with {entries}"),
             );
         }
+    }
+    if let Some(bill) = &of.bill {
+        out.blank();
+        record::came_of(out, bill);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     refaults::ActBill,
     text::{
         plain,
-        units::{ns, plural, since},
+        units::{count, ns, plural, since},
     },
 };
 
@@ -140,6 +140,17 @@ fn leaves_tables(event: HostEvent) -> bool {
         | HostEvent::Reread
         | HostEvent::Settled => true,
         HostEvent::FlushSlot | HostEvent::ZapRange => false,
+    }
+}
+
+/// What an act with the number of a page's or an entry's record came to.
+pub(super) fn came_of(out: &mut Lines, bill: &ActBill) {
+    let (cause, what, seq) = (bill.cause.name(), &bill.what, count(bill.seq.0));
+    out.line(2, format!("the act of seq {seq} ({cause}: {what})"));
+    out.line(4, removed(bill));
+    match bill.refaults {
+        0 => out.line(4, "no fault that the trace shows came of it"),
+        _ => out.line(4, refaults(bill)),
     }
 }
 
