@@ -109,9 +109,7 @@ impl ExplainArgs {
         let explained = explain::find(&trace, vm, selector, &mut |done| progress.at(done));
         drop(progress);
         let mut explained = explained.map_err(|error| self.failure(error))?;
-        if let Selector::Seq(seq) = selector {
-            explain::add_bill(&mut explained, &trace, vm, seq)?;
-        }
+        explain::add_bill(&mut explained, &trace, vm, selector)?;
         if self.json {
             output::print_json(&explained.json()?)?;
             return Ok(ExitCode::SUCCESS);

@@ -89,19 +89,19 @@ pub fn find(
     })
 }
 
-/// Adds to a page or a change what the act of the record `seq` removed, and what came of it. Reads
-/// the whole trace.
+/// Adds what the act of a change removed, and what came of it; of a page, where a record of it was
+/// asked for. Reads the whole trace.
 pub fn add_bill(
     of: &mut Explanation,
     trace: &Trace,
     vm: VmId,
-    seq: Seq,
+    selector: Selector,
 ) -> Result<(), ExplainError> {
-    let bill = match of {
-        Explanation::Page(page) => &mut page.bill,
-        Explanation::Change(change) => &mut change.bill,
+    let (seq, bill) = match (of, selector) {
+        (Explanation::Page(page), Selector::Seq(seq)) => (seq, &mut page.bill),
+        (Explanation::Change(change), _) => (change.row.seq, &mut change.bill),
         // It has that already, or is no act.
-        Explanation::Record(_) | Explanation::Fault(_) => return Ok(()),
+        _ => return Ok(()),
     };
     *bill = refaults::of_act(trace, vm, seq)?;
     Ok(())
