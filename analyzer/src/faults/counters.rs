@@ -152,7 +152,7 @@ pub(super) const RULES: &[Rule] = &[
         kept: Kept::Vm,
         relation: Relation::Equal,
         trace: |of| Ok(of.page(PageEvent::Zapped)),
-        counts: "shadow pages zapped (__kvm_mmu_prepare_zap_page)",
+        counts: "shadow pages zapped (__kvm_mmu_prepare_zap_page); a root in use is counted twice",
     },
     Rule {
         counter: "mmu_recycled",

@@ -251,6 +251,16 @@ pub(super) fn fifth(of: &FaultFacts, later: &Later) -> String {
     if !later.is_mapped {
         said.push("The recording has no fault that stored its shadow entry.".to_owned());
     }
-    said.push("Faults are numbered over the whole recording; others came between.".to_owned());
+    let numbers = std::iter::once(of.index).chain(later.next.iter().map(|(fault, _)| *fault));
+    let numbers: Vec<_> = numbers.collect();
+    let has_others = numbers.windows(2).any(|pair| pair[1] > pair[0] + 1);
+    let others = if has_others {
+        "; others came between"
+    } else {
+        ""
+    };
+    said.push(format!(
+        "Faults are numbered over the whole recording{others}."
+    ));
     lines(said)
 }

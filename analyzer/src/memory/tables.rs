@@ -17,7 +17,8 @@ const SHOWN: usize = 12;
 
 /// Pages by level at the peak, and their events.
 pub fn table(growth: &Growth) -> Table {
-    let title = "Memory: shadow pages at the moment with the most";
+    let title =
+        "Memory: shadow pages at the moment with the most, and events of the whole recording";
     level_table(title, &levels(&growth.peak().by_level), &events(growth))
 }
 

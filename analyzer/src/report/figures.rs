@@ -163,11 +163,11 @@ fn switched_out(vm: &VmStudy) -> String {
         let faults = plural(cost.switched_out.as_ref()?.count, "fault");
         let share = percent(other, cost.total_ns);
         let much = other > cost.total_ns / 10;
-        much.then(|| format!("{share} of {} is {faults}", class.name()))
+        much.then(|| format!("{share} of {} in {faults}", class.name()))
     });
     match sentence(part) {
         none if none.is_empty() => none,
-        parts => format!("Threads switched out, so that other work is in it: {parts}. "),
+        parts => format!("Other work is in it, as threads were switched out: {parts}. "),
     }
 }
 
@@ -212,7 +212,8 @@ pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
         let slots = match slots.len() {
             0 => None,
             1 => Some(format!("slot {}", numbers.concat())),
-            _ => Some(format!("slots {}", numbers.join("+"))),
+            few if few == area.slots.len() => Some(format!("slots {}", numbers.join("+"))),
+            _ => Some(format!("slots {} and others", numbers.join("+"))),
         };
         let symbol = symbols.place(area.hottest());
         let parts = region.into_iter().chain(slots).chain(symbol);

@@ -231,6 +231,8 @@ pub struct RangeSummary {
     pub retried: u64,
     /// Retried faults that theory gives, if it gives any.
     pub expected_retried: Option<u64>,
+    /// Faults of the other classes, of which theory says nothing.
+    pub others: u64,
 }
 
 /// A phase.
@@ -252,13 +254,15 @@ pub struct PhaseSummary {
 }
 
 impl RangeSummary {
-    /// Name, count and expected count of each class that theory speaks of.
-    fn classes(&self) -> [(&'static str, u64, Option<u64>); 3] {
-        [
+    /// Name, count and expected count of each class that theory speaks of, and of the others.
+    fn classes(&self) -> impl Iterator<Item = (&'static str, u64, Option<u64>)> {
+        let classes = [
             (Class::Guest.name(), self.guest, self.expected_guest),
             (Class::Shadow.name(), self.shadow, self.expected_shadow),
             (Class::Retried.name(), self.retried, self.expected_retried),
-        ]
+        ];
+        let others = (self.others > 0).then_some(("others", self.others, None));
+        classes.into_iter().chain(others)
     }
 }
 
@@ -504,6 +508,14 @@ fn range_summary(of: &VmStudy, trace: &Trace) -> Option<RangeSummary> {
         expected_shadow: workload.expected_shadow_faults,
         retried: of.in_range(Class::Retried),
         expected_retried: workload.expected_retried_faults,
+        others: {
+            let spoken_of = [Class::Guest, Class::Shadow, Class::Retried];
+            let others = of
+                .costs
+                .iter()
+                .filter(|(class, _)| !spoken_of.contains(class));
+            others.map(|(_, cost)| cost.in_range).sum()
+        },
     })
 }
 
