@@ -81,6 +81,11 @@ fn reasons(prevent: &str) -> Vec<String> {
     let findings = findings.as_array().expect("findings").iter();
     findings
         .filter(|finding| finding["pathology"] == "no_huge_page")
+        .inspect(|finding| {
+            for number in ["size", "cost_ns"] {
+                assert!(finding[number].as_u64() > Some(0), "{finding}");
+            }
+        })
         .map(|finding| finding["culprit"]["why"].as_str().expect("why").to_owned())
         .collect()
 }

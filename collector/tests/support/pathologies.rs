@@ -133,7 +133,14 @@ fn found(trace: &Path) -> Vec<String> {
             &run(explain.arg("explain").arg(trace).args(["--seq", &seq])),
             0,
         );
-        finding["pathology"].as_str().expect("a name").to_owned()
+        let name = finding["pathology"].as_str().expect("a name");
+        let has_time = match name {
+            "unused_prefetch" => false,
+            "unsync_storm" => !summary["vms"][0]["acts"].is_null(),
+            _ => true,
+        };
+        assert_eq!(finding["cost_ns"].is_number(), has_time, "{finding}");
+        name.to_owned()
     });
     names.collect()
 }
