@@ -53,7 +53,10 @@ fn kvm_keyframes_by_themselves_stop_a_hundredth_of_the_time() {
     assert_eq!(attached.ended()["lost"], 0);
     vmm.kill();
     let marks = keyframes(&trace);
-    assert!(marks.len() > 2, "{marks:?}");
+    // After a stop of 70 ms, as a busy machine may make one, no other is due within the run.
+    let longest = marks.iter().filter_map(|mark| mark.stopped_ns).max();
+    let is_paused = longest.is_some_and(|ns| ns >= 70_000_000);
+    assert!(marks.len() > 2 || is_paused, "{marks:?}");
     // The last one is taken whenever the recording ends.
     for pair in marks[..marks.len() - 1].windows(2) {
         let [before, after] = pair else {
