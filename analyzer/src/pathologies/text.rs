@@ -43,7 +43,8 @@ pub fn brief(findings: &[Finding]) -> Table {
     table.more(format!(
         "`analyzer explain TRACE --seq SEQ` shows the worst; cost: time of the faults that came of it \
          (`unsync_storm`: of the syncs; `roots_rebuilt`: of all faults on a new root until the next \
-         switch), blank where no record has a time; switched out: of the cost, faults whose thread was switched out meanwhile; the order is \
+         switch), blank where no record has a time; switched out: of the cost, faults whose thread was \
+         switched out meanwhile; the order is \
          that of the rest{missing}"
     ))
 }
