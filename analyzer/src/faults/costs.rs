@@ -79,6 +79,9 @@ pub struct StepCost {
     pub count: u64,
     /// Time in it, ns.
     pub total_ns: u64,
+    /// Of that, faults whose thread was not switched out meanwhile.
+    #[serde(skip)]
+    pub own_ns: u64,
     /// Median, ns.
     pub p50_ns: u64,
 }
@@ -108,6 +111,12 @@ pub struct PhaseCost {
 }
 
 impl ClassCost {
+    /// The faults whose thread was not switched out.
+    pub fn own_count(&self) -> u64 {
+        let switched = self.switched_out.as_ref();
+        self.count - switched.map_or(0, |switched| switched.count)
+    }
+
     /// The time of the faults whose thread was not switched out: what an order goes by.
     pub fn own_ns(&self) -> u64 {
         self.switched_out
@@ -139,9 +148,10 @@ pub fn by_class(faults: &FaultTimes) -> Vec<(Class, ClassCost)> {
             switched_out: faults.knows_switches.then(|| switched_out(of)),
             steps: Vec::new(),
         };
-        let steps = FaultStep::ALL.into_iter().zip(&of.steps);
-        for (step, times) in steps.filter(|(_, times)| times.count() > 0) {
-            cost.add(step_cost(step, times));
+        let times = of.steps.iter().zip(of.own_steps_ns);
+        let steps = FaultStep::ALL.into_iter().zip(times);
+        for (step, (times, own_ns)) in steps.filter(|(_, (times, _))| times.count() > 0) {
+            cost.add(step_cost(step, times, own_ns));
         }
         (class, cost)
     };
@@ -181,12 +191,13 @@ impl ClassCost {
     }
 }
 
-fn step_cost(step: FaultStep, times: &Times) -> StepCost {
+fn step_cost(step: FaultStep, times: &Times, own_ns: u64) -> StepCost {
     StepCost {
         step,
         part_of: step.part_of(),
         count: times.count(),
         total_ns: times.total_ns(),
+        own_ns,
         p50_ns: times.quantile(0.50),
     }
 }
@@ -227,6 +238,7 @@ mod tests {
         for (ns, switches) in faults {
             let fault = trace::FaultRow {
                 total_ns: ns,
+                walk_ns: Some(ns),
                 switches: Some(switches),
                 ..crate::replay::blank_fault(Seq(0))
             };
@@ -246,6 +258,12 @@ mod tests {
             others_p99_ns: Some(9),
         };
         assert_eq!(cost.switched_out, Some(expected));
+        let bars = crate::figures::steps(&costs);
+        let [bar] = &bars[..] else {
+            panic!("{bars:?}");
+        };
+        assert_eq!((bar.count, bar.mean_ns), (3, 8.0));
+        assert_eq!(bar.steps, [(FaultStep::Walk, 8.0)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use events::{Class, Seq};
 use trace::FaultRow;
 
-use super::{FaultStep, Times};
+use super::{FaultStep, Times, own_time_ns};
 
 /// Classes of fault.
 pub(super) const CLASSES: usize = Class::ALL.len();
@@ -20,6 +20,8 @@ pub(super) struct OfClass {
     pub(super) in_range_ns: u64,
     /// Empty for a step that no fault of the class has.
     pub(super) steps: [Times; FaultStep::COUNT],
+    /// Time in each step of those whose thread was not switched out, ns.
+    pub(super) own_steps_ns: [u64; FaultStep::COUNT],
 }
 
 /// How many there are of a class, and their time, ns.
@@ -58,16 +60,19 @@ impl FaultTimes {
             return;
         };
         of.total.add(ns, row.seq);
-        if row.switches.is_some_and(|times| times > 0) {
+        let is_own = own_time_ns(row).is_some();
+        if !is_own {
             of.switched.add(ns, ());
         }
         if in_range {
             of.in_range += 1;
             of.in_range_ns = of.in_range_ns.saturating_add(ns);
         }
-        for (times, step) in of.steps.iter_mut().zip(FaultStep::ALL) {
+        let steps = of.steps.iter_mut().zip(&mut of.own_steps_ns);
+        for ((times, own_ns), step) in steps.zip(FaultStep::ALL) {
             if let Some(ns) = step.counted(row) {
                 times.add(ns, ());
+                *own_ns = own_ns.saturating_add(if is_own { ns } else { 0 });
             }
         }
     }

@@ -4,7 +4,7 @@ use events::Class;
 
 use crate::faults::{ClassCost, FaultStep, StepCost, total};
 
-/// The mean fault of one class, cut into its steps.
+/// The mean fault of one class whose thread was not switched out, cut into its steps.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepBar {
     /// The class.
@@ -18,19 +18,20 @@ pub struct StepBar {
     pub steps: Vec<(FaultStep, f64)>,
 }
 
-/// A bar for every class.
+/// A bar for every class with such a fault.
 pub fn steps(costs: &[(Class, ClassCost)]) -> Vec<StepBar> {
-    let mean = |total: u64, count: u64| total as f64 / count.max(1) as f64;
+    let costs = costs.iter().filter(|(_, cost)| cost.own_count() > 0);
     costs
-        .iter()
-        .map(|(class, cost)| StepBar {
-            class: *class,
-            count: cost.count,
-            mean_ns: mean(cost.total_ns, cost.count),
-            steps: apart(&cost.steps)
-                .into_iter()
-                .map(|(step, total)| (step, mean(total, cost.count)))
-                .collect(),
+        .map(|(class, cost)| {
+            let count = cost.own_count();
+            let mean = |ns: u64| ns as f64 / count as f64;
+            let steps = apart(&cost.steps).into_iter();
+            StepBar {
+                class: *class,
+                count,
+                mean_ns: mean(cost.own_ns()),
+                steps: steps.map(|(step, ns)| (step, mean(ns))).collect(),
+            }
         })
         .collect()
 }
@@ -39,11 +40,11 @@ pub fn steps(costs: &[(Class, ClassCost)]) -> Vec<StepBar> {
 fn apart(steps: &[StepCost]) -> Vec<(FaultStep, u64)> {
     let parts = |whole: FaultStep| -> u64 {
         let part = |step: &&StepCost| step.step.part_of() == Some(whole);
-        total(steps.iter().filter(part).map(|step| step.total_ns))
+        total(steps.iter().filter(part).map(|step| step.own_ns))
     };
     steps
         .iter()
-        .map(|step| (step.step, step.total_ns.saturating_sub(parts(step.step))))
+        .map(|step| (step.step, step.own_ns.saturating_sub(parts(step.step))))
         .collect()
 }
 

@@ -156,21 +156,6 @@ fn without_switched_out(vm: &VmStudy) -> &'static str {
     }
 }
 
-/// Classes of which faults with other work take a tenth of the time or more.
-fn switched_out(vm: &VmStudy) -> String {
-    let part = vm.costs.iter().filter_map(|(class, cost)| {
-        let other = cost.total_ns.saturating_sub(cost.own_ns());
-        let faults = plural(cost.switched_out.as_ref()?.count, "fault");
-        let share = percent(other, cost.total_ns);
-        let much = other > cost.total_ns / 10;
-        much.then(|| format!("{share} of {} in {faults}", class.name()))
-    });
-    match sentence(part) {
-        none if none.is_empty() => none,
-        parts => format!("Other work is in it, as threads were switched out: {parts}. "),
-    }
-}
-
 fn percentiles(vm: &VmStudy) -> String {
     sentence(vm.costs.iter().map(|(class, cost)| {
         let [p50, p95, p99, max] = [cost.p50_ns, cost.p95_ns, cost.p99_ns, cost.max_ns].map(ns);
@@ -315,9 +300,9 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
         render::steps(&bars),
         sentence(numbers),
         [
-            "Mean over all faults of a class, cut into the steps that the trace shows. The \
-             longest part is what to make cheaper. ",
-            &format!("{}{hva}{missing}", switched_out(vm)),
+            "Mean over the faults of a class whose thread was not switched out, cut into the steps \
+             that the trace shows. The longest part is what to make cheaper. ",
+            &format!("{hva}{missing}"),
             times,
         ],
     )
