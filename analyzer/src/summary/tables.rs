@@ -322,7 +322,10 @@ pub fn steps(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         ));
     }
     if !vm.absent_steps.is_empty() && !table.is_empty() {
-        more.push(format!("no fault has: {}", vm.absent_steps.join(", ")));
+        more.push(format!(
+            "no time of: {} (this host does not show it, or no fault had it)",
+            vm.absent_steps.join(", ")
+        ));
     }
     table.more(more.join("; "))
 }
