@@ -58,8 +58,8 @@ pub struct Vcpu {
     pub unmaps: u8,
     /// Zero.
     pub reserved: [u8; 3],
-    /// Kernel address of the shadow page that was synced last, until its entries are compared; 0:
-    /// none.
+    /// Kernel address of the shadow page that was synced last, until its copy is not needed, plus 1
+    /// once its entries were compared; 0: none.
     pub synced: u64,
     /// `stat.invlpg` at the last event with unsync pages.
     pub invlpgs: u64,

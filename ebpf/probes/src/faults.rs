@@ -310,6 +310,7 @@ pub fn kvm_mmu_spte_requested(ctx: RawTracePointContext) {
     }
     let moment = now();
     unsync::compare_synced(vcpu);
+    unsync::release(vcpu);
     if request(vcpu, ctx.arg(0), moment).is_none() || roots::update(vcpu).is_none() {
         lose(Probe::Read);
         warn!(

@@ -85,12 +85,13 @@ unsafe fn add(place: *mut u64, change: i64) {
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(place, change as u64) };
 }
 
-/// A page becomes unsync: keeps a copy from now on.
+/// A page becomes unsync: keeps a copy from now on. Under mmu_lock.
 #[inline(always)]
 pub fn keep(vcpu: &mut Vcpu, sp: u64) {
     if entries::sees_every_change() {
         return;
     }
+    release(vcpu);
     let (Some(spt), Some(blank)) = (field::<u64>(sp, offset!(sp_spt)), BLANK.get(0)) else {
         lose(Probe::Read);
         return;
@@ -149,13 +150,14 @@ pub fn note(sptep: u64, spte: Spte) {
 }
 
 /// The vCPU begins to sync a page, which is not unsync any more. Pages before it are synced by
-/// now.
+/// now. Under mmu_lock.
 #[inline(always)]
 pub fn sync(vcpu: &mut Vcpu, sp: u64) {
     if !has_copies() {
         return;
     }
     compare_synced(vcpu);
+    release(vcpu);
     let Some(spt) = field::<u64>(sp, offset!(sp_spt)) else {
         lose(Probe::Read);
         return;
@@ -167,24 +169,42 @@ pub fn sync(vcpu: &mut Vcpu, sp: u64) {
     }
 }
 
+/// In `Vcpu::synced`, beside the address of a page: it has been compared.
+const COMPARED: u64 = 1;
+
 /// Compares the page that the vCPU synced last, for the last time.
 #[inline(always)]
 pub fn compare_synced(vcpu: &mut Vcpu) {
     let spt = vcpu.synced;
-    if spt == 0 {
+    if spt == 0 || spt & COMPARED != 0 {
         return;
     }
-    vcpu.synced = 0;
+    vcpu.synced = spt | COMPARED;
     let Some(copy) = UNSYNC.get_ptr_mut(spt) else {
         return;
     };
     // SAFETY: a map value.
-    if unsafe { (*copy).syncing } != vcpu.vcpu.0 + 1 {
-        // Unsync again already.
+    if unsafe { (*copy).syncing } == vcpu.vcpu.0 + 1 {
+        compare_with(spt, copy, vcpu.vm, vcpu.vcpu, Cause::Sync);
+    }
+}
+
+/// The copy of the page that the vCPU synced last is not needed once it was compared, unless the
+/// page is unsync again. Under mmu_lock: without it another vCPU could make the page unsync, and
+/// keep the copy, just before it goes.
+#[inline(always)]
+pub fn release(vcpu: &mut Vcpu) {
+    if vcpu.synced & COMPARED == 0 {
         return;
     }
-    compare_with(spt, copy, vcpu.vm, vcpu.vcpu, Cause::Sync);
-    forget(spt);
+    let spt = vcpu.synced & !COMPARED;
+    vcpu.synced = 0;
+    if let Some(copy) = UNSYNC.get_ptr_mut(spt) {
+        // SAFETY: a map value, under mmu_lock.
+        if unsafe { (*copy).syncing } == vcpu.vcpu.0 + 1 {
+            forget(spt);
+        }
+    }
 }
 
 /// A page that has just been brought in line.
