@@ -88,7 +88,7 @@ fn json(study: &Study, has_tables: bool) -> serde_json::Value {
         .iter()
         .map(|(vm, of)| {
             json!({
-                "vm": vm.0, "pid": of.meta.as_ref().map(|meta| meta.pid), "vcpus": of.vcpus,
+                "vm": vm.0, "pid": of.meta.as_ref().map(|meta| meta.pid), "vcpus": of.records.vcpus,
                 "phases": of.timeline.phases, "bins": bins(&of.timeline, has_tables),
             })
         })

@@ -77,6 +77,12 @@ impl Area {
     }
 }
 
+impl Default for HeatMap {
+    fn default() -> Self {
+        Self::new([0; 2])
+    }
+}
+
 impl HeatMap {
     /// An empty one for a span of time.
     pub fn new([start, end]: [u64; 2]) -> Self {

@@ -8,4 +8,4 @@ mod timeline;
 pub use heat::{Area, COLUMNS, HeatMap};
 pub use latency::{Distribution, PER_DECADE, latency};
 pub use steps::{StepBar, absent, steps};
-pub use timeline::{Bin, Phase, Timeline};
+pub use timeline::{Bin, KEPT_PHASES, Phase, Timeline};

@@ -49,7 +49,7 @@ pub struct Timeline {
 }
 
 /// Phases kept; a workload has six.
-const KEPT_PHASES: usize = 4096;
+pub const KEPT_PHASES: u16 = 4096;
 
 impl Timeline {
     /// An empty one for a span of time.
@@ -102,12 +102,11 @@ impl Timeline {
         }
     }
 
-    /// A phase begins. Gives its number, from 1.
-    pub fn phase(&mut self, phase: Phase) -> u16 {
-        if self.phases.len() < KEPT_PHASES {
+    /// A phase begins.
+    pub fn phase(&mut self, phase: Phase) {
+        if self.phases.len() < usize::from(KEPT_PHASES) {
             self.phases.push(phase);
         }
-        u16::try_from(self.phases.len()).unwrap_or(u16::MAX)
     }
 
     /// Name of a phase, with its vCPU where others marked one of the same name.

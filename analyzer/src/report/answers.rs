@@ -23,7 +23,7 @@ pub(super) fn answers(of: &VmStudy, numbers: &VmSummary) -> Vec<String> {
 
 fn took(of: &VmStudy, numbers: &VmSummary) -> String {
     let faults = plural(numbers.faults, "fault");
-    let all = total(of.costs.iter().map(|(_, cost)| cost.total_ns));
+    let all = total(of.records.costs.iter().map(|(_, cost)| cost.total_ns));
     match &of.account {
         _ if numbers.faults == 0 => "No fault was recorded.".to_owned(),
         Some(account) => format!(
@@ -37,9 +37,14 @@ fn took(of: &VmStudy, numbers: &VmSummary) -> String {
 }
 
 fn costliest(of: &VmStudy) -> Option<String> {
-    let sum = |time: fn(&ClassCost) -> u64| total(of.costs.iter().map(|(_, cost)| time(cost)));
+    let sum =
+        |time: fn(&ClassCost) -> u64| total(of.records.costs.iter().map(|(_, cost)| time(cost)));
     let (total, own) = (sum(|cost| cost.total_ns), sum(ClassCost::own_ns));
-    let (class, cost) = of.costs.iter().max_by_key(|(_, cost)| cost.own_ns())?;
+    let (class, cost) = of
+        .records
+        .costs
+        .iter()
+        .max_by_key(|(_, cost)| cost.own_ns())?;
     let switched = total.saturating_sub(own);
     // The steps hold the switched-out time, too.
     let steps = cost.steps.iter().filter(|step| step.part_of.is_none());

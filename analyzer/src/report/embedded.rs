@@ -155,7 +155,7 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
             changes,
         )
     };
-    let (areas, _) = vm.heat.areas();
+    let (areas, _) = vm.records.heat.areas();
     let classes = timeline.classes();
     let heat_areas = areas.iter().zip(names);
     let heat_areas = heat_areas.map(|(of, name)| area((of, name), &classes));
@@ -178,7 +178,7 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
             heat: render::heat_plots(&areas, timeline),
         },
         heat: Heat {
-            column_s: vm.heat.column_seconds(),
+            column_s: vm.records.heat.column_seconds(),
             most: most(&areas),
             areas: heat_areas.rev().collect(),
             colours: render::heat_colours(),
@@ -191,9 +191,12 @@ fn areas_of(vm: &VmStudy) -> Areas {
     let named = |(class, place): (Class, [f64; 4])| (class.name(), place);
     let all = |of: Vec<(Class, [f64; 4])>| of.into_iter().map(named).collect();
     Areas {
-        share: all(render::share_places(&vm.costs)),
-        latency: all(render::latency_places(&latency(&vm.times, &vm.costs))),
-        steps: all(render::steps_places(&steps(&vm.costs))),
+        share: all(render::share_places(&vm.records.costs)),
+        latency: all(render::latency_places(&latency(
+            &vm.records.times,
+            &vm.records.costs,
+        ))),
+        steps: all(render::steps_places(&steps(&vm.records.costs))),
     }
 }
 

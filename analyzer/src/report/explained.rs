@@ -80,14 +80,14 @@ pub(super) fn explained(
 fn wanted(of: &VmStudy, numbers: &VmSummary) -> Vec<(String, Seq, bool)> {
     let mut wanted = Vec::new();
     let median = |class: Class, ns: u64| {
-        let seq = of.times.seq(class, ns)?;
+        let seq = of.records.times.seq(class, ns)?;
         Some((
             format!("a fault of median time, {}", class.name()),
             seq,
             true,
         ))
     };
-    let mut costs: Vec<_> = of.costs.iter().collect();
+    let mut costs: Vec<_> = of.records.costs.iter().collect();
     costs.sort_by_key(|(_, cost)| std::cmp::Reverse(cost.own_ns()));
     let medians = costs.iter();
     wanted.extend(medians.filter_map(|(class, cost)| median(*class, cost.p50_ns)));

@@ -52,7 +52,7 @@ pub(super) fn figures(
     times: &str,
     symbols: &Symbols,
 ) -> Result<Vec<Figure>, ReportError> {
-    if vm.times.is_empty() {
+    if vm.records.times.is_empty() {
         return Ok(Vec::new());
     }
     let lost = lost(study, vm);
@@ -60,7 +60,7 @@ pub(super) fn figures(
     let mut figures = vec![
         figure(
             ("share", "Time and number of faults by class"),
-            render::share(&vm.costs),
+            render::share(&vm.records.costs),
             shares(vm),
             [
                 &plural(vm.counts.faults(), "fault"),
@@ -73,7 +73,7 @@ pub(super) fn figures(
         rates(vm, &lost)?,
         figure(
             ("latency", "How long faults last"),
-            render::latency(&latency(&vm.times, &vm.costs)),
+            render::latency(&latency(&vm.records.times, &vm.records.costs)),
             percentiles(vm),
             [
                 &format!("Logarithmic axis, {PER_DECADE} bins for each factor of ten"),
@@ -85,7 +85,7 @@ pub(super) fn figures(
         steps_of_a_fault(vm, times)?,
         figure(
             ("heat", "Which addresses fault when"),
-            render::heat(&vm.heat, &names, &vm.timeline),
+            render::heat(&vm.records.heat, &names, &vm.timeline),
             areas(vm, &names),
             [
                 "Faults by GVA and time; a step of colour is a factor. Beside each area is what is \
@@ -133,8 +133,8 @@ pub(super) fn sentence(parts: impl Iterator<Item = String>) -> String {
 }
 
 fn shares(vm: &VmStudy) -> String {
-    let all = total(vm.costs.iter().map(|(_, cost)| cost.total_ns));
-    sentence(vm.costs.iter().map(|(class, cost)| {
+    let all = total(vm.records.costs.iter().map(|(_, cost)| cost.total_ns));
+    sentence(vm.records.costs.iter().map(|(class, cost)| {
         let share = percent(cost.total_ns, all);
         let faults = plural(cost.count, "fault");
         format!("{}: {share} of the time, {faults}", class.name())
@@ -144,6 +144,7 @@ fn shares(vm: &VmStudy) -> String {
 /// About the bar that is there if some faults hold other work.
 fn without_switched_out(vm: &VmStudy) -> &'static str {
     match vm
+        .records
         .costs
         .iter()
         .any(|(_, cost)| cost.own_ns() < cost.total_ns)
@@ -157,7 +158,7 @@ fn without_switched_out(vm: &VmStudy) -> &'static str {
 }
 
 fn percentiles(vm: &VmStudy) -> String {
-    sentence(vm.costs.iter().map(|(class, cost)| {
+    sentence(vm.records.costs.iter().map(|(class, cost)| {
         let [p50, p95, p99, max] = [cost.p50_ns, cost.p95_ns, cost.p99_ns, cost.max_ns].map(ns);
         let class = class.name();
         format!("{class}: median {p50}, p95 {p95}, p99 {p99}, longest {max}")
@@ -184,7 +185,7 @@ fn peaks(vm: &VmStudy) -> String {
 /// What is known of each area of the heat map: the workload's range or the upper half, memslots, the
 /// function at the row with most faults.
 pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
-    let (areas, _) = vm.heat.areas();
+    let (areas, _) = vm.records.heat.areas();
     let name = |area: &Area| {
         let bytes = area.rows.saturating_mul(area.row_bytes);
         let region = match area.from.0 >> 63 {
@@ -208,7 +209,7 @@ pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
 }
 
 fn areas(vm: &VmStudy, names: &[String]) -> String {
-    let (areas, elsewhere) = vm.heat.areas();
+    let (areas, elsewhere) = vm.records.heat.areas();
     let named = areas.iter().zip(names).map(|(area, name)| {
         let size = bytes(area.rows.saturating_mul(area.row_bytes));
         let faults = plural(area.faults, "fault");
@@ -274,7 +275,7 @@ fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
 }
 
 fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
-    let bars = steps(&vm.costs);
+    let bars = steps(&vm.records.costs);
     let missing: Vec<_> = absent(&bars).into_iter().map(|step| step.name()).collect();
     let missing = match missing.join(", ") {
         none if none.is_empty() => none,
@@ -359,7 +360,7 @@ fn spaces(
 ) -> Result<Figure, ReportError> {
     let looks = owners.looks();
     let most = |of: &dyn Fn(&Look) -> u64| looks.iter().map(of).max().unwrap_or(0);
-    let all = total(vm.costs.iter().map(|(_, cost)| cost.total_ns));
+    let all = total(vm.records.costs.iter().map(|(_, cost)| cost.total_ns));
     let own = spaces.iter().take(NAMED).map(|cr3| {
         let pages = plural(
             most(&|look| look.own.get(cr3).copied().unwrap_or(0)),

@@ -15,37 +15,17 @@ const CHUNK: usize = 256;
 /// Chunks that may wait: bounds what is decoded and not yet used.
 const WAITING: usize = 8;
 
-/// Records, and the error after them, which is the end. They are lent, not moved: a fault is large.
-struct Chunk {
-    records: Vec<Record>,
-    error: Option<TraceError>,
-}
-
-impl Chunk {
-    fn new() -> Self {
-        Self {
-            records: Vec::with_capacity(CHUNK),
-            error: None,
-        }
-    }
-
-    fn each(
-        self,
-        each: &mut impl FnMut(Result<&Record, TraceError>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        for record in &self.records {
-            each(Ok(record))?;
-        }
-        self.error
-            .map_or(ControlFlow::Continue(()), |error| each(Err(error)))
-    }
+/// Records in order, and the error after them, which is the end.
+pub(crate) struct Chunk {
+    pub(crate) records: Vec<Record>,
+    pub(crate) error: Option<TraceError>,
 }
 
 /// Gives every record of a part of `trace` to `each`, in order, until it breaks off.
 pub(crate) fn read_ahead(
     trace: &Trace,
     part: Part,
-    mut each: impl FnMut(Result<&Record, TraceError>) -> ControlFlow<()>,
+    mut each: impl FnMut(Chunk) -> ControlFlow<()>,
 ) {
     thread::scope(|scope| {
         let (sender, receiver) = sync_channel(WAITING);
@@ -55,29 +35,27 @@ pub(crate) fn read_ahead(
             .is_err()
         {
             // Without another thread: one after the other.
-            let _ = Records::new(trace.stretches(part)).try_for_each(|record| match record {
-                Ok(record) => each(Ok(&record)),
-                Err(error) => each(Err(error)),
-            });
+            pass_on(Records::new(trace.stretches(part)), each);
             return;
         }
-        for chunk in receiver {
-            // Dropping the receiver stops the decoder.
-            if chunk.each(&mut each).is_break() {
-                return;
-            }
-        }
+        // Dropping the receiver stops the decoder.
+        let _ = receiver.into_iter().try_for_each(&mut each);
     });
 }
 
 /// Columns to records, with another thread for files to columns.
 fn decode(trace: &Trace, part: Part, sender: &SyncSender<Chunk>) {
+    // If the receiver is gone, the rest is not wanted.
+    let send = |chunk| match sender.send(chunk) {
+        Ok(()) => ControlFlow::Continue(()),
+        Err(_) => ControlFlow::Break(()),
+    };
     thread::scope(|scope| {
         let (ahead, stretches) = sync_channel(STRETCHES);
         let reader = thread::Builder::new().name("reader".to_owned());
         match reader.spawn_scoped(scope, move || read(trace, part, &ahead)) {
-            Ok(_) => pass_on(Records::new(stretches.into_iter()), sender),
-            Err(_) => pass_on(Records::new(trace.stretches(part)), sender),
+            Ok(_) => pass_on(Records::new(stretches.into_iter()), send),
+            Err(_) => pass_on(Records::new(trace.stretches(part)), send),
         }
     });
 }
@@ -91,13 +69,15 @@ fn read(trace: &Trace, part: Part, ahead: &SyncSender<Result<Stretch, TraceError
     }
 }
 
-fn pass_on(mut records: Records<'_>, sender: &SyncSender<Chunk>) {
+fn pass_on(mut records: Records<'_>, mut each: impl FnMut(Chunk) -> ControlFlow<()>) {
     loop {
-        let mut chunk = Chunk::new();
+        let mut chunk = Chunk {
+            records: Vec::with_capacity(CHUNK),
+            error: None,
+        };
         chunk.error = records.fill(&mut chunk.records, CHUNK).err();
         let is_last = chunk.records.len() < CHUNK;
-        // If the receiver is gone, the rest is not wanted.
-        if sender.send(chunk).is_err() || is_last {
+        if each(chunk).is_break() || is_last {
             return;
         }
     }

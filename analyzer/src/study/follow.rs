@@ -3,7 +3,7 @@
 use events::VmId;
 use trace::{Meta, Record, Sees, VmMeta};
 
-use super::StudyError;
+use super::{RecordStudy, StudyError};
 use crate::replay::VmReplay;
 
 /// The VM that is followed.
@@ -30,6 +30,17 @@ pub trait Follow {
 
     /// The same record, once replay has applied it.
     fn after(&mut self, record: &Record, tables: Option<&VmReplay>);
+
+    /// Takes out what needs no tables. Another thread gives it the same records; it is back before
+    /// [`Follow::finish`].
+    fn part_with(&mut self) -> Option<RecordStudy> {
+        None
+    }
+
+    /// Takes back what was taken out.
+    fn take_back(&mut self, records: RecordStudy) {
+        let _ = records;
+    }
 
     /// There are no more records.
     fn finish(&mut self, tables: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {

@@ -1,25 +1,30 @@
 //! One reading of a trace, from which every command takes its numbers.
 
 mod ahead;
+mod beside;
 mod error;
 mod follow;
 mod known;
+mod records;
 mod vm;
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     ops::ControlFlow,
+    thread,
 };
 
 use events::{Seq, TimeNs, VmId};
 use trace::{LossRow, Part, Record, Trace, TraceError, VmMeta};
 
+use self::beside::Beside;
 use crate::replay::{Gaps, Replay, ReplayOptions};
 
 pub(crate) use ahead::read_ahead;
 pub use error::StudyError;
 pub use follow::{Follow, Subject};
 pub use known::{KnownVm, known_vms, list};
+pub use records::RecordStudy;
 pub use vm::{Exactness, VmStudy};
 
 /// Losses kept in full; one a second makes this 18 hours.
@@ -116,19 +121,26 @@ impl<F: Follow> Study<F> {
                 span_ns,
             })
         };
-        read_ahead(trace, Part::default(), |record| {
-            match record {
-                Ok(record) => study.add(only, record, &make),
-                Err(error) => {
-                    study.damage = Some(error);
-                    return ControlFlow::Break(());
+        let apart = thread::scope(|scope| {
+            let mut beside = Beside::new(scope);
+            read_ahead(trace, Part::default(), |chunk| {
+                for record in &chunk.records {
+                    study.add(only, record, &make, &mut beside);
+                    if study.records.is_multiple_of(1 << 16) {
+                        progress(study.records);
+                    }
                 }
-            }
-            if study.records.is_multiple_of(1 << 16) {
-                progress(study.records);
-            }
-            ControlFlow::Continue(())
+                beside.pass(chunk.records);
+                study.damage = chunk.error;
+                ControlFlow::Continue(())
+            });
+            beside.end()
         });
+        for (vm, records) in apart {
+            if let Some(of) = study.vms.get_mut(&vm) {
+                of.take_back(records);
+            }
+        }
         if let (Some(end), None) = (&trace.meta().end, &study.damage) {
             study.gaps.end(end.records, TimeNs(end.time_ns));
         }
@@ -149,7 +161,13 @@ impl<F: Follow> Study<F> {
         Ok(study)
     }
 
-    fn add(&mut self, only: Option<VmId>, record: &Record, make: &impl Fn(VmId) -> F) {
+    fn add(
+        &mut self,
+        only: Option<VmId>,
+        record: &Record,
+        make: &impl Fn(VmId) -> F,
+        beside: &mut Beside<'_, '_>,
+    ) {
         self.records += 1;
         if let Record::Loss(row) = record {
             // A probe counts for all VMs together, so the row names none.
@@ -171,7 +189,13 @@ impl<F: Follow> Study<F> {
                 self.left_out.records += 1;
                 return;
             }
-            Entry::Vacant(entry) => entry.insert(make(vm)),
+            Entry::Vacant(entry) => {
+                let of = entry.insert(make(vm));
+                if let Some(records) = of.part_with() {
+                    beside.add(vm, records);
+                }
+                of
+            }
         };
         of.before(record, self.replay.vm(vm));
         self.replay.apply(record);

@@ -1,21 +1,15 @@
 //! One VM in one reading of a trace.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
-use events::{Cause, Class, Gpa, Gva, Seq, VcpuId};
-use trace::{FaultRow, Mode, Record, Sees, Touches, VmMeta};
+use events::{Cause, Class, Gpa, Gva, Seq};
+use trace::{Mode, Record, Sees, Touches, VmMeta};
 
-use super::{Follow, StudyError, Subject};
+use super::{Follow, RecordStudy, StudyError, Subject};
 use crate::{
     audit::Audit,
-    faults::{
-        Account, Acts, Agreement, Between, BetweenFaults, ClassCost, Counts, FaultTimes,
-        GuestClock, PhaseCost, Reconciled, Sum, by_class, by_phase, reconcile, total,
-    },
-    figures::{HeatMap, Phase, Timeline},
+    faults::{Account, Counts, GuestClock, PhaseCost, Reconciled, Sum, reconcile, total},
+    figures::{Phase, Timeline},
     listing::Faults,
     memory::{Growth, Owners},
     pathologies::Pathologies,
@@ -26,51 +20,25 @@ use crate::{
     top::{By, Payers},
 };
 
-/// The GVAs that a workload works on.
-#[derive(Clone, Copy, Debug)]
-struct Range {
-    from: u64,
-    bytes: u64,
-}
-
 /// What one reading of a trace gives of one VM.
 #[derive(Clone, Debug)]
 pub struct VmStudy {
     /// Its metadata; absent for a VM that only records name.
     pub meta: Option<VmMeta>,
-    /// Its vCPUs: those of the metadata, and those that came later.
-    pub vcpus: BTreeSet<u16>,
-    /// That of the latest record of one: most follow one of the same.
-    latest_vcpu: Option<u16>,
-    /// Time of its first and last record, ns; absent without any.
-    pub seen_ns: Option<[u64; 2]>,
-    /// First record to last moment, the end of a fault included; absent without any.
-    ran_ns: Option<[u64; 2]>,
+    /// What its records say without the tables.
+    pub records: RecordStudy,
+    /// Another thread has them now.
+    parted: bool,
     /// Where the time of its run went; absent without a record.
     pub account: Option<Account>,
     /// What the guest paid by its own clock; absent where it timed nothing.
     pub clock: Option<GuestClock>,
-    /// The time between the faults of each vCPU; absent without two.
-    pub between: Option<BetweenFaults>,
-    between_so_far: Between,
-    /// What KVM did to the tables in one piece.
-    pub acts: Acts,
     /// Records by what they say.
     pub counts: Counts,
     /// Those from this number on, which KVM's counters count; `None` if they count all of them.
     counted: Option<(Seq, Counts)>,
-    /// Cost of each class.
-    pub costs: Vec<(Class, ClassCost)>,
-    /// Cost of each class by phase.
-    pub phase_costs: Vec<PhaseCost>,
-    /// Its faults.
-    pub times: FaultTimes,
     /// Faults and tables over time.
     pub timeline: Timeline,
-    /// Addresses over time.
-    pub heat: HeatMap,
-    /// Whether the numbers of each fault agree.
-    pub agreement: Agreement,
     /// Its keyframes.
     pub checks: Checks,
     /// Transitions that cannot have been.
@@ -96,9 +64,7 @@ pub struct VmStudy {
     pub unchanged: BTreeMap<Cause, u64>,
     /// The record that is being read is one of these.
     is_unchanged: bool,
-    range: Option<Range>,
     touches: Option<Touches>,
-    phase: u16,
     /// Only what is checked; see [`VmStudy::checked`].
     only_checks: bool,
 }
@@ -147,13 +113,8 @@ impl Follow for VmStudy {
         {
             counts.add(record, replay);
         }
-        if let Some(VcpuId(vcpu)) = vcpu(record)
-            && self.latest_vcpu.replace(vcpu) != Some(vcpu)
-        {
-            self.vcpus.insert(vcpu);
-        }
-        if let Record::Fault(row) = record {
-            self.agreement.add(row);
+        if !self.parted {
+            self.records.add(record);
         }
         if self.only_checks {
             return;
@@ -168,18 +129,8 @@ impl Follow for VmStudy {
         if let Some(playback) = &mut self.playback {
             playback.after(record, replay);
         }
-        let time = record.time().0;
-        let [first, last] = self.seen_ns.unwrap_or([time; 2]);
-        self.seen_ns = Some([first.min(time), last.max(time)]);
-        let end = match record {
-            Record::Fault(row) => time.saturating_add(row.total_ns),
-            Record::Act(row) => time.saturating_add(row.total_ns),
-            _ => time,
-        };
-        let [first, last] = self.ran_ns.unwrap_or([time, end]);
-        self.ran_ns = Some([first.min(time), last.max(end)]);
         match record {
-            Record::Fault(row) => self.fault(row),
+            Record::Fault(row) => self.timeline.fault(row.time_ns.0, row.class),
             Record::Mark(row) if row.ends_keyframe().is_none() => {
                 let phase = Phase {
                     name: row.name.clone(),
@@ -187,18 +138,14 @@ impl Follow for VmStudy {
                     seq: row.seq.0,
                     vcpu: row.vcpu,
                 };
-                self.phase = self.timeline.phase(phase);
+                self.timeline.phase(phase);
             }
             Record::Entry(_) if self.is_unchanged => {}
             Record::Entry(row) => self.timeline.change(row.time_ns.0, row.cause),
             Record::Page(row) if self.memory.counts(row.event) => {
                 self.timeline.page(row.time_ns.0, row.event);
             }
-            Record::Act(row) => {
-                self.acts.add(row);
-                return;
-            }
-            Record::Keyframe(_) | Record::Loss(_) => return,
+            Record::Act(_) | Record::Keyframe(_) | Record::Loss(_) => return,
             _ => {}
         }
         if let Some(replay) = replay {
@@ -207,12 +154,28 @@ impl Follow for VmStudy {
         }
     }
 
+    fn part_with(&mut self) -> Option<RecordStudy> {
+        if self.only_checks {
+            return None;
+        }
+        self.parted = true;
+        let mut records = std::mem::take(&mut self.records);
+        if let Some(payers) = &mut self.payers {
+            records.tops = payers.part_with();
+        }
+        Some(records)
+    }
+
+    fn take_back(&mut self, mut records: RecordStudy) {
+        self.parted = false;
+        if let Some(payers) = &mut self.payers {
+            payers.take_back(std::mem::take(&mut records.tops));
+        }
+        self.records = records;
+    }
+
     fn finish(&mut self, replay: Option<&VmReplay>, sees: Sees) -> Result<(), StudyError> {
-        self.times.finish();
-        self.costs = by_class(&self.times);
-        self.phase_costs = by_phase(&self.times);
-        self.between = std::mem::take(&mut self.between_so_far).finish();
-        self.heat.finish();
+        self.records.finish();
         self.balance();
         if let Some(pathologies) = &mut self.pathologies {
             pathologies.finish(replay, sees)?;
@@ -254,38 +217,19 @@ impl VmStudy {
     /// Nothing was read yet.
     pub fn new(subject: &Subject<'_>) -> Self {
         let (vm, span) = (subject.meta, subject.span_ns);
-        let range = subject
-            .recording
-            .workload
-            .as_ref()
-            .filter(|workload| workload.range_pages > 0)
-            .map(|workload| Range {
-                from: workload.range_gva,
-                bytes: workload.range_pages.saturating_mul(4096),
-            });
         let workload = subject.recording.workload.as_ref();
         Self {
             touches: workload.and_then(|workload| workload.touches.clone()),
             meta: vm.cloned(),
-            vcpus: vm.map_or_else(BTreeSet::new, |vm| vm.vcpus.iter().copied().collect()),
-            latest_vcpu: None,
-            seen_ns: None,
-            ran_ns: None,
+            records: RecordStudy::new(subject),
+            parted: false,
             account: None,
             clock: None,
-            between: None,
-            between_so_far: Between::default(),
-            acts: Acts::new(subject.recording.sees().acts),
             counts: Counts::default(),
             counted: vm
                 .and_then(|vm| vm.counters_seq)
                 .map(|from| (Seq(from), Counts::default())),
-            costs: Vec::new(),
-            phase_costs: Vec::new(),
-            times: FaultTimes::default(),
             timeline: Timeline::new(span),
-            heat: HeatMap::new(span),
-            agreement: Agreement::new(vm),
             checks: Checks::default(),
             anomalies: Anomalies::default(),
             audit: Audit::new(subject),
@@ -298,8 +242,6 @@ impl VmStudy {
             owners: None,
             unchanged: BTreeMap::new(),
             is_unchanged: false,
-            range,
-            phase: 0,
             only_checks: false,
         }
     }
@@ -307,10 +249,10 @@ impl VmStudy {
     /// As [`VmStudy::new`], without costs, acts, what was over time: keyframes, invariants, the
     /// numbers of each fault and KVM's counters are checked, and nothing else is followed.
     pub fn checked(subject: &Subject<'_>) -> Self {
-        Self {
-            only_checks: true,
-            ..Self::new(subject)
-        }
+        let mut of = Self::new(subject);
+        of.only_checks = true;
+        of.records.only_checks = true;
+        of
     }
 
     /// The faults on the tables of one CR3, where they are added up.
@@ -328,52 +270,39 @@ impl VmStudy {
         })
     }
 
-    fn fault(&mut self, row: &FaultRow) {
-        self.times.add(row, self.phase, self.is_in_range(row.gva));
-        self.between_so_far.fault(row);
-        self.timeline.fault(row.time_ns.0, row.class);
-        self.heat.fault(row);
-        self.acts.fault(row);
-    }
-
     /// Sets the classes against the run.
     fn balance(&mut self) {
-        let faults_ns = total(self.costs.iter().map(|(_, cost)| cost.total_ns));
-        let vcpus = self.vcpus.len() as u64;
-        let ran = self.ran_ns;
+        let faults_ns = total(self.records.costs.iter().map(|(_, cost)| cost.total_ns));
+        let vcpus = self.records.vcpus.len() as u64;
+        let ran = self.records.ran_ns;
         self.account = ran.and_then(|ran| Account::of(ran, vcpus, faults_ns));
-        for (_, cost) in &mut self.costs {
+        for (_, cost) in &mut self.records.costs {
             let account = self.account.as_ref();
             cost.run_percent = account.map(|account| account.percent(cost.total_ns));
         }
-        if self.acts.has_every_kind() {
-            let acts_ns = self.acts.outside_ns();
+        if self.records.acts.has_every_kind() {
+            let acts_ns = self.records.acts.outside_ns();
             self.account = self.account.map(|account| account.with_acts(acts_ns));
-            for (class, cost) in &mut self.costs {
-                cost.sync_ns = Some(self.acts.sync_ns(*class));
+            for (class, cost) in &mut self.records.costs {
+                cost.sync_ns = Some(self.records.acts.sync_ns(*class));
             }
         }
-        let faults = self.costs.iter().map(|(_, cost)| cost.in_range).sum();
-        let seen_ns = total(self.costs.iter().map(|(_, cost)| cost.in_range_ns));
+        let faults = self
+            .records
+            .costs
+            .iter()
+            .map(|(_, cost)| cost.in_range)
+            .sum();
+        let seen_ns = total(self.records.costs.iter().map(|(_, cost)| cost.in_range_ns));
         let touches = self.touches.as_ref();
-        self.clock = touches
-            .and_then(|touches| GuestClock::of(touches, faults, seen_ns, self.between.as_ref()));
-    }
-
-    fn is_in_range(&self, gva: Gva) -> bool {
-        self.range.is_some_and(|range| {
-            gva.0
-                .checked_sub(range.from)
-                .is_some_and(|offset| offset < range.bytes)
-        })
+        self.clock = touches.and_then(|touches| {
+            GuestClock::of(touches, faults, seen_ns, self.records.between.as_ref())
+        });
     }
 
     /// Whether some addresses are in the workload's range.
     pub fn has_range(&self, from: Gva, bytes: u64) -> bool {
-        self.range.is_some_and(|range| {
-            let end = range.from.saturating_add(range.bytes);
-            range.from < from.0.saturating_add(bytes) && from.0 < end
-        })
+        self.records.has_range(from, bytes)
     }
 
     /// Drift of all keyframes together.
@@ -413,7 +342,8 @@ impl VmStudy {
 
     /// Faults of one class in the workload's range.
     pub fn in_range(&self, class: Class) -> u64 {
-        self.costs
+        self.records
+            .costs
             .iter()
             .find(|(of, _)| *of == class)
             .map_or(0, |(_, cost)| cost.in_range)
@@ -423,7 +353,7 @@ impl VmStudy {
     pub fn about(&self) -> String {
         let name = self.meta.as_ref().map_or("", |meta| &meta.name);
         let pid = self.meta.as_ref().map(|meta| meta.pid);
-        let about = super::known::about(name, pid, &self.vcpus);
+        let about = super::known::about(name, pid, &self.records.vcpus);
         match self.meta.as_ref().map(|meta| meta.mode) {
             Some(Mode::NestedNpt) => format!("{about}, its nested guests, NPT"),
             Some(Mode::NestedEpt) => format!("{about}, its nested guests, EPT"),
@@ -459,6 +389,7 @@ impl VmStudy {
                 from_ns: *from_ns,
                 length_ns: to_ns.saturating_sub(*from_ns),
                 costs: self
+                    .records
                     .phase_costs
                     .iter()
                     .filter(|cost| cost.phase == *number)
@@ -467,21 +398,6 @@ impl VmStudy {
             })
             .filter(|span| !span.costs.is_empty() || span.number > 0)
             .collect()
-    }
-}
-
-/// The vCPU of a record that one made.
-fn vcpu(record: &Record) -> Option<VcpuId> {
-    match record {
-        Record::Fault(row) => Some(row.vcpu),
-        Record::Root(row) => Some(row.vcpu),
-        Record::Write(row) => Some(row.vcpu),
-        Record::Entry(row) => row.vcpu,
-        Record::Page(row) => row.vcpu,
-        Record::Mark(row) => row.vcpu,
-        Record::Host(row) => row.vcpu,
-        Record::Act(row) => row.vcpu,
-        Record::Keyframe(_) | Record::Loss(_) => None,
     }
 }
 

@@ -429,21 +429,23 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
         pid: of.meta.as_ref().map(|meta| meta.pid),
         ended: of.meta.as_ref().and_then(|meta| meta.ended.clone()),
         about: of.about(),
-        vcpus: of.vcpus.clone(),
+        vcpus: of.records.vcpus.clone(),
         seen_ns: of
+            .records
             .seen_ns
             .map(|seen| seen.map(|ns| ns.saturating_sub(start))),
         faults: of.counts.faults(),
         run: of.account,
         classes: of
+            .records
             .costs
             .iter()
             .map(|(class, cost)| (class.name(), cost.clone()))
             .collect(),
         guest_clock: of.clock.clone(),
-        between_faults: of.between,
-        acts: of.acts.are_seen().then(|| of.acts.costs()),
-        absent_steps: figures::absent(&figures::steps(&of.costs))
+        between_faults: of.records.between,
+        acts: of.records.acts.are_seen().then(|| of.records.acts.costs()),
+        absent_steps: figures::absent(&figures::steps(&of.records.costs))
             .into_iter()
             .map(FaultStep::name)
             .collect(),
@@ -484,7 +486,7 @@ fn vm_summary(vm: u16, of: &VmStudy, trace: &Trace, study: &Study) -> VmSummary 
             .iter()
             .map(|(kind, count)| (kind.name(), *count))
             .collect(),
-        disagreeing_faults: of.agreement.wrong(),
+        disagreeing_faults: of.records.agreement.wrong(),
         reconciliation: of.reconciliation.clone(),
         refaults: of.refaults().map(|of| of.bill(&study.gaps)),
         pathologies: match (&of.pathologies, &of.payers) {
@@ -511,6 +513,7 @@ fn range_summary(of: &VmStudy, trace: &Trace) -> Option<RangeSummary> {
         others: {
             let spoken_of = [Class::Guest, Class::Shadow, Class::Retried];
             let others = of
+                .records
                 .costs
                 .iter()
                 .filter(|(class, _)| !spoken_of.contains(class));

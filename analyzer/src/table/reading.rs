@@ -90,12 +90,12 @@ fn read(
     let part = begin.map_or(whole, |begin| begin.part);
     let mut reading = Reading::new(trace, vm, moments, begin)?;
     let mut damage = None;
-    read_ahead(trace, part, |record| match record {
-        Ok(record) => reading.record(record, progress),
-        Err(error) => {
-            damage = Some(error);
-            ControlFlow::Break(())
+    read_ahead(trace, part, |chunk| {
+        for record in &chunk.records {
+            reading.record(record, progress)?;
         }
+        damage = chunk.error;
+        ControlFlow::Continue(())
     });
     match damage {
         Some(error) => Err(error.into()),

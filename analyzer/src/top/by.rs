@@ -41,6 +41,11 @@ impl By {
         }
     }
 
+    /// Whether the key is not in the fault's record: the tables have it, or what went before.
+    pub(super) fn needs_tables(self) -> bool {
+        matches!(self, Self::GuestTable | Self::ShadowPage | Self::Cause)
+    }
+
     /// What the faults without such a key are.
     pub fn keyless(self) -> &'static str {
         match self {

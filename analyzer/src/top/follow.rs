@@ -209,7 +209,7 @@ fn guest_table(row: &FaultRow, vm: Option<&VmReplay>, refault: Option<&Refault>)
 
 impl Top {
     /// The next record, before it takes effect.
-    pub(super) fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
+    pub(crate) fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.inside = self.question.filter.window.admits(record);
         if self.question.follows_tables() {
             self.tables.before(record, vm, self.inside);
@@ -217,7 +217,7 @@ impl Top {
     }
 
     /// The same record, once it has taken effect; if it is a refault, that.
-    pub(super) fn after(
+    pub(crate) fn after(
         &mut self,
         record: &Record,
         vm: Option<&VmReplay>,

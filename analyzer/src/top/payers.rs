@@ -100,6 +100,21 @@ impl Payers {
         top.sums.get(key)
     }
 
+    /// Takes out what needs no tables, each with its place.
+    pub(crate) fn part_with(&mut self) -> Vec<(usize, Top)> {
+        let all = std::mem::take(&mut self.tops).into_iter().enumerate();
+        let (kept, taken): (Vec<_>, _) = all.partition(|(_, top)| top.by().needs_tables());
+        self.tops = kept.into_iter().map(|(_, top)| top).collect();
+        taken
+    }
+
+    /// Takes back what was taken out.
+    pub(crate) fn take_back(&mut self, taken: Vec<(usize, Top)>) {
+        for (place, top) in taken {
+            self.tops.insert(place, top);
+        }
+    }
+
     /// A moment of a filter that did not come.
     pub fn missing(&self) -> Option<TableError> {
         self.tops.iter().find_map(Top::missing)

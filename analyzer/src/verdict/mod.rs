@@ -343,12 +343,12 @@ fn vm_quality(vm: &VmStudy, audit: &VmAudit) -> Vec<Line> {
         lines.push(Line::new(false, plural(anomalies, "impossible transition")));
     }
     lines.push(Line::new(audit.is_clean(), audit.line()));
-    if vm.agreement.wrong() > 0 {
+    if vm.records.agreement.wrong() > 0 {
         lines.push(Line::new(
             false,
             format!(
                 "{} whose own numbers disagree",
-                plural(vm.agreement.wrong(), "fault")
+                plural(vm.records.agreement.wrong(), "fault")
             ),
         ));
     }

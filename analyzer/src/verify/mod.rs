@@ -220,7 +220,7 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses)
         pid: of.meta.as_ref().map(|meta| meta.pid),
         ended: of.meta.as_ref().and_then(|meta| meta.ended.clone()),
         about: of.about(),
-        vcpus: of.vcpus.clone(),
+        vcpus: of.records.vcpus.clone(),
         lost: study.lost_records(),
         keyframes_taken: of.checks.total(),
         keyframes: of
@@ -250,6 +250,7 @@ fn vm_verification(vm: VmId, of: &VmStudy, study: &Study, witnesses: &Witnesses)
             .collect(),
         audit: VmAudit::of(vm, &of.audit, &Doubt::of(study), start),
         faults: of
+            .records
             .agreement
             .tallies()
             .map(|(check, tally)| CheckSummary {
