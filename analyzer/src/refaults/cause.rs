@@ -21,8 +21,13 @@ pub enum RefaultCause {
     Memslot,
     /// The root was obsolete, and was freed.
     RootFreed,
-    /// The page was zapped for a reason that the records prove, but for those above.
-    PageZapped,
+    /// The sync of an unsync page failed, and KVM zapped it.
+    SyncFailed,
+    /// The guest's store was not emulated: KVM zapped what shadows its frame, and the guest repeated
+    /// it (`kvm_mmu_unprotect_gfn_and_retry`).
+    StoreRetried,
+    /// The frame became a guest table of another level: its unsync page was zapped.
+    NewRole,
     /// The host took memory away or moved it: an mmu-notifier.
     HostUnmap,
     /// A vCPU stored to a page that the host shares (zero page, fork, KSM), and the host gave it one
@@ -40,7 +45,7 @@ pub enum RefaultCause {
 
 impl RefaultCause {
     /// Every cause.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::GuestStore,
         Self::Sync,
         Self::Invlpg,
@@ -49,7 +54,9 @@ impl RefaultCause {
         Self::Recycling,
         Self::Memslot,
         Self::RootFreed,
-        Self::PageZapped,
+        Self::SyncFailed,
+        Self::StoreRetried,
+        Self::NewRole,
         Self::HostUnmap,
         Self::CopyOnWrite,
         Self::DirtyLog,
@@ -69,7 +76,9 @@ impl RefaultCause {
             Self::Recycling => "recycling",
             Self::Memslot => "memslot",
             Self::RootFreed => "root_freed",
-            Self::PageZapped => "page_zapped",
+            Self::SyncFailed => "sync_failed",
+            Self::StoreRetried => "store_retried",
+            Self::NewRole => "new_role",
             Self::HostUnmap => "host_unmap",
             Self::CopyOnWrite => "copy_on_write",
             Self::DirtyLog => "dirty_log",
@@ -90,7 +99,9 @@ impl RefaultCause {
             Self::Recycling => "pages were zapped for room (mmu_recycled)",
             Self::Memslot => "a memslot was deleted or moved, or a range was zapped",
             Self::RootFreed => "an obsolete root was freed",
-            Self::PageZapped => "a failed sync, a store that KVM retried, or a frame in a new role",
+            Self::SyncFailed => "an unsync page did not fit the guest's table any more (zapped)",
+            Self::StoreRetried => "KVM zapped a table's shadow to repeat a store to it",
+            Self::NewRole => "a table's frame became one of another level (zapped)",
             Self::HostUnmap => "the host took memory away or moved it (mmu-notifier)",
             Self::CopyOnWrite => "a store to a page that the host shares got a page of its own",
             Self::DirtyLog => "dirty logging removed W",

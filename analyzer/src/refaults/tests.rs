@@ -252,7 +252,7 @@ fn an_entry_that_another_vcpu_stored_meanwhile_was_not_lost() {
 /// The fault that stored to the table has its record before the zap, where it stored a leaf.
 #[test]
 fn a_table_zapped_after_a_store_to_it_is_not_without_a_reason() {
-    for (gfn, cause) in [(PAGE, "page_zapped"), (Gfn(0x90), "recycling")] {
+    for (gfn, cause) in [(PAGE, "store_retried"), (Gfn(0x90), "recycling")] {
         let mut story = Story::begun();
         story.page(PageEvent::Born, Hpa(0x8000), Level(1), gfn);
         let of_table = |story: &mut Story| {

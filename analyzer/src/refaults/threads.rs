@@ -283,7 +283,7 @@ impl Refaults {
                 return Some(act);
             }
             if self.thread(vcpu).synced == Some(row.spt) {
-                return self.page_act(row, RefaultCause::PageZapped);
+                return self.page_act(row, RefaultCause::SyncFailed);
             }
         }
         let act = self.group(vcpu, row, store)?;
@@ -389,11 +389,13 @@ impl Refaults {
         let gfn = faults::gpa(row).map(Gpa::gfn);
         let own = zaps.frames.iter().any(|(frame, _)| Some(*frame) == gfn);
         let (act, by_store) = (zaps.act, zaps.by_store);
-        let for_table = zaps.new_role || zaps.repeated;
+        let retried = zaps.repeated || (stores && own);
+        let new_role = zaps.new_role;
         let cause = match by_store {
             true if within && !stores && may_recycle => self.for_room(vcpu),
             true => RefaultCause::Flooding,
-            false if (stores && own) || for_table => RefaultCause::PageZapped,
+            false if retried => RefaultCause::StoreRetried,
+            false if new_role => RefaultCause::NewRole,
             false => self.for_room(vcpu),
         };
         if cause == RefaultCause::Recycling
@@ -413,7 +415,7 @@ impl Refaults {
         let cause = if is(|zaps| zaps.by_store) {
             RefaultCause::Flooding
         } else if is(|zaps| zaps.repeated) {
-            RefaultCause::PageZapped
+            RefaultCause::StoreRetried
         } else {
             self.for_room(vcpu)
         };
