@@ -24,9 +24,19 @@ struct Space {
     rebuilt: u64,
     /// The latest switch.
     seen: Seq,
-    /// The latest that found a new root.
-    last: Seq,
+    /// The switch with the costliest new root, and the time of its faults, ns.
+    worst: (Seq, u64),
     /// The faults on new roots.
+    paid: Paid,
+}
+
+/// A new root in use.
+#[derive(Clone, Copy, Debug)]
+struct New {
+    cr3: Gpa,
+    /// The switch that found it.
+    switch: Seq,
+    /// The faults on it so far.
     paid: Paid,
 }
 
@@ -34,8 +44,8 @@ struct Space {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roots {
     spaces: AddressMap<Gpa, Space>,
-    /// vCPUs whose latest switch found a new root, with its CR3.
-    on_new: BTreeMap<VcpuId, Gpa>,
+    /// vCPUs whose latest switch found a new root.
+    on_new: BTreeMap<VcpuId, New>,
 }
 
 impl Roots {
@@ -54,8 +64,15 @@ impl Roots {
                 space.switches += 1;
                 if page.since > space.seen {
                     space.rebuilt += 1;
-                    space.last = row.seq;
-                    self.on_new.insert(row.vcpu, row.cr3);
+                    let new = New {
+                        cr3: row.cr3,
+                        switch: row.seq,
+                        paid: Paid::default(),
+                    };
+                    if space.rebuilt == 1 {
+                        space.worst = (row.seq, 0);
+                    }
+                    self.on_new.insert(row.vcpu, new);
                 }
                 space.seen = row.seq;
             }
@@ -64,7 +81,7 @@ impl Roots {
                     switches: 0,
                     rebuilt: 0,
                     seen: row.seq,
-                    last: row.seq,
+                    worst: (row.seq, 0),
                     paid: Paid::default(),
                 };
                 self.spaces.insert(row.cr3, space);
@@ -78,9 +95,15 @@ impl Roots {
         if self.on_new.is_empty() || matches!(row.class, Class::Guest | Class::Mmio) {
             return;
         }
-        let cr3 = self.on_new.get(&row.vcpu);
-        if let Some(space) = cr3.and_then(|cr3| self.spaces.get_mut(cr3)) {
+        let Some(new) = self.on_new.get_mut(&row.vcpu) else {
+            return;
+        };
+        if let Some(space) = self.spaces.get_mut(&new.cr3) {
             space.paid.add(row);
+            new.paid.add(row);
+            if new.paid.own_ns() > space.worst.1 {
+                space.worst = (new.switch, new.paid.own_ns());
+            }
         }
     }
 
@@ -99,7 +122,12 @@ impl Roots {
                 cr3: Some(*cr3),
                 ..Culprit::default()
             },
-            ..Finding::new(Pathology::RootsRebuilt, spaces().count() as u64, worst.last).paid(paid)
+            ..Finding::new(
+                Pathology::RootsRebuilt,
+                spaces().count() as u64,
+                worst.worst.0,
+            )
+            .paid(paid)
         })
     }
 }
