@@ -213,29 +213,41 @@ fn duplicates(of: &MomentReport) -> Table {
 }
 
 fn over_time(vm: &VmMemory) -> Table {
-    let columns = [
-        Column::time("from"),
-        Column::number("pages"),
+    let spans = spans(vm);
+    let of_level = |span: &BinReport, level: u8| {
+        let of = span.by_level.iter().filter(|of| of.level == level);
+        of.map(|of| of.indirect + of.direct).sum()
+    };
+    let held = |level: &u8| spans.iter().any(|span| of_level(span, *level) > 0);
+    let levels: Vec<u8> = (1..=5).rev().filter(held).collect();
+    let mut columns = vec![Column::time("from"), Column::number("pages")];
+    columns.extend(
+        levels
+            .iter()
+            .map(|of| Column::number(format!("level {of}"))),
+    );
+    columns.extend([
         Column::number("guest tables"),
         Column::number("mapped KiB, each leaf"),
         Column::number("made"),
         Column::number("found again"),
         Column::number("zapped"),
-    ];
+    ]);
     let title = "Over time, at the end of each span with a change";
     let mut table = Table::new("over_time", title, columns);
-    for span in spans(vm) {
-        let pages = span.by_level.iter();
-        let pages = pages.map(|of| of.indirect + of.direct).sum();
-        table.row([
-            Cell::At(span.from_ns),
-            Cell::Count(pages),
+    for span in &spans {
+        let of_each = levels.iter().map(|level| of_level(span, *level));
+        let pages = of_each.clone().sum();
+        let mut cells = vec![Cell::At(span.from_ns), Cell::Count(pages)];
+        cells.extend(of_each.map(Cell::Count));
+        cells.extend([
             Cell::Count(span.guest_tables),
             Cell::Count(span.mapped_by_leaves_bytes >> 10),
             Cell::Count(span.made),
             Cell::Count(span.reused),
             Cell::Count(span.zapped),
         ]);
+        table.row(cells);
     }
     table
 }
