@@ -236,6 +236,15 @@ impl Growth {
     }
 }
 
+/// Whether what is counted of a page may be other after a record of it.
+fn may_change(record: &Record) -> bool {
+    match record {
+        Record::Page(row) => matches!(row.event, PageEvent::Born | PageEvent::Zapped),
+        Record::Keyframe(_) => true,
+        _ => false,
+    }
+}
+
 /// The element of a level; strange levels count as the highest.
 fn at<T>(of: &mut [T; MAX_LEVEL], level: Level) -> &mut T {
     let [one, two, three, four, five] = of;
@@ -250,11 +259,15 @@ fn at<T>(of: &mut [T; MAX_LEVEL], level: Level) -> &mut T {
 
 impl Follow for Growth {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
-        let Record::Page(row) = record else { return };
-        self.was_there = vm.is_some_and(|vm| vm.tables().page(row.spt).is_some());
-        let Some(vm) = vm else { return };
-        if matches!(row.event, PageEvent::Born | PageEvent::Zapped) {
-            self.count(vm.tables(), row.spt, false);
+        let spt = match record {
+            Record::Page(row) => row.spt,
+            Record::Keyframe(page) => page.spt,
+            _ => return,
+        };
+        let tables = vm.map(VmReplay::tables);
+        self.was_there = tables.is_some_and(|tables| tables.page(spt).is_some());
+        if let Some(tables) = tables.filter(|_| may_change(record)) {
+            self.count(tables, spt, false);
         }
     }
 
@@ -263,12 +276,14 @@ impl Follow for Growth {
         let tables = vm.tables();
         match record {
             Record::Page(row) => {
-                if row.event == PageEvent::Born {
+                if may_change(record) {
                     self.count(tables, row.spt, true);
                 }
                 self.event(row);
                 self.note(row.seq, row.time_ns, tables);
             }
+            // Until its end a keyframe may have given some of the pages, and one of them be zapped.
+            Record::Keyframe(page) => self.count(tables, page.spt, true),
             Record::Mark(row) if row.ends_keyframe().is_some() => {
                 self.count_again(tables);
                 self.note(row.seq, row.time_ns, tables);
