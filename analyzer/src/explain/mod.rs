@@ -20,7 +20,7 @@ mod story;
 mod words;
 
 pub use explanation::{ExplainError, Explanation};
-pub use facts::FaultFacts;
+pub use facts::{FaultFacts, Store};
 pub use find::{add_bill, find};
 #[cfg(test)]
 pub(crate) use hostile::records;

@@ -1,120 +1,191 @@
 //! What KVM did in each step, for a reader who knows the lecture only.
 
-use std::fmt::Write as _;
-
-use events::{Level, PageEvent};
+use events::{Class, Level, PageEvent};
 use trace::Host;
 
-use super::scan::Later;
+use super::{
+    rows::{Cell, Mark, Row},
+    scan::{Around, NextPage, walked},
+};
 use crate::{
-    explain::FaultFacts,
+    explain::{FaultFacts, Store},
+    faults::{GuestStep, guest_walk},
     text::{
         flags,
         units::{count, ns, plural},
     },
 };
 
-const GUEST_LETTERS: &str = "r present, w writable, x executable, u user, A accessed, D dirty";
-
-fn lines(lines: impl IntoIterator<Item = String>) -> String {
-    lines.into_iter().fold(String::new(), |mut text, line| {
-        let _ = writeln!(text, "{line}");
-        text
-    })
-}
-
-pub(super) fn first(of: &FaultFacts, host: &Host, later: &Later) -> String {
-    let gva = of.row.gva;
-    let indexes = of.guest_walk.iter();
-    let indexes: Vec<_> = indexes
-        .map(|step| format!("level {}: {}", step.level, step.index))
-        .collect();
-    let mut said = vec![
-        format!("Entries that GVA {gva} selects: {}.", indexes.join(", ")),
-        format!(
-            "Its low 12 bits, {:#x}, are the offset in the page.",
-            gva.0 & 0xfff
-        ),
-    ];
-    said.extend(of.guest_walk.iter().map(|step| {
-        let (frame, bits) = (step.gpte.gpa().gfn(), flags::gpte(step.gpte));
-        format!(
-            "level {}: {:#x} = frame {frame}, {bits}",
-            step.level, step.gpte.0
-        )
-    }));
-    said.push(format!("(frame: bits 12 to 51; {GUEST_LETTERS})"));
-    if let Some(gpa) = of.row.gpa {
-        said.push(format!(
-            "The frame of the last entry and the offset give GPA {gpa}."
-        ));
-    }
-    said.push(String::new());
-    said.push(leaf_store(of));
-    said.push(
-        "Not every store faults. KVM write-protects a guest table when it begins to shadow it. \
-         Later it may let the guest write a table of level 1 freely, and compare it when the guest \
-         flushes its TLB (such a table is called unsync)."
-            .to_owned(),
-    );
-    said.push(format!(
-        "Page faults of stores to a write-protected table in this recording: {}.",
-        count(later.write_protected)
-    ));
-    if host.hypervisor == "kvm_pvm" {
-        said.push(
-            "KVM-PVM carries out the instructions of this guest's kernel itself (it emulates them). \
-             So KVM sees such a store without a page fault."
-                .to_owned(),
-        );
-    }
-    lines(said)
-}
-
-/// Whether the store that makes the entry was seen; if not, why.
-fn leaf_store(of: &FaultFacts) -> String {
+/// The guest's store to the entry that maps the page, if a record has it.
+pub(super) fn leaf_store(of: &FaultFacts) -> Option<&Store> {
     let mut stored = of.entries_stored.iter();
-    if let Some(stored) = stored.find(|stored| stored.level == Level(1)) {
-        let store = &stored.store;
-        let before = store.before;
-        let before = before.map_or_else(|| "not seen".to_owned(), |value| format!("{value:#x}"));
-        return format!(
-            "KVM emulated the guest's store to the entry of level 1, {} before the fault (record \
-             {}). It was {before}, and became {:#x}.",
-            ns(of.row.time_ns.0.saturating_sub(store.time_ns.0)),
-            count(store.seq.0),
-            store.value
-        );
+    let stored = stored.find(|stored| stored.level == Level(1));
+    stored.map(|stored| &stored.store)
+}
+
+/// What an entry without P is: a guest may keep there where it swapped a page to.
+pub(super) fn absent(step: &GuestStep) -> &'static str {
+    match step.gpte.0 {
+        0 => "empty",
+        _ => "not present",
     }
+}
+
+/// KVM made its shadow of the guest's lowest table in this fault.
+pub(super) fn is_new(of: &FaultFacts) -> bool {
     let table = of.guest_walk.last().and_then(|step| step.table);
-    let is_new = of.pages.iter().any(|page| {
+    of.pages.iter().any(|page| {
         page.row.event == PageEvent::Born
             && page.row.level == Level(1)
             && Some(page.row.gfn) == table.map(|table| table.gfn())
-    });
-    let why = match is_new {
-        true => {
-            "KVM made its shadow of that table only in this fault (step 4). A table without a \
-             shadow is not write-protected."
-        }
-        false => "Why is not seen.",
-    };
-    let lowest = of.entries_stored.iter().min_by_key(|stored| stored.level);
-    let marked = lowest.map_or_else(String::new, |stored| {
-        format!(
-            " The marked entry, of level {}, is the lowest whose store KVM saw (record {}).",
-            stored.level,
-            count(stored.store.seq.0)
-        )
-    });
-    format!("The guest's store to the entry of level 1 is not seen. {why}{marked}")
+    })
 }
 
-pub(super) fn second(of: &FaultFacts) -> String {
+pub(super) fn zeroth(of: &FaultFacts, around: &Around) -> Vec<String> {
+    let row = &of.row;
+    let mut said = Vec::new();
+    if let Some((number, before)) = &around.passed_on {
+        let walk = guest_walk(before);
+        let missing = walk.iter().find(|step| !step.gpte.is_present());
+        let why = match missing {
+            Some(step) => format!(
+                "its own entry of level {} is {}, and only the guest can choose a GPA",
+                step.level,
+                absent(step)
+            ),
+            None => "its own table does not allow the access".to_owned(),
+        };
+        said.push(format!(
+            "The guest's kernel (fault {}): {why}. The fault is an exit all the same: KVM passes \
+             it on to the guest's kernel, which repairs its table (step 1).",
+            count(*number)
+        ));
+        said.push(format!(
+            "{} later the access comes again, and faults again (fault {}): the guest's entry is \
+             there now, the shadow entry is not. That is KVM's work alone (steps 2 to 4).",
+            ns(row.time_ns.0.saturating_sub(before.time_ns.0)),
+            count(of.index)
+        ));
+    } else {
+        said.push(match row.class {
+            Class::Shadow => format!(
+                "KVM alone (fault {}): the guest's own table maps the page, only the shadow entry \
+                 is missing. The guest's kernel does not run for it.",
+                count(of.index)
+            ),
+            Class::WriteProtected => format!(
+                "KVM alone (fault {}): the store is to a guest table that KVM write-protected.",
+                count(of.index)
+            ),
+            class => format!("Fault {}, of the class {}.", count(of.index), class.name()),
+        });
+        if let Some(store) = of.entries_stored.iter().min_by_key(|stored| stored.level) {
+            said.push(format!(
+                "{} earlier KVM saw the guest store its entry of level {} (record {}): step 1 came \
+                 first.",
+                ns(row.time_ns.0.saturating_sub(store.store.time_ns.0)),
+                store.level,
+                count(store.store.seq.0)
+            ));
+        }
+    }
+    let rip = row.rip;
+    let rip = rip.map_or_else(String::new, |rip| format!("; the instruction is at {rip}"));
+    said.push(format!(
+        "What the processor reports: the address {}, and the error code {}{rip}.",
+        row.gva,
+        flags::error_code(row.error_code)
+    ));
+    said
+}
+
+pub(super) fn first(of: &FaultFacts, host: &Host, around: &Around) -> Vec<String> {
+    let mut said = vec![match leaf_store(of) {
+        Some(store) => seen(store, host, around),
+        None => unseen(of),
+    }];
+    said.push(
+        "KVM write-protects a guest table from when it shadows it; one of level 1 it may later let \
+         the guest write freely (unsync)."
+            .to_owned(),
+    );
+    said.push(format!(
+        "Stores that faulted so in this recording: {}.",
+        count(around.write_protected)
+    ));
+    let gva = of.row.gva;
+    let indexes = of.guest_walk.iter().map(|step| step.index.to_string());
+    let mut from = format!(
+        "GVA {gva} selects the entries {}, from the highest level down (9 bits each); its low 12 \
+         bits, {:#x}, are the offset in the page.",
+        indexes.collect::<Vec<_>>().join(", "),
+        gva.0 & 0xfff
+    );
+    if let (Some(step), Some(gpa)) = (of.guest_walk.last(), of.row.gpa) {
+        let bits = flags::gpte(step.gpte);
+        from += &format!(
+            " The last one holds {:#x}: frame {}, bits {bits}. Frame and offset give GPA {gpa}.",
+            step.gpte.0,
+            step.gpte.gpa().gfn()
+        );
+    }
+    said.push(from);
+    said
+}
+
+/// The store of the entry that maps the page.
+fn seen(store: &Store, host: &Host, around: &Around) -> String {
+    let before = store.before;
+    let before = before.map_or_else(|| "not seen".to_owned(), |value| format!("{value:#x}"));
+    let stored = format!(
+        "(record {}: it was {before}, and became {:#x})",
+        count(store.seq.0),
+        store.value
+    );
+    match around.store_fault {
+        Some(fault) => format!(
+            "Yes, as the lecture says: fault {} is the store to the write-protected table. KVM \
+             carried it out {stored}.",
+            count(fault)
+        ),
+        None if host.hypervisor == "kvm_pvm" => format!(
+            "It had no page fault of its own. KVM-PVM carries out instructions of the guest's \
+             kernel itself, so it saw the store all the same {stored}."
+        ),
+        None => format!("KVM carried out the store {stored}. A fault for it is not seen."),
+    }
+}
+
+/// Why the store of the entry that maps the page is not seen.
+fn unseen(of: &FaultFacts) -> String {
+    let table = of.guest_walk.last().and_then(|step| step.table);
+    let table = table.map_or_else(|| "?".to_owned(), |table| table.to_string());
+    if of.row.class == Class::WriteProtected {
+        return match &of.store {
+            Some(store) => format!(
+                "Yes, this is that fault. KVM carried out the store: {} became {:#x} (record {}).",
+                store.gpa,
+                store.value,
+                count(store.seq.0)
+            ),
+            None => "Yes, this is that fault. What was stored is not seen.".to_owned(),
+        };
+    }
+    match is_new(of) {
+        true => format!(
+            "Not as the lecture says: KVM made its shadow of the guest's table {table} only in \
+             this fault (step 4), and a table without a shadow is not write-protected. KVM saw no \
+             store to this entry."
+        ),
+        false => "KVM saw no store to this entry. Why is not seen.".to_owned(),
+    }
+}
+
+pub(super) fn second(of: &FaultFacts) -> Vec<String> {
     let hva = of.row.hva;
     let (Some(slot), Some(gpa)) = (&of.memslot, of.row.gpa) else {
         let hva = hva.map_or_else(|| "not seen".to_owned(), |hva| hva.to_string());
-        return format!("The slot is not seen. HVA: {hva}.\n");
+        return vec![format!("The slot is not seen. HVA: {hva}.")];
     };
     let end = slot.gpa.0.saturating_add(slot.bytes);
     let same = match hva {
@@ -126,141 +197,212 @@ pub(super) fn second(of: &FaultFacts) -> String {
         }
         None => "KVM's own HVA is not seen.".to_owned(),
     };
-    lines([
-        "It needs where the slot starts, as GPA and as HVA, and its size.".to_owned(),
+    vec![
         format!(
-            "Slot {}: GPA {} to {end:#x} starts at HVA {}.",
+            "Where it starts, as GPA and as HVA, and its size: slot {} is GPA {} to {end:#x}, from \
+             HVA {} on.",
             slot.slot, slot.gpa, slot.hva
         ),
         format!(
-            "{} + ({gpa} - {}) = {}",
+            "{} + ({gpa} - {}) = {}. {same}",
             slot.hva, slot.gpa, slot.hva_by_slot
         ),
-        same,
-    ])
+    ]
 }
 
-pub(super) fn third(of: &FaultFacts) -> String {
+pub(super) fn third(of: &FaultFacts) -> Vec<String> {
     let row = &of.row;
     let frame = match (of.hva(), of.hpa) {
-        (Some(hva), Some(hpa)) => format!("HVA {hva} is in the host's frame at HPA {hpa}."),
+        (Some(hva), Some(hpa)) => format!("HVA {hva} is at HPA {hpa}."),
         _ => "The host's frame is not seen.".to_owned(),
     };
+    let computed = of.pfn_by_shadow.map(|_| {
+        "Computed from the shadow entry that maps it: KVM ended the fault before it looked."
+            .to_owned()
+    });
     let parts = [
-        ("exit from the guest", row.exit_ns),
-        ("walk of the guest's tables", row.walk_ns),
-        ("slot and host's frame", row.pfn_ns),
-        ("shadow tables above the entry", row.tables_ns),
+        ("the exit", row.exit_ns),
+        ("walk of the guest's table (step 1)", row.walk_ns),
+        ("memslot and host's frame (steps 2 and 3)", row.pfn_ns),
+        ("shadow tables above the entry (step 4)", row.tables_ns),
         (
-            "slot, host's frame, and shadow tables above the entry (no moment between is seen)",
+            "memslot, host's frame, shadow tables above the entry (steps 2 to 4: no moment \
+             between them is seen)",
             row.pfn_tables_ns,
         ),
-        ("writing the entry", row.write_ns),
+        ("writing the entry (step 4)", row.write_ns),
+        ("carrying out the store", row.emulate_ns),
+        ("back into the guest", row.entry_ns),
     ];
     let seen: Vec<_> = parts
         .into_iter()
         .filter_map(|(what, took)| Some((what, took?)))
         .collect();
     let most = seen.iter().max_by_key(|(_, took)| *took);
-    let most = most.map(|(what, _)| format!("Most of it: {what}."));
-    let seen = seen
-        .iter()
-        .map(|(what, took)| format!("  {}: {what}", ns(*took)));
-    let took = format!("The fault took {}:", ns(row.total_ns));
-    lines([frame, took].into_iter().chain(seen).chain(most))
+    let others = seen.iter().filter(|part| Some(*part) != most);
+    let most = most.map(|(what, took)| format!("Most, {}: {what}.", ns(*took)));
+    let others: Vec<_> = others
+        .map(|(what, took)| format!("{}: {what}", ns(*took)))
+        .collect();
+    let others = match others.is_empty() {
+        true => String::new(),
+        false => format!(" The others: {}.", others.join("; ")),
+    };
+    let took = format!("The fault took {}.", ns(row.total_ns));
+    let times = most.map_or_else(|| took.clone(), |most| format!("{took} {most}{others}"));
+    std::iter::once(frame)
+        .chain(computed)
+        .chain([times])
+        .collect()
 }
 
-pub(super) fn fourth(of: &FaultFacts, later: &Later) -> String {
-    let made = of.pages.iter();
-    let made = made.filter(|page| page.row.event == PageEvent::Born);
-    let mut said: Vec<_> = made
-        .map(|page| {
-            let (level, spt, gfn) = (page.row.level, page.row.spt, page.row.gfn);
-            format!(
-                "Made the shadow table of level {level} at {spt}, for the guest's at {}.",
-                gfn.gpa(0)
-            )
-        })
-        .collect();
+pub(super) fn fourth(of: &FaultFacts, around: &Around, shadow: &[Row]) -> Vec<String> {
+    let mut said: Vec<_> = shadow.iter().filter_map(|row| written(of, row)).collect();
     if said.is_empty() {
-        said.push("No table had to be made.".to_owned());
+        said.push("No shadow entry changed.".to_owned());
     }
-    match of.row.spte {
-        Some(spte) => said.push(format!(
-            "Wrote {:#x} = frame {} and bits {:#x}: {}",
-            spte.0,
-            spte.pfn(),
-            spte.0 & 0xfff,
-            flags::spte(spte)
-        )),
-        None => said.push("Wrote no entry.".to_owned()),
+    let levels = |rows: &mut dyn Iterator<Item = &Row>| {
+        let levels: Vec<_> = rows.map(|row| row.level.to_string()).collect();
+        levels.join(", ")
+    };
+    let is_some = shadow.iter().any(Row::is_changed);
+    let same = levels(&mut shadow.iter().filter(|row| !row.is_changed()));
+    if is_some && !same.is_empty() {
+        said.push(format!("Not changed, since it was there: level {same}."));
     }
-    said.push(format!("({})", flags::LEGEND));
-    said.push(
-        "(H: the host lets the VMM write the frame. M: KVM may give W back without a new lookup.)"
-            .to_owned(),
-    );
-    said.push(String::new());
-    said.push(
-        "The guest's own entries: the processor walks the shadow table only. So KVM sets A, and D \
-         for a store, in the guest's entries itself, in its walk (step 1). Frames stay as the \
-         guest stored them."
-            .to_owned(),
-    );
+    said.extend(bits_set(of, around));
+    said
+}
+
+/// What became of a shadow entry that the step changed.
+fn written(of: &FaultFacts, row: &Row) -> Option<String> {
+    let step = of
+        .shadow_walk
+        .iter()
+        .find(|step| step.level.0 == row.level)?;
+    let Cell::Entry { place, .. } = &row.cell else {
+        return None;
+    };
+    let holds = match step.spte.is_leaf(step.level) {
+        true => format!(
+            "maps frame {} of the host: {}",
+            step.spte.pfn(),
+            flags::step(step)
+        ),
+        false => format!("points to the table {}", step.spte.child()),
+    };
+    let born = of
+        .pages
+        .iter()
+        .find(|page| page.row.event == PageEvent::Born && page.row.spt == step.spt);
+    let of_guest = |gfn: events::Gfn| match born.is_some_and(|page| page.row.direct != 0) {
+        true => String::new(),
+        false => format!(" for the guest's {}", gfn.gpa(0)),
+    };
+    Some(match (row.mark, born) {
+        (Mark::None, _) => return None,
+        (Mark::Table, Some(page)) => format!(
+            "Level {}: KVM made the table{}. Its entry {place} {holds}.",
+            row.level,
+            of_guest(page.row.gfn)
+        ),
+        (Mark::Table, None) => format!(
+            "Level {}: KVM used a table that it had. Its entry {place} {holds}.",
+            row.level
+        ),
+        (Mark::Entry | Mark::Bits, _) => format!(
+            "Level {}: the table was there. Its entry {place} now {holds}.",
+            row.level
+        ),
+    })
+}
+
+/// Which bits KVM set in the guest's entries.
+fn bits_set(of: &FaultFacts, around: &Around) -> Option<String> {
+    let mut said: Vec<(String, Vec<String>)> = Vec::new();
     for step in &of.guest_walk {
-        let stored = of.entries_stored.iter();
-        let stored = stored.filter(|stored| stored.level == step.level);
-        let stored = stored.map(|stored| format!("stored as {:#x}, ", stored.store.value));
-        let after = match later.read(step.level) {
-            Some((fault, read)) => format!("fault {} read {:#x}", count(fault), read.0),
-            None => "what it was afterwards is not seen: no later fault read it".to_owned(),
+        let value = walked(step, &of.row);
+        let (old, new) = (step.gpte, value);
+        let bits = match (
+            old.is_accessed() != new.is_accessed(),
+            old.is_dirty() != new.is_dirty(),
+        ) {
+            (false, false) => continue,
+            (true, true) => "A and D",
+            (true, false) => "A",
+            (false, true) => "D",
+        };
+        let proof = match around.read(step.level, value) {
+            Some(fault) => format!("{bits} (fault {} read it)", count(fault)),
+            None => format!("{bits} (computed: no later fault read it)"),
+        };
+        let level = step.level.to_string();
+        match said.iter_mut().find(|(same, _)| *same == proof) {
+            Some((_, levels)) => levels.push(level),
+            None => said.push((proof, vec![level])),
+        }
+    }
+    let said: Vec<_> = said
+        .iter()
+        .map(|(proof, levels)| format!("level {}: {proof}", levels.join(", ")))
+        .collect();
+    (!said.is_empty()).then(|| {
+        format!(
+            "Bits in the guest's entries: {}. The processor does not walk these entries, so KVM \
+             sets A (accessed), and D (dirty) for a store, in its place: in its walk, at step 1.",
+            said.join("; ")
+        )
+    })
+}
+
+pub(super) fn fifth(of: &FaultFacts, around: &Around) -> Vec<String> {
+    let mut said = Vec::new();
+    for page in &around.next {
+        if page.faults.is_empty() {
+            said.push(format!("{}: no fault in this recording.", page.gva));
+            continue;
+        }
+        let number = page.faults.len() as u64;
+        let faults = page.faults.iter().map(|(fault, class)| {
+            let what = match class {
+                Class::Guest => "no guest entry: passed on, and the guest's kernel stores one",
+                Class::Shadow => "only the shadow entry is missing: KVM writes it",
+                other => other.name(),
+            };
+            format!("fault {} ({what})", count(*fault))
+        });
+        let faults: Vec<_> = faults.collect();
+        let end = match page.is_mapped {
+            true => "",
+            false => "; none of them stored its shadow entry",
         };
         said.push(format!(
-            "level {}: {}this fault read {:#x}; {after}",
-            step.level,
-            stored.collect::<String>(),
-            step.gpte.0
+            "{}: {}: {}{end}.",
+            page.gva,
+            plural(number, "fault"),
+            faults.join(", then ")
         ));
     }
-    lines(said)
-}
-
-pub(super) fn fifth(of: &FaultFacts, later: &Later) -> String {
-    let next = (of.row.gva.0 & !0xfff).saturating_add(0x1000);
-    if later.next.is_empty() {
-        return format!("Not seen: this recording has no fault on the next page, {next:#x}.\n");
+    let is_walked = |page: &NextPage| page.walked != page.guest.map(|step| step.gpte);
+    if around.next.iter().any(is_walked) {
+        said.push("KVM set bits in these guest entries, as in step 4.".to_owned());
     }
-    let faults = u64::try_from(later.next.len()).unwrap_or(u64::MAX);
-    let mut said = vec![format!(
-        "The next page, {next:#x}: {}",
-        plural(faults, "fault")
-    )];
-    said.extend(later.next.iter().map(|(fault, class)| {
-        let what = match class {
-            events::Class::Guest => {
-                "the guest's own table has no entry: KVM passes the fault on, and the guest's \
-                 kernel maps the page"
-            }
-            events::Class::Shadow => {
-                "the guest's entry is there, the shadow entry is missing: KVM writes it"
-            }
-            other => other.name(),
-        };
-        format!("  fault {}: {what}", count(*fault))
-    }));
-    if !later.is_mapped {
-        said.push("The recording has no fault that stored its shadow entry.".to_owned());
-    }
-    let numbers = std::iter::once(of.index).chain(later.next.iter().map(|(fault, _)| *fault));
-    let numbers: Vec<_> = numbers.collect();
-    let has_others = numbers.windows(2).any(|pair| pair[1] > pair[0] + 1);
-    let others = if has_others {
-        "; others came between"
-    } else {
-        ""
-    };
+    let from = of.row.gva.0 >> 21 << 21;
+    let all = around.in_table.iter();
+    let all: Vec<_> = all
+        .map(|(class, number)| {
+            let what = match *class {
+                "guest" => "passed on to the guest",
+                "shadow" => "for a missing shadow entry",
+                other => other,
+            };
+            format!("{} {what}", count(*number))
+        })
+        .collect();
     said.push(format!(
-        "Faults are numbered over the whole recording{others}."
+        "Faults of the whole recording in the 2 MiB from {from:#x}, which one table of level 1 \
+         maps: {}.",
+        all.join(", ")
     ));
-    lines(said)
+    said
 }

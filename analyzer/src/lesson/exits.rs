@@ -48,24 +48,31 @@ impl Exits {
     pub fn table(&self) -> Table {
         let columns = [
             Column::words("guest"),
-            Column::number("pages"),
             Column::words("paging"),
-            Column::number("exits"),
-            Column::number("of them page faults"),
-            Column::number("passed on to the guest"),
+            Column::number("all exits"),
+            Column::number("faults that KVM resolved"),
+            Column::number("faults passed on to the guest"),
+            Column::number("others"),
         ];
         let mut table = Table::new("exits", "", columns);
         for run in &self.runs {
             table.row([
                 Cell::words(&run.guest),
-                Cell::Count(run.pages),
                 Cell::words(if run.nested_paging { "NPT" } else { "shadow" }),
                 Cell::Count(run.exits),
-                Cell::Count(run.pf_taken),
+                Cell::Count(run.pf_taken.saturating_sub(run.pf_guest)),
                 Cell::Count(run.pf_guest),
+                Cell::Count(run.exits.saturating_sub(run.pf_taken)),
             ]);
         }
         table
+    }
+
+    /// How many pages each run touches, where that is one number.
+    pub fn pages(&self) -> Option<String> {
+        let pages = self.runs.first()?.pages;
+        let is_one = self.runs.iter().all(|run| run.pages == pages);
+        is_one.then(|| count(pages))
     }
 
     /// What the two ways of each guest differ by.
@@ -77,25 +84,42 @@ impl Exits {
             });
             Some((shadow, nested?))
         });
-        let answer = |(shadow, nested): (&Run, &Run)| {
-            let passed_on = match shadow.pf_guest {
-                0 => String::new(),
-                own => format!(
-                    "; {} of the faults were the guest's own, which do not exit with NPT. That \
-                     leaves {} for the first access to {}, for the guest's stores to its tables \
-                     (one a page), and for the rest",
-                    count(own),
-                    plural(shadow.exits.saturating_sub(own), "exit"),
-                    plural(shadow.pages, "page"),
-                ),
-            };
-            format!(
-                "{}: {} with shadow paging, {} with NPT{passed_on}.",
-                shadow.guest,
-                plural(shadow.exits, "exit"),
-                count(nested.exits),
-            )
-        };
-        pairs.map(answer).collect()
+        pairs
+            .flat_map(|(shadow, nested)| answer(shadow, nested))
+            .collect()
     }
+}
+
+fn answer(shadow: &Run, nested: &Run) -> Vec<String> {
+    let guest = &shadow.guest;
+    let both = format!(
+        "{guest}: {} with a shadow table, {} with NPT.",
+        plural(shadow.exits, "exit"),
+        count(nested.exits)
+    );
+    if shadow.pf_guest == 0 {
+        return vec![format!(
+            "{both} Its own table is filled before, so nearly all of them are one fault a page, \
+             with both: the hypervisor has to give the page a frame."
+        )];
+    }
+    let left = shadow.exits.saturating_sub(shadow.pf_guest);
+    vec![
+        format!(
+            "{both} Of the {}, {} are faults of a page that the guest's own table does not have \
+             yet, which KVM passes on. With NPT the processor gives such a fault to the guest's \
+             kernel itself.",
+            count(shadow.exits),
+            count(shadow.pf_guest)
+        ),
+        format!(
+            "Do the stores to the guest's table exit as well, as in the lecture's step 1? Hardly \
+             any: without the faults passed on, {} are left, and each of {} needs one for its \
+             shadow entry. So at most {} can be stores: KVM lets the guest write its tables of \
+             level 1 freely (unsync).",
+            plural(left, "exit"),
+            plural(shadow.pages, "page"),
+            count(left.saturating_sub(shadow.pages))
+        ),
+    ]
 }

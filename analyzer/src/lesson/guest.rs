@@ -4,12 +4,16 @@ use events::{Seq, VmId};
 use trace::{Host, Trace, TraceError};
 
 use super::{
-    answers,
-    scan::{self, Later},
+    answers, here,
+    rows::{self, Row},
+    scan::{self, Around},
 };
 use crate::{
     explain::{self, ExplainError, Explanation, Selector},
-    text::{plain, units::count},
+    text::{
+        plain,
+        units::{count, ns},
+    },
 };
 
 /// Why there is no lesson.
@@ -44,47 +48,48 @@ pub enum LessonError {
 pub struct Guest {
     /// Name of the recording.
     pub name: String,
+    /// The access.
+    pub access: String,
     /// Which fault, in one line.
     pub about: String,
     /// Where it was recorded.
     pub host: String,
-    /// Entries that the walker read, from the root on.
-    pub guest: Vec<Row>,
-    /// The shadow entries on the same way.
-    pub shadow: Vec<Row>,
-    /// Address and frame of each space: GVA, GPA, HVA, HPA; absent where the fault got none.
-    pub chain: Vec<(&'static str, Option<String>)>,
-    /// What KVM did in each of the five steps, as text.
-    pub did: [String; 5],
+    /// Address in each space: GVA, GPA, HVA, HPA.
+    pub chain: [Address; 4],
+    /// The access, then the five steps.
+    pub views: [View; 6],
 }
 
-/// An entry of a table.
+/// The address in one space.
 #[derive(Clone, Debug)]
-pub struct Row {
-    /// Level of the table.
-    pub level: u8,
-    /// Its address.
-    pub table: String,
-    /// Which entry.
-    pub index: u16,
-    /// The entry.
-    pub entry: String,
-    /// What a later fault read there, if that differs: the fourth step.
-    pub later: Option<String>,
-    /// The step, from 1, that changes it; 0 for none.
-    pub step: u8,
+pub struct Address {
+    /// Which space.
+    pub space: &'static str,
+    /// The address; absent where the fault got none.
+    pub value: Option<String>,
+    /// No record has it.
+    pub is_computed: bool,
 }
 
-impl Row {
-    /// The entry after a step.
-    pub fn value(&self, step: &u8) -> &str {
-        let later = self.later.as_ref().filter(|_| *step >= 4);
-        later.unwrap_or(&self.entry)
-    }
+/// What a step shows of a guest.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// What is to be seen, in a sentence.
+    pub here: String,
+    /// The guest's table on the way of the address, from the root on.
+    pub guest: Vec<Row>,
+    /// The shadow table likewise.
+    pub shadow: Vec<Row>,
+    /// How many addresses are known then.
+    pub known: usize,
+    /// What KVM did.
+    pub did: Vec<String>,
+}
 
-    /// Whether a step changes it.
-    pub fn is_changed(&self, step: &u8) -> bool {
-        self.step == *step || (*step == 4 && self.later.is_some())
+impl View {
+    /// Some value is not from a record.
+    pub fn is_computed(&self) -> bool {
+        self.guest.iter().chain(&self.shadow).any(Row::is_computed)
     }
 }
 
@@ -101,7 +106,7 @@ pub fn choose(trace: &Trace, vm: VmId) -> Result<Explanation, LessonError> {
 }
 
 impl Guest {
-    /// From the explanation of a fault, and what `trace` has after it.
+    /// From the explanation of a fault, and what `trace` has beside it.
     pub fn of(
         name: &str,
         trace: &Trace,
@@ -117,77 +122,71 @@ impl Guest {
             return Err(LessonError::Unpaged(row.seq.0));
         }
         let host = &trace.meta().host;
-        let later = Later::of(trace, vm, row)?;
-        let stored = facts.entries_stored.iter().map(|stored| stored.level);
-        let lowest = stored.min();
-        let made = row.created;
-        let leaf = row.level.map_or(0, |level| level.0);
-        let guest = facts.guest_walk.iter().map(|step| Row {
-            level: step.level.0,
-            table: step
-                .table
-                .map_or_else(|| "?".to_owned(), |table| table.to_string()),
-            index: step.index,
-            entry: format!("{:#x}", step.gpte.0),
-            later: later
-                .read(step.level)
-                .filter(|(_, read)| *read != step.gpte)
-                .map(|(_, read)| format!("{:#x}", read.0)),
-            // The others were stored for a fault before.
-            step: u8::from(lowest == Some(step.level)),
-        });
-        let shadow = facts.shadow_walk.iter().map(|step| Row {
-            level: step.level.0,
-            table: step.spt.to_string(),
-            index: step.index,
-            entry: format!("{:#x}", step.spte.0),
-            later: None,
-            step: match u32::from(step.level.0) <= u32::from(leaf) + u32::from(made) {
-                true => 4,
-                false => 0,
-            },
+        let around = Around::of(trace, vm, facts)?;
+        let guest = rows::guest(facts, &around);
+        let shadow = rows::shadow(facts, &around);
+        let said = [
+            (
+                here::zeroth(facts, &around),
+                answers::zeroth(facts, &around),
+            ),
+            (here::first(facts), answers::first(facts, host, &around)),
+            (here::second(facts), answers::second(facts)),
+            (here::third(), answers::third(facts)),
+            (
+                here::fourth(facts, &guest[4], &shadow[4]),
+                answers::fourth(facts, &around, &shadow[4]),
+            ),
+            (here::fifth(facts, &around), answers::fifth(facts, &around)),
+        ];
+        let mut tables = guest.into_iter().zip(shadow).zip([1, 2, 3, 4, 4, 4]);
+        let views = said.map(|(here, did)| {
+            let ((guest, shadow), known) = tables.next().unwrap_or_default();
+            View {
+                here,
+                guest,
+                shadow,
+                known,
+                did,
+            }
         });
         let after = row.time_ns.0.saturating_sub(facts.start_ns);
+        let address = |space, value: Option<String>, is_computed| Address {
+            space,
+            value,
+            is_computed,
+        };
         Ok(Self {
             name: plain(name),
+            access: here::access(facts),
             about: format!(
-                "Fault {} of the recording, record {}, {} after the start",
+                "Fault {} of the recording (record {}), {} after its start",
                 count(facts.index),
                 count(row.seq.0),
-                crate::text::units::ns(after),
+                ns(after),
             ),
             host: recorded_on(host),
-            guest: guest.collect(),
-            shadow: shadow.collect(),
-            chain: vec![
-                ("GVA", Some(row.gva.to_string())),
-                ("GPA", row.gpa.map(|gpa| gpa.to_string())),
-                ("HVA", facts.hva().map(|hva| hva.to_string())),
-                ("HPA", facts.hpa.map(|hpa| hpa.to_string())),
+            chain: [
+                address("GVA", Some(row.gva.to_string()), false),
+                address("GPA", row.gpa.map(|gpa| gpa.to_string()), false),
+                address(
+                    "HVA",
+                    facts.hva().map(|hva| hva.to_string()),
+                    row.hva.is_none(),
+                ),
+                address(
+                    "HPA",
+                    facts.hpa.map(|hpa| hpa.to_string()),
+                    row.pfn.is_none() && facts.pfn_by_shadow.is_some(),
+                ),
             ],
-            did: [
-                answers::first(facts, host, &later),
-                answers::second(facts),
-                answers::third(facts),
-                answers::fourth(facts, &later),
-                answers::fifth(facts, &later),
-            ],
+            views,
         })
     }
 
-    /// What KVM did in a step, from 1.
-    pub fn did_in(&self, step: &u8) -> &str {
-        let at = usize::from(*step).checked_sub(1);
-        at.and_then(|at| self.did.get(at)).map_or("", |did| did)
-    }
-
-    /// Where the address is known after a step: how many of [`Guest::chain`].
-    pub fn known(&self, step: &u8) -> usize {
-        match step {
-            1 => 2,
-            2 => 3,
-            _ => 4,
-        }
+    /// What a step shows.
+    pub fn view(&self, step: &usize) -> &View {
+        &self.views[*step]
     }
 }
 

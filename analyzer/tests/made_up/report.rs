@@ -257,26 +257,34 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     let demo = Demo::new(Shape::default());
     demo.text(&["lesson"], 0);
     let page = std::fs::read_to_string(demo.0.path().join("lesson.html")).unwrap();
-    // The fault of `demand` whose leaf entry the emulator stored just before.
-    assert!(page.contains("It was 0x0, and became 0x401007"));
+    let page = page.replace("&#39;", "'");
+    // The fault of `demand` whose leaf entry the emulator stored just before, and the one before,
+    // which KVM passed on.
+    assert!(page.contains("it was 0x0, and became 0x401007"));
+    assert!(page.contains("The guest's kernel (fault 10): its own entry of level 1 is empty"));
+    // `linear` had filled its table before: no store faulted, and nothing is marked.
+    assert!(page.contains("the guest had filled this table before, while KVM had no shadow of it"));
+    assert!(page.contains("KVM made its shadow of the guest's table 0x212000 only in this fault"));
     // A later walk read the upper entries again, with A; none read the leaf entry.
-    assert!(page.contains("this fault read 0x210007; fault 9 read 0x210027"));
-    assert!(page.contains("what it was afterwards is not seen"));
-    assert!(page.contains("The next page, 0x8000001000: 1 fault"));
-    assert!(page.contains("The next page, 0x8000002000: 2 faults"));
+    assert!(page.contains("level 4, 3, 2: A (fault 9 read it); level 1: A and D (computed: no"));
+    assert!(page.contains("0x8000001000: 1 fault: fault 9"));
+    assert!(page.contains("0x8000002000: 2 faults: fault 12"));
+    assert!(page.contains("24 passed on to the guest, 24 for a missing shadow entry"));
     assert!(page.contains("Linux 6.18.44-fc-v657, KVM-PVM"));
-    for name in ["<h3>linear</h3>", "<h3>demand</h3>", "0x8000001000"] {
+    for name in ["<h3>linear<", "<h3>demand<", "0x8000001000"] {
         assert!(page.contains(name), "{name}");
     }
-    assert_eq!(page.matches("<section class=\"slide").count(), 6);
+    assert_eq!(page.matches("<section class=\"slide").count(), 8);
     // Counted by KVM: `demand` has a fault of its own for each of its 1,024 pages.
     assert!(
-        page.contains("1,024 of the faults were the guest&#39;s own"),
+        page.contains("Of the 2,100, 1,024 are faults of a page"),
         "{page}"
     );
+    assert!(page.contains("So at most 52 can be stores"), "{page}");
+    explains_its_words(&page);
     demo.text(&["lesson", "demo.trace", "-o", "own.html"], 0);
     let page = std::fs::read_to_string(demo.0.path().join("own.html")).unwrap();
-    assert_eq!(page.matches("<section class=\"slide").count(), 5);
+    assert_eq!(page.matches("<section class=\"slide").count(), 7);
     demo.error(&["lesson", "--seq", "1"], 2);
     // Its first faults came before the guest had paging: fault 0 is at the reset vector.
     let boot = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/boot-lab");
@@ -287,4 +295,37 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     assert!(unpaged.contains("had no page tables"), "{unpaged}");
     let none = demo.error(&["lesson", "demo.trace", "--seq", "999999999"], 1);
     assert!(none.contains("no record of seq"), "{none}");
+}
+
+/// Each abbreviation of a page is among the words that it explains, or a name.
+fn explains_its_words(page: &str) {
+    const NAMES: [&str; 7] = ["AMD", "EPYC", "QEMU", "GUEST", "ADHM", "HTML", "UTF"];
+    let (_, body) = page.split_once("<main>").unwrap();
+    let (body, _) = body.split_once("<script>").unwrap();
+    let tagless: String = body
+        .split('<')
+        .map(|part| part.split_once('>').map_or(part, |(_, text)| text))
+        .fold(String::new(), |text, part| text + part + " ");
+    let glossary: Vec<_> = page.split("<dt>").skip(1).collect();
+    let explained: String = glossary
+        .iter()
+        .map(|part| part.split_once("</dt>").unwrap().0)
+        .fold(String::new(), |text, part| text + part + " ");
+    for word in tagless.split(|letter: char| !letter.is_ascii_alphabetic()) {
+        let stem = word.strip_suffix('s').unwrap_or(word);
+        let is_short = stem.len() > 1 && stem.bytes().all(|letter| letter.is_ascii_uppercase());
+        let is_known = explained.contains(stem) || NAMES.contains(&stem);
+        assert!(!is_short || is_known, "{word} is not explained");
+    }
+    for word in [
+        "exit",
+        "memslot",
+        "unsync",
+        "frame",
+        "page fault",
+        "write-protected",
+        "KVM-PVM",
+    ] {
+        assert!(explained.contains(word), "{word} is not explained");
+    }
 }

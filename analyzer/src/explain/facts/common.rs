@@ -126,9 +126,13 @@ impl Writer {
 /// A store of the guest's that KVM emulated, because the table is write-protected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Store {
+    /// Its record.
     pub seq: Seq,
+    /// When.
     pub time_ns: TimeNs,
+    /// Whose.
     pub vcpu: VcpuId,
+    /// Where.
     pub gpa: Gpa,
     /// Its length.
     pub bytes: u32,
@@ -143,6 +147,7 @@ pub struct Store {
 }
 
 impl Store {
+    /// Of a record, and what was there before.
     pub fn new(row: &WriteRow, before: Option<u64>) -> Self {
         Self {
             seq: row.seq,
