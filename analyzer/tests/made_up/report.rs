@@ -291,6 +291,22 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     demo.text(&["lesson", boot, "-o", "boot.html"], 0);
     let page = std::fs::read_to_string(demo.0.path().join("boot.html")).unwrap();
     assert!(page.contains("Fault 358 of the recording"), "{page}");
+    // The lecture's own step 1, which KVM ended before it looked for memslot and frame.
+    let lab = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/lab");
+    demo.text(&["lesson", lab, "--seq", "29", "-o", "store.html"], 0);
+    let page = std::fs::read_to_string(demo.0.path().join("store.html")).unwrap();
+    for said in [
+        "is itself a store to a guest table that KVM write-protected",
+        "KVM carried out the store: 0x200008 became 0x210007 (record 28)",
+        "<b>HVA (computed)</b> <span>0x7f5f091fa008</span>",
+        "<b>HPA (computed)</b> <span>0x6549008</span>",
+        "Computed from the memslot that holds the GPA",
+        "Computed from the shadow entry that maps it",
+        "level 1 is there, but does not allow this access",
+        "No shadow entry is written: KVM carries out the store.",
+    ] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
     let unpaged = demo.error(&["lesson", boot, "--seq", "8"], 1);
     assert!(unpaged.contains("had no page tables"), "{unpaged}");
     let none = demo.error(&["lesson", "demo.trace", "--seq", "999999999"], 1);
