@@ -81,7 +81,7 @@ pub struct KeyframeCursor {
     pub next: u64,
     /// Of the one before it.
     pub before: u64,
-    /// Addresses of this thread's pages, added up.
+    /// [`page_share`] of each of this thread's pages, added up.
     pub sum: u64,
     /// Pages passed so far, those of other threads too.
     pub listed: u32,
@@ -95,4 +95,30 @@ pub struct KeyframeCursor {
     pub vcpus: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// A shadow page's part of a sum that is the same for the same pages in any order. The address is
+/// mixed (the steps of splitmix64): addresses themselves have equal sums for many sets of pages,
+/// such as neighbours of one set.
+pub const fn page_share(spt: u64) -> u64 {
+    let mixed = (spt ^ (spt >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::page_share;
+
+    /// One page lost and another not forgotten, twice: the addresses have the same sum.
+    #[test]
+    fn other_pages_have_another_sum() {
+        let sum = |pages: [u64; 2]| {
+            let shares = pages.map(|page| page_share(0xffff_8880_0000_0000 + (page << 12)));
+            shares.into_iter().fold(0_u64, u64::wrapping_add)
+        };
+        assert_eq!(sum([3, 8]), sum([8, 3]));
+        assert_ne!(sum([3, 8]), sum([4, 7]));
+        assert_ne!(sum([3, 8]), sum([2, 9]));
+    }
 }

@@ -45,7 +45,7 @@ pub use header::{Header, NO_VCPU, Seq, TimeNs, VcpuId, VmId};
 pub use host::{Host, HostEvent};
 pub use keyframes::{
     ENTRIES_PER_TABLE, KEYFRAME_BATCH, KEYFRAME_WORKERS, KeyframeCursor, KeyframeEntry,
-    KeyframePage,
+    KeyframePage, page_share,
 };
 pub use losses::{Loss, Probe};
 pub use marks::{COLLECTOR_MARK_BASE, Mark};

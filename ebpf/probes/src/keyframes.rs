@@ -14,6 +14,7 @@ use bytemuck::Zeroable as _;
 use events::{
     ENTRIES_PER_TABLE, Gfn, KEYFRAME_BATCH, KEYFRAME_WORKERS, KeyframeCursor, KeyframeEntry,
     KeyframePage, NO_VCPU, Probe, Role, Spte, VcpuId, VcpuKey, VmId, constants::LIST_HEAD_PREV,
+    page_share,
 };
 
 use crate::{
@@ -178,7 +179,7 @@ fn page(walk: &Walk, cursor: &mut KeyframeCursor, link: u64) -> bool {
         pages::remember(walk.vm, found.spt, found.role, Gfn(found.gfn));
     }
     if is_own {
-        cursor.sum = cursor.sum.wrapping_add(found.spt);
+        cursor.sum = cursor.sum.wrapping_add(page_share(found.spt));
         if walk.copies != 0 && copy(walk, &found).is_none() {
             cursor.lost += 1;
             lose(Probe::Keyframe);

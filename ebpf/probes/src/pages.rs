@@ -9,7 +9,9 @@ use aya_ebpf::{
     programs::RawTracePointContext,
 };
 use aya_log_ebpf::debug;
-use events::{Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, Role, Shadows, Vcpu, VcpuId, VmId};
+use events::{
+    Fault, Gfn, NO_VCPU, Page, PageEvent, Probe, Role, Shadows, Vcpu, VcpuId, VmId, page_share,
+};
 
 use crate::{
     causes, entries,
@@ -56,17 +58,18 @@ pub struct Table {
     pub zapped: u8,
 }
 
-/// For each VM, the addresses of its pages in `PAGES` that are not zapped, added up. A keyframe adds
-/// up those on KVM's list: if the sums are equal, each of them is known.
+/// For each VM, [`page_share`] of its pages in `PAGES` that are not zapped, added up. A keyframe adds up
+/// those on KVM's list: if the sums are equal, each of them is known.
 #[map]
 static KNOWN: Array<u64> = Array::with_max_entries(1 << 16, vcpus::USER_READS);
 
-/// Adds to the sum of a VM's known pages; what is taken away is negative.
+/// Adds a page's share, or takes it away, which is to add the negative, in the sum of a VM's known
+/// pages.
 #[inline(always)]
-fn add_known(vm: VmId, spt: u64) {
+fn add_known(vm: VmId, share: u64) {
     if let Some(sum) = KNOWN.get_ptr_mut(vm.0.into()) {
         // SAFETY: a map value; all users are atomic.
-        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(sum, spt) };
+        unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::SeqCst }>(sum, share) };
     }
 }
 
@@ -80,7 +83,7 @@ pub fn remember(vm: VmId, spt: u64, role: u32, gfn: Gfn) {
         zapped: 0,
     };
     if PAGES.insert(spt, table, u64::from(BPF_NOEXIST)).is_ok() {
-        add_known(vm, spt);
+        add_known(vm, page_share(spt));
     } else {
         again(spt, table);
     }
@@ -104,10 +107,10 @@ fn again(spt: u64, table: Table) {
     if let Some(before) = find(spt)
         && before.zapped == 0
     {
-        add_known(before.vm, spt.wrapping_neg());
+        add_known(before.vm, page_share(spt).wrapping_neg());
     }
     if PAGES.insert(spt, table, 0).is_ok() {
-        add_known(table.vm, spt);
+        add_known(table.vm, page_share(spt));
     } else {
         lose(Probe::PageMap);
     }
@@ -286,7 +289,7 @@ pub fn kvm_mmu_prepare_zap_page(ctx: RawTracePointContext) {
         }
     }
     if table.zapped == 0 {
-        add_known(vm, spt.wrapping_neg());
+        add_known(vm, page_share(spt).wrapping_neg());
     }
     // A root in use is zapped again when its last user frees it; KVM counts both. It may be gone
     // from the map already.
