@@ -27,11 +27,12 @@ pub struct Explained {
 /// Traces with fewer records take no time worth saving.
 const SMALL: u64 = 1 << 20;
 
-/// Records read for all explanations together: each is found by reading from the start. A
-/// sixteenth of a large trace, so that the report takes no more than twice the time of reading it.
+/// Records read for all explanations together: each is found by reading from the start. Of a small
+/// trace enough for one of everything, some seconds of work at most; a sixteenth of a large one, so
+/// that the report takes no more than twice the time of reading it.
 pub(super) fn budget(trace: &Trace) -> u64 {
     match trace.listed_rows() {
-        ..SMALL => 1 << 21,
+        ..SMALL => 1 << 22,
         rows => (rows / 16).clamp(1 << 18, 1 << 20),
     }
 }
