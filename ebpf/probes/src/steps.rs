@@ -62,7 +62,12 @@ pub fn kvm_entry(_: RawTracePointContext) {
 #[inline(always)]
 fn decide(vcpu: &mut Vcpu) {
     match field::<Outcomes>(vcpu.vcpu_ptr, offset!(vcpu_pf_taken)) {
-        Some(outcomes) => close(vcpu, &outcomes),
+        Some(outcomes) => {
+            close(vcpu, &outcomes);
+            // A guest without paging has no walk that would notice the counter: the emulator's next
+            // one, once paging is on, would pass for a fault's.
+            vcpu.outcomes = outcomes;
+        }
         None => lose(Probe::Read),
     }
 }
