@@ -4,7 +4,7 @@ use events::{Cause, Gfn, Gva, Hpa, PageEvent, Role, Seq, Spte};
 use trace::Record;
 
 use super::{
-    AnomalyKind, KeyframeUse,
+    AnomalyKind, KeyframeUse, VmReplay,
     story::{EMPTY, PRESENT, Story, kinds},
 };
 
@@ -134,6 +134,22 @@ fn a_pae_root_is_walked_and_is_no_page() {
     assert_eq!(vm.walk(Hpa(0x3000), Gva(0x1000)).steps.len(), 1);
     let run = vm.ranges().root(Hpa(0x3000)).runs[0];
     assert_eq!((run.gva, run.entries), (Gva(0xc000_1000), 1));
+}
+
+/// The address of a PAE root is the same for as long as its vCPU lives.
+#[test]
+fn a_pae_root_that_is_loaded_again_has_the_entries_that_were_read() {
+    let story = Story::default()
+        .page(PageEvent::Born, 0x4000, 2, 0)
+        .page(PageEvent::Born, 0x5000, 2, 1)
+        .pae_root(0x3000, [0x4001, 0, 0, 0x5001]);
+    let tables = |vm: &VmReplay| vm.pdptes(Hpa(0x3000)).copied();
+    let [first, second] = [Some(Hpa(0x4000)), Some(Hpa(0x5000))];
+    let once = story.clone().replay(true);
+    assert_eq!(tables(&once), Some([first, None, None, second]));
+    let again = story.pae_root(0x3000, [0x5001, 0x4001, 0, 0]).replay(true);
+    assert_eq!(tables(&again), Some([second, first, None, None]));
+    assert_eq!(kinds(&again), []);
 }
 
 /// KVM frees a page that it zapped, and the kernel may give it to a vCPU that comes later.

@@ -2,8 +2,9 @@
 //!
 //! A guest without paging, or with 32-bit paging, runs on `mmu->pae_root` (`mmu_alloc_direct_roots`
 //! and `mmu_alloc_shadow_roots`, arch/x86/kvm/mmu/mmu.c): one page for each vCPU, with four
-//! PDPTEs that have no bit 11, each pointing to a shadow page of level 2. Where no record
-//! has a PDPTE, the leaf of a fault shows it: KVM reached the leaf from there.
+//! PDPTEs that have no bit 11, each pointing to a shadow page of level 2. They are read
+//! when a vCPU loads the root. Where no function can be hooked, and in older traces, no record has a
+//! PDPTE: then the leaf of a fault shows it, since KVM reached the leaf from there.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +31,12 @@ pub(super) fn pdpte(table: Option<Hpa>) -> Spte {
     table.map_or(Spte(0), |table| Spte(table.0 | PRESENT))
 }
 
+/// The tables that the PDPTEs of a row point to.
+fn pdptes(row: &RootRow) -> Option<Pdptes> {
+    let table = |pdpte: Spte| (pdpte.0 & PRESENT != 0).then(|| pdpte.child());
+    Some(row.pdptes()?.map(table))
+}
+
 /// The PAE roots of a VM.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PaeRoots {
@@ -40,15 +47,19 @@ pub(super) struct PaeRoots {
 impl PaeRoots {
     /// Those that vCPUs run on at a keyframe are all there are: KVM clears the PDPTEs of others.
     pub(super) fn set_from(&mut self, roots: &[RootRow]) {
-        let pae = roots.iter().filter_map(|row| {
-            let pdptes = row.pdptes()?.map(|pdpte| {
-                let present = pdpte.0 & PRESENT != 0;
-                present.then(|| pdpte.child())
-            });
-            Some((row.root.table(), pdptes))
-        });
+        let pae = roots
+            .iter()
+            .filter_map(|row| Some((row.root.table(), pdptes(row)?)));
         self.roots = pae.collect();
         self.ever |= !self.roots.is_empty();
+    }
+
+    /// A vCPU loaded it: with its PDPTEs, where they were read.
+    pub(super) fn loaded(&mut self, row: &RootRow) {
+        self.seen(row.root);
+        if let (Some(tables), Some(pdptes)) = (self.roots.get_mut(&row.root.table()), pdptes(row)) {
+            *tables = pdptes;
+        }
     }
 
     /// A vCPU runs on it.

@@ -138,6 +138,15 @@ impl Story {
         self
     }
 
+    pub(super) fn pae_root(mut self, root: u64, pdptes: [u64; 4]) -> Self {
+        self = self.root(root, 3);
+        if let Some(Record::Root(row)) = self.0.last_mut() {
+            let [first, second, third, fourth] = pdptes.map(|pdpte| Some(Spte(pdpte)));
+            (row.pdpte0, row.pdpte1, row.pdpte2, row.pdpte3) = (first, second, third, fourth);
+        }
+        self
+    }
+
     pub(super) fn root(mut self, root: u64, level: u8) -> Self {
         let seq = self.seq();
         self.0.push(Record::Root(RootRow {

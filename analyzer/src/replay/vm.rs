@@ -180,7 +180,7 @@ impl VmReplay {
 
     fn root(&mut self, row: &RootRow) {
         if row.level == pae::LEVEL && self.tables.page(row.root.table()).is_none() {
-            self.pae.seen(row.root);
+            self.pae.loaded(row);
         }
         self.roots.extend([CurrentRoot::of(row)]);
         // PAE roots and the empty one of a CR3 that points nowhere are no shadow pages.

@@ -4,7 +4,7 @@ use bytemuck::AnyBitPattern;
 use events::{
     Act, ActDone, COLLECTOR_MARK_BASE, Cause, Class, Entry, Fault, Header, Host, HostEvent,
     KeyframeEntry, KeyframePage, KeyframeRoot, Level, MOMENTS, Mark, Moment, NO_VCPU, NOT_SEEN,
-    PDPTES, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, VcpuId, Write,
+    PDPTES, PaeRoot, Page, PageEvent, Pfn, RecordKind, RoleLayout, Root, Spte, VcpuId, Write,
     constants::PAE_ROOT_LEVEL,
 };
 use trace::{
@@ -53,6 +53,7 @@ pub fn decode(
         RecordKind::Entry => batch.entries.push(entry(&read(kind, bytes)?)?),
         RecordKind::Page => batch.pages.push(page(&read(kind, bytes)?, layout)?),
         RecordKind::Root => batch.roots.push(root(&read(kind, bytes)?)),
+        RecordKind::PaeRoot => batch.roots.push(pae_root(&read(kind, bytes)?)),
         RecordKind::KeyframeRoot => batch.roots.push(keyframe_root(&read(kind, bytes)?)),
         RecordKind::Mark => batch.marks.push(mark(&read(kind, bytes)?, mark_name)),
         RecordKind::Write => batch.writes.push(write(&read(kind, bytes)?)),
@@ -245,14 +246,23 @@ fn root(root: &Root) -> RootRow {
     }
 }
 
+fn pae_root(record: &PaeRoot) -> RootRow {
+    with_pdptes(root(&record.root), record.pdptes)
+}
+
 fn keyframe_root(copy: &KeyframeRoot) -> RootRow {
-    let row = root(&copy.root);
+    RootRow {
+        keyframe: Some(copy.keyframe),
+        ..with_pdptes(root(&copy.root), copy.pdptes)
+    }
+}
+
+fn with_pdptes(row: RootRow, pdptes: [Spte; PDPTES]) -> RootRow {
     let [pdpte0, pdpte1, pdpte2, pdpte3] = match row.level {
-        Level(PAE_ROOT_LEVEL) => copy.pdptes.map(Some),
+        Level(PAE_ROOT_LEVEL) => pdptes.map(Some),
         _ => [None; PDPTES],
     };
     RootRow {
-        keyframe: Some(copy.keyframe),
         pdpte0,
         pdpte1,
         pdpte2,
@@ -379,7 +389,7 @@ mod tests {
 
         #[test]
         fn any_record_of_the_right_length_keeps_its_number(
-            place in 0usize..10,
+            place in 0usize..11,
             fill in 0u8..14,
             seq in any::<u64>(),
         ) {
@@ -393,6 +403,7 @@ mod tests {
                 (RecordKind::Write, size_of::<Write>()),
                 (RecordKind::Host, size_of::<Host>()),
                 (RecordKind::KeyframeRoot, size_of::<KeyframeRoot>()),
+                (RecordKind::PaeRoot, size_of::<PaeRoot>()),
                 (RecordKind::ActDone, size_of::<ActDone>()),
                 (
                     RecordKind::KeyframePage,

@@ -177,7 +177,7 @@ table! {
         level: Level,
         /// Number of the keyframe that the row is part of; null for a switch.
         keyframe: Option<u32>,
-        /// First PDPTE of a PAE root, raw, in a row of a keyframe; null for other roots.
+        /// First PDPTE of a PAE root, raw; null for other roots, and where it was not read.
         pdpte0: Option<Spte>,
         /// Second PDPTE.
         pdpte1: Option<Spte>,
@@ -189,7 +189,7 @@ table! {
 }
 
 impl RootRow {
-    /// The four PDPTEs, in a keyframe's row of a PAE root.
+    /// The four PDPTEs of a PAE root, where they were read.
     pub fn pdptes(&self) -> Option<[Spte; PDPTES]> {
         Some([self.pdpte0?, self.pdpte1?, self.pdpte2?, self.pdpte3?])
     }

@@ -53,7 +53,7 @@ pub use order::{NotRead, number_then_read};
 pub use pages::{Page, PageEvent, Role, RoleLayout};
 pub use path::PathStep;
 pub use records::{Record, RecordKind};
-pub use roots::{KeyframeRoot, PDPTES, Root};
+pub use roots::{KeyframeRoot, PDPTES, PaeRoot, Root};
 pub use shadows::{SHADOWS, Shadows};
 pub use spte::Level;
 pub use vcpus::{Outcomes, Store, Vcpu};

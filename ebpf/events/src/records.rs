@@ -3,7 +3,8 @@
 use bytemuck::Pod;
 
 use crate::{
-    ActDone, Entry, Fault, Host, KeyframePage, KeyframeRoot, Mark, Page, Probe, Root, Write,
+    ActDone, Entry, Fault, Host, KeyframePage, KeyframeRoot, Mark, PaeRoot, Page, Probe, Root,
+    Write,
 };
 
 /// A struct that travels through the ring. It begins with a [`crate::Header`]. Entries follow a
@@ -61,4 +62,5 @@ records! {
     KeyframeRoot = 10, lost by Root;
     ActDone = 11, lost by Act;
     KeyframePage = 12, lost by Keyframe;
+    PaeRoot = 13, lost by Root;
 }

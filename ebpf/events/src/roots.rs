@@ -27,6 +27,19 @@ const _: () = assert!(size_of::<Root>() == 48);
 /// Entries of a PAE root.
 pub const PDPTES: usize = 4;
 
+/// As [`Root`], where the root is a PAE root: also when a vCPU loads it again, since its address
+/// stays the same while its entries change.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+pub struct PaeRoot {
+    /// The root; its header's kind is that of this record.
+    pub root: Root,
+    /// `mmu->pae_root`, raw: no shadow page holds these entries.
+    pub pdptes: [Spte; PDPTES],
+}
+
+const _: () = assert!(size_of::<PaeRoot>() == size_of::<Root>() + 8 * PDPTES);
+
 /// The root of one vCPU, as part of a keyframe.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::kretprobe, programs::RetProbeContext};
 use events::{
-    Gpa, Gva, Hpa, KeyframeRoot, PDPTES, Probe, Root, Spte, Vcpu, VcpuKey,
+    Gpa, Gva, Hpa, KeyframeRoot, PDPTES, PaeRoot, Probe, Root, Spte, Vcpu, VcpuKey,
     constants::{INVALID_PAGE, PAE_ROOT_LEVEL, VCPU_REGS_RIP},
 };
 
@@ -122,6 +122,34 @@ fn record(vcpu: &mut Vcpu, cr3: u64, mmu: &Mmu) -> Option<()> {
     Some(())
 }
 
+/// Records the root that was loaded. A PAE root keeps its address for as long as the vCPU lives:
+/// only its entries show what was loaded.
+#[inline(always)]
+fn loaded(vcpu: &mut Vcpu, mmu: &Mmu) -> Option<()> {
+    if mmu.root == INVALID_PAGE || role_level(mmu.role) != PAE_ROOT_LEVEL {
+        return record(vcpu, mmu.pgd, mmu);
+    }
+    vcpu.fault.cr3 = Gpa(mmu.pgd);
+    vcpu.fault.root = Hpa(mmu.root);
+    vcpu.root_level = PAE_ROOT_LEVEL;
+    let pdptes: [Spte; PDPTES] = read(direct_map(vcpu.fault.root))?;
+    let Some(mut entry) = reserve::<PaeRoot>(vcpu.vm, vcpu.vcpu, now()) else {
+        return Some(());
+    };
+    let row = entry.as_mut_ptr();
+    // SAFETY: reserved room for one record.
+    unsafe {
+        (*row).root.cr3 = vcpu.fault.cr3;
+        (*row).root.root = vcpu.fault.root;
+        (*row).root.level = vcpu.root_level;
+        (*row).root.reserved = [0; 3];
+        (*row).root.reserved_word = 0;
+        (*row).pdptes = pdptes;
+    }
+    submit(entry);
+    Some(())
+}
+
 // kvm_mmu_load(struct kvm_vcpu *vcpu) and kvm_mmu_new_pgd(struct kvm_vcpu *vcpu, gpa_t new_pgd),
 // done. The latter comes before `arch.cr3` is set, so the guest's root is the one that the shadow
 // root is for.
@@ -131,7 +159,7 @@ pub fn root_changed(_: RetProbeContext) -> u32 {
         // The roots are part of the record that waits.
         emit(vcpu);
         if Mmu::read(vcpu.vcpu_ptr)
-            .and_then(|mmu| record(vcpu, mmu.pgd, &mmu))
+            .and_then(|mmu| loaded(vcpu, &mmu))
             .is_none()
         {
             lose(Probe::Read);
