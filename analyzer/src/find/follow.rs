@@ -116,6 +116,20 @@ pub struct Find {
     cut: Option<Seq>,
 }
 
+/// The root of a record that may show PDPTEs: of a fault's leaf, or as they were loaded.
+fn root_of(record: &Record) -> Option<Hpa> {
+    match record {
+        Record::Fault(row) => Some(row.root),
+        Record::Root(row) => row.keyframe.is_none().then_some(row.root),
+        _ => None,
+    }
+}
+
+/// The PDPTEs that it may change.
+fn pdptes(record: &Record, vm: &VmReplay) -> Option<Pdptes> {
+    vm.pdptes(root_of(record)?).copied()
+}
+
 impl Follow for Find {
     fn before(&mut self, record: &Record, vm: Option<&VmReplay>) {
         self.span.add(record);
@@ -125,10 +139,7 @@ impl Follow for Find {
                 Record::Entry(row) => vm.tables().entry(row.sptep),
                 _ => None,
             },
-            pdptes: match record {
-                Record::Fault(row) => vm.pdptes(row.root).copied(),
-                _ => None,
-            },
+            pdptes: pdptes(record, vm),
             top: root_level(vm),
             keyframe: vm.last_keyframe(),
             gone: match record {
@@ -205,7 +216,7 @@ impl Find {
         }
         match record {
             Record::Fault(row) => {
-                let is_moved = vm.pdptes(row.root).copied() != self.was.pdptes;
+                let is_moved = pdptes(record, vm) != self.was.pdptes;
                 match row.sptep {
                     _ if is_moved || self.live.len() > RECYCLES => Changed::All,
                     Some(place) => Changed::Place(place),
@@ -236,6 +247,7 @@ impl Find {
                     false => Changed::Nothing,
                 }
             }
+            Record::Root(_) if pdptes(record, vm) != self.was.pdptes => Changed::All,
             Record::Host(_) => Changed::All,
             _ => Changed::Nothing,
         }
@@ -280,10 +292,9 @@ impl Find {
                 }
             }
             // As above, below a PAE root.
-            (Target::Gva(gva), Record::Fault(row))
-                if vm.pdptes(row.root).copied() != self.was.pdptes =>
-            {
-                if let Some(step) = vm.walk(row.root, gva).steps.last() {
+            (Target::Gva(gva), _) if pdptes(record, vm) != self.was.pdptes => {
+                let walk = root_of(record).map(|root| vm.walk(root, gva));
+                if let Some(step) = walk.and_then(|walk| walk.steps.last().copied()) {
                     let place = Hpa(step.spt.0 | u64::from(step.index) << 3);
                     self.look(place, record, vm);
                 }
