@@ -14,6 +14,8 @@ pub struct Host {
     pub actors: Vec<Actor>,
     /// Maximum number of shadow pages (`KVM_SET_NR_MMU_PAGES`); `None`: KVM's default.
     pub mmu_pages: Option<u64>,
+    /// The memory is also that of system management mode.
+    pub smm: bool,
 }
 
 /// A memslot.

@@ -75,6 +75,7 @@ impl Needs {
                 pages(used, used + 1).with_tables(1 + table_frames(used))
             }
             WorkloadId::Access => pages(1, 1),
+            WorkloadId::Modes => Self::of_modes(given.count("pages")),
             WorkloadId::Mixed => Self::of_mixed(given.count("vcpus")),
         };
         needs.with_view()
@@ -87,6 +88,17 @@ impl Needs {
             pages,
             tables: spaces + separate * table_frames(pages),
             frames: separate * pages,
+        }
+    }
+
+    /// In each format: a root and a table for each level below it, twice; two tables for what is
+    /// mapped where it is, one for the view of the frames. A large page of 4 MiB, aligned.
+    fn of_modes(pages: u64) -> Self {
+        const LARGE: u64 = 1024;
+        Self {
+            pages,
+            tables: 12 + 3 * table_frames(pages),
+            frames: pages + 2 * LARGE,
         }
     }
 

@@ -1,7 +1,7 @@
 //! A workload with checked parameters: what to run, and what to expect.
 
 use abi::layout::WORK;
-use abi::{ABI_VERSION, BootInfo, Gva, MAGIC, MAX_PARAMS, WorkloadId};
+use abi::{ABI_VERSION, BootInfo, Gva, MAGIC, MAX_PARAMS, Shape, WorkloadId};
 
 use crate::error::nearest;
 use crate::given::Given;
@@ -52,6 +52,12 @@ impl WorkRange {
 }
 
 impl Plan {
+    /// The shape that the guest of `modes` takes on; `None` for other workloads.
+    #[must_use]
+    pub fn shape(&self) -> Option<Shape> {
+        Shape::from_name(Given(&self.values).choice("shape"))
+    }
+
     /// The values as text, for a trace's metadata; [`Workload::plan`] accepts them again.
     #[must_use]
     pub fn params(&self) -> Vec<(String, String)> {
@@ -81,7 +87,7 @@ impl Workload {
             boot_info,
             memory_bytes: boot_info.memory_bytes,
             work: WorkRange {
-                start: WORK,
+                start: start(given, &pools),
                 pages: needs.pages,
             },
             expected: theory::counts(self.id, given),
@@ -142,6 +148,12 @@ impl Workload {
             params,
         }
     }
+}
+
+/// Where the guest works: only the shapes of `modes` have their own ranges.
+fn start(given: Given<'_>, pools: &Pools) -> Gva {
+    let shape = Shape::from_name(given.choice("shape"));
+    shape.map_or(WORK, |shape| shape.work(pools.work.start))
 }
 
 /// Pages that `unsync` uses at most: the guest keeps five words of each.

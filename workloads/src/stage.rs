@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use abi::layout::WORK_POOL_ALIGN;
-use abi::{FrameRange, Gpa, PAGE_BYTES, Shares, WorkloadId};
+use abi::{FrameRange, Gpa, PAGE_BYTES, Shape, Shares, WorkloadId};
 
 use crate::given::Given;
 use crate::memory::Pools;
@@ -27,6 +27,7 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
         slots: two_slots(pools, backing),
         actors,
         mmu_pages: None,
+        smm: false,
     };
     match workload {
         WorkloadId::Huge if given.choice("prevent") != "nothing" => {
@@ -55,6 +56,7 @@ pub(crate) fn host(workload: WorkloadId, given: Given<'_>, pools: &Pools) -> Hos
             }],
             actors: Vec::new(),
             mmu_pages: mmu_pages(workload, given),
+            smm: given.choice("shape") == Shape::Smm.name(),
         },
     }
 }
@@ -79,6 +81,7 @@ fn prevented(by: &str, pools: &Pools) -> Host {
         slots,
         actors,
         mmu_pages: None,
+        smm: false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The counts that theory predicts for a workload's trace.
 
-use abi::{PIECE_PAGES, WorkloadId, to_usize};
+use abi::{PIECE_PAGES, Shape, WorkloadId, to_usize};
 
 use crate::given::Given;
 use crate::memory::table_frames;
@@ -34,6 +34,7 @@ pub(crate) fn counts(workload: WorkloadId, given: Given<'_>) -> Option<Counts> {
         WorkloadId::Switch => Some(switch(given)),
         WorkloadId::Alloc => Some(alloc(given)),
         WorkloadId::Micro => micro(given),
+        WorkloadId::Modes => Some(modes(given)),
         WorkloadId::Alias => Some(alias(given.count("aliases"))),
         _ => None,
     }
@@ -111,6 +112,48 @@ fn micro(given: Given<'_>) -> Option<Counts> {
         shadow_pages: table_frames(pages),
         entries: pages,
     })
+}
+
+/// Pages whose entries `modes` changes in each round.
+const CHANGED: u64 = 8;
+
+/// Each page faults once. What a mode adds:
+/// - In each round the changed pages fault in the guest, which finds no entry, and in KVM, which
+///   finds the new one. That is a load, so that the first store of the next round faults again:
+///   until KVM has set the guest's dirty bit, its own entry is read-only.
+/// - Without CR0.WP a page has a second shadow, in which CPL0 may write. Each round stores to each
+///   page while CR0.WP is set, which is refused.
+/// - EFER.NXE, SMEP and SMAP need no other shadow. The guest is refused where its own entries say
+///   so: even pages, once in each round, or of `nx` twice in the one round that they belong to.
+fn modes(given: Given<'_>) -> Counts {
+    let (pages, rounds) = (given.count("pages"), given.count("rounds"));
+    let even = pages.div_ceil(2);
+    let [guest_faults, shadow_faults] = match Shape::from_name(given.choice("shape")) {
+        Some(Shape::Pae | Shape::Legacy32 | Shape::La57) => {
+            [CHANGED * rounds, pages + CHANGED * (2 * rounds - 1)]
+        }
+        Some(Shape::Wp) => [pages * rounds, 2 * pages],
+        Some(Shape::Nx) => [2 * even, pages],
+        Some(Shape::Smep | Shape::Smap) => [even * rounds, pages],
+        Some(Shape::NoPaging | Shape::Smm) | None => [0, pages],
+    };
+    let leaf_tables = pages.div_ceil(512);
+    let (shadow_pages, entries) = match Shape::from_name(given.choice("shape")) {
+        // Below a PDPTE: one page of level 2. A table of 1024 entries has two leaf pages.
+        Some(Shape::Pae | Shape::Legacy32 | Shape::NoPaging | Shape::Smm) => {
+            (1 + leaf_tables, pages)
+        }
+        Some(Shape::La57) => (1 + table_frames(pages), pages),
+        Some(Shape::Wp) => (2 * table_frames(pages), 2 * pages),
+        Some(Shape::Nx | Shape::Smep | Shape::Smap) | None => (table_frames(pages), pages),
+    };
+    Counts {
+        guest_faults,
+        shadow_faults,
+        retried_faults: Some(0),
+        shadow_pages,
+        entries,
+    }
 }
 
 /// If a frame has more entries than this, KVM drops all of them when it adds one

@@ -164,6 +164,16 @@ pub fn untraced(options: &Options) -> Result<ExitCode, Failure> {
 /// end (`em_hypercall`); the handler of SYSCALL runs at CPL 3, where its first privileged
 /// instruction is refused (#GP).
 fn check_operation(plan: &Plan) -> Result<(), Failure> {
+    if let Some(shape) = plan.shape()
+        && host::emulates_guest_kernel()
+    {
+        let shape = shape.name();
+        let error = anyhow!(
+            "`{shape}` cannot be done here: KVM-PVM runs guests in long mode, with CPL 0 emulated"
+        );
+        let lab = program::command(&format!("lab modes -p shape={shape}"));
+        return Err(Failure::host(error).hint(format!("`{lab}` runs it in QEMU")));
+    }
     use abi::MicroOp::{Hypercall, Syscall, SyscallKpti};
 
     let asked = plan.values.iter().find_map(|(name, value)| match value {

@@ -4,9 +4,10 @@
 //! `lgdt`, `lidt`, `ltr` or `mov cr`: `KVM_SET_SREGS` sets everything.
 
 use abi::layout::{self, selector};
-use abi::{BootInfo, Gpa, Gva, MAX_VCPUS, PAGE_BYTES, to_usize};
+use abi::{BootInfo, Gpa, Gva, MAX_VCPUS, PAGE_BYTES, Shape, to_usize};
 use kvm_bindings::{CpuId, kvm_dtable, kvm_regs, kvm_segment, kvm_sregs};
 use kvm_ioctls::VcpuFd;
+use workloads::Plan;
 
 use super::error::VmmError;
 use super::memory::Ram;
@@ -27,6 +28,40 @@ pub(super) fn hide_virtualization(cpuid: &mut CpuId) {
             0x8000_0001 => leaf.ecx &= !SVM,
             _ => {}
         }
+    }
+}
+
+/// Refuses a plan whose guest sets a bit of CR4 that KVM does not offer.
+pub(super) fn check_features(cpuid: &CpuId, plan: &Plan) -> Result<(), VmmError> {
+    let Some((name, word, bit)) = feature(plan) else {
+        return Ok(());
+    };
+    let leaves = cpuid.as_slice().iter();
+    let mut of = leaves.filter(|leaf| leaf.function == 7 && leaf.index == 0);
+    let offered = of.any(|leaf| match word {
+        Word::Ebx => leaf.ebx >> bit & 1 == 1,
+        Word::Ecx => leaf.ecx >> bit & 1 == 1,
+    });
+    if offered {
+        return Ok(());
+    }
+    Err(VmmError::NoFeature { name })
+}
+
+/// A register of CPUID leaf 7.
+#[derive(Clone, Copy, Debug)]
+enum Word {
+    Ebx,
+    Ecx,
+}
+
+/// The feature that a shape of `modes` needs, and its bit in CPUID leaf 7.
+fn feature(plan: &Plan) -> Option<(&'static str, Word, u32)> {
+    match plan.shape()? {
+        Shape::La57 => Some(("five levels of paging (LA57)", Word::Ecx, 16)),
+        Shape::Smep => Some(("SMEP", Word::Ebx, 7)),
+        Shape::Smap => Some(("SMAP", Word::Ebx, 20)),
+        Shape::Pae | Shape::Legacy32 | Shape::NoPaging | Shape::Wp | Shape::Nx | Shape::Smm => None,
     }
 }
 
@@ -161,9 +196,10 @@ fn cpu_area_access(at: Gpa) -> Option<u64> {
     }
 }
 
-/// Flat 64-bit segments, and a TSS of two entries for each CPU.
+/// Flat segments, and a TSS of two entries for each CPU.
 fn gdt() -> [u64; GDT_ENTRIES as usize] {
     let mut gdt = [0; GDT_ENTRIES as usize];
+    gdt[slot(selector::KERNEL_CODE_32)] = 0x00cf_9b00_0000_ffff;
     gdt[slot(selector::KERNEL_CODE)] = 0x00af_9b00_0000_ffff;
     gdt[slot(selector::KERNEL_DATA)] = 0x00cf_9300_0000_ffff;
     gdt[slot(selector::USER_DATA)] = 0x00cf_f300_0000_ffff;

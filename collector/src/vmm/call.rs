@@ -11,6 +11,8 @@ pub(super) enum Message {
     Mark { phase: Phase, guest_tsc: u64 },
     /// The work is done, and the check found no error.
     Done { pages: u64, guest_tsc: u64 },
+    /// The guest wants a system management interrupt.
+    Smi,
     /// The guest kernel got an exception that it does not handle.
     Exception {
         vector: u64,
@@ -58,6 +60,7 @@ pub(super) fn read(call: Call, mailbox: &Mailbox) -> Result<Message, VmmError> {
                 cr2,
             })
         }
+        Call::Smi => Ok(Message::Smi),
         Call::Panic => Err(VmmError::GuestPanic {
             text: printable(mailbox.text_bytes()),
         }),

@@ -92,6 +92,18 @@ pub enum VmmError {
         #[source]
         source: io::Error,
     },
+    /// KVM has no system management mode.
+    #[error("KVM has no system management mode here (KVM_CAP_X86_SMM; CONFIG_KVM_SMM builds it)")]
+    NoSmm,
+    /// `KVM_SMI`.
+    #[error("KVM_SMI failed")]
+    Smi(#[source] Errno),
+    /// The guest needs what KVM does not offer it.
+    #[error("KVM offers guests no {name} on this host (KVM_GET_SUPPORTED_CPUID)")]
+    NoFeature {
+        /// The CPU's feature.
+        name: &'static str,
+    },
     /// `KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2` exists, but cannot be enabled.
     #[error("KVM_ENABLE_CAP failed for KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2")]
     ManualDirtyLog(#[source] Errno),
@@ -387,7 +399,12 @@ impl VmmError {
     pub fn host_cannot(&self) -> bool {
         matches!(
             self,
-            Self::NoKvm | Self::KvmPermission | Self::OpenKvm(_) | Self::ApiVersion { .. }
+            Self::NoKvm
+                | Self::KvmPermission
+                | Self::OpenKvm(_)
+                | Self::ApiVersion { .. }
+                | Self::NoSmm
+                | Self::NoFeature { .. }
         )
     }
 }

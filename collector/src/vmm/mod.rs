@@ -51,8 +51,8 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 
 use kvm_bindings::{
-    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE, KVM_MAX_CPUID_ENTRIES,
-    KVMIO, kvm_enable_cap,
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_CAP_X86_SMM, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+    KVM_MAX_CPUID_ENTRIES, KVMIO, kvm_enable_cap,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vmm_sys_util::ioctl::ioctl_with_val;
@@ -124,6 +124,12 @@ impl Vmm {
         let ram = Ram::new(&plan.host.slots)?;
         actors::check(plan, &ram)?;
         let slots = Slots::of(&ram, &vm)?;
+        if plan.host.smm {
+            if vm.check_extension_raw(KVM_CAP_X86_SMM.into()) <= 0 {
+                return Err(VmmError::NoSmm);
+            }
+            slots::also_in_smm(&ram, &vm)?;
+        }
         if let Some(pages) = plan.host.mmu_pages {
             set_mmu_pages(&vm, pages)?;
         }
@@ -134,6 +140,7 @@ impl Vmm {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(VmmError::GetCpuid)?;
         boot::hide_virtualization(&mut cpuid);
+        boot::check_features(&cpuid, plan)?;
         let cpus = u16::try_from(plan.boot_info.vcpus).unwrap_or(u16::MAX);
         if !(1..=abi::MAX_VCPUS).contains(&cpus) {
             let what = format!("{cpus} vCPUs; 1 to {} are possible", abi::MAX_VCPUS);

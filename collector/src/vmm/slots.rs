@@ -11,6 +11,9 @@ use super::error::VmmError;
 use super::lock::lock;
 use super::memory::Ram;
 
+/// The address space of all modes but system management mode.
+const ORDINARY: u32 = 0;
+
 /// A memslot at one guest-physical address, and its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memslot {
@@ -73,7 +76,7 @@ impl Slots {
     ) -> Result<(), VmmError> {
         let from_ns = now_ns();
         // SAFETY: the caller's promise.
-        unsafe { set_region(vm, placement, flags) }?;
+        unsafe { set_region(vm, ORDINARY, placement, flags) }?;
         let until_ns = now_ns();
         let mut memslots = lock(&self.memslots);
         if let Some(before) = current(&mut memslots, placement.id) {
@@ -99,6 +102,7 @@ impl Slots {
         unsafe {
             set_region(
                 vm,
+                ORDINARY,
                 Placement {
                     bytes: 0,
                     ..placement
@@ -117,6 +121,24 @@ impl Slots {
     }
 }
 
+/// Gives the same memory to the address space of system management mode, which KVM keeps apart: it
+/// has the same memslots at the same addresses.
+pub(super) fn also_in_smm(ram: &Ram, vm: &VmFd) -> Result<(), VmmError> {
+    /// Address space 1, in the upper half of a slot's number.
+    const SMM: u32 = 1 << 16;
+    for (slot, hva) in ram.slots() {
+        let placement = Placement {
+            id: slot.id,
+            gpa: slot.gpa,
+            bytes: slot.bytes,
+            hva,
+        };
+        // SAFETY: `ram` is mapped as long as the `Vmm` lives.
+        unsafe { set_region(vm, SMM, placement, 0) }?;
+    }
+    Ok(())
+}
+
 /// The memslot of this number that exists now.
 fn current(memslots: &mut [Memslot], id: u16) -> Option<&mut Memslot> {
     memslots
@@ -129,9 +151,14 @@ fn current(memslots: &mut [Memslot], id: u16) -> Option<&mut Memslot> {
 ///
 /// # Safety
 /// As [`Slots::set`].
-unsafe fn set_region(vm: &VmFd, placement: Placement, flags: u32) -> Result<(), VmmError> {
+unsafe fn set_region(
+    vm: &VmFd,
+    space: u32,
+    placement: Placement,
+    flags: u32,
+) -> Result<(), VmmError> {
     let region = kvm_userspace_memory_region {
-        slot: placement.id.into(),
+        slot: space | u32::from(placement.id),
         flags,
         guest_phys_addr: placement.gpa.0,
         memory_size: placement.bytes,

@@ -82,6 +82,10 @@ impl Vcpu<'_> {
             let (phase, guest_tsc, pages) = match self.message(call)? {
                 Message::Mark { phase, guest_tsc } => (phase, guest_tsc, None),
                 Message::Done { pages, guest_tsc } => (Phase::Done, guest_tsc, Some(pages)),
+                Message::Smi => {
+                    self.fd.smi().map_err(VmmError::Smi)?;
+                    continue;
+                }
                 Message::Exception {
                     vector,
                     error_code,

@@ -23,6 +23,8 @@ numbered! {
         Exception = 3 => "exception",
         /// The guest's own code panicked: `text` is valid. Never returns.
         Panic = 4 => "panic",
+        /// Asks for a system management interrupt (SMI). Returns once it was handled.
+        Smi = 5 => "smi",
     }
 }
 

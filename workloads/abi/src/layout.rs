@@ -120,6 +120,10 @@ pub const WORK_POOL_ALIGN: u64 = 512 * PAGE_BYTES;
 
 /// First byte of the work range: PML4 entry 1, which the boot tables do not use.
 pub const WORK: Gva = Gva(0x80_0000_0000);
+/// The same for guests with 32-bit addresses: the second GiB.
+pub const WORK_32: Gva = Gva(0x4000_0000);
+/// The same for guests with five levels: PML5 entry 1.
+pub const WORK_57: Gva = Gva(1 << 48);
 
 /// The view of the page tables at CPL3, from [`BOOT_TABLES`] on: PML4 entry 2. Mapped by guests
 /// that change their tables at CPL3.
@@ -131,6 +135,8 @@ pub const FRAME_VIEW: Gva = Gva(0x180_0000_0000);
 /// Selectors of the boot GDT. The numbers are those of Linux on x86-64: a KVM-PVM host runs CPL3
 /// with the host's user segments.
 pub mod selector {
+    /// 32-bit code, DPL 0.
+    pub const KERNEL_CODE_32: u16 = 0x08;
     /// 64-bit code, DPL 0.
     pub const KERNEL_CODE: u16 = 0x10;
     /// Data, DPL 0.

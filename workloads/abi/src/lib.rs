@@ -28,6 +28,7 @@ mod micro;
 mod number;
 mod order;
 mod params;
+mod shape;
 mod shares;
 mod touches;
 
@@ -41,6 +42,7 @@ pub use micro::{Batches, MAX_BATCHES, MicroOp, PORT_ANSWER};
 pub use number::{UnknownNumber, to_usize};
 pub use order::{Order, value};
 pub use params::{MAX_PAGES, MAX_PROCESSES, PIECE_PAGES, Pattern, WorkloadId};
+pub use shape::Shape;
 pub use shares::Shares;
 pub use touches::{TOUCH_BINS, Touches};
 
@@ -48,7 +50,7 @@ pub use touches::{TOUCH_BINS, Touches};
 pub const MAGIC: u64 = u64::from_le_bytes(*b"SHADOWSC");
 
 /// Version of this contract; guest and VMM must agree exactly.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Maximum number of CPUs of a guest.
 pub const MAX_VCPUS: u16 = 4;

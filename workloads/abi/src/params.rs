@@ -52,6 +52,8 @@ numbered! {
         Micro = 18 => "micro",
         /// Every combination of an entry's bits, with the same instructions at one address.
         Access = 19 => "access",
+        /// A guest of another shape: see [`crate::Shape`].
+        Modes = 20 => "modes",
         /// Fault injection for tests: see [`crate::CrashKind`].
         Crash = 255 => "crash",
     }

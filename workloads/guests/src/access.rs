@@ -1,6 +1,6 @@
-//! Accesses of CPL3 to addresses that its page tables may refuse.
+//! Accesses to addresses that the page tables may refuse: of CPL3, and of CPL0 in `modes`.
 //!
-//! A refused access does not end the run: the kernel's #PF handler resumes CPL3 at the end of the
+//! A refused access does not end the run: the kernel's #PF handler resumes at the end of the
 //! function that made it, and the function returns the error code. CPL3 then does what a kernel
 //! would do. Each access is one `mov` of eight bytes, so a host without memory there can emulate
 //! it.

@@ -61,9 +61,64 @@ pub unsafe fn load_root(root: u64) {
     unsafe { asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
 }
 
+/// CR0. CPL0 only, like what follows.
+pub fn cr0() -> u64 {
+    let cr0: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr0", out(reg) cr0, options(nomem, nostack, preserves_flags)) };
+    cr0
+}
+
+/// CR4.
+pub fn cr4() -> u64 {
+    let cr4: u64;
+    // SAFETY: reads a register.
+    unsafe { asm!("mov {}, cr4", out(reg) cr4, options(nomem, nostack, preserves_flags)) };
+    cr4
+}
+
+/// EFER.
+pub fn efer() -> u64 {
+    read_msr(EFER)
+}
+
+fn with(value: u64, bit: u64, on: bool) -> u64 {
+    if on { value | bit } else { value & !bit }
+}
+
+/// Sets or clears a bit of CR0 that changes permissions.
+pub fn toggle_cr0(bit: u64, on: bool) {
+    // SAFETY: all that is mapped stays mapped. Memory counts as changed.
+    unsafe { asm!("mov cr0, {}", in(reg) with(cr0(), bit, on), options(nostack, preserves_flags)) };
+}
+
+/// Sets or clears a bit of CR4 that changes permissions.
+pub fn toggle_cr4(bit: u64, on: bool) {
+    // SAFETY: as in `toggle_cr0`.
+    unsafe { asm!("mov cr4, {}", in(reg) with(cr4(), bit, on), options(nostack, preserves_flags)) };
+}
+
+/// Sets or clears a bit of EFER that changes permissions.
+pub fn toggle_efer(bit: u64, on: bool) {
+    write_msr(EFER, with(efer(), bit, on));
+}
+
+/// Sets or clears EFLAGS.AC, which lets CPL0 use pages of CPL3 in spite of SMAP.
+pub fn allow_user_access(on: bool) {
+    // SAFETY: with CR4.SMAP the instructions exist, and change no other flag.
+    unsafe {
+        if on {
+            asm!("stac", options(nostack));
+        } else {
+            asm!("clac", options(nostack));
+        }
+    }
+}
+
+const EFER: u32 = 0xc000_0080;
+
 /// Lets `handler` have SYSCALL from now on, with interrupts off. CPL0 only.
 pub fn set_system_call(handler: u64) {
-    const EFER: u32 = 0xc000_0080;
     const SYSCALL_ENABLE: u64 = 1;
     const STAR: u32 = 0xc000_0081;
     const LSTAR: u32 = 0xc000_0082;
@@ -91,7 +146,8 @@ fn read_msr(register: u32) -> u64 {
 }
 
 fn write_msr(register: u32, value: u64) {
-    // SAFETY: the registers of this module change what SYSCALL does, which only `micro` uses.
+    // SAFETY: the registers of this module change what SYSCALL does, which only `micro` uses, or
+    // permissions, as `toggle_efer` does.
     unsafe {
         asm!("wrmsr", in("ecx") register, in("eax") value as u32, in("edx") (value >> 32) as u32,
             options(nostack, preserves_flags));

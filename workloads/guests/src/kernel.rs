@@ -5,7 +5,7 @@ use abi::{BootInfo, FrameRange, Gpa, Gva, PAGE_BYTES, Phase, ResultCode, Workloa
 use core::cell::UnsafeCell;
 
 use crate::paging::{FramePool, Mapper, OutOfFrames};
-use crate::{call, crash, micro, service};
+use crate::{call, crash, micro, modes, service};
 
 struct Kernel {
     mapper: Mapper,
@@ -49,6 +49,7 @@ pub fn start(info: &BootInfo) {
     match WorkloadId::try_from(info.workload) {
         Ok(WorkloadId::Linear) => map_all(info.params[0]),
         Ok(WorkloadId::Crash) => crash::prepare(info),
+        Ok(WorkloadId::Modes) => modes::run(info),
         Ok(WorkloadId::Micro) => {
             micro::prepare(info);
             show_tables(info.tables.end());

@@ -11,6 +11,7 @@
 //! work                                 `linear` and `demand`, whose tables the kernel writes
 //! tables, ground, access, check        CPL3 changes its own tables and checks the effects
 //! exercises, single, spaces, micro     the workloads with one CPU
+//! modes                                guests of other shapes, all at CPL0
 //! team, several, mix                   the workloads with several CPUs
 //! ```
 //!
@@ -34,6 +35,7 @@ mod kernel;
 mod lock;
 mod micro;
 mod mix;
+mod modes;
 mod paging;
 mod panic;
 mod random;

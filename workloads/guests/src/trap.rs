@@ -36,8 +36,8 @@ const FETCH: u64 = 1 << 4;
 /// `ud2`, as a little-endian number.
 const UD2: u16 = 0x0b0f;
 
-/// #PF: maps the page, if the workload maps it on demand, or reports a refused access to CPL3 (see
-/// [`crate::access`]).
+/// #PF: maps the page, if the workload maps it on demand, or reports a refused access to who made
+/// it (see [`crate::access`]).
 pub extern "C" fn page_fault(frame: &mut Frame) {
     let address = cpu::fault_address();
     let missing_for_user = frame.error_code & (PRESENT | USER) == USER;
@@ -46,11 +46,8 @@ pub extern "C" fn page_fault(frame: &mut Frame) {
     }
 }
 
-/// Resumes CPL3 after an access of [`crate::access`], with the error code in RDX.
+/// Resumes after an access of [`crate::access`], with the error code in RDX.
 fn refuse(frame: &mut Frame, address: u64) -> bool {
-    if frame.error_code & USER == 0 {
-        return false;
-    }
     if frame.error_code & FETCH != 0 && frame.rip == address {
         frame.rip = access::after_refused_call();
         // The return address.

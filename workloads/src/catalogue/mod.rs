@@ -3,6 +3,7 @@
 mod cpus;
 mod host;
 mod micro;
+mod modes;
 mod range;
 mod tables;
 
@@ -57,6 +58,7 @@ fn catalogue() -> impl Iterator<Item = &'static Workload> {
         host::WORKLOADS,
         cpus::WORKLOADS,
         micro::WORKLOADS,
+        modes::WORKLOADS,
     ]
     .into_iter()
     .flatten()
@@ -90,7 +92,7 @@ const SEED: Param = Param {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::{CrashKind, Pattern};
+    use abi::{CrashKind, Pattern, Shape};
 
     #[test]
     fn names_match_the_contract() {
@@ -110,6 +112,8 @@ mod tests {
         };
         let patterns: Vec<_> = Pattern::ALL.iter().map(|pattern| pattern.name()).collect();
         assert_eq!(choices(find("linear").unwrap(), "pattern"), patterns);
+        let shapes: Vec<_> = Shape::ALL.iter().map(|shape| shape.name()).collect();
+        assert_eq!(choices(find("modes").unwrap(), "shape"), shapes);
         let kinds: Vec<_> = CrashKind::ALL.iter().map(|kind| kind.name()).collect();
         assert_eq!(choices(find("crash").unwrap(), "kind"), kinds);
     }
