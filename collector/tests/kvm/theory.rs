@@ -1,76 +1,17 @@
 //! Faults, shadow pages and entries of the workloads whose numbers theory gives.
 
-use std::{collections::BTreeMap, collections::BTreeSet, path::Path};
-
-use serde_json::Value;
-use workloads::Counts;
-
-use crate::support::{analyze, folder, record};
-
-/// Index of the work range in a root: its PML4 slot.
-const WORK_SLOT: u64 = 1;
-
-fn plan(workload: &str, params: &[(&str, String)]) -> Counts {
-    let params: Vec<_> = params
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), value.clone()))
-        .collect();
-    let plan = workloads::find(workload).expect("a workload").plan(&params);
-    plan.expect("a plan").expected.expect("theory")
-}
-
-/// Shadow pages below the roots that translate the work range, and leaf entries in them, as
-/// the kernel's own tables have them at the end.
-fn shadow(trace: &Path) -> (u64, u64) {
-    const PRESENT: u64 = 1;
-    const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
-    let table = analyze("table", trace);
-    let number = |value: &Value| value.as_u64().expect("a number");
-    let hex = |value: &Value| {
-        let text = value.as_str().expect("a string");
-        u64::from_str_radix(text.trim_start_matches("0x"), 16).expect("an address or an entry")
-    };
-    let pages: BTreeMap<u64, (u64, Vec<(u64, u64)>)> = table["pages"]
-        .as_array()
-        .expect("pages")
-        .iter()
-        .map(|page| {
-            let entries = page["entries"].as_array().expect("entries").iter();
-            let entries = entries.map(|entry| (number(&entry["index"]), hex(&entry["spte"])));
-            (
-                hex(&page["spt"]),
-                (number(&page["level"]), entries.collect()),
-            )
-        })
-        .collect();
-    let mut below: Vec<u64> = pages
-        .values()
-        .filter(|(level, _)| *level == 4)
-        .flat_map(|(_, entries)| entries)
-        .filter(|(index, _)| *index == WORK_SLOT)
-        .map(|(_, entry)| entry & ADDRESS)
-        .collect();
-    let (mut seen, mut leaves) = (BTreeSet::new(), 0);
-    while let Some(spt) = below.pop() {
-        let (level, entries) = &pages[&spt];
-        if !seen.insert(spt) {
-            continue;
-        }
-        let present = entries.iter().filter(|(_, entry)| entry & PRESENT != 0);
-        if *level == 1 {
-            leaves += present.count() as u64;
-        } else {
-            below.extend(present.map(|(_, entry)| entry & ADDRESS));
-        }
-    }
-    (seen.len() as u64, leaves)
-}
+use crate::support::{
+    analyze, folder, record,
+    shadow::{plan, shadow},
+};
 
 /// Records the workload; theory, the plan and the recording must agree. No fault is retried, but
 /// where several vCPUs run, theory has no number.
 fn check(workload: &str, params: &[(&str, String)], faults: [u64; 2], tables: (u64, u64)) {
     let what = format!("{workload} {params:?}");
     let plan = plan(workload, params);
+    let work = plan.work;
+    let plan = plan.expected.expect("theory");
     let one = params
         .iter()
         .all(|(name, value)| *name != "vcpus" || value == "1");
@@ -94,7 +35,7 @@ fn check(workload: &str, params: &[(&str, String)], faults: [u64; 2], tables: (u
         retried.is_none_or(|none| count("retried") == none),
         "{what}"
     );
-    assert_eq!(shadow(&trace), tables, "{what}");
+    assert_eq!(shadow(&trace, "end", work), tables, "{what}");
 }
 
 /// A PDPT, and a directory and page tables as far as the pages reach.

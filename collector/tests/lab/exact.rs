@@ -1,6 +1,6 @@
 //! Every workload's tables are rebuilt exactly in the lab, with keyframes every 100 ms.
 
-use std::process::Command;
+use std::{ffi::OsStr, path::Path, process::Command};
 
 use super::lab;
 use crate::support::{
@@ -9,14 +9,18 @@ use crate::support::{
 };
 
 /// The traces of these runs, all in one boot of the lab.
-pub fn in_the_lab<S: AsRef<std::ffi::OsStr>>(mut command: Command, items: &[S]) -> Audited {
+pub fn in_the_lab<S: AsRef<OsStr>>(command: Command, items: &[S]) -> Audited {
     let folder = folder();
-    let out = folder.path().join("out");
+    record_to(&folder.path().join("out"), command, items)
+}
+
+/// As [`in_the_lab`], with the traces in this folder, which does not exist yet.
+pub fn record_to<S: AsRef<OsStr>>(out: &Path, mut command: Command, items: &[S]) -> Audited {
     command.args(["--timeout", "5400", "-o"]);
-    command.arg(&out);
+    command.arg(out);
     command.args(["--", "series", "--keyframe-every", "0.1"]);
     expect_code(&run(command.args(items)), 0);
-    all_exact(&out, items.len())
+    all_exact(out, items.len())
 }
 
 /// All the traces lie in its memory.

@@ -6,6 +6,7 @@ mod exact;
 mod found;
 mod intel;
 mod linux;
+mod modes;
 mod nested;
 
 use std::{

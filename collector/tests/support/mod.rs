@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod exact;
 pub mod pathologies;
 pub mod refaults;
+pub mod shadow;
 pub mod tracefs;
 pub mod vmm;
 
