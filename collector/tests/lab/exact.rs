@@ -11,14 +11,20 @@ use crate::support::{
 /// The traces of these runs, all in one boot of the lab.
 pub fn in_the_lab<S: AsRef<OsStr>>(command: Command, items: &[S]) -> Audited {
     let folder = folder();
-    record_to(&folder.path().join("out"), command, items)
+    record_to(&folder.path().join("out"), command, "0.1", items)
 }
 
-/// As [`in_the_lab`], with the traces in this folder, which does not exist yet.
-pub fn record_to<S: AsRef<OsStr>>(out: &Path, mut command: Command, items: &[S]) -> Audited {
+/// As [`in_the_lab`], with the traces in this folder, which does not exist yet, and a
+/// keyframe after so many seconds.
+pub fn record_to<S: AsRef<OsStr>>(
+    out: &Path,
+    mut command: Command,
+    every: &str,
+    items: &[S],
+) -> Audited {
     command.args(["--timeout", "5400", "-o"]);
     command.arg(out);
-    command.args(["--", "series", "--keyframe-every", "0.1"]);
+    command.args(["--", "series", "--keyframe-every", every]);
     expect_code(&run(command.args(items)), 0);
     all_exact(out, items.len())
 }
