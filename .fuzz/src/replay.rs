@@ -21,6 +21,8 @@ pub const LAYOUT: RoleLayout = RoleLayout {
     direct: [8, 1],
     access: [9, 3],
     invalid: [12, 1],
+    four_bytes: [4, 1],
+    quadrant: [5, 2],
 };
 
 /// What a recording sees: one bit of a number for each.

@@ -66,6 +66,11 @@ impl Paging {
 }
 
 impl GuestStep {
+    /// Bytes of the entry.
+    pub fn bytes(&self) -> u64 {
+        self.paging.entry_bytes()
+    }
+
     /// Where the entry is.
     pub fn place(&self) -> Option<Gpa> {
         let offset = self.paging.entry_bytes() * u64::from(self.index);

@@ -574,6 +574,8 @@ proptest! {
                 direct: [31, 31],
                 access: [0, 0],
                 invalid: [8, 1],
+                four_bytes: [255, 1],
+                quadrant: [0, 255],
             },
             from_birth: false,
             sees_every_change: false,

@@ -378,7 +378,7 @@ mod tests {
         fn any_bytes_give_rows_or_an_error(
             kind in 0u16..13,
             mut bytes in proptest::collection::vec(any::<u8>(), 0..9000),
-            layout in any::<[u8; 8]>(),
+            layout in any::<[u8; size_of::<RoleLayout>()]>(),
         ) {
             if let Some(place) = bytes.get_mut(16..18) {
                 place.copy_from_slice(&kind.to_ne_bytes());

@@ -91,6 +91,8 @@ impl Meta {
             direct: field("direct"),
             access: field("access"),
             invalid: field("invalid"),
+            four_bytes: field("has_4_byte_gpte"),
+            quadrant: field("quadrant"),
         }
     }
 }

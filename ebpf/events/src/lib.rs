@@ -50,7 +50,7 @@ pub use keyframes::{
 pub use losses::{Loss, Probe};
 pub use marks::{COLLECTOR_MARK_BASE, Mark};
 pub use order::{NotRead, number_then_read};
-pub use pages::{Page, PageEvent, Role, RoleLayout};
+pub use pages::{Gptes, Page, PageEvent, Role, RoleLayout};
 pub use path::PathStep;
 pub use records::{Record, RecordKind};
 pub use roots::{KeyframeRoot, PDPTES, PaeRoot, Root};

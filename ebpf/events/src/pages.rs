@@ -36,6 +36,56 @@ pub struct RoleLayout {
     pub access: [u8; 2],
     /// Lowest bit and width of `invalid`.
     pub invalid: [u8; 2],
+    /// Lowest bit and width of `has_4_byte_gpte`.
+    pub four_bytes: [u8; 2],
+    /// Lowest bit and width of `quadrant`.
+    pub quadrant: [u8; 2],
+}
+
+/// Which entries of a guest table the 512 entries of a shadow page shadow.
+///
+/// A table of 32-bit paging has 1024 entries of four bytes. Each of a leaf table has a shadow entry,
+/// so the table has two shadow pages. Each above maps 4 MiB, where a shadow entry maps 2 MiB: it has
+/// two shadow entries, and the table four shadow pages. Which of them a page is, is its quadrant
+/// (`kvm_mmu_child_role`, arch/x86/kvm/mmu/mmu.c).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gptes {
+    /// Bytes of a guest entry.
+    pub bytes: u16,
+    /// Index of the first one.
+    first: u16,
+    /// Each has two shadow entries.
+    doubled: bool,
+}
+
+impl Gptes {
+    /// All entries of a table of 512.
+    pub const ALL: Self = Self {
+        bytes: 8,
+        first: 0,
+        doubled: false,
+    };
+
+    /// Where in its table the guest entry is that a shadow entry shadows, in bytes.
+    pub const fn offset(self, index: u16) -> u64 {
+        let shift = if self.doubled { 1 } else { 0 };
+        // At most 1024 entries of four bytes.
+        (self.first + (index & 511) / (1 << shift)) as u64 * self.bytes as u64
+    }
+
+    /// The shadow entries of the guest entry at an offset in the table; none if another page shadows
+    /// it.
+    pub fn shadow_entries(self, offset: u64) -> impl Iterator<Item = u16> {
+        let entry = (offset & 0xfff) / u64::from(self.bytes);
+        let each = 1 + u64::from(self.doubled);
+        let from = entry
+            .checked_sub(self.first.into())
+            .map(|entry| entry * each);
+        let from = from.filter(|from| *from < 512);
+        let indexes = from.into_iter().flat_map(move |from| from..from + each);
+        // Below 512.
+        indexes.filter_map(|index| u16::try_from(index).ok())
+    }
 }
 
 impl Role {
@@ -66,6 +116,21 @@ impl Role {
         [access & 2 != 0, access & execute != 0, access & 4 != 0]
     }
 
+    /// The guest entries that a page of this role shadows.
+    pub const fn gptes(self, layout: &RoleLayout) -> Gptes {
+        if self.field(layout.four_bytes) == 0 {
+            return Gptes::ALL;
+        }
+        let doubled = self.level(layout).0 > 1;
+        // Two bits wide at most, as KVM has it.
+        let quadrant = (self.field(layout.quadrant) & 3) as u16;
+        Gptes {
+            bytes: 4,
+            first: quadrant * if doubled { 256 } else { 512 },
+            doubled,
+        }
+    }
+
     /// Zapped while still in use as a root.
     pub const fn is_invalid(self, layout: &RoleLayout) -> bool {
         self.field(layout.invalid) != 0
@@ -93,3 +158,55 @@ pub struct Page {
 }
 
 const _: () = assert!(size_of::<Page>() == 48);
+
+#[cfg(test)]
+mod tests {
+    use super::{Gptes, Role, RoleLayout};
+
+    const LAYOUT: RoleLayout = RoleLayout {
+        level: [0, 4],
+        direct: [7, 1],
+        access: [8, 3],
+        invalid: [11, 1],
+        four_bytes: [4, 1],
+        quadrant: [5, 2],
+    };
+
+    fn gptes(level: u32, quadrant: u32) -> Gptes {
+        Role(level | 1 << 4 | quadrant << 5).gptes(&LAYOUT)
+    }
+
+    fn shadow_entries(of: Gptes, offset: u64) -> [Option<u16>; 2] {
+        let mut indexes = of.shadow_entries(offset);
+        [indexes.next(), indexes.next()]
+    }
+
+    #[test]
+    fn a_table_of_eight_byte_entries_has_one_page() {
+        let all = Role(2).gptes(&LAYOUT);
+        assert_eq!(all, Gptes::ALL);
+        assert_eq!(all.offset(511), 0xff8);
+        assert_eq!(shadow_entries(all, 0xff8), [Some(511), None]);
+    }
+
+    #[test]
+    fn a_leaf_table_of_four_byte_entries_has_two_pages() {
+        let second = gptes(1, 1);
+        assert_eq!(second.offset(3), 0x80c);
+        assert_eq!(shadow_entries(second, 0x80c), [Some(3), None]);
+        assert_eq!(shadow_entries(second, 0x7fc), [None, None]);
+        assert_eq!(shadow_entries(gptes(1, 0), 0x80c), [None, None]);
+    }
+
+    #[test]
+    fn each_entry_of_a_directory_of_four_byte_entries_has_two_shadow_entries() {
+        let last = gptes(2, 3);
+        assert_eq!(
+            [last.offset(0), last.offset(1), last.offset(2)],
+            [0xc00, 0xc00, 0xc04]
+        );
+        assert_eq!(shadow_entries(last, 0xc04), [Some(2), Some(3)]);
+        assert_eq!(shadow_entries(last, 0xbfc), [None, None]);
+        assert_eq!(shadow_entries(gptes(2, 2), 0xbfc), [Some(510), Some(511)]);
+    }
+}

@@ -57,7 +57,8 @@ impl Before<'_> {
             changed: Vec::new(),
             table,
             translations: translations(row.sptep, *self),
-            guest_entry: table.and_then(|table| history.guest_entry(&table, index)),
+            guest_entry: table
+                .and_then(|table| history.guest_entry(&table, self.gptes(&table), index)),
             guest_entry_later: None,
             stored_before: writer,
             causes: Vec::new(),

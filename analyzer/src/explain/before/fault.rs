@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use events::{Class, Gpa, HostEvent, Hpa, Hva, PageEvent, Pfn, Seq, Spte, VcpuId};
+use events::{Class, Gpa, Gptes, HostEvent, Hpa, Hva, PageEvent, Pfn, Seq, Spte, VcpuId};
 use trace::{FaultRow, HostRow, Mode, PageRow, VmMeta};
 
 use super::{history::History, state::Before, stores::is_kept};
@@ -88,6 +88,7 @@ impl Before<'_> {
             pages,
             zapped_after: Vec::new(),
             shadows_of_frame: self.shadows_of_frame(row),
+            gpte_bytes: self.gpte_bytes(row),
             store: history.stores.of(row).cloned(),
             host: self.host(row).cloned(),
             late_act: None,
@@ -105,10 +106,21 @@ impl Before<'_> {
         }
     }
 
+    /// Of a table of 4-byte entries, those that shadow the entry at the fault's address.
     fn shadows_of_frame(&self, row: &FaultRow) -> Vec<PageInfo> {
-        let gfn = gpa(row).map(Gpa::gfn);
-        let shadows = gfn.map_or_else(Vec::new, |gfn| self.shadows_of(gfn));
-        shadows.iter().map(|page| page.info).collect()
+        let Some(gpa) = gpa(row) else {
+            return Vec::new();
+        };
+        let shadows = self.shadows_of(gpa.gfn()).into_iter().map(|page| page.info);
+        let concerned = |page: &PageInfo| self.gptes(page).shadow_entries(gpa.0).next().is_some();
+        shadows.filter(concerned).collect()
+    }
+
+    /// Bytes of an entry, if the fault's frame is a guest table.
+    fn gpte_bytes(&self, row: &FaultRow) -> u16 {
+        let shadows = gpa(row).map_or_else(Vec::new, |gpa| self.shadows_of(gpa.gfn()));
+        let bytes = shadows.first().map(|page| self.gptes(&page.info).bytes);
+        bytes.unwrap_or(Gptes::ALL.bytes)
     }
 
     fn entries_stored(&self, walk: &[GuestStep]) -> Vec<StoredEntry> {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use events::{Cause, Class, Gfn, Gpa, Gpte, HostEvent, Hpa, PageEvent, Seq, TimeNs, VcpuId};
+use events::{Cause, Class, Gfn, Gpa, Gpte, Gptes, HostEvent, Hpa, PageEvent, Seq, TimeNs, VcpuId};
 use trace::{FaultRow, HostRow, PageRow, Record};
 
 use super::{
@@ -14,6 +14,7 @@ use super::{
 use crate::{
     explain::facts::{
         FaultRef, GpteSource, GuestEntry, KnownGpte, Store, Writer, covers, gpa, guest_walk,
+        index_of,
     },
     replay::{PageInfo, VmReplay},
 };
@@ -22,6 +23,15 @@ use crate::{
 const MAX_PLACES: usize = 1 << 20;
 /// Acts of the host that are remembered: the latest ones explain a change.
 const MAX_ACTS: usize = 64;
+
+/// A guest entry as a fault's walk read it.
+#[derive(Clone, Copy, Debug)]
+struct Walked {
+    gpte: Gpte,
+    /// Its length.
+    bytes: u64,
+    fault: FaultRef,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -44,7 +54,7 @@ pub(in crate::explain) struct History {
     pub change_count: u64,
     /// The latest acts of the host.
     acts: VecDeque<RecentAct>,
-    walks: HashMap<u64, (Gpte, FaultRef)>,
+    walks: HashMap<u64, Walked>,
     writers: HashMap<Hpa, Writer>,
     roots: HashMap<Hpa, Gpa>,
     /// The latest moment from which on the guest could store to a table unseen.
@@ -152,7 +162,8 @@ impl History {
                 self.flood.remove(&place.gfn());
             }
             if self.walks.len() < MAX_PLACES || self.walks.contains_key(&place.0) {
-                self.walks.insert(place.0, (step.gpte, fault));
+                let (gpte, bytes) = (step.gpte, step.bytes());
+                self.walks.insert(place.0, Walked { gpte, bytes, fault });
             }
         }
     }
@@ -230,20 +241,22 @@ impl History {
     }
 
     /// The guest entry that an entry of a shadow page shadows; a direct page has none.
-    pub fn guest_entry(&self, page: &PageInfo, index: u16) -> Option<GuestEntry> {
+    pub fn guest_entry(&self, page: &PageInfo, gptes: Gptes, index: u16) -> Option<GuestEntry> {
         if page.direct {
             return None;
         }
-        let gpa = Gpa((page.gfn.0 << 12).wrapping_add(u64::from(index) * 8));
+        let gpa = Gpa((page.gfn.0 << 12).wrapping_add(gptes.offset(index)));
+        let index = index_of(gpa, gptes.bytes);
         let walk = self.walks.get(&gpa.0).copied();
         let store = self.stores.at(gpa);
-        let read = |(gpte, fault)| KnownGpte {
-            gpte,
-            known_from: GpteSource::Walk(fault),
+        let read = |walked: Walked| KnownGpte {
+            gpte: walked.gpte,
+            known_from: GpteSource::Walk(walked.fault),
         };
         let (known, before) = match (store, walk) {
-            (Some(store), Some((gpte, fault))) if fault.seq < store.seq => {
-                (Some(stored(store)), store.before.map(Gpte).or(Some(gpte)))
+            (Some(store), Some(walk)) if walk.fault.seq < store.seq => {
+                let before = store.before.map(Gpte).or(Some(walk.gpte));
+                (Some(stored(store)), before)
             }
             (_, Some(walk)) => (Some(read(walk)), None),
             (Some(store), None) => (Some(stored(store)), store.before.map(Gpte)),
@@ -257,14 +270,26 @@ impl History {
         })
     }
 
+    /// The entry at an address as it was walked last, and how far into it the address is.
+    fn walked(&self, gpa: Gpa) -> Option<(u64, &Walked)> {
+        let starts = [gpa.0, gpa.0 & !7];
+        let mut found = starts
+            .into_iter()
+            .filter_map(|start| Some((gpa.0 - start, self.walks.get(&start)?)));
+        found.find(|(offset, walked)| *offset < walked.bytes)
+    }
+
     /// What the guest has where a store of `bytes` goes: as a walk or a store showed it last, if no
     /// store that nobody sees can have come since.
     pub fn value_before(&self, gpa: Gpa, bytes: u32) -> Option<u64> {
-        let walk = self.walks.get(&(gpa.0 & !7));
+        let (offset, walk) = self.walked(gpa).unzip();
         let store = self.stores.last(gpa);
         let (seq, value) = match (walk, store) {
-            (Some((gpte, fault)), store) if store.is_none_or(|store| store.seq < fault.seq) => {
-                (fault.seq, part(gpte.0, gpa, bytes))
+            (Some(walk), store) if store.is_none_or(|store| store.seq < walk.fault.seq) => {
+                let fits = u64::from(bytes) <= walk.bytes;
+                let offset = offset.filter(|_| fits);
+                let value = offset.and_then(|offset| part(walk.gpte.0, Gpa(offset), bytes));
+                (walk.fault.seq, value)
             }
             (_, Some(by)) => (by.seq, left_by([by.gpa, gpa], [by.bytes, bytes], by.value)),
             _ => return None,

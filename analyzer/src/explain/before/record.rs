@@ -6,7 +6,7 @@ use trace::{Record, RootRow, WriteRow};
 use super::{state::Before, translations::translations};
 use crate::explain::{
     causes::new_root,
-    facts::{Kind, RecordFacts, RootFacts, ShadowOfStore, Store, index_of},
+    facts::{Kind, RecordFacts, RootFacts, ShadowOfStore, Store},
 };
 
 impl Before<'_> {
@@ -41,8 +41,8 @@ impl Before<'_> {
         let shadow_pages = self.shadows_of_store(row.gpa);
         let first = shadow_pages.first();
         let guest_entry = first.and_then(|shadow| {
-            let index = shadow.sptep.index();
-            self.history.guest_entry(&shadow.table, index)
+            let (table, index) = (&shadow.table, shadow.sptep.index());
+            self.history.guest_entry(table, self.gptes(table), index)
         });
         let before = self.history.value_before(row.gpa, row.bytes);
         Kind::Store {
@@ -56,15 +56,19 @@ impl Before<'_> {
         }
     }
 
-    /// The shadow pages of the table that a store concerns.
+    /// The shadow entries of the guest entry that a store concerns.
     fn shadows_of_store(&self, gpa: Gpa) -> Vec<ShadowOfStore> {
-        let index = index_of(gpa);
         let shadows = self.shadows_of(gpa.gfn()).into_iter();
-        let shadows = shadows.map(|page| ShadowOfStore {
-            table: page.info,
-            sptep: page.place(index),
-            spte: page.entry(index),
-            translations: translations(page.place(index), *self),
+        let shadows = shadows.flat_map(|page| {
+            let gptes = self.gptes(&page.info);
+            let indexes = gptes.shadow_entries(gpa.0);
+            indexes.map(move |index| ShadowOfStore {
+                table: page.info,
+                gpte_bytes: gptes.bytes,
+                sptep: page.place(index),
+                spte: page.entry(index),
+                translations: translations(page.place(index), *self),
+            })
         });
         shadows.collect()
     }

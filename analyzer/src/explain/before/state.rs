@@ -1,9 +1,9 @@
 //! The state of a VM before a record.
 
-use events::Gfn;
+use events::{Gfn, Gptes};
 
 use super::history::History;
-use crate::replay::{ShadowPage, VmReplay};
+use crate::replay::{PageInfo, ShadowPage, VmReplay};
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
@@ -21,5 +21,11 @@ impl<'a> Before<'a> {
         let mut shadows: Vec<_> = shadows.collect();
         shadows.sort_by_key(|page| page.info.spt);
         shadows
+    }
+
+    /// The guest entries that a shadow page shadows, by its role.
+    pub fn gptes(&self, page: &PageInfo) -> Gptes {
+        self.replay
+            .map_or(Gptes::ALL, |vm| page.role.gptes(vm.role_layout()))
     }
 }

@@ -160,16 +160,13 @@ impl Store {
             cleared: Vec::new(),
         }
     }
-
-    /// Index of the guest entry that it concerns.
-    pub fn index(&self) -> u16 {
-        index_of(self.gpa)
-    }
 }
 
-/// Index of the entry at an address within its table.
-pub fn index_of(gpa: Gpa) -> u16 {
-    ((gpa.0 & 0xfff) / 8) as u16
+/// Index of the entry at an address within its table, whose entries have so many bytes.
+pub fn index_of(gpa: Gpa, gpte_bytes: u16) -> u16 {
+    // An offset in a page has twelve bits.
+    let offset = (gpa.0 & 0xfff) as u16;
+    offset / gpte_bytes.max(1)
 }
 
 fn hex<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {

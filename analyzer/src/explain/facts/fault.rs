@@ -68,6 +68,9 @@ pub struct FaultFacts {
     pub zapped_after: Vec<PageChange>,
     /// Shadow pages of the guest frame, if it is a guest table.
     pub shadows_of_frame: Vec<PageInfo>,
+    /// Bytes of an entry of this table.
+    #[serde(skip)]
+    pub gpte_bytes: u16,
     /// The emulated store that the fault is about.
     pub store: Option<Store>,
     /// Pages that the fault made unsync.

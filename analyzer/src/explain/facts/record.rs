@@ -78,6 +78,9 @@ pub struct RootFacts {
 /// A shadow page of the table that a store concerns.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShadowOfStore {
+    /// Bytes of an entry of the guest's table.
+    #[serde(skip)]
+    pub gpte_bytes: u16,
     #[serde(flatten)]
     pub table: PageInfo,
     /// The entry that the store concerns.

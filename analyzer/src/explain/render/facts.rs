@@ -166,8 +166,8 @@ impl Lines {
     }
 
     /// A shadow page of a guest table that a store concerns.
-    pub fn shadow_of(&mut self, of: &PageInfo, store_to: events::Gpa) {
-        let (gfn, index) = (store_to.gfn(), index_of(store_to));
+    pub fn shadow_of(&mut self, of: &PageInfo, store_to: events::Gpa, gpte_bytes: u16) {
+        let (gfn, index) = (store_to.gfn(), index_of(store_to, gpte_bytes));
         let (level, spt, state) = (of.level, of.spt, words::table_state(of.unsync));
         let line = format!("gfn {gfn} is a guest table: level {level} table {spt} shadows it");
         self.line(3, format!("{line} ({state}), entry {index}"));

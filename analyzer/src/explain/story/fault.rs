@@ -240,7 +240,7 @@ fn written(out: &mut Lines, of: &FaultFacts) {
     }
     if let Some(gpa) = row.gpa {
         for table in &of.shadows_of_frame {
-            out.shadow_of(table, gpa);
+            out.shadow_of(table, gpa, of.gpte_bytes);
         }
         own_store(out, of);
     }
@@ -251,7 +251,7 @@ fn written(out: &mut Lines, of: &FaultFacts) {
 fn own_store(out: &mut Lines, of: &FaultFacts) {
     match &of.store {
         Some(own) => {
-            let (index, gfn) = (own.index(), own.gpa.gfn());
+            let (index, gfn) = (index_of(own.gpa, of.gpte_bytes), own.gpa.gfn());
             store(
                 out,
                 of,
@@ -274,7 +274,7 @@ fn unsync(out: &mut Lines, of: &FaultFacts) {
     for period in &of.unsync {
         out.unsync(period, of.start_ns);
         if let Some(gpa) = of.row.gpa.filter(|gpa| gpa.gfn() == period.gfn) {
-            let index = index_of(gpa);
+            let index = index_of(gpa, of.gpte_bytes);
             let line = format!("the fault's store is to its entry {index}; its value is not seen");
             out.line(6, line);
         }

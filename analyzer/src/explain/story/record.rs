@@ -81,7 +81,7 @@ fn which_table(
         );
     }
     for shadow in shadows {
-        out.shadow_of(&shadow.table, store.gpa);
+        out.shadow_of(&shadow.table, store.gpa, shadow.gpte_bytes);
         out.line(6, format!("its shadow entry: {}", value(shadow.spte)));
         out.translations(6, &shadow.translations);
     }
