@@ -1,6 +1,6 @@
 //! What a command prints: sections with tables, in the form that was asked for.
 
-use super::{Table, wrap};
+use super::{Said, Table, wrap};
 
 /// A part of a [`Document`], about one VM where a trace has several.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +62,7 @@ impl Document {
 
     /// For a terminal.
     pub fn text(&self) -> String {
+        let mut said = Said::default();
         let paragraph = |text: &str, indent| wrap(text, indent, &format!("{indent}  ")) + "\n";
         let mut out = String::new();
         for line in &self.head {
@@ -74,17 +75,18 @@ impl Document {
                 out += &paragraph(line, "  ");
             }
             for table in section.tables.iter().filter(|table| !table.is_blank()) {
+                let [before, after] = table.notes(&mut said);
                 if !table.title().is_empty() {
                     out += &format!("\n{}", paragraph(table.title(), "  "));
                 }
-                if !table.before().is_empty() {
-                    out += &paragraph(table.before(), "  ");
+                if !before.is_empty() {
+                    out += &paragraph(&before, "  ");
                 }
                 if !table.is_empty() {
                     out += &table.grid().text(2);
                 }
-                if !table.after().is_empty() {
-                    out += &paragraph(&table.after(), "  ");
+                if !after.is_empty() {
+                    out += &paragraph(&after, "  ");
                 }
             }
         }
@@ -99,15 +101,17 @@ impl Document {
 
     /// As Markdown.
     pub fn markdown(&self) -> String {
+        let mut said = Said::default();
         let mut parts = self.head.clone();
         for section in &self.sections {
             parts.push(format!("## {}", section.title));
             parts.extend(section.lines.iter().cloned());
             for table in section.tables.iter().filter(|table| !table.is_blank()) {
+                let [before, after] = table.notes(&mut said);
                 parts.push(format!("### {}", table.title()));
-                parts.push(table.before().to_owned());
+                parts.push(before);
                 parts.push(table.markdown());
-                parts.push(table.after());
+                parts.push(after);
             }
         }
         parts.extend(self.tail.iter().cloned());

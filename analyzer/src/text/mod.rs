@@ -9,7 +9,7 @@ mod wrap;
 
 pub use document::{Document, Section};
 pub use grid::{Grid, Kind};
-pub use table::{Cell, Column, Filled, Table};
+pub use table::{Cell, Column, Filled, Said, Table};
 pub use wrap::{columns, fit, wrap};
 
 /// Text of a trace for a terminal: no control characters.

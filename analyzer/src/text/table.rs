@@ -1,5 +1,7 @@
 //! A table of typed values: built once, printed for a terminal, as Markdown, as CSV, on a page.
 
+use std::collections::BTreeSet;
+
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
@@ -43,6 +45,11 @@ impl Cell {
     /// A count, if there is one.
     pub fn count(number: Option<u64>) -> Self {
         number.map_or(Self::Absent, Self::Count)
+    }
+
+    /// A length of time, if there is one.
+    pub fn time(ns: Option<u64>) -> Self {
+        ns.map_or(Self::Absent, Self::Time)
     }
 
     /// A change in percent, if there is one.
@@ -115,6 +122,7 @@ pub struct Column {
     unit: &'static str,
     kind: Kind,
     for_programs: bool,
+    group: &'static str,
 }
 
 impl Column {
@@ -149,6 +157,7 @@ impl Column {
             unit,
             kind,
             for_programs: false,
+            group: "",
         }
     }
 
@@ -160,9 +169,27 @@ impl Column {
         }
     }
 
+    /// One of several with a common heading.
+    pub fn under(self, group: &'static str) -> Self {
+        Self { group, ..self }
+    }
+
+    /// Left out of what people are shown, unless there is something to see.
+    pub fn shown_if(self, something: bool) -> Self {
+        Self {
+            for_programs: self.for_programs || !something,
+            ..self
+        }
+    }
+
     /// For people.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Its name with the common heading, where there is one row of names only.
+    fn whole_name(&self) -> String {
+        format!("{} {}", self.group, self.name).trim().to_owned()
     }
 
     /// For programs: `In faults` in percent is `in_faults_percent`.
@@ -202,6 +229,30 @@ pub struct Filled<'a> {
     pub rows: Vec<Vec<(&'static str, String)>>,
 }
 
+impl Filled<'_> {
+    /// Common headings with the number of columns of each, in order; empty without any.
+    pub fn groups(&self) -> Vec<(&'static str, usize)> {
+        let groups = self.columns.chunk_by(|one, next| one.group == next.group);
+        let groups = groups.filter_map(|of| Some((of.first()?.group, of.len())));
+        let groups: Vec<_> = groups.collect();
+        match groups.iter().any(|(name, _)| !name.is_empty()) {
+            true => groups,
+            false => Vec::new(),
+        }
+    }
+}
+
+/// The notes that were printed so far: none is printed twice.
+#[derive(Debug, Default)]
+pub struct Said(BTreeSet<String>);
+
+impl Said {
+    /// Whether it is new; from now on it is not.
+    pub fn is_new(&mut self, note: &str) -> bool {
+        !note.is_empty() && self.0.insert(note.to_owned())
+    }
+}
+
 /// A table with its title.
 #[derive(Clone, Debug)]
 pub struct Table {
@@ -211,7 +262,8 @@ pub struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
     shown: Shown,
-    more: String,
+    more: Vec<String>,
+    rules: Vec<String>,
 }
 
 impl Table {
@@ -228,7 +280,8 @@ impl Table {
             columns: columns.into_iter().collect(),
             rows: Vec::new(),
             shown: Shown::All,
-            more: String::new(),
+            more: Vec::new(),
+            rules: Vec::new(),
         }
     }
 
@@ -243,10 +296,33 @@ impl Table {
         self
     }
 
-    /// What to know after reading it.
+    /// What else to know after reading it.
     pub fn more(mut self, more: impl Into<String>) -> Self {
-        self.more = more.into();
+        let more = more.into();
+        if !more.is_empty() {
+            self.more.push(more);
+        }
         self
+    }
+
+    /// What to know after reading it that is true of other tables too: it is printed once.
+    pub fn rule(mut self, rule: impl Into<String>) -> Self {
+        let rule = rule.into();
+        if !rule.is_empty() {
+            self.rules.push(rule);
+        }
+        self
+    }
+
+    /// Without what was said before: the note before the table, and the rules after it.
+    pub fn say_once(&mut self, said: &mut Said) {
+        if self.is_blank() {
+            return;
+        }
+        self.rules.retain(|rule| said.is_new(rule));
+        if !said.is_new(&self.note) {
+            self.note.clear();
+        }
     }
 
     /// Shows people the first rows only.
@@ -336,23 +412,44 @@ impl Table {
         &self.note
     }
 
-    /// What is printed after it: how many rows are not shown, and the note.
+    /// What is printed before and after it, without what was said before.
+    pub(super) fn notes(&self, said: &mut Said) -> [String; 2] {
+        let rules = self.rules.iter().filter(|rule| said.is_new(rule));
+        let after = self.with_rules(rules.collect::<Vec<_>>().into_iter());
+        let before = match said.is_new(&self.note) {
+            true => self.note.clone(),
+            false => String::new(),
+        };
+        [before, after]
+    }
+
+    /// What is printed after it: how many rows are not shown, and the notes.
     pub fn after(&self) -> String {
+        self.with_rules(self.rules.iter())
+    }
+
+    fn with_rules<'a>(&'a self, rules: impl Iterator<Item = &'a String>) -> String {
         let hidden = self.rows.len() - self.shown().len();
-        let hidden = match (hidden, self.shown) {
+        let mut after = match (hidden, self.shown) {
             (0, _) => String::new(),
             (more, Shown::Last(_)) => format!("{} before these", plural(more as u64, "row")),
             (more, _) => format!("and {} more", plural(more as u64, "row")),
         };
-        let parts = [hidden.as_str(), &self.more];
-        let parts = parts.into_iter().filter(|part| !part.is_empty());
-        parts.collect::<Vec<_>>().join("; ")
+        for part in self.more.iter().chain(rules) {
+            after += match after.chars().next_back() {
+                None => "",
+                Some('.') => " ",
+                Some(_) => "; ",
+            };
+            after += part;
+        }
+        after
     }
 
     /// For a terminal, without the title.
     pub fn grid(&self) -> Grid {
         let columns = self.for_people();
-        let mut grid = Grid::of(columns.map(|column| (column.name.clone(), column.kind)));
+        let mut grid = Grid::of(columns.map(|column| (column.whole_name(), column.kind)));
         for row in self.shown() {
             grid.row(self.texts(row));
         }
@@ -383,7 +480,7 @@ impl Table {
             Kind::Number => "---:".to_owned(),
             Kind::Words | Kind::Code => "---".to_owned(),
         };
-        let mut text = line(&mut self.for_people().map(|column| column.name.clone()));
+        let mut text = line(&mut self.for_people().map(Column::whole_name));
         text += &line(&mut self.for_people().map(rule));
         for row in self.shown() {
             text += &line(&mut self.texts(row));
@@ -401,5 +498,55 @@ impl Serialize for Table {
         table.serialize_field("columns", &keys)?;
         table.serialize_field("rows", &self.rows)?;
         table.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_is_said_once_and_a_count_with_each_table() {
+        let table = |columns: [Column; 1]| {
+            let mut table = Table::new("t", "T", columns)
+                .note("times")
+                .more("2 left out");
+            table.row([Cell::Count(1)]);
+            table.rule("p99 needs 100")
+        };
+        let [mut first, mut other] = [table([Column::number("n")]), table([Column::number("n")])];
+        let (mut said, mut noted) = (Said::default(), Said::default());
+        assert_eq!(other.notes(&mut noted)[1], "2 left out; p99 needs 100");
+        assert_eq!(other.notes(&mut noted), ["", "2 left out"]);
+        first.say_once(&mut said);
+        other.say_once(&mut said);
+        assert_eq!(
+            (first.before(), first.after().as_str()),
+            ("times", "2 left out; p99 needs 100")
+        );
+        assert_eq!((other.before(), other.after().as_str()), ("", "2 left out"));
+    }
+
+    #[test]
+    fn columns_have_a_common_heading_where_it_spans_them() {
+        let columns = [
+            Column::code("op"),
+            Column::time("q1").under("here"),
+            Column::time("median").under("here"),
+            Column::time("kvm").under("paper"),
+        ];
+        let mut table = Table::new("t", "T", columns);
+        table.row([Cell::words("x"), Cell::Time(1), Cell::Time(2), Cell::Absent]);
+        let groups = table.filled().groups();
+        assert_eq!(groups, [("", 1), ("here", 2)], "no column without a value");
+        let markdown = table.markdown();
+        assert!(
+            markdown.starts_with("| op | here q1 | here median | paper kvm |"),
+            "{markdown}"
+        );
+        assert_eq!(
+            Table::new("t", "T", [Column::code("op")]).filled().groups(),
+            []
+        );
     }
 }
