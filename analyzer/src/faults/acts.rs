@@ -36,10 +36,10 @@ pub struct ActCost {
     pub total_ns: u64,
     /// Median, ns.
     pub p50_ns: u64,
-    /// 95th percentile, ns.
-    pub p95_ns: u64,
-    /// 99th percentile, ns.
-    pub p99_ns: u64,
+    /// 95th percentile, ns; absent of fewer than 20.
+    pub p95_ns: Option<u64>,
+    /// 99th percentile, ns; absent of fewer than 100.
+    pub p99_ns: Option<u64>,
     /// The longest, ns.
     pub max_ns: u64,
     /// Of `total_ns`, the time within faults, which is in theirs too, ns.
@@ -202,8 +202,8 @@ impl Acts {
                 count: times.count(),
                 total_ns: times.total_ns(),
                 p50_ns: times.quantile(0.50),
-                p95_ns: times.quantile(0.95),
-                p99_ns: times.quantile(0.99),
+                p95_ns: times.percentile(95),
+                p99_ns: times.percentile(99),
                 max_ns: times.max(),
                 in_faults_ns: of.in_faults_ns,
                 synced: of.synced,

@@ -65,8 +65,9 @@ impl GuestClock {
         }
         let total_ns = ns(sum(|vcpu| vcpu.cycles));
         let unseen_ns = total_ns.checked_sub(seen_ns);
-        let switches_ns = unseen_ns.zip(between).and_then(|(unseen, between)| {
-            let all = between.p5_ns.saturating_mul(faults);
+        let shortest = between.and_then(|between| between.p5_ns);
+        let switches_ns = unseen_ns.zip(shortest).and_then(|(unseen, shortest)| {
+            let all = shortest.saturating_mul(faults);
             (all <= unseen).then_some(all)
         });
         Some(Self {
@@ -118,8 +119,8 @@ mod tests {
         assert_eq!((clock.switches_ns, clock.rest_ns), (None, Some(1800)));
         assert_eq!(clock.log2_cycles, [1, 2, 1]);
         let between = |p5_ns| BetweenFaults {
-            count: 1,
-            p5_ns,
+            count: 20,
+            p5_ns: Some(p5_ns),
             p50_ns: p5_ns,
             from_entry_to_exit: false,
         };

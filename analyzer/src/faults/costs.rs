@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use events::{Class, Seq};
 use serde::Serialize;
 
-use super::{FaultStep, FaultTimes, Times, fault_times::OfClass, times::quantile_of};
+use super::{
+    FaultStep, FaultTimes, Times,
+    fault_times::OfClass,
+    times::{enough, quantile_of},
+};
 
 /// The cost of one class.
 ///
@@ -22,15 +26,15 @@ pub struct ClassCost {
     pub total_ns: u64,
     /// Share of the VM's run that this is, percent; absent where the run is not known.
     pub run_percent: Option<f64>,
-    /// 5th percentile, ns.
-    pub p5_ns: u64,
+    /// 5th percentile, ns; absent of fewer than 20 faults.
+    pub p5_ns: Option<u64>,
     /// Median, ns.
     pub p50_ns: u64,
-    /// 95th percentile, ns.
-    pub p95_ns: u64,
-    /// 99th percentile, ns.
-    pub p99_ns: u64,
-    /// Record of the first fault that took as long as the 99th percentile.
+    /// 95th percentile, ns; absent of fewer than 20 faults.
+    pub p95_ns: Option<u64>,
+    /// 99th percentile, ns; absent of fewer than 100 faults.
+    pub p99_ns: Option<u64>,
+    /// Record of the first fault that took as long as the 99th percentile; absent with it.
     pub p99_seq: Option<Seq>,
     /// The longest, ns.
     pub max_ns: u64,
@@ -62,7 +66,7 @@ pub struct SwitchedOut {
     pub others_total_ns: u64,
     /// Median of the others, ns; absent without any.
     pub others_p50_ns: Option<u64>,
-    /// 99th percentile of the others, ns.
+    /// 99th percentile of the others, ns; absent of fewer than 100.
     pub others_p99_ns: Option<u64>,
 }
 
@@ -128,7 +132,7 @@ impl ClassCost {
 pub fn by_class(faults: &FaultTimes) -> Vec<(Class, ClassCost)> {
     let cost = |(class, of): (Class, &OfClass)| {
         let total = &of.total;
-        let [p5, p50, p95, p99] = [0.05, 0.50, 0.95, 0.99].map(|part| total.quantile(part));
+        let p99 = total.percentile(99);
         let max = total.max();
         let mut cost = ClassCost {
             count: total.count(),
@@ -136,11 +140,11 @@ pub fn by_class(faults: &FaultTimes) -> Vec<(Class, ClassCost)> {
             in_range_ns: of.in_range_ns,
             total_ns: total.total_ns(),
             run_percent: None,
-            p5_ns: p5,
-            p50_ns: p50,
-            p95_ns: p95,
+            p5_ns: total.percentile(5),
+            p50_ns: total.quantile(0.50),
+            p95_ns: total.percentile(95),
             p99_ns: p99,
-            p99_seq: faults.seq(class, p99),
+            p99_seq: p99.and_then(|p99| faults.seq(class, p99)),
             max_ns: max,
             max_seq: faults.seq(class, max),
             not_attributed_ns: Some(total.total_ns()),
@@ -177,7 +181,7 @@ fn switched_out(of: &OfClass) -> SwitchedOut {
             sum.saturating_add(ns.saturating_mul(count))
         }),
         others_p50_ns: quantile(0.50),
-        others_p99_ns: quantile(0.99),
+        others_p99_ns: quantile(0.99).filter(|_| enough(count, 99)),
     }
 }
 
@@ -255,7 +259,7 @@ mod tests {
             total_ns: 5_000_004_000,
             others_total_ns: 24,
             others_p50_ns: Some(8),
-            others_p99_ns: Some(9),
+            others_p99_ns: None,
         };
         assert_eq!(cost.switched_out, Some(expected));
         let bars = crate::figures::steps(&costs);

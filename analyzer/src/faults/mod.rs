@@ -31,5 +31,5 @@ pub use rights::refuses;
 pub use step::FaultStep;
 pub(crate) use sum::total;
 pub use sum::{Paid, SWITCHED_OUT, Seen, Sum, Worst, own_time_ns, switched_out_ns};
-pub use times::Times;
+pub use times::{FEW, Times};
 pub use walk::{GuestStep, gpa, guest_walk};

@@ -61,6 +61,22 @@ impl FaultStep {
         }
     }
 
+    /// What happens in it.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Exit => "from the exit of the guest to the start of the walk",
+            Self::Walk => "KVM walks the guest's own tables, from GVA to GPA",
+            Self::Pfn => "the lookup from GPA to frame: memslot, HVA, the host's tables",
+            Self::Hva => "the host's part of that lookup, from HVA to frame",
+            Self::Tables => "the upper levels of the shadow table: found, or made and linked",
+            Self::PfnTables => "lookup and upper levels together: this host does not part them",
+            Self::Write => "the leaf entry of the shadow table is stored",
+            Self::Inject => "the guest gets its own #PF",
+            Self::Emulate => "KVM emulates the instruction",
+            Self::Entry => "from the last step to the guest's re-entry",
+        }
+    }
+
     /// The step that it is a part of: its time is in that step's too.
     pub const fn part_of(self) -> Option<FaultStep> {
         match self {

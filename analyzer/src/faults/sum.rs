@@ -11,9 +11,11 @@ pub(crate) fn total(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.fold(0, u64::saturating_add)
 }
 
-/// What the column `switched out` holds, and what it does to the order.
-pub const SWITCHED_OUT: &str = "switched out: of the total, faults whose thread was switched \
-                                       out meanwhile; order and shares are those of the rest";
+/// What the column `switched out` holds, and what it does to the order. One sentence wherever there
+/// is such a column, so that it is printed once.
+pub const SWITCHED_OUT: &str = "switched out: of that time, faults whose thread was switched out \
+                                meanwhile, which holds other work; order and shares are those \
+                                of the rest";
 
 /// A record, by the number that `explain --seq` takes, and its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -102,6 +102,11 @@ impl<F: Copy + Default> Times<F> {
         }
     }
 
+    /// The time that `percent` of all do not exceed; absent where they are too few.
+    pub(super) fn percentile(&self, percent: u32) -> Option<u64> {
+        enough(self.count, percent).then(|| self.quantile(f64::from(percent) / 100.0))
+    }
+
     /// The time that `part` of all do not exceed.
     pub(super) fn quantile(&self, part: f64) -> u64 {
         quantile_of(
@@ -110,6 +115,17 @@ impl<F: Copy + Default> Times<F> {
             part,
         )
     }
+}
+
+/// What [`enough`] leaves out, for those who read a table.
+pub const FEW: &str = "of fewer than 20 times p5 and p95 are left out, of fewer than 100 p99: they \
+                       would be those of one or two";
+
+/// Whether a percentile of so many times is more than the shortest or the longest: at least one
+/// of them is beyond it. So the 95th needs 20, the 99th 100.
+pub(super) fn enough(count: u64, percent: u32) -> bool {
+    let beyond = percent.min(100_u32.saturating_sub(percent));
+    count.saturating_mul(beyond.into()) >= 100
 }
 
 /// The time that `part` of `all` do not exceed, by nearest rank: one that occurs. `times` have each
@@ -171,6 +187,20 @@ mod tests {
         }
         assert_eq!((times.count(), times.max()), (10, u64::MAX));
         assert_eq!(times.total_ns(), u64::MAX);
+    }
+
+    #[test]
+    fn a_percentile_of_few_times_is_absent() {
+        let of = |count: u64, percent| {
+            let all: Vec<u64> = (1..=count).collect();
+            times(&all).percentile(percent)
+        };
+        for (percent, least, expected) in [(5, 20, 2), (95, 20, 19), (99, 100, 99)] {
+            assert_eq!(of(0, percent), None);
+            assert_eq!(of(3, percent), None);
+            assert_eq!(of(least - 1, percent), None, "p{percent}");
+            assert_eq!(of(least, percent), Some(expected), "p{percent}");
+        }
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub struct Distribution {
     pub class: Class,
     /// Faults.
     pub count: u64,
-    /// 50th, 95th and 99th percentile, ns.
-    pub percentiles: [u64; 3],
+    /// 50th, 95th and 99th percentile with their names, ns; those that there are.
+    pub percentiles: Vec<(&'static str, u64)>,
     /// Faults by bin: bin `b` holds times from `10^(b / PER_DECADE)` ns on.
     pub bins: BTreeMap<u32, u64>,
 }
@@ -35,11 +35,18 @@ pub fn latency(times: &FaultTimes, costs: &[(Class, ClassCost)]) -> Vec<Distribu
         Distribution {
             class: *class,
             count: cost.count,
-            percentiles: [cost.p50_ns, cost.p95_ns, cost.p99_ns],
+            percentiles: percentiles(cost),
             bins,
         }
     };
     costs.iter().map(distribution).collect()
+}
+
+/// What is marked of a class: few faults have a median alone.
+pub fn percentiles(cost: &ClassCost) -> Vec<(&'static str, u64)> {
+    let some = [("p95", cost.p95_ns), ("p99", cost.p99_ns)];
+    let some = some.into_iter().filter_map(|(name, ns)| Some((name, ns?)));
+    [("p50", cost.p50_ns)].into_iter().chain(some).collect()
 }
 
 fn bin(ns: u64) -> u32 {

@@ -6,6 +6,6 @@ mod steps;
 mod timeline;
 
 pub use heat::{Area, COLUMNS, HeatMap};
-pub use latency::{Distribution, PER_DECADE, latency};
-pub use steps::{StepBar, absent, steps};
+pub use latency::{Distribution, PER_DECADE, latency, percentiles};
+pub use steps::{StepBar, absent, part_name, steps};
 pub use timeline::{Bin, KEPT_PHASES, Phase, Timeline};

@@ -48,7 +48,21 @@ fn apart(steps: &[StepCost]) -> Vec<(FaultStep, u64)> {
         .collect()
 }
 
+/// A step's name as a part of a bar: of one with a part of its own, a bar has the rest.
+pub fn part_name(step: FaultStep, has_parts: bool) -> String {
+    match has_parts {
+        true => format!("rest of {}", step.name()),
+        false => step.label(),
+    }
+}
+
 impl StepBar {
+    /// A step's name in this bar.
+    pub fn label(&self, step: FaultStep) -> String {
+        let mut steps = self.steps.iter();
+        part_name(step, steps.any(|(part, _)| part.part_of() == Some(step)))
+    }
+
     /// What no step of the trace accounts for, ns.
     pub fn rest_ns(&self) -> f64 {
         (self.mean_ns - self.steps.iter().map(|(_, ns)| ns).sum::<f64>()).max(0.0)

@@ -1,15 +1,19 @@
 //! Pathologies as text.
 
 use super::{Finding, Pathology};
-use crate::text::{Cell, Column, Section, Table, units::plural};
+use crate::{
+    faults::SWITCHED_OUT,
+    text::{Cell, Column, Section, Table, units::plural},
+};
 
 /// One line for each pathology that was found; blank without any.
 pub fn brief(findings: &[Finding]) -> Table {
+    let is_switched = findings.iter().any(|finding| finding.switched_out_ns > 0);
     let columns = [
         Column::code("pathology"),
         Column::words("found"),
         Column::time("cost"),
-        Column::time("switched out"),
+        Column::time("switched out").shown_if(is_switched),
         Column::words("worst culprit"),
         Column::number("seq"),
     ];
@@ -26,9 +30,7 @@ pub fn brief(findings: &[Finding]) -> Table {
             Cell::words(finding.pathology.name()),
             Cell::words(found),
             finding.cost_ns.map_or(Cell::Absent, Cell::Time),
-            finding
-                .cost_ns
-                .map_or(Cell::Absent, |_| Cell::Time(finding.switched_out_ns)),
+            Cell::time(finding.cost_ns.and(Some(finding.switched_out_ns))),
             Cell::words(finding.culprit.text()),
             Cell::Count(finding.seq.0),
         ]);
@@ -36,17 +38,18 @@ pub fn brief(findings: &[Finding]) -> Table {
     if findings.is_empty() {
         return table;
     }
-    let missing = match findings.iter().any(|finding| finding.over_gap) {
-        true => "; RECORDS MISSING: there may be more, or less",
-        false => "",
-    };
-    table.more(format!(
-        "`analyzer explain TRACE --seq SEQ` shows the worst; cost: time of the faults that came of it \
-         (`unsync_storm`: of the syncs; `roots_rebuilt`: of all faults on a new root until the next \
-         switch), blank where no record has a time; switched out: of the cost, faults whose thread was \
-         switched out meanwhile; the order is \
-         that of the rest{missing}"
-    ))
+    let missing = findings.iter().any(|finding| finding.over_gap);
+    table
+        .more(
+            "`analyzer explain TRACE --seq SEQ` shows the worst; cost: time of the faults that came \
+             of it (`unsync_storm`: of the syncs; `roots_rebuilt`: of all faults on a new root until \
+             the next switch), blank where no record has a time",
+        )
+        .rule(if is_switched { SWITCHED_OUT } else { "" })
+        .more(match missing {
+            true => "RECORDS MISSING: there may be more, or less",
+            false => "",
+        })
 }
 
 /// Everything that `pathologies` prints of a VM: thresholds of what was found.

@@ -59,7 +59,9 @@ pub fn brief(refaulted: &Refaulted) -> Table {
         ]);
         table.row(cells);
     }
-    table.more(marked(refaulted))
+    table
+        .more(marked(refaulted))
+        .rule(if is_switched { SWITCHED_OUT } else { "" })
 }
 
 /// What lies over a gap, or is not known; empty if nothing is.
@@ -69,9 +71,6 @@ fn marked(refaulted: &Refaulted) -> String {
     let later = sum(|bill| bill.refaults_after_window);
     let [retried, emulated] = [sum(|bill| bill.retried), sum(|bill| bill.emulated)];
     let mut words: Vec<_> = refaulted.counted.map(str::to_owned).into_iter().collect();
-    if sum(|bill| bill.switched_out_ns) > 0 {
-        words.push(SWITCHED_OUT.to_owned());
-    }
     if retried > 0 {
         words.push(format!(
             "KVM gave up {} of them (`retried`): the same access faulted once more; p50 is of the \

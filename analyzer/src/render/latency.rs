@@ -81,8 +81,8 @@ fn row(canvas: &mut Canvas, plot: &Plot, of: &Distribution, last: bool) {
         canvas.rect([from, y, (to - 1.0).max(from + 1.0), bottom], colour);
     }
     plot.ground(canvas);
-    for percentile in of.percentiles {
-        let x = plot.at_x((percentile.max(1) as f64).log10());
+    for (_, percentile) in &of.percentiles {
+        let x = plot.at_x(((*percentile).max(1) as f64).log10());
         canvas.polygon(
             &[
                 (x, bottom + 2.0),
@@ -99,13 +99,9 @@ fn row(canvas: &mut Canvas, plot: &Plot, of: &Distribution, last: bool) {
         (left - 14.0, middle + 9.0),
         Anchor::End,
     );
-    for ((name, percentile), place) in ["p50", "p95", "p99"]
-        .iter()
-        .zip(of.percentiles)
-        .zip([-17.0, 0.0, 17.0])
-    {
+    for ((name, percentile), place) in of.percentiles.iter().zip([-17.0, 0.0, 17.0]) {
         canvas.word(
-            &format!("{name}  {}", ns(percentile)),
+            &format!("{name}  {}", ns(*percentile)),
             (right + 24.0, middle + place),
             Anchor::Start,
         );

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     faults::FaultStep,
-    figures::StepBar,
+    figures::{StepBar, part_name},
     text::units::{count, duration},
 };
 
@@ -40,10 +40,15 @@ fn draw(canvas: &mut Canvas, bars: &[StepBar]) {
         bars.iter()
             .any(|bar| bar.steps.iter().any(|(other, _)| other == step))
     };
+    let has_parts = |of: FaultStep| {
+        let mut parts = FaultStep::ALL.into_iter().filter(shown);
+        parts.any(|step| step.part_of() == Some(of))
+    };
+    let label = |step: FaultStep| part_name(step, has_parts(step));
     let mut legend: Vec<_> = FaultStep::ALL
         .into_iter()
         .filter(shown)
-        .map(|step| (step.name().to_owned(), palette::step(step)))
+        .map(|step| (label(step), palette::step(step)))
         .collect();
     if bars.iter().any(|bar| bar.rest_ns() > 0.5) {
         legend.push(("in no step of the trace".to_owned(), palette::REST));

@@ -7,7 +7,7 @@ use super::{
     counters::{absent_probes, counters},
 };
 use crate::{
-    faults::{Account, BetweenFaults, ClassCost, total},
+    faults::{Account, BetweenFaults, ClassCost, FEW, total},
     paper, pathologies, refaults,
     text::{
         Cell, Column, Document, Section, Table, plain,
@@ -151,15 +151,20 @@ pub fn classes(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
             Cell::Share(cost.total_ns, whole),
             run.map_or(Cell::Absent, |run| Cell::Share(cost.total_ns, run)),
             Cell::Time(cost.p50_ns),
-            Cell::Time(cost.p95_ns),
-            Cell::Time(cost.p99_ns),
+            Cell::time(cost.p95_ns),
+            Cell::time(cost.p99_ns),
         ];
         let meaning = (detail == Detail::Full).then(|| Cell::words(meaning(name)));
         table.row(cells.into_iter().chain(meaning));
     }
-    match (table.is_empty(), vm.run) {
+    let table = match (table.is_empty(), vm.run) {
         (false, Some(run)) => table.more(outside(&run, vm.lost.records)),
         _ => table,
+    };
+    let mut classes = vm.classes.values();
+    match classes.any(|cost| cost.p99_ns.is_none()) {
+        true => table.rule(FEW),
+        false => table,
     }
 }
 
@@ -197,8 +202,8 @@ pub fn times_of(vm: &VmSummary) -> Table {
     for (name, cost) in by_total(vm) {
         table.row([
             Cell::words(name),
-            Cell::Time(cost.p5_ns),
-            Cell::Time(cost.p99_ns),
+            Cell::time(cost.p5_ns),
+            Cell::time(cost.p99_ns),
             Cell::count(cost.p99_seq.map(|seq| seq.0)),
             Cell::Time(cost.max_ns),
             Cell::count(cost.max_seq.map(|seq| seq.0)),
@@ -220,28 +225,27 @@ pub fn switched_out(vm: &VmSummary) -> Table {
         Column::time("p50"),
         Column::time("p99"),
     ];
-    let title = "Threads switched out during a fault, so that its time holds other work";
+    let title = "Faults whose thread was switched out, so that their time holds other work";
     let mut table = Table::new("switched_out", title, columns);
     for (name, cost) in by_total(vm) {
         let Some(of) = cost.switched_out.filter(|of| of.count > 0) else {
             continue;
         };
         let others = cost.count.saturating_sub(of.count);
-        let time = |ns: Option<u64>| ns.map_or(Cell::Absent, Cell::Time);
         table.row([
             Cell::words(name),
             Cell::Count(of.count),
             Cell::Time(of.total_ns),
             Cell::Share(of.total_ns, cost.total_ns),
             Cell::Count(others),
-            time((others > 0).then(|| mean(of.others_total_ns, others))),
-            time(of.others_p50_ns),
-            time(of.others_p99_ns),
+            Cell::time((others > 0).then(|| mean(of.others_total_ns, others))),
+            Cell::time(of.others_p50_ns),
+            Cell::time(of.others_p99_ns),
         ]);
     }
     match table.is_empty() {
         true => table,
-        false => table.more("mean, p50 and p99 are those of the other faults"),
+        false => table.rule("mean, p50 and p99 are those of the other faults"),
     }
 }
 
@@ -359,8 +363,8 @@ pub fn acts(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
             Cell::Time(act.total_ns),
             Cell::Time(act.in_faults_ns),
             Cell::Time(act.p50_ns),
-            Cell::Time(act.p95_ns),
-            Cell::Time(act.p99_ns),
+            Cell::time(act.p95_ns),
+            Cell::time(act.p99_ns),
             Cell::Time(act.max_ns),
             Cell::Count(act.synced),
             Cell::Count(act.zapped),
@@ -370,7 +374,11 @@ pub fn acts(summary: &Summary, vm: &VmSummary, detail: Detail) -> Table {
         true => table,
         false => table
             .note(summary.times())
-            .more("an act may contain acts of other kinds: they do not add up"),
+            .rule("an act may contain acts of other kinds: they do not add up")
+            .rule(match acts.values().any(|act| act.p99_ns.is_none()) {
+                true => FEW,
+                false => "",
+            }),
     }
 }
 
@@ -407,10 +415,10 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
         Some(clock.faults),
         clock.seen_ns,
     );
-    let switches = clock.switches_ns.zip(vm.between_faults);
+    let switches = clock.switches_ns.zip(vm.between_faults.as_ref());
     let rest = match switches {
         Some((all, between)) => {
-            row(switches_of(&between), Some(clock.faults), all);
+            row(switches_of(between), Some(clock.faults), all);
             "the guest's handler, rest"
         }
         None => "world switches, the guest's handler, rest",
@@ -418,9 +426,11 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
     if let Some(rest_ns) = clock.rest_ns {
         row(rest, None, rest_ns);
     }
-    let each = switches.map(|(_, between)| {
-        let p5 = ns(between.p5_ns);
-        format!("; a world switch is the 5th percentile of the time between faults, {p5}")
+    let each = switches.and_then(|(_, between)| {
+        let p5 = ns(between.p5_ns?);
+        Some(format!(
+            "; a world switch is the 5th percentile of the time between faults, {p5}"
+        ))
     });
     let longest = ns(clock.max_ns);
     let longest = format!(

@@ -152,6 +152,7 @@ impl Follow for Payers {
 
 /// The first of each key; blank where no fault has a key.
 pub fn brief(ranks: &[Rank]) -> Table {
+    let is_switched = ranks.iter().any(|rank| rank.all.switched_out_ns > 0);
     let columns = [
         Column::code("by"),
         Column::number("of"),
@@ -159,7 +160,7 @@ pub fn brief(ranks: &[Rank]) -> Table {
         Column::number("faults"),
         Column::time("total"),
         Column::share("share"),
-        Column::time("switched out"),
+        Column::time("switched out").shown_if(is_switched),
         Column::time("worst"),
         Column::number("worst seq"),
     ];
@@ -197,10 +198,9 @@ pub fn brief(ranks: &[Rank]) -> Table {
             count(KEYS as u64)
         ),
     };
-    let switched = ranks.iter().any(|rank| rank.all.switched_out_ns > 0);
-    match (table.is_empty(), switched) {
+    match (table.is_empty(), is_switched) {
         (true, _) => table,
-        (false, true) => table.more(format!("{SWITCHED_OUT}; {more}")),
+        (false, true) => table.rule(SWITCHED_OUT).more(more),
         (false, false) => table.more(more),
     }
 }

@@ -48,6 +48,10 @@ pub fn table(rank: &Rank, first: usize, start_ns: u64, times: &str) -> Table {
         let cells = cells.chain(costs(sum, &rank.all)).chain(switched);
         table.row(cells.chain(seen(sum, start_ns)));
     }
+    let table = match rank.all.switched_out_ns {
+        0 => table,
+        _ => table.rule(SWITCHED_OUT),
+    };
     table.more(more(rank))
 }
 
@@ -101,9 +105,6 @@ fn seen(sum: &Sum, start_ns: u64) -> [Cell; 4] {
 
 fn more(rank: &Rank) -> String {
     let mut more = Vec::new();
-    if rank.all.switched_out_ns > 0 {
-        more.push(SWITCHED_OUT.to_owned());
-    }
     if rank.others.count > 0 {
         more.push(format!(
             "(others) are {} of every {} after the first {}",
