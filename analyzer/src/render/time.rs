@@ -145,19 +145,28 @@ pub(super) fn phases(canvas: &mut Canvas, timeline: &Timeline, plots: &[Plot]) {
     }
 }
 
-/// Shades the spans in which records were lost, given in seconds.
+/// Shades the spans in which records were lost, given in seconds and in order. Those within one
+/// column of pixels are one.
 pub(super) fn lost(canvas: &mut Canvas, spans: &[(f64, f64)], plots: &[Plot]) {
-    // As many as there are columns of pixels, at most.
-    let step = spans.len() / 400 + 1;
-    for (from, to) in spans.iter().step_by(step) {
-        for plot in plots {
-            let [_, top, _, bottom] = plot.place;
-            canvas.shade(
-                [plot.at_x(*from), top, plot.at_x(*to), bottom],
-                palette::LOST,
-            );
+    for plot in plots {
+        let [_, top, _, bottom] = plot.place;
+        for [left, right] in columns(plot, spans) {
+            canvas.shade([left, top, right, bottom], palette::LOST);
         }
     }
+}
+
+fn columns(plot: &Plot, spans: &[(f64, f64)]) -> Vec<[f64; 2]> {
+    let mut columns: Vec<[f64; 2]> = Vec::new();
+    for (from, to) in spans {
+        let left = plot.at_x(*from).floor();
+        let right = plot.at_x(*to).ceil().max(left + 1.0);
+        match columns.last_mut() {
+            Some([_, end]) if left <= *end => *end = end.max(right),
+            _ => columns.push([left, right]),
+        }
+    }
+    columns
 }
 
 /// Scale and title of the time axis below a plot.
@@ -234,6 +243,23 @@ pub(super) fn steps(plot: &Plot, starts: &[f64], length: f64, values: &[f64]) ->
 mod tests {
     use super::*;
     use crate::figures::Phase;
+
+    #[test]
+    fn what_is_lost_is_shaded_and_no_more() {
+        let plot = Plot {
+            place: [0.0, 0.0, 100.0, 10.0],
+            x: [0.0, 100.0],
+            y: [0.0, 1.0],
+        };
+        let spans = [(2.1, 2.2), (2.3, 2.4), (50.0, 50.0), (70.5, 90.5)];
+        let expected = [[2.0, 3.0], [50.0, 51.0], [70.0, 91.0]];
+        assert_eq!(columns(&plot, &spans), expected);
+        // Of 10,000 spans, as many as there are columns.
+        let many: Vec<_> = (0..10_000)
+            .map(|n| (f64::from(n) / 100.0, f64::from(n) / 100.0))
+            .collect();
+        assert_eq!(columns(&plot, &many).len(), 1);
+    }
 
     #[test]
     fn a_figure_without_phases_has_no_empty_band_for_their_names() {

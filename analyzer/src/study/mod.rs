@@ -14,7 +14,7 @@ use std::{
     thread,
 };
 
-use events::{Seq, TimeNs, VmId};
+use events::{Probe, Seq, TimeNs, VmId};
 use trace::{LossRow, Part, Record, Trace, TraceError, VmMeta};
 
 use self::beside::Beside;
@@ -225,16 +225,66 @@ impl<F> Study<F> {
         lost
     }
 
-    /// Stretches in which records are missing, of any VM, ns on the trace's clock.
+    /// Stretches in which records are missing, of any VM, ns on the trace's clock; in order, none
+    /// overlaps another.
     pub fn lost_spans(&self) -> Vec<[u64; 2]> {
         let gaps = self.gaps.gaps();
         let gaps = gaps.map(|gap| [gap.from_time.0, gap.to_time.0]);
-        let losses = self.losses.iter().map(|row| [row.from_ns.0, row.time_ns.0]);
-        gaps.chain(losses).collect()
+        let losses = self.losses.iter().filter_map(lost_without_gap);
+        let mut spans: Vec<_> = gaps.chain(losses).collect();
+        spans.sort_unstable();
+        spans.dedup_by(|next, last| {
+            let overlaps = next[0] <= last[1];
+            last[1] = last[1].max(if overlaps { next[1] } else { 0 });
+            overlaps
+        });
+        spans
     }
 
     /// Missing records between two others: what is between may be wrong.
     pub fn missing_between(&self, from: Seq, to: Seq) -> u64 {
         self.gaps.missing_between(from, to)
+    }
+}
+
+/// When records were lost that had taken no number, so that there is no gap where they were. The
+/// kernel keeps when the latest was lost: of one, that is the moment.
+fn lost_without_gap(row: &LossRow) -> Option<[u64; 2]> {
+    let probe = Probe::from_name(&row.probe);
+    if probe.is_some_and(Probe::takes_a_number) {
+        return None;
+    }
+    let from = if row.count == 1 {
+        row.time_ns
+    } else {
+        row.from_ns
+    };
+    Some([from.0.min(row.time_ns.0), row.time_ns.0])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loss_with_a_gap_is_no_stretch_of_its_own() {
+        let span = |probe: &str, count| {
+            lost_without_gap(&LossRow {
+                seq: Seq(9),
+                time_ns: TimeNs(500),
+                vm: VmId(0),
+                vcpu: None,
+                probe: probe.to_owned(),
+                count,
+                from_ns: TimeNs(100),
+            })
+        };
+        for probe in Probe::ALL {
+            let expected = (!probe.takes_a_number()).then_some([100, 500]);
+            assert_eq!(span(probe.name(), 7), expected, "{}", probe.name());
+        }
+        // Since the one before it, nothing was lost until then.
+        assert_eq!(span("unsync", 1), Some([500, 500]));
+        assert_eq!(span("of a later recorder", 2), Some([100, 500]));
     }
 }

@@ -37,6 +37,16 @@ named_enum! {
     Shadows = 12 "shadows",
 }
 
+impl Probe {
+    /// Whether what is lost there had taken its sequence number, which is then missing.
+    pub const fn takes_a_number(self) -> bool {
+        !matches!(
+            self,
+            Self::PageMap | Self::Read | Self::Unsync | Self::Shadows
+        )
+    }
+}
+
 /// One CPU's count for one [`Probe`], since the programs were loaded.
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
