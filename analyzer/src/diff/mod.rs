@@ -124,6 +124,8 @@ pub struct Comparison {
     pub differences: Vec<Difference>,
     /// What is wrong with the data.
     pub warnings: Vec<Line>,
+    /// What to know before reading its numbers, though nothing is wrong with them.
+    pub notes: Vec<String>,
     /// Times were compared.
     pub times: bool,
     /// What the medians of the other classes are set against, where each side has several runs.
@@ -167,6 +169,7 @@ impl Comparison {
             new: names(new),
             differences: sides::differences(&base.traces, &new.traces),
             warnings: [base, new].into_iter().flat_map(warnings).collect(),
+            notes: [base, new].into_iter().flat_map(notes).collect(),
             times,
             reference: runs
                 .filter(|_| times)
@@ -302,15 +305,21 @@ fn warnings(side: &Side) -> Vec<Line> {
             let lost = plural(run.lost, "record");
             say(format!("{lost} lost: its counts may be too low"));
         }
-        if let Some(words) = run.switched_out.words() {
-            say(words);
-        }
-        if run.others > 0 {
-            let others = plural(run.others, "fault");
-            say(format!(
-                "{others} of further culprits are not compared by culprit"
-            ));
-        }
     }
     lines
+}
+
+/// What to know before reading the numbers of one side, though nothing is wrong with them.
+fn notes(side: &Side) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (trace, run) in side.traces.iter().zip(&side.runs) {
+        let others = (run.others > 0).then(|| {
+            let others = plural(run.others, "fault");
+            format!("{others} of further culprits are not compared by culprit")
+        });
+        for note in run.switched_out.words().into_iter().chain(others) {
+            notes.push(plain(&format!("{}: {note}", trace.path().display())));
+        }
+    }
+    notes
 }

@@ -114,7 +114,7 @@ fn fits(comparison: &Comparison) -> Option<String> {
 }
 
 /// A count or a total cannot be judged: its records were lost.
-fn is_lossy(comparison: &Comparison) -> bool {
+pub(crate) fn is_lossy(comparison: &Comparison) -> bool {
     comparison
         .rows()
         .any(|(_, change)| change.verdict == Verdict::Lost)
@@ -143,6 +143,7 @@ pub fn document(comparison: &Comparison, programs: bool) -> Document {
         format!("New:  {}", comparison.new.join(", ")),
     ];
     head.extend(comparison.differences.iter().map(super::Difference::words));
+    head.extend(comparison.notes.iter().cloned());
     head.push(comparison.rule());
     let mut tables = vec![
         classes(&comparison.classes),
@@ -337,7 +338,7 @@ pub fn json(comparison: &Comparison) -> Value {
             None => "within noise",
         },
         "base": comparison.base, "new": comparison.new,
-        "warnings": warnings, "differences": comparison.differences,
+        "warnings": warnings, "notes": comparison.notes, "differences": comparison.differences,
         "times_compared": comparison.times,
         "reference": comparison.reference.map(Reference::name), "rule": comparison.rule(),
         "classes": comparison.classes.iter().map(class).collect::<Vec<_>>(),
