@@ -3,6 +3,10 @@
 use super::{CONFIGS, Ratio, SOURCE, Step, Timed};
 use crate::text::{Cell, Column, Table, units::whole};
 
+/// Common headings of the columns.
+const HERE: &str = "here";
+const PAPER: &str = "paper";
+
 /// Above every table with numbers of the paper.
 fn source() -> String {
     format!(
@@ -33,12 +37,12 @@ pub fn operations(timed: &[Timed]) -> Table {
         columns.push(Column::code("at"));
     }
     columns.extend([
-        Column::number("count"),
-        Column::time("q1"),
-        Column::time("median"),
-        Column::time("q3"),
+        Column::number("count").under(HERE),
+        Column::time("q1").under(HERE),
+        Column::time("median").under(HERE),
+        Column::time("q3").under(HERE),
     ]);
-    columns.extend(CONFIGS.map(Column::time));
+    columns.extend(CONFIGS.map(|config| Column::time(config).under(PAPER)));
     columns.push(Column::words("in the paper").for_programs());
     let mut table = Table::new(
         "operations",
@@ -82,7 +86,7 @@ pub fn ratio_table(ratios: &[Ratio]) -> Table {
         columns.push(Column::code("at"));
     }
     columns.push(Column::number("here"));
-    columns.extend(CONFIGS.map(Column::number));
+    columns.extend(CONFIGS.map(|config| Column::number(config).under(PAPER)));
     let mut table = Table::new(
         "ratios",
         "What operations cost in proportion, here and in the paper",
