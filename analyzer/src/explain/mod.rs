@@ -25,4 +25,4 @@ pub use find::{add_bill, find};
 #[cfg(test)]
 pub(crate) use hostile::records;
 pub use select::{Census, Selector};
-pub use words::meaning;
+pub use words::{kernel::why, meaning};

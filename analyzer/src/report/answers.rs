@@ -100,11 +100,11 @@ fn payer(numbers: &VmSummary) -> Option<String> {
         false => format!("{by} {name}"),
     };
     let of_which = match rank.all.switched_out_ns {
-        0 => "",
-        _ => " whose thread was not switched out",
+        0 => "the time in faults",
+        _ => "that rest",
     };
     Some(format!(
-        "Most is paid by {who}{about}: {} of the time in faults{of_which}.",
+        "Most is paid by {who}{about}: {} of {of_which}.",
         Cell::Share(first.sum.own_ns(), rank.all.own_ns()).text(),
     ))
 }

@@ -11,7 +11,7 @@ use crate::{
     diff::{self, Comparison, LEAST_PERCENT, Measure, Side},
     render::{self, SideNumbers},
     text::{
-        Table,
+        Said, Table,
         units::{count, duration, whole},
     },
 };
@@ -52,6 +52,7 @@ impl Beside {
         let times = !traces.any(|trace| trace.meta().sees().emulated);
         let mut warnings: Vec<String> = Vec::new();
         let mut classes = Vec::new();
+        let mut said = Said::default();
         let mut other = |(name, side): &(String, Side)| {
             let comparison = Comparison::of(base, side, LEAST_PERCENT);
             classes.push((name.clone(), comparison.classes.clone()));
@@ -63,15 +64,31 @@ impl Beside {
                 }
             }
             let mut verdict = Statement::of(diff::verdict(&comparison));
-            // That two traces differ is not wrong.
+            // That two traces differ is not wrong; nor is it that one run does not show by how much.
             if comparison.differs() {
                 verdict.mark = "neutral";
             }
+            let mut head = document.head;
+            head.retain(|line| said.is_new(line));
+            let mut tables: Vec<_> = tables.collect();
+            tables
+                .iter_mut()
+                .for_each(|table| table.say_once(&mut said));
+            // Of a table without a row there is its count of rows only.
+            let quiet = tables
+                .iter()
+                .filter(|table| table.is_empty() && !table.is_blank());
+            let quiet = quiet.map(|table| format!("{}: {}", table.title(), table.after()));
+            let quiet = sentence(quiet);
+            if !quiet.is_empty() {
+                head.push(format!("No change is shown in: {quiet}."));
+            }
+            tables.retain(|table| !table.is_empty());
             Other {
                 title: format!("From {first} to {name}"),
                 verdict,
-                head: document.head,
-                tables: tables.collect(),
+                head,
+                tables,
             }
         };
         let others = others.iter().map(&mut other).collect();

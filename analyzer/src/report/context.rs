@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use events::{Class, VmId};
+use events::VmId;
 use serde::Serialize;
 use trace::Trace;
 
@@ -12,19 +12,20 @@ use super::{
     beside::Beside,
     embedded::embedded,
     explained::{Explained, budget, explained},
-    figures::{Figure, figures, names},
+    figures::{Figure, figures, lost, names},
+    glossary::{Words, glossary},
     method::{absent, method, probes},
 };
 use crate::{
-    audit, explain,
-    faults::{Reconciled, Relation},
+    audit,
+    faults::{FEW, Reconciled, Relation, SWITCHED_OUT},
     memory, paper, pathologies, refaults,
     study::{Study, VmStudy},
     summary::{self, Detail, Summary, VmSummary},
     symbols::Symbols,
     table::ranges,
     text::{
-        Cell, Column, Table, plain,
+        Cell, Column, Said, Table, plain,
         units::{count, plural, signed},
     },
     top, verdict, verify,
@@ -63,6 +64,8 @@ pub struct TraceContext {
     pub about: String,
     /// When, UTC.
     pub date: String,
+    /// What to know before reading a time; empty for a real machine's.
+    pub times: String,
     /// What must be said first: cut, damaged.
     pub warnings: Vec<String>,
     /// Whether everything is as it should be.
@@ -71,6 +74,8 @@ pub struct TraceContext {
     pub verdict: String,
     /// Each aspect of the data's quality.
     pub quality: Vec<Statement>,
+    /// What has no part on the page, since there is nothing to show, and why.
+    pub not_shown: Vec<String>,
     /// Each VM.
     pub sections: Vec<Section>,
     /// How it was recorded, and the probes.
@@ -114,8 +119,8 @@ pub struct Section {
     pub moments: String,
     /// Records explained step by step.
     pub explained: Vec<Explained>,
-    /// What the classes that occur mean.
-    pub glossary: Vec<[&'static str; 2]>,
+    /// What its words mean.
+    pub glossary: Vec<Words>,
     /// Who pays, by each key.
     pub payers: Vec<Table>,
     /// The tables below it.
@@ -126,6 +131,12 @@ pub struct Section {
 }
 
 impl Section {
+    /// Records whose explanation would take too long.
+    fn not_explained(&self) -> Vec<&Explained> {
+        let explained = self.explained.iter();
+        explained.filter(|one| one.text.is_none()).collect()
+    }
+
     /// Ids and titles of what has a heading, in order.
     fn contents(&self) -> Vec<(String, &str)> {
         let figures = self.figures.iter();
@@ -152,6 +163,9 @@ impl Section {
         for table in self.proof.iter().filter(titled) {
             contents.push((of(table), table.title()));
         }
+        if !self.glossary.is_empty() {
+            contents.push(("words".to_owned(), "What the words mean"));
+        }
         contents
     }
 }
@@ -172,6 +186,7 @@ pub(super) fn trace(
         || trace.path().display().to_string(),
         |name| name.to_string_lossy().into_owned(),
     );
+    let times = summary.times();
     let mut quality: Vec<_> = verdict::quality(study)
         .into_iter()
         .map(Statement::of)
@@ -184,7 +199,7 @@ pub(super) fn trace(
         if let Some(of) = study.vms.get(&vm) {
             let explained = explained(trace, vm, of, numbers, &mut left)?;
             let worst = of.worst.as_ref();
-            let worst = worst.map(|of| of.table(symbols, study.span_ns[0], &summary.times()));
+            let worst = worst.map(|of| of.table(symbols, study.span_ns[0], &times));
             let mut section = section((trace, study, symbols), of, &summary, numbers, explained)?;
             section.payers.splice(0..0, worst);
             // Notes about no rows say nothing.
@@ -192,6 +207,13 @@ pub(super) fn trace(
             sections.push(section);
         }
     }
+    let mut method = vec![
+        method(trace),
+        probes(trace),
+        absent(&summary),
+        pathologies::thresholds(),
+    ];
+    let not_shown = said_once(&mut sections, &mut method, &times);
     let warnings = verdict::warnings(trace, study).into_iter();
     Ok(TraceContext {
         name: plain(&name),
@@ -201,14 +223,43 @@ pub(super) fn trace(
         exact: line.good,
         verdict: line.text,
         quality,
+        times,
+        not_shown,
         sections,
-        method: vec![
-            method(trace),
-            probes(trace),
-            absent(&summary),
-            pathologies::thresholds(),
-        ],
+        method,
     })
+}
+
+/// Leaves out the notes that the page has above a table, and the tables without rows; gives what is
+/// to say of those, each sentence once.
+fn said_once(sections: &mut [Section], method: &mut [Table], times: &str) -> Vec<String> {
+    let mut said = Said::default();
+    said.is_new(times);
+    let several = sections.len() > 1;
+    let mut not_shown: Vec<String> = Vec::new();
+    for section in sections {
+        if !section.glossary.is_empty() {
+            said.is_new(SWITCHED_OUT);
+            said.is_new(FEW);
+        }
+        let vm = match several {
+            true => format!("{}: ", section.title),
+            false => String::new(),
+        };
+        for tables in [&mut section.costs, &mut section.payers, &mut section.proof] {
+            for table in &mut *tables {
+                table.say_once(&mut said);
+                if table.is_empty() && !table.is_blank() {
+                    not_shown.push(format!("{vm}{}: {}", table.title(), table.after()));
+                }
+            }
+            tables.retain(|table| !table.is_empty());
+        }
+    }
+    for table in method {
+        table.say_once(&mut said);
+    }
+    not_shown
 }
 
 /// Absent is not wrong: each figure says what it lacks.
@@ -261,11 +312,16 @@ fn section(
             summary::changes(numbers, Detail::Brief),
             summary::refaults(numbers),
         ],
-        figures: figures(study, of, &summary.times(), symbols)?,
+        figures: figures(study, of, symbols)?,
         moments: moments(of),
-        data: embedded(of, &explained, (&name, &names(of, symbols)))?,
+        data: embedded(
+            of,
+            &explained,
+            (&name, &names(of, symbols)),
+            &lost(study, of).spans,
+        )?,
         explained,
-        glossary: of.timeline.classes().into_iter().map(meaning).collect(),
+        glossary: glossary(of, numbers),
         payers: top::tables(&numbers.ranks, study.span_ns[0], &summary.times()),
         proof: [
             memory::table(&of.memory),
@@ -285,10 +341,6 @@ fn section(
         .chain([verify::keyframes(&keyframes).last(KEYFRAMES)])
         .collect(),
     })
-}
-
-fn meaning(class: Class) -> [&'static str; 2] {
-    [class.name(), explain::meaning(class)]
 }
 
 /// `2026-11-27 11:32 UTC`.
@@ -335,7 +387,7 @@ fn counters(lines: Option<&[Reconciled]>) -> [Table; 2] {
     let mut others = Table::new("not_compared", title, columns);
     let Some(lines) = lines else {
         let none = summary::counters(&[], Detail::Full);
-        return [none.more("The trace has no counters of the end."), others];
+        return [none.more("the trace has none of the end"), others];
     };
     let is_compared = |line: &&Reconciled| line.relation != Relation::NotCompared;
     let compared: Vec<_> = lines.iter().filter(is_compared).cloned().collect();
@@ -385,7 +437,7 @@ fn ranges_at_the_end(study: &Study, vm: VmId, numbers: &VmSummary) -> Table {
     match (table.is_empty(), cut) {
         (true, _) => match numbers.memory {
             Some(peak) => table.more(format!(
-                "They map nothing; {}: `analyzer table TRACE --seq {}` shows them then",
+                "they map nothing; {}: `analyzer table TRACE --seq {}` shows them then",
                 peak.line(),
                 peak.seq
             )),

@@ -48,6 +48,8 @@ struct Times {
     spaces: Vec<Series>,
     unsync: Vec<u64>,
     phases: Vec<(String, f64)>,
+    /// Where records are missing, seconds.
+    lost: Vec<(f64, f64)>,
     heat: Heat,
     plots: Plots,
     /// What of the other figures is of a class.
@@ -102,11 +104,12 @@ pub(super) fn embedded(
     vm: &VmStudy,
     explained: &[Explained],
     (name, areas): (&str, &[String]),
+    lost: &[(f64, f64)],
 ) -> Result<String, ReportError> {
     let playback = vm.playback.as_ref().filter(|playback| playback.exact() > 0);
     let stream = playback.map_or(Ok(String::new()), |playback| packed(playback.bytes()))?;
     let data = Embedded {
-        times: times(vm, areas),
+        times: times(vm, areas, lost),
         playback: playback.map(|playback| playback.head()),
         stream,
         explained,
@@ -132,7 +135,7 @@ fn packed(bytes: &[u8]) -> Result<String, ReportError> {
     Ok(BASE64_STANDARD.encode(encoder.finish()?))
 }
 
-fn times(vm: &VmStudy, names: &[String]) -> Times {
+fn times(vm: &VmStudy, names: &[String], lost: &[(f64, f64)]) -> Times {
     let timeline = &vm.timeline;
     let bins = timeline.bins();
     let each = |of: &dyn Fn(&crate::figures::Bin) -> u64| -> Vec<u64> {
@@ -169,6 +172,7 @@ fn times(vm: &VmStudy, names: &[String]) -> Times {
         spaces: spaces(vm),
         unsync: each(&|bin| bin.totals.unsync),
         phases: phases(timeline),
+        lost: near_as_one(lost, timeline.bin_ns() as f64 / 1e9 * bins.len() as f64),
         areas: areas_of(vm),
         plots: Plots {
             rates: render::rates_plots(timeline),
@@ -218,6 +222,23 @@ fn phases(timeline: &Timeline) -> Vec<(String, f64)> {
         )
     };
     timeline.phases.iter().map(phase).collect()
+}
+
+/// Spans nearer to each other than a two-thousandth of the whole are one: of many, the page has the
+/// outline.
+fn near_as_one(spans: &[(f64, f64)], whole: f64) -> Vec<(f64, f64)> {
+    let mut ones: Vec<(f64, f64)> = Vec::new();
+    let near = match spans.len() {
+        0..1000 => 0.0,
+        _ => whole / 2000.0,
+    };
+    for (from, to) in spans {
+        match ones.last_mut() {
+            Some((_, end)) if from - *end <= near => *end = end.max(*to),
+            _ => ones.push((*from, *to)),
+        }
+    }
+    ones
 }
 
 fn most(areas: &[Area]) -> u64 {

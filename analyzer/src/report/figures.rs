@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{ReportError, html::escaped};
 use crate::{
-    faults::{FaultStep, total},
+    faults::total,
     figures::{Area, Bin, PER_DECADE, absent, latency, steps},
     memory::{Look, Owners},
     render::{self, Drawing},
@@ -45,11 +45,10 @@ impl Figure {
     }
 }
 
-/// The figures of a VM that has faults. `times` is what to know before reading a time.
+/// The figures of a VM that has faults. What to know of every time is said at the top of the page.
 pub(super) fn figures(
     study: &Study,
     vm: &VmStudy,
-    times: &str,
     symbols: &Symbols,
 ) -> Result<Vec<Figure>, ReportError> {
     if vm.records.times.is_empty() {
@@ -67,7 +66,7 @@ pub(super) fn figures(
                 ". The time of a fault is from the first to the last moment seen of it. A class \
                  whose share of the time is much larger than its share of the number is \
                  expensive. ",
-                &format!("{}{times}", without_switched_out(vm)),
+                without_switched_out(vm),
             ],
         )?,
         rates(vm, &lost)?,
@@ -77,12 +76,12 @@ pub(super) fn figures(
             percentiles(vm),
             [
                 &format!("Logarithmic axis, {PER_DECADE} bins for each factor of ten"),
-                "; each class is drawn to its own height. Triangles: p50, p95, p99. Two humps in \
-                 one class are two paths through the kernel. ",
-                times,
+                "; each class is drawn to its own height. Triangles: p50, p95, p99; few faults have \
+                 the median alone. ",
+                "Two humps in one class are two paths through the kernel.",
             ],
         )?,
-        steps_of_a_fault(vm, times)?,
+        steps_of_a_fault(vm)?,
         figure(
             ("heat", "Which addresses fault when"),
             render::heat(&vm.records.heat, &names, &vm.timeline),
@@ -91,8 +90,8 @@ pub(super) fn figures(
                 "Faults by GVA and time; a step of colour is a factor. Beside each area is what is \
                  known of it: the work range of a workload, its memslots. A diagonal is a first \
                  walk through memory; a second mark at the same height is a page that faulted \
-                 again. ",
-                times,
+                 again.",
+                "",
                 "",
             ],
         )?,
@@ -143,25 +142,24 @@ fn shares(vm: &VmStudy) -> String {
 
 /// About the bar that is there if some faults hold other work.
 fn without_switched_out(vm: &VmStudy) -> &'static str {
-    match vm
-        .records
-        .costs
-        .iter()
-        .any(|(_, cost)| cost.own_ns() < cost.total_ns)
-    {
-        true => {
-            "Not switched out: without the faults whose thread was switched out meanwhile, which \
-             hold other work. "
-        }
+    match are_switched_out(vm) {
+        true => "Not switched out: without the faults whose thread was.",
         false => "",
     }
 }
 
+fn are_switched_out(vm: &VmStudy) -> bool {
+    let mut costs = vm.records.costs.iter();
+    costs.any(|(_, cost)| cost.own_ns() < cost.total_ns)
+}
+
 fn percentiles(vm: &VmStudy) -> String {
     sentence(vm.records.costs.iter().map(|(class, cost)| {
-        let [p50, p95, p99, max] = [cost.p50_ns, cost.p95_ns, cost.p99_ns, cost.max_ns].map(ns);
-        let class = class.name();
-        format!("{class}: median {p50}, p95 {p95}, p99 {p99}, longest {max}")
+        let marked = crate::figures::percentiles(cost).into_iter();
+        let marked = marked.map(|(name, of)| format!("{name} {}", ns(of)));
+        let marked: Vec<_> = marked.collect();
+        let (class, longest) = (class.name(), ns(cost.max_ns));
+        format!("{class}: {}, longest {longest}", marked.join(", "))
     }))
 }
 
@@ -236,14 +234,6 @@ fn most_pages(vm: &VmStudy) -> String {
     }
 }
 
-/// What the red spans of a figure mean, if there are any.
-fn shade(lost: &[(f64, f64)]) -> &'static str {
-    match lost {
-        [] => "",
-        _ => " Red: records are missing there.",
-    }
-}
-
 /// What the thin lines of a figure mean, if there are any.
 fn phase_lines(vm: &VmStudy) -> &'static str {
     match (
@@ -256,11 +246,11 @@ fn phase_lines(vm: &VmStudy) -> &'static str {
     }
 }
 
-fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
+fn rates(vm: &VmStudy, lost: &Lost) -> Result<Figure, ReportError> {
     let bin = ns(vm.timeline.bin_ns());
     figure(
         ("rates", "Faults a second, and entries in the shadow tables"),
-        render::rates(&vm.timeline, lost),
+        render::rates(&vm.timeline, &lost.spans),
         peaks(vm),
         [
             &format!(
@@ -269,29 +259,28 @@ fn rates(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
                 phase_lines(vm)
             ),
             " Faults that add no entries are repeated or refused work.",
-            shade(lost),
+            &lost.words,
         ],
     )
 }
 
-fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
+fn steps_of_a_fault(vm: &VmStudy) -> Result<Figure, ReportError> {
     let bars = steps(&vm.records.costs);
     let missing: Vec<_> = absent(&bars).into_iter().map(|step| step.name()).collect();
     let missing = match missing.join(", ") {
         none if none.is_empty() => none,
         missing => format!(
-            "Absent, because this host does not show them or no fault had them: {missing}. "
+            " Absent, because this host does not show them or no fault had them: {missing}."
         ),
     };
-    let has_hva = bars.iter().flat_map(|bar| &bar.steps);
-    let hva = match has_hva.into_iter().any(|(step, _)| *step == FaultStep::Hva) {
-        true => "hva is the host's part of the lookup, from HVA to frame; pfn is the rest. ",
+    let which = match are_switched_out(vm) {
+        true => ", without those whose thread was switched out",
         false => "",
     };
     let numbers = bars.iter().map(|bar| {
         let steps = bar.steps.iter();
         let steps: Vec<_> = steps
-            .map(|(step, mean)| format!("{} {}", step.name(), duration(*mean)))
+            .map(|(step, mean)| format!("{} {}", bar.label(*step), duration(*mean)))
             .collect();
         let mean = duration(bar.mean_ns);
         format!("{}: mean {mean} ({})", bar.class.name(), steps.join(", "))
@@ -301,15 +290,16 @@ fn steps_of_a_fault(vm: &VmStudy, times: &str) -> Result<Figure, ReportError> {
         render::steps(&bars),
         sentence(numbers),
         [
-            "Mean over the faults of a class whose thread was not switched out, cut into the steps \
-             that the trace shows. The longest part is what to make cheaper. ",
-            &format!("{hva}{missing}"),
-            times,
+            &format!(
+                "Mean over the faults of a class{which}, cut into the steps that the trace shows. "
+            ),
+            "The longest part is what to make cheaper.",
+            &missing,
         ],
     )
 }
 
-fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
+fn causes(vm: &VmStudy, lost: &Lost) -> Result<Figure, ReportError> {
     let bins = vm.timeline.bins();
     let of = |cause| -> u64 {
         let changes = bins.iter().filter_map(|(_, bin)| bin.changes.get(cause));
@@ -321,7 +311,7 @@ fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
         .map(|cause| format!("{}: {}", cause.name(), plural(of(cause), "change")));
     figure(
         ("causes", "Why entries change"),
-        render::causes(&vm.timeline, lost),
+        render::causes(&vm.timeline, &lost.spans),
         sentence(numbers),
         [
             &format!(
@@ -331,16 +321,16 @@ fn causes(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
             "The leaf that a fault stores is no change here; an entry that was read again, and \
              had not changed, neither. An entry that something else than a fault removed may \
              fault again.",
-            shade(lost),
+            &lost.words,
         ],
     )
 }
 
-fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
+fn pages(vm: &VmStudy, lost: &Lost) -> Result<Figure, ReportError> {
     let made = count(vm.counts.page(events::PageEvent::Born));
     figure(
         ("pages", "Shadow pages by level"),
-        render::pages(&vm.timeline, lost),
+        render::pages(&vm.timeline, &lost.spans),
         most_pages(vm),
         [
             &format!(
@@ -348,7 +338,7 @@ fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
                 plural(last_pages(vm), "shadow page"),
             ),
             " A fall is KVM zapping tables.",
-            shade(lost),
+            &lost.words,
         ],
     )
 }
@@ -356,7 +346,7 @@ fn pages(vm: &VmStudy, lost: &[(f64, f64)]) -> Result<Figure, ReportError> {
 fn spaces(
     vm: &VmStudy,
     (owners, spaces): (&Owners, &[Gpa]),
-    lost: &[(f64, f64)],
+    lost: &Lost,
 ) -> Result<Figure, ReportError> {
     let looks = owners.looks();
     let most = |of: &dyn Fn(&Look) -> u64| looks.iter().map(of).max().unwrap_or(0);
@@ -385,14 +375,14 @@ fn spaces(
     };
     figure(
         ("spaces", "Shadow pages by address space"),
-        render::spaces((owners, spaces), &vm.timeline, lost),
+        render::spaces((owners, spaces), &vm.timeline, &lost.spans),
         numbers,
         [
             "Pages that only one CR3 leads to, at the end of each bin; those of several roots \
              are apart. The CR3s with the most time in faults have a colour each, the costliest \
              first. KVM has pages of its own for each address space that it shadows.",
             end,
-            shade(lost),
+            &lost.words,
         ],
     )
 }
@@ -404,11 +394,36 @@ fn last_pages(vm: &VmStudy) -> u64 {
         .map_or(0, |(_, bin)| bin.totals.all_pages())
 }
 
-/// Spans in which records are missing, seconds from the start.
-fn lost(study: &Study, vm: &VmStudy) -> Vec<(f64, f64)> {
-    study
-        .lost_spans()
-        .into_iter()
-        .map(|[from, to]| (vm.timeline.seconds(from), vm.timeline.seconds(to)))
-        .collect()
+/// Where records are missing.
+#[derive(Debug, Default)]
+pub(super) struct Lost {
+    /// Seconds from the start.
+    pub(super) spans: Vec<(f64, f64)>,
+    /// What the red spans of a figure mean; empty without any.
+    words: String,
+}
+
+/// What is missing of a VM, and how much of the recording that is.
+pub(super) fn lost(study: &Study, vm: &VmStudy) -> Lost {
+    let spans = study.lost_spans();
+    if spans.is_empty() {
+        return Lost::default();
+    }
+    let [from, to] = study.span_ns;
+    let long = total(spans.iter().map(|[from, to]| to.saturating_sub(*from)));
+    let words = format!(
+        " Red: {} missing, in {} of {} together ({} of the recording).",
+        match study.lost_records() {
+            1 => "1 record is".to_owned(),
+            records => format!("{} records are", count(records)),
+        },
+        plural(spans.len() as u64, "stretch"),
+        ns(long),
+        percent(long, to.saturating_sub(from)),
+    );
+    let seconds = |[from, to]: [u64; 2]| (vm.timeline.seconds(from), vm.timeline.seconds(to));
+    Lost {
+        spans: spans.into_iter().map(seconds).collect(),
+        words,
+    }
 }

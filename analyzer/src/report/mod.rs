@@ -6,6 +6,7 @@ mod context;
 mod embedded;
 mod explained;
 mod figures;
+mod glossary;
 mod html;
 mod method;
 
@@ -26,7 +27,8 @@ pub use context::{Page, Section, TraceContext};
 pub use explained::Explained;
 pub use figures::Figure;
 pub(crate) use figures::figure;
-pub(crate) use html::with_code;
+pub use glossary::Words;
+pub(crate) use html::{breakable, with_code};
 
 /// What every page of ours looks like.
 pub(crate) const STYLE: &str = include_str!("report.css");
@@ -103,10 +105,12 @@ pub fn document(page: Page) -> Document {
     for trace in page.traces {
         document.sections.push(text::Section {
             title: format!("{}: {}", trace.name, trace.about),
-            lines: [format!("recorded {}", trace.date)]
+            lines: [format!("recorded {}", trace.date), trace.times]
                 .into_iter()
+                .filter(|line| !line.is_empty())
                 .chain(trace.warnings)
                 .chain([trace.verdict])
+                .chain(trace.not_shown)
                 .collect(),
             ..text::Section::default()
         });
@@ -119,7 +123,23 @@ pub fn document(page: Page) -> Document {
                 tables: [vm.costs, vm.payers, vm.proof].concat(),
                 ..text::Section::default()
             });
+            document.sections.extend(words(&vm.glossary));
         }
     }
     document
+}
+
+/// The glossary as a part of a document; none without a word.
+fn words(glossary: &[Words]) -> Option<text::Section> {
+    let columns = ["of", "word", "meaning"].map(text::Column::words);
+    let mut table = text::Table::new("words", "What the words mean", columns);
+    for of in glossary {
+        for (word, meaning) in &of.words {
+            table.row([of.title, word, meaning].map(text::Cell::words));
+        }
+    }
+    (!table.is_empty()).then(|| text::Section {
+        tables: vec![table],
+        ..text::Section::default()
+    })
 }

@@ -43,7 +43,8 @@ pub fn html(curves: &Curves) -> Result<String, ReportError> {
                 ("curve", &title),
                 render::curves(&curve, lines, what),
                 numbers(&curve, lines),
-                [CAPTION, "", ""],
+                // Said once.
+                [if figures.is_empty() { CAPTION } else { "" }, "", ""],
             )?);
         }
     }

@@ -3,6 +3,7 @@
 use maker::Shape;
 
 use super::demo::{Demo, two};
+use crate::support::recording;
 
 /// The table of classes and the example must speak of the same fault.
 #[test]
@@ -232,6 +233,63 @@ fn several_traces_are_shown_side_by_side() {
     assert!(text.contains("## From demo.trace to more.trace"), "{text}");
     let one = demo.json(&["report", "demo.trace", "--json"], 0);
     assert!(one["beside"].is_null());
+}
+
+/// What is true of every time, of a column, of few faults is said at one place; the words of the
+/// tables have their meaning on the page.
+#[test]
+fn a_sentence_is_said_once_and_words_are_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = recording("boot-lab");
+    let name = trace.display().to_string();
+    let run = |more: &[&str]| {
+        let done = super::demo::run(folder.path(), &[&["report", &name][..], more].concat());
+        assert!(done.status.success());
+        String::from_utf8(done.stdout).unwrap()
+    };
+    run(&["-o", "page.html"]);
+    let html = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    let markdown = run(&["--format", "markdown"]);
+    let (_, switched_out) = analyzer::faults::SWITCHED_OUT.split_once(": ").unwrap();
+    for (what, text) in [("page", &html), ("Markdown", &markdown)] {
+        for once in ["Times are those of an emulated CPU", analyzer::faults::FEW] {
+            assert_eq!(text.matches(once).count(), 1, "{what}: {once}");
+        }
+        assert!(text.matches(switched_out).count() <= 1, "{what}");
+    }
+    let (_, words) = html.split_once("What the words mean</h3>").unwrap();
+    let (words, _) = words.split_once("<script").unwrap();
+    for group in [
+        "Rules of the first lines",
+        "Numbers",
+        "Classes of faults",
+        "Steps of a fault",
+        "Why a fault was needed",
+        "Why entries change",
+        "Shadow pages",
+    ] {
+        assert!(words.contains(&format!("<h4>{group}</h4>")), "{group}");
+    }
+    let of = |name: &str| format!("<dt>{name}</dt>");
+    for name in ["costs most", "share", "of run", "shadow", "walk", "role"] {
+        assert!(words.contains(&of(name)), "{name}");
+    }
+}
+
+/// A note on one of the traces is no error of it.
+#[test]
+fn notes_on_a_trace_beside_another_are_not_marked_as_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = ["loads", "boot-lab"].map(|name| recording(name).display().to_string());
+    super::demo::run(folder.path(), &["report", &one, &other, "-o", "page.html"]);
+    let html = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    let (_, beside) = html.split_once("<article id=\"beside\">").unwrap();
+    let (beside, _) = beside.split_once("</article>").unwrap();
+    assert!(beside.contains("switched out meanwhile"), "{beside}");
+    for bad in beside.split("class=\"verdict bad\">").skip(1) {
+        let (bad, _) = bad.split_once("</p>").unwrap();
+        assert!(!bad.contains("switched out"), "{bad}");
+    }
 }
 
 #[test]

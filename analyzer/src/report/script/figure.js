@@ -154,6 +154,16 @@ class Figure {
       this.axis(this.plots[1], most, "shadow entries", true);
       this.line(this.plots[1], times.entries, { first, last, width: times.bin_s }, most, "#333333");
     }
+    this.plots.forEach((plot) => this.lost(plot, from, to));
+  }
+  // Where records are missing, over what is there.
+  lost([left, top, right, bottom], from, to) {
+    for (const [a, b] of this.vm.data.times.lost) {
+      if (b < from || a > to) continue;
+      const x0 = Math.max(left, this.x(a)), x1 = Math.min(right, this.x(b));
+      this.over.append(make("rect", { class: "lost", x: x0, y: top, width: Math.max(1, x1 - x0), height: bottom - top, fill: "#D50000", "fill-opacity": 0.25 },
+        make("title", {}, "records are missing here")));
+    }
   }
   // Every fault is on the page: bins of the zoomed span.
   finer(from, to) {

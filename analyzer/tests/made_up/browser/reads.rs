@@ -45,7 +45,13 @@ const READ: &str = r#"
   const wide = [...document.querySelectorAll("body *")].filter((node) => node.checkVisibility() && !node.closest("svg *")
     && node.getBoundingClientRect().right > page + 1 && (onPaper || !node.closest(".scroll,pre")))
     .map((node) => `${node.tagName} ${node.textContent.trim().slice(0, 40)}`);
-  return { words, dim: [...dim], wide, dark: matchMedia("(prefers-color-scheme: dark)").matches };"#;
+  // Numbers, names and addresses in more than one line.
+  const broken = [...document.querySelectorAll("td.n,td.mono")].filter((node) => {
+    const range = document.createRange();
+    range.selectNodeContents(node);
+    return new Set([...range.getClientRects()].map((line) => Math.round(line.top))).size > 1;
+  }).map((node) => node.textContent);
+  return { words, broken, dim: [...dim], wide, dark: matchMedia("(prefers-color-scheme: dark)").matches };"#;
 
 /// In light and dark, on a phone and on paper: a report, two side by side, a sweep's page, the lesson.
 #[test]
@@ -76,6 +82,7 @@ fn every_page_reads_in_light_and_dark_on_a_phone_and_on_paper() {
             assert_eq!(seen["dark"], !options.is_empty(), "{at}");
             assert_eq!(seen["dim"], serde_json::json!([]), "{at}");
             assert_eq!(seen["wide"], serde_json::json!([]), "{at}");
+            assert_eq!(seen["broken"], serde_json::json!([]), "{at}");
         }
     }
 }

@@ -20,7 +20,7 @@ const LOOK: &str = r##"
     twice: ids.filter((id, at) => ids.indexOf(id) !== at),
     dead: [...document.querySelectorAll('a[href^="#"]')].map((a) => a.hash.slice(1)).filter((id) => !ids.includes(id)),
     unnamed: [...document.querySelectorAll("figure svg")].filter((svg) => !svg.getAttribute("aria-label") || svg.getAttribute("role") !== "img").length,
-    heads: [...document.querySelectorAll("th")].filter((th) => th.scope !== "col").length,
+    heads: [...document.querySelectorAll("th")].filter((th) => !["col", "colgroup"].includes(th.scope)).length,
     empty: [...document.querySelectorAll("table")].filter((table) => !table.tBodies[0].rows.length).length,
   };"##;
 
@@ -196,6 +196,46 @@ fn a_report_is_driven_by_mouse_and_keyboard() {
     assert!(text("byMouse").contains("vCPU"), "{seen:#}");
     assert!(text("entry").starts_with("Entry "), "{seen:#}");
     assert!(text("read").starts_with("Entry "), "{seen:#}");
+}
+
+/// What is missing is marked in a figure that was zoomed, as in the whole one.
+#[test]
+#[ignore = "needs Debian's chromium; `make test` runs it"]
+fn lost_records_are_marked_at_every_zoom() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("demo.trace");
+    Maker::new(Shape {
+        pages: 256,
+        lose: Some(40),
+        ..Shape::default()
+    })
+    .write(&trace)
+    .unwrap();
+    let page = report(folder.path(), &[&trace], &[]);
+    let seen = drive(
+        &page,
+        1280,
+        r##"
+  const vm = shadowscope.vms[0], rates = vm.figures.find((one) => one.name === "rates");
+  const [[from, to]] = vm.data.times.lost, marks = () => [...rates.over.querySelectorAll(".lost")].map((mark) => Number(mark.getAttribute("width")));
+  const seen = { whole: rates.svg.querySelectorAll('rect[fill="#D50000"]').length, caption: rates.node.querySelector("figcaption").textContent };
+  vm.zoom([from - vm.end / 50, to + vm.end / 50]);
+  seen.zoomed = marks();
+  vm.zoom([to + vm.end / 50, vm.end]);
+  seen.elsewhere = marks();
+  return seen;"##,
+    );
+    let caption = seen["caption"].as_str().unwrap();
+    assert!(
+        caption.contains("Red: 1 record is missing, in 1 stretch of "),
+        "{caption}"
+    );
+    // In both plots.
+    assert_eq!(seen["whole"], 2, "{seen:#}");
+    let widths = seen["zoomed"].as_array().unwrap();
+    assert_eq!(widths.len(), 2, "{seen:#}");
+    assert!(widths.iter().all(|width| width.as_f64() >= Some(1.0)));
+    assert_eq!(seen["elsewhere"], serde_json::json!([]));
 }
 
 /// Also on a page that has few of the faults one by one.
