@@ -178,7 +178,7 @@ pub struct SwitchedOut {
 }
 
 impl SwitchedOut {
-    fn fault(&mut self, row: &FaultRow) {
+    pub(super) fn fault(&mut self, row: &FaultRow) {
         let ns = switched_out_ns(row);
         self.faults += u64::from(ns > 0);
         self.ns = self.ns.saturating_add(ns);

@@ -386,3 +386,34 @@ fn the_same_runs_give_the_same_result() {
     };
     assert_eq!(changes(rows(&base, &new)), changes(rows(&base, &new)));
 }
+
+/// That threads were switched out is to know before reading, and no error of a trace.
+#[test]
+fn threads_that_were_switched_out_are_a_note_and_no_warning() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/recordings/demand");
+    let mut run = run(1, NOISE, 1.0);
+    run.switched_out.fault(&trace::FaultRow {
+        total_ns: 5_000_000,
+        switches: Some(1),
+        ..crate::replay::blank_fault(events::Seq(0))
+    });
+    let side = super::Side {
+        traces: vec![trace::Trace::open(path.as_ref()).unwrap()],
+        runs: vec![run],
+    };
+    assert_eq!(super::warnings(&side), []);
+    let notes = super::notes(&side);
+    assert_eq!(notes.len(), 1);
+    assert!(
+        notes[0].contains("were switched out meanwhile"),
+        "{notes:?}"
+    );
+    let comparison = super::Comparison::of(&side, &side, super::LEAST_PERCENT);
+    let document = super::document(&comparison, false);
+    assert!(document.head.contains(&notes[0]));
+    assert!(
+        super::tables::lines(&comparison)
+            .iter()
+            .all(|line| line.good)
+    );
+}

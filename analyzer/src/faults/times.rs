@@ -118,7 +118,7 @@ impl<F: Copy + Default> Times<F> {
 }
 
 /// What [`enough`] leaves out, for those who read a table.
-pub const FEW: &str = "of fewer than 20 times p5 and p95 are left out, of fewer than 100 p99: they \
+pub const FEW: &str = "p5 and p95 are left out of fewer than 20 times, p99 of fewer than 100: they \
                        would be those of one or two";
 
 /// Whether a percentile of so many times is more than the shortest or the longest: at least one

@@ -187,7 +187,7 @@ impl Column {
         &self.name
     }
 
-    /// Its name with the common heading, where there is one row of names only.
+    /// Its name with the common heading, for Markdown: it has one row of names.
     fn whole_name(&self) -> String {
         format!("{} {}", self.group, self.name).trim().to_owned()
     }
@@ -449,7 +449,7 @@ impl Table {
     /// For a terminal, without the title.
     pub fn grid(&self) -> Grid {
         let columns = self.for_people();
-        let mut grid = Grid::of(columns.map(|column| (column.whole_name(), column.kind)));
+        let mut grid = Grid::of(columns.map(|column| (column.name.clone(), column.kind)));
         for row in self.shown() {
             grid.row(self.texts(row));
         }

@@ -276,22 +276,6 @@ fn a_sentence_is_said_once_and_words_are_explained() {
     }
 }
 
-/// A note on one of the traces is no error of it.
-#[test]
-fn notes_on_a_trace_beside_another_are_not_marked_as_wrong() {
-    let folder = tempfile::tempdir().unwrap();
-    let [one, other] = ["loads", "boot-lab"].map(|name| recording(name).display().to_string());
-    super::demo::run(folder.path(), &["report", &one, &other, "-o", "page.html"]);
-    let html = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
-    let (_, beside) = html.split_once("<article id=\"beside\">").unwrap();
-    let (beside, _) = beside.split_once("</article>").unwrap();
-    assert!(beside.contains("switched out meanwhile"), "{beside}");
-    for bad in beside.split("class=\"verdict bad\">").skip(1) {
-        let (bad, _) = bad.split_once("</p>").unwrap();
-        assert!(!bad.contains("switched out"), "{bad}");
-    }
-}
-
 #[test]
 fn a_page_says_what_its_slider_has() {
     let demo = Demo::new(Shape {
