@@ -47,6 +47,8 @@ pub enum Act {
     },
     /// A keyframe showed it: the change itself has no record.
     Keyframe,
+    /// A vCPU loaded a PAE root, whose PDPTEs were read then.
+    Root,
     /// A record of another kind.
     Other,
 }
@@ -79,7 +81,7 @@ impl Moment {
             }
             Record::Host(row) => (Act::Host { event: row.event }, row.vcpu),
             Record::Mark(row) => (Act::Keyframe, row.vcpu),
-            Record::Root(row) => (Act::Other, Some(row.vcpu)),
+            Record::Root(row) => (Act::Root, Some(row.vcpu)),
             _ => (Act::Other, None),
         };
         Self {
@@ -107,6 +109,7 @@ impl Moment {
                 cause.name().to_owned()
             }
             Act::Keyframe => "seen by a keyframe".to_owned(),
+            Act::Root => "load of the root".to_owned(),
             Act::Other => "another record".to_owned(),
         };
         format!("{} {what}", seq.0)
