@@ -19,9 +19,6 @@ use crate::{
 
 /// Mappings kept.
 const MOST: usize = 1 << 16;
-/// Leaves of one frame from which on a store may make KVM drop others of it
-/// (`RMAP_RECYCLE_THRESHOLD`).
-const RECYCLES: usize = 1000;
 /// Visits that each record adds to what may be spent. Shared tables could make it 512^4 a record.
 const EARNED: u64 = 64;
 /// What may be spent at once.
@@ -155,6 +152,7 @@ impl Follow for Find {
             return;
         }
         self.may_spend = self.may_spend.saturating_add(EARNED).min(SAVED);
+        self.was.gone.extend(vm.recycled(record));
         match self.changed(record, vm) {
             Changed::Nothing => {}
             Changed::Place(place) => self.look(place, record, vm),
@@ -211,14 +209,14 @@ impl Find {
         if vm.last_keyframe() != self.was.keyframe {
             return Changed::Tables;
         }
-        if root_level(vm) != self.was.top {
+        if root_level(vm) != self.was.top || !self.was.gone.is_empty() {
             return Changed::All;
         }
         match record {
             Record::Fault(row) => {
                 let is_moved = pdptes(record, vm) != self.was.pdptes;
                 match row.sptep {
-                    _ if is_moved || self.live.len() > RECYCLES => Changed::All,
+                    _ if is_moved => Changed::All,
                     Some(place) => Changed::Place(place),
                     None => Changed::Nothing,
                 }
@@ -234,7 +232,7 @@ impl Find {
                     let is_link = spte.is_shadow_present() && !spte.is_leaf(level);
                     is_link && self.above.contains(&spte.child())
                 });
-                match is_above || self.live.len() > RECYCLES {
+                match is_above {
                     true => Changed::All,
                     false => Changed::Place(row.sptep),
                 }

@@ -266,14 +266,15 @@ impl Follow for Changes {
         self.number += u64::from(matches!(record, Record::Entry(_)));
         let inside = self.filter.window.admits(record);
         let gone = std::mem::take(&mut self.gone);
-        match (record, vm) {
-            (Record::Entry(row), Some(vm)) if inside => self.change(Some(number), row, vm),
-            (Record::Host(_), Some(vm)) if inside => {
-                for row in &gone {
-                    self.change(None, row, vm);
-                }
-            }
-            _ => {}
+        let Some(vm) = vm.filter(|_| inside) else {
+            return;
+        };
+        if let Record::Entry(row) = record {
+            self.change(Some(number), row, vm);
+        }
+        self.is_unchanged = false;
+        for row in gone.iter().chain(&vm.recycled(record)) {
+            self.change(None, row, vm);
         }
     }
 }

@@ -115,8 +115,6 @@ pub struct Refaults {
     next: Seq,
     /// The record after the latest number that was missing when it should have come.
     hole: Seq,
-    /// Leaves before the record that is applied.
-    leaves: u64,
     /// Of the latest record, if it is a refault.
     latest: Option<Refault>,
     /// An act of the host has its record after what it did.
@@ -130,7 +128,6 @@ impl Follow for Refaults {
         self.latest = None;
         self.inside = self.options.filter.window.admits(record);
         let Some(vm) = vm else { return };
-        self.leaves = vm.tables().totals().leaves;
         if shows_life(record) {
             self.acts.lives(record.seq());
         }
@@ -149,10 +146,7 @@ impl Follow for Refaults {
     }
 
     fn after(&mut self, record: &Record, vm: Option<&VmReplay>) {
-        // A leaf was stored, and there are fewer: its frame had more than KVM keeps track of.
-        if let Some(vm) = vm
-            && vm.tables().totals().leaves < self.leaves
-        {
+        if let Some(vm) = vm {
             self.recycled(record, vm);
         }
     }
@@ -199,7 +193,6 @@ impl Refaults {
             inside: false,
             next: Seq(0),
             hole: Seq(0),
-            leaves: 0,
             latest: None,
             acts_come_late: acts_come_late(subject.recording),
             late: Late::default(),

@@ -204,25 +204,17 @@ impl Refaults {
         act
     }
 
-    /// The leaf of `record` made KVM drop every entry of its frame, itself included.
+    /// If the leaf of `record` made KVM drop every entry of its frame, itself included.
     pub(super) fn recycled(&mut self, record: &Record, vm: &VmReplay) {
-        let (place, gfn, stored) = match record {
-            Record::Fault(row) => (row.sptep, row.gpa.map(|gpa| gpa.gfn()), row.spte),
-            Record::Entry(row) => (Some(row.sptep), row.gfn, Some(row.spte)),
-            _ => return,
-        };
-        let (Some(gfn), true) = (gfn, stored.is_some_and(Spte::is_shadow_present)) else {
+        let dropped = vm.recycled(record);
+        let Some(gfn) = dropped.first().and_then(|leaf| leaf.gfn) else {
             return;
         };
-        let dropped = vm.tables().last_recycled();
-        if !dropped.iter().any(|other| Some(*other) == place) {
-            return;
-        }
         let at = (record.seq(), record.time());
         let act = self.open(at, RefaultCause::RmapRecycled, What::Frame(gfn));
-        for place in dropped {
+        for leaf in dropped {
             // It is gone from the tables already.
-            if let Some(at) = self.places.at(*place, vm) {
+            if let Some(at) = self.places.at(leaf.sptep, vm) {
                 self.lose(at, act, Lost::Removed { large: false });
             }
         }

@@ -102,6 +102,15 @@ fn of(counts: &mut [u64; MAX_LEVEL], level: Level) -> &mut u64 {
     }
 }
 
+/// A leaf that was dropped with all others of its frame, as it was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Recycled {
+    pub(super) place: Hpa,
+    pub(super) spte: Spte,
+    pub(super) level: Level,
+    pub(super) gfn: Gfn,
+}
+
 /// The tables, with the reverse maps that the rules of the shadow MMU need.
 #[derive(Clone, Debug, Default)]
 pub struct ShadowTables {
@@ -118,8 +127,8 @@ pub struct ShadowTables {
     /// after it.
     retired: AddressSet<Hpa>,
     totals: Totals,
-    /// Leaves that were dropped when a frame last had more than KVM keeps track of.
-    recycled: Vec<Hpa>,
+    /// Leaves that the latest record dropped, since a frame had more than KVM keeps track of.
+    recycled: Vec<Recycled>,
     /// See [`super::ReplayOptions::sees_every_change`].
     sees_every_change: bool,
     /// What the latest record changed, in order.
@@ -143,6 +152,9 @@ impl ShadowTables {
 
     /// The next record begins.
     pub(super) fn next_record(&mut self) {
+        if !self.recycled.is_empty() {
+            self.recycled = Vec::new();
+        }
         match self.touched.capacity() > KEPT_TOUCHED {
             true => self.touched = Vec::new(),
             false => self.touched.clear(),
@@ -196,9 +208,10 @@ impl ShadowTables {
         self.rmap.get((first_of(gfn, level), level))
     }
 
-    /// The leaves that went with the latest store that gave a frame more of them than KVM keeps
-    /// track of, that of the store included (`kvm_zap_all_rmap_sptes`).
-    pub(crate) fn last_recycled(&self) -> &[Hpa] {
+    /// The leaves that went with the latest record, where it gave a frame more of them than KVM keeps
+    /// track of, that of the record included (`kvm_zap_all_rmap_sptes`). They have no record of their
+    /// own.
+    pub(super) fn recycled(&self) -> &[Recycled] {
         &self.recycled
     }
 
@@ -474,8 +487,15 @@ impl ShadowTables {
             let before = self.rmap.add((gfn, level), place);
             if before > RMAP_RECYCLE_THRESHOLD && !self.sees_every_change {
                 let dropped = self.rmap.take((gfn, level));
-                for place in &dropped {
-                    self.clear(*place);
+                let dropped = dropped.into_iter().map(|place| Recycled {
+                    place,
+                    spte: self.entry(place).unwrap_or_default(),
+                    level,
+                    gfn,
+                });
+                let dropped: Vec<_> = dropped.collect();
+                for leaf in &dropped {
+                    self.clear(leaf.place);
                 }
                 self.recycled = dropped;
             }

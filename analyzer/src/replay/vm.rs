@@ -117,6 +117,32 @@ impl VmReplay {
         }
     }
 
+    /// Leaves that `record`, which was just applied, took away without a record of their own: it gave
+    /// their frame more than KVM keeps track of. By place, each as a row of `entries` would have it.
+    pub(crate) fn recycled(&self, record: &Record) -> Vec<EntryRow> {
+        let vcpu = match record {
+            Record::Fault(row) => Some(row.vcpu),
+            Record::Entry(row) => row.vcpu,
+            // A keyframe sets the tables as they are.
+            _ => return Vec::new(),
+        };
+        let rows = self.tables.recycled().iter().map(|leaf| EntryRow {
+            seq: record.seq(),
+            time_ns: record.time(),
+            vm: record.vm(),
+            vcpu,
+            cause: Cause::Fault,
+            sptep: leaf.place,
+            spte: Spte(0),
+            old: Some(leaf.spte),
+            level: leaf.level,
+            gfn: Some(leaf.gfn),
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|row| row.sptep);
+        rows
+    }
+
     /// The act of the host that a range is read again for.
     pub(crate) fn read_for(&self, range: &HostRow) -> Option<&HostRow> {
         self.rereads.read_for(range)

@@ -47,6 +47,14 @@ impl Between {
         self.set(place, spte, cause);
     }
 
+    /// The same record, with the tables after it.
+    pub(super) fn took(&mut self, record: &Record, vm: Option<&VmReplay>) {
+        let gone = vm.map_or_else(Vec::new, |vm| vm.recycled(record));
+        for of in gone {
+            self.set(of.sptep, of.spte, of.cause.name());
+        }
+    }
+
     fn set(&mut self, place: Hpa, spte: Spte, cause: &'static str) {
         if self.latest.len() < MAX_PLACES || self.latest.contains_key(&place) {
             self.latest.insert(place, (spte, cause));

@@ -165,6 +165,7 @@ impl<'a> Reading<'a> {
         }
         now.apply(record)?;
         if is_own {
+            self.between.took(record, now.replay.vm(now.vm));
             let pending = self.waiting.iter_mut().map(|(_, pending)| pending);
             pending.for_each(|pending| pending.saw(record));
         }
