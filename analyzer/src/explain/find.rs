@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     refaults::{self, Options, Refaults},
-    replay::{Gaps, Replay, VmReplay, is_unchanged},
+    replay::{Gaps, RMAP_RECYCLE_THRESHOLD, Replay, VmReplay, is_unchanged},
     study::{Follow as _, Subject, replay_options},
 };
 
@@ -65,6 +65,9 @@ pub fn find(
             let about = (stores, refaults::acts_come_late(trace.meta()));
             after::fault(&mut facts, about, &finder.history, later);
             causes::of_fault(&mut facts);
+            if finder.recycles(&row) {
+                facts.recycled = refaults::of_act(trace, vm, row.seq)?;
+            }
             Explanation::Fault(Box::new(facts))
         }
         Found::Change(mut facts) => {
@@ -295,6 +298,17 @@ impl Finder {
         let refault = self.refaults.as_ref().and_then(Refaults::latest);
         facts.refault = refault.and_then(RefaultFacts::of);
         facts
+    }
+
+    /// Whether the leaf of a fault, which was just applied, is one more of its frame than KVM keeps
+    /// track of.
+    fn recycles(&self, row: &FaultRow) -> bool {
+        let tables = self.replay().map(VmReplay::tables);
+        let (Some(tables), Some(level), Some(gpa)) = (tables, row.level, gpa(row)) else {
+            return false;
+        };
+        // Where each of those that go has its own record, they are still to come.
+        tables.has_recycled() || tables.leaves_of(gpa.gfn(), level).len() > RMAP_RECYCLE_THRESHOLD
     }
 
     fn missing(&self, until: Seq) -> u64 {

@@ -60,6 +60,7 @@ pub use options::ReplayOptions;
 pub(crate) use pae::LEVEL as PAE_LEVEL;
 pub use pae::Pdptes;
 pub use page::{PageInfo, ShadowPage};
+pub(crate) use tables::RMAP_RECYCLE_THRESHOLD;
 pub use tables::{MAX_LEVEL, ShadowTables, Totals, Touched};
 pub use unchanged::is_unchanged;
 pub use vm::{CurrentRoot, VmReplay};

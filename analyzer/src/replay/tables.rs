@@ -14,7 +14,7 @@ pub(super) const WRITE_BITS: u64 = 1 << 1 | 1 << 10;
 
 /// `RMAP_RECYCLE_THRESHOLD`: with more mappings of one frame than this, `__rmap_add` zaps all of
 /// them after the store, without a tracepoint.
-const RMAP_RECYCLE_THRESHOLD: usize = 1000;
+pub(crate) const RMAP_RECYCLE_THRESHOLD: usize = 1000;
 /// Live pages replayed at most: 4 GiB of tables, which map 2 TiB. Bounds a hostile trace.
 const MAX_PAGES: usize = 1 << 20;
 /// Highest level on x86.
@@ -213,6 +213,11 @@ impl ShadowTables {
     /// own.
     pub(super) fn recycled(&self) -> &[Recycled] {
         &self.recycled
+    }
+
+    /// Whether the latest record dropped any so.
+    pub(crate) fn has_recycled(&self) -> bool {
+        !self.recycled.is_empty()
     }
 
     /// Every leaf whose guest frame is known, with the frame and the level of its table.

@@ -93,6 +93,7 @@ impl Before<'_> {
             host: self.host(row).cloned(),
             late_act: None,
             refault: None,
+            recycled: None,
             invalidated_by_itself: unmaps.and_then(|all| all.within(row)).copied(),
             invalidated_beside: unmaps.and_then(|all| all.beside(row)).copied(),
             root_zapped: unmaps.and_then(|_| history.zap_of_root(row)).cloned(),

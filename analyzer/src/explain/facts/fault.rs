@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     faults::{GuestStep, refuses},
-    refaults::{Refault, left_guest},
+    refaults::{ActBill, Refault, left_guest},
     replay::{PageInfo, Step},
 };
 
@@ -62,6 +62,9 @@ pub struct FaultFacts {
     pub emptied: Option<EntryRow>,
     /// What made it necessary, where its address was mapped before.
     pub refault: Option<RefaultFacts>,
+    /// Every entry of its frame that it dropped, and what came of that: there were more than KVM keeps
+    /// track of.
+    pub recycled: Option<ActBill>,
     /// Events of shadow pages since the previous fault of the vCPU.
     pub pages: Vec<PageChange>,
     /// Pages that were zapped after the fault's record and before the next fault of the vCPU.

@@ -5,6 +5,7 @@ use events::{
     constants::{ERROR_PFN_MASK, NO_SLOT_PFN},
 };
 
+use super::record;
 use crate::{
     explain::{
         facts::{FaultFacts, Followed, Store, index_of},
@@ -36,6 +37,13 @@ pub fn fault(out: &mut Lines, of: &FaultFacts) {
     written(out, of);
     followed(out, of);
     out.blank();
+    if let Some(bill) = &of.recycled {
+        let text =
+            "its frame had more entries than KVM keeps track of: __rmap_add dropped them all";
+        out.line(2, text);
+        record::came_of(out, bill);
+        out.blank();
+    }
     out.line(0, flags::LEGEND);
 }
 
