@@ -15,7 +15,9 @@ const WAITING: usize = 1024;
 pub const fn meaning_of_act(act: Act) -> &'static str {
     match act {
         Act::SyncRoots => "every unsync page below a vCPU's roots is synced (kvm_mmu_sync_roots)",
-        Act::Sync => "unsync pages that are about to be used are synced (mmu_sync_children)",
+        Act::Sync => {
+            "unsync pages that are about to be used are synced (mmu_sync_children, __kvm_sync_page)"
+        }
         Act::Invlpg => "one address is invalidated: INVLPG, or a fault that KVM injects",
         Act::WriteZap => "an emulated store zaps pages: one too many to a table, or misaligned",
         Act::ZapPage => "a shadow page is zapped (__kvm_mmu_prepare_zap_page)",

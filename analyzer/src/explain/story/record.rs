@@ -1,6 +1,6 @@
 //! A store, an act of the host, a root, a mark, a page of a keyframe.
 
-use events::HostEvent;
+use events::{Act, HostEvent};
 use trace::{ActRow, HostRow, MarkRow};
 
 use crate::{
@@ -221,11 +221,17 @@ fn act(out: &mut Lines, row: &ActRow) {
     let (name, took, thread) = (row.act.name(), ns(row.total_ns), words::thread(row.vcpu));
     let what = crate::faults::meaning_of_act(row.act);
     out.line(2, format!("{name}: {what}"));
-    let synced = plural(row.synced.into(), "page");
     let zapped = plural(row.zapped.into(), "page");
+    let synced = match (row.act, row.synced) {
+        // As the kernel has it: the page is brought in line each time that it is looked up.
+        (Act::Sync, 0) => {
+            "the page that was looked up is brought in line, and stays unsync".to_owned()
+        }
+        (_, pages) => format!("{} synced", plural(pages.into(), "page")),
+    };
     out.line(
         2,
-        format!("took {took} on {thread}; {synced} synced, {zapped} zapped"),
+        format!("took {took} on {thread}; {synced}, {zapped} zapped"),
     );
 }
 
