@@ -1,7 +1,6 @@
 //! Checks of all tables at a keyframe, which holds KVM's own.
 
 use events::{Gfn, Hpa};
-use trace::KeyframePage;
 
 use super::{
     Audit,
@@ -13,24 +12,6 @@ use super::{
 use crate::replay::{SeqTime, ShadowPage, ShadowTables};
 
 impl Audit {
-    /// A page of a keyframe: KVM takes a zapped root off the list of its pages.
-    pub(super) fn keyframe_page(&mut self, page: &KeyframePage) {
-        self.acts.sees_role(page.role, self.roles);
-        let check = Check::InvalidRoot;
-        let present = |(_, spte): &(u16, events::Spte)| spte.is_shadow_present();
-        let filled = page.entries.iter().any(present);
-        match self.roles.invalid.of(page.role) {
-            None => self.tallies.leave_out(check, Why::NoRoleField),
-            Some(invalid) => {
-                let holds = invalid == 0 || !filled;
-                self.tallies.check(check, holds, page.spt, || {
-                    let found = format!("a page of level {} with entries", page.level);
-                    Words::new("no entry in a page whose role is invalid", found)
-                });
-            }
-        }
-    }
-
     /// The tables were set against a whole keyframe, and are KVM's own now.
     pub(super) fn keyframe(&mut self, tables: &ShadowTables, begun: SeqTime) {
         self.tallies.now.in_keyframe = true;
@@ -42,6 +23,7 @@ impl Audit {
                     self.link(&parent.info, *place, &page.info);
                 }
             }
+            self.rooted(page);
             self.protects(page, tables);
             if page.info.direct {
                 self.direct_leaves(page, tables);
@@ -52,6 +34,20 @@ impl Audit {
                 self.slot_of(gfn, level, *place, span);
             }
         }
+    }
+
+    /// KVM takes a zapped root off the list of its pages.
+    fn rooted(&mut self, page: &ShadowPage) {
+        let check = Check::InvalidRoot;
+        let Some(invalid) = self.roles.invalid.of(page.info.role) else {
+            self.tallies.leave_out(check, Why::NoRoleField);
+            return;
+        };
+        let holds = invalid == 0 || page.present() == 0;
+        self.tallies.check(check, holds, page.info.spt, || {
+            let found = format!("a page of level {} with entries", page.info.level);
+            Words::new("no entry in a page whose role is invalid", found)
+        });
     }
 
     /// No leaf lets the guest write the table that a page shadows, unless it is unsync.

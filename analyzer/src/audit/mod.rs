@@ -254,7 +254,7 @@ impl Follow for Audit {
             Record::Page(row) => self.page(row),
             Record::Keyframe(page) => {
                 self.arriving.get_or_insert(self.tallies.now.at);
-                self.keyframe_page(page);
+                self.acts.sees_role(page.role, self.roles);
             }
             Record::Mark(row) => {
                 self.acts.thread_does(row.vcpu);

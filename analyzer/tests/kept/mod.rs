@@ -7,6 +7,8 @@ pub mod copy;
 mod explained;
 mod exported;
 mod fleets;
+mod keyframe;
+mod links;
 mod mappings;
 mod recordings;
 mod remembered;
