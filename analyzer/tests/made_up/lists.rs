@@ -1,5 +1,7 @@
 //! Who pays, and which faults and changes: `top`, `faults`, `changes`, symbols.
 
+use analyzer::symbols;
+use events::Gva;
 use maker::Shape;
 
 use super::demo::{Demo, two};
@@ -121,6 +123,41 @@ fn explain_takes_the_numbers_of_the_lists() {
     }
 }
 
+/// The ELF header of this program.
+fn header() -> Vec<u8> {
+    let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+    program[..64].to_vec()
+}
+
+/// It without sections: as `strip --strip-section-headers` leaves it.
+fn stripped() -> Vec<u8> {
+    let mut header = header();
+    // e_shoff, and e_shentsize, e_shnum and e_shstrndx.
+    header[0x28..0x30].fill(0);
+    header[0x3a..0x40].fill(0);
+    header
+}
+
+/// Of this program: how far it was loaded from where it was linked is what the kernel says of its
+/// entry point (AT_ENTRY), less what its file says.
+#[test]
+fn functions_of_an_elf_file_are_named() {
+    let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap());
+    let auxv = std::fs::read("/proc/self/auxv").unwrap();
+    let mut pairs = auxv.chunks_exact(16).map(|pair| pair.split_at(8));
+    let entry = pairs.find(|(key, _)| number(key) == libc::AT_ENTRY);
+    let moved = number(entry.unwrap().1) - number(&header()[0x18..0x20]);
+    let at = (two as *const ()).addr() as u64 - moved;
+    let program = std::env::current_exe().unwrap();
+    let symbols = symbols::read(&program).unwrap();
+    for offset in [0, 3] {
+        let place = symbols.place(Gva(at + offset));
+        let name = format!("program::made_up::demo::two+{offset:#x}");
+        assert_eq!(place, Some(name));
+    }
+    assert_eq!(symbols.place(Gva(0)), None);
+}
+
 #[test]
 fn symbols_name_functions_or_the_error_says_why_not() {
     let demo = Demo::new(Shape::default());
@@ -141,6 +178,7 @@ fn symbols_name_functions_or_the_error_says_why_not() {
     write("gz", "\u{1f}");
     std::fs::write(demo.0.path().join("gz"), b"\x1f\x8b\x08").unwrap();
     std::fs::write(demo.0.path().join("elf"), b"\x7fELF\x02\x01\x01").unwrap();
+    std::fs::write(demo.0.path().join("stripped"), stripped()).unwrap();
     let by = ["top", "demo.trace", "--by", "symbol", "--symbols"];
     let mut text = demo.text(&[&by[..], &["nm"]].concat(), 0);
     // Where the trace brings its own.
@@ -153,7 +191,9 @@ fn symbols_name_functions_or_the_error_says_why_not() {
     let error = demo.error(&by[..4], 1);
     assert!(error.contains("symbols.txt"), "{error}");
     std::fs::remove_file(demo.file("symbols.txt")).unwrap();
-    for file in ["hidden", "stub", "words", "gz", "elf", "nowhere"] {
+    for file in [
+        "hidden", "stub", "words", "gz", "elf", "stripped", "nowhere",
+    ] {
         let error = demo.error(&[&by[..], &[file]].concat(), 2);
         text += &format!("$ --symbols {file}\n{error}\n");
     }
