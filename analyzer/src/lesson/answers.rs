@@ -1,6 +1,6 @@
 //! What KVM did in each step, for a reader who knows the lecture only.
 
-use events::{Class, Level, PageEvent};
+use events::{Class, Gpa, Level, PageEvent};
 use trace::Host;
 
 use super::{
@@ -31,9 +31,14 @@ pub(super) fn absent(step: &GuestStep) -> &'static str {
     }
 }
 
+/// The guest's lowest table on the way of the address.
+pub(super) fn lowest_table(of: &FaultFacts) -> Option<Gpa> {
+    of.guest_walk.last().and_then(|step| step.table)
+}
+
 /// KVM made its shadow of the guest's lowest table in this fault.
 pub(super) fn is_new(of: &FaultFacts) -> bool {
-    let table = of.guest_walk.last().and_then(|step| step.table);
+    let table = lowest_table(of);
     of.pages.iter().any(|page| {
         page.row.event == PageEvent::Born
             && page.row.level == Level(1)
@@ -44,8 +49,8 @@ pub(super) fn is_new(of: &FaultFacts) -> bool {
 pub(super) fn zeroth(of: &FaultFacts, around: &Around) -> Vec<String> {
     let row = &of.row;
     let mut said = Vec::new();
-    if let Some((number, before)) = &around.passed_on {
-        let walk = guest_walk(before);
+    if let Some(passed) = &around.passed_on {
+        let walk = guest_walk(&passed.row);
         let missing = walk.iter().find(|step| !step.gpte.is_present());
         let why = match missing {
             Some(step) => format!(
@@ -58,12 +63,12 @@ pub(super) fn zeroth(of: &FaultFacts, around: &Around) -> Vec<String> {
         said.push(format!(
             "The guest's kernel (fault {}): {why}. The fault is an exit all the same: KVM passes \
              it on to the guest's kernel, which repairs its table (step 1).",
-            count(*number)
+            count(passed.index)
         ));
         said.push(format!(
             "{} later the access comes again, and faults again (fault {}): the guest's entry is \
              there now, the shadow entry is not. That is KVM's work alone (steps 2 to 4).",
-            ns(row.time_ns.0.saturating_sub(before.time_ns.0)),
+            ns(row.time_ns.0.saturating_sub(passed.row.time_ns.0)),
             count(of.index)
         ));
     } else {
@@ -109,28 +114,40 @@ pub(super) fn first(of: &FaultFacts, host: &Host, around: &Around) -> Vec<String
          the guest write freely (unsync)."
             .to_owned(),
     );
+    let unfaulted = match is_emulating(host) {
+        true => {
+            " KVM-PVM carries out the guest kernel's instructions: it sees these stores without a \
+             fault."
+        }
+        false => "",
+    };
     said.push(format!(
-        "Stores that faulted so in this recording: {}.",
+        "Stores that faulted so: {}.{unfaulted}",
         count(around.write_protected)
     ));
     let gva = of.row.gva;
     let indexes = of.guest_walk.iter().map(|step| step.index.to_string());
     let mut from = format!(
-        "GVA {gva} selects the entries {}, from the highest level down (9 bits each); its low 12 \
-         bits, {:#x}, are the offset in the page.",
+        "GVA {gva} selects entries {}, from the highest level down (9 bits each); its low 12 \
+         bits are the offset {:#x}.",
         indexes.collect::<Vec<_>>().join(", "),
         gva.0 & 0xfff
     );
     if let (Some(step), Some(gpa)) = (of.guest_walk.last(), of.row.gpa) {
-        let bits = flags::gpte(step.gpte);
         from += &format!(
-            " The last one holds {:#x}: frame {}, bits {bits}. Frame and offset give GPA {gpa}.",
+            " The last holds {:#x}: frame {}, bits {}. Frame and offset give GPA {gpa}.",
             step.gpte.0,
-            step.gpte.gpa().gfn()
+            step.gpte.gpa().gfn(),
+            flags::gpte_values(step.gpte)
         );
     }
     said.push(from);
     said
+}
+
+/// This KVM carries out instructions of the guest's kernel without a fault of theirs.
+fn is_emulating(host: &Host) -> bool {
+    host.hypervisor == "kvm_pvm"
 }
 
 /// The store of the entry that maps the page.
@@ -148,17 +165,16 @@ fn seen(store: &Store, host: &Host, around: &Around) -> String {
              carried it out {stored}.",
             count(fault)
         ),
-        None if host.hypervisor == "kvm_pvm" => format!(
-            "It had no page fault of its own. KVM-PVM carries out instructions of the guest's \
-             kernel itself, so it saw the store all the same {stored}."
-        ),
+        None if is_emulating(host) => {
+            format!("It had no page fault of its own. KVM saw it all the same {stored}.")
+        }
         None => format!("KVM carried out the store {stored}. A fault for it is not seen."),
     }
 }
 
 /// Why the store of the entry that maps the page is not seen.
 fn unseen(of: &FaultFacts) -> String {
-    let table = of.guest_walk.last().and_then(|step| step.table);
+    let table = lowest_table(of);
     let table = table.map_or_else(|| "?".to_owned(), |table| table.to_string());
     if of.row.class == Class::WriteProtected {
         return match &of.store {
@@ -222,7 +238,7 @@ pub(super) fn third(of: &FaultFacts) -> Vec<String> {
     });
     let parts = [
         ("the exit", row.exit_ns),
-        ("walk of the guest's table (step 1)", row.walk_ns),
+        ("KVM's walk of the guest's table", row.walk_ns),
         ("memslot and host's frame (steps 2 and 3)", row.pfn_ns),
         ("shadow tables above the entry (step 4)", row.tables_ns),
         (
@@ -348,8 +364,8 @@ fn bits_set(of: &FaultFacts, around: &Around) -> Option<String> {
         .collect();
     (!said.is_empty()).then(|| {
         format!(
-            "Bits in the guest's entries: {}. The processor does not walk these entries, so KVM \
-             sets A (accessed), and D (dirty) for a store, in its place: in its walk, at step 1.",
+            "Bits in the guest's entries: {}. The processor does not walk these entries: KVM sets A, \
+             and for a store D, in its walk, at the start of this fault, shown here.",
             said.join("; ")
         )
     })

@@ -10,10 +10,7 @@ use super::{
 };
 use crate::{
     explain::{self, ExplainError, Explanation, Selector},
-    text::{
-        plain,
-        units::{count, ns},
-    },
+    text::plain,
 };
 
 /// Why there is no lesson.
@@ -50,7 +47,7 @@ pub struct Guest {
     pub name: String,
     /// The access.
     pub access: String,
-    /// Which fault, in one line.
+    /// Which fault the access was, and where the next one of it is shown.
     pub about: String,
     /// Where it was recorded.
     pub host: String,
@@ -150,7 +147,6 @@ impl Guest {
                 did,
             }
         });
-        let after = row.time_ns.0.saturating_sub(facts.start_ns);
         let address = |space, value: Option<String>, is_computed| Address {
             space,
             value,
@@ -159,12 +155,7 @@ impl Guest {
         Ok(Self {
             name: plain(name),
             access: here::access(facts),
-            about: format!(
-                "Fault {} of the recording (record {}), {} after its start",
-                count(facts.index),
-                count(row.seq.0),
-                ns(after),
-            ),
+            about: here::about(facts, &around),
             host: recorded_on(host),
             chain: [
                 address("GVA", Some(row.gva.to_string()), false),

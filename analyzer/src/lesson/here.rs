@@ -1,9 +1,10 @@
 //! What a step shows of a guest, in a sentence that is always there.
 
 use events::{Class, ErrorCode, Level, PageEvent};
+use trace::FaultRow;
 
 use super::{
-    answers::{absent, is_new, leaf_store},
+    answers::{absent, is_new, leaf_store, lowest_table},
     rows::Row,
     scan::Around,
 };
@@ -28,10 +29,32 @@ pub(super) fn access(of: &FaultFacts) -> String {
     format!("the {who} {does} {}", of.row.gva)
 }
 
+/// Which fault the access was. One that KVM passed on has its entry written in a later fault.
+pub(super) fn about(of: &FaultFacts, around: &Around) -> String {
+    let of_record = |index, row: &FaultRow| {
+        let after = row.time_ns.0.saturating_sub(of.start_ns);
+        format!(
+            "Fault {} of the recording (record {}), {} after its start",
+            count(index),
+            count(row.seq.0),
+            ns(after)
+        )
+    };
+    match &around.passed_on {
+        Some(passed) => format!(
+            "{}; fault {} (record {}) follows in steps 2 to 4",
+            of_record(passed.index, &passed.row),
+            count(of.index),
+            count(of.row.seq.0)
+        ),
+        None => of_record(of.index, &of.row),
+    }
+}
+
 /// The access.
 pub(super) fn zeroth(of: &FaultFacts, around: &Around) -> String {
     let guest = match &around.passed_on {
-        Some((_, row)) => guest_walk(row),
+        Some(passed) => guest_walk(&passed.row),
         None => of.guest_walk.clone(),
     };
     let missing = guest.iter().find(|step| !step.gpte.is_present());
@@ -46,8 +69,7 @@ pub(super) fn zeroth(of: &FaultFacts, around: &Around) -> String {
         }
         None => "The guest's table maps the page".to_owned(),
     };
-    let last = around.before.last();
-    let shadow = match last {
+    let shadow = match around.at_access().last() {
         None => "What the shadow table had is not seen".to_owned(),
         Some(step) if step.spte.is_empty() && step.level == Level(1) => {
             "The shadow table exists down to level 1, and its entry there is empty".to_owned()
@@ -81,9 +103,11 @@ pub(super) fn first(of: &FaultFacts) -> String {
         );
     }
     match is_new(of) {
-        true => "Nothing changes: the guest had filled this table before, while KVM had no shadow \
-                 of it. The entry is there already."
-            .to_owned(),
+        true => format!(
+            "Nothing changes: the guest had filled its table of level 1{} before KVM had a \
+             shadow of it.",
+            lowest_table(of).map_or_else(String::new, |table| format!(" ({table})"))
+        ),
         false => "Nothing changes: the entry is there already.".to_owned(),
     }
 }

@@ -178,8 +178,8 @@ fn marked(rows: Vec<Row>, before: &[Row]) -> Vec<Row> {
 pub(super) fn guest(of: &FaultFacts, around: &Around) -> [Vec<Row>; 6] {
     let read = of.guest_walk.iter();
     let read: Vec<_> = read.map(|step| guest_row(step, step.gpte, false)).collect();
-    let first = around.passed_on.as_ref().map(|(_, row)| {
-        let walk = guest_walk(row);
+    let first = around.passed_on.as_ref().map(|passed| {
+        let walk = guest_walk(&passed.row);
         let at = |level| walk.iter().find(|step| step.level.0 == level);
         let rows = read.iter().map(|row| match at(row.level) {
             Some(step) => guest_row(step, step.gpte, false),
@@ -222,11 +222,12 @@ pub(super) fn guest(of: &FaultFacts, around: &Around) -> [Vec<Row>; 6] {
 
 /// KVM's shadow table in each step, from the access on.
 pub(super) fn shadow(of: &FaultFacts, around: &Around) -> [Vec<Row>; 6] {
-    let before: Vec<_> = of
-        .shadow_walk
-        .iter()
-        .map(|after| before(after, &around.before))
-        .collect();
+    let rows = |walk: &[Step]| -> Vec<_> {
+        let levels = of.shadow_walk.iter();
+        levels.map(|after| before(after, walk)).collect()
+    };
+    let first = rows(around.at_access());
+    let before = rows(&around.before);
     let after = of.shadow_walk.iter().map(shadow_row);
     let fourth = marked(after.collect(), &before);
     let mut fifth = marked(fourth.clone(), &fourth);
@@ -239,8 +240,8 @@ pub(super) fn shadow(of: &FaultFacts, around: &Around) -> [Vec<Row>; 6] {
             fifth.push(row);
         }
     }
-    let [first, second, third] = [(); 3].map(|()| before.clone());
-    [first, second, third, before, fourth, fifth]
+    let second = marked(before.clone(), &first);
+    [first, second, before.clone(), before, fourth, fifth]
 }
 
 /// What was at the level of a step before the fault.

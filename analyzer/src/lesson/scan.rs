@@ -84,13 +84,24 @@ pub(super) struct NextPage {
     pub shadow: Option<Step>,
 }
 
+/// A fault that KVM passed on to the guest.
+#[derive(Debug)]
+pub(super) struct PassedOn {
+    /// Its number.
+    pub index: u64,
+    /// Its record.
+    pub row: FaultRow,
+    /// The shadow tables on the way of the address then.
+    pub shadow: Vec<Step>,
+}
+
 /// What the recording has beside a fault.
 #[derive(Debug)]
 pub(super) struct Around {
     /// The shadow tables on the way of the address, before KVM changed any of them.
     pub before: Vec<Step>,
-    /// The fault of the same access that KVM passed on to the guest before, and its number.
-    pub passed_on: Option<(u64, FaultRow)>,
+    /// The fault of the same access that KVM passed on to the guest before.
+    pub passed_on: Option<PassedOn>,
     /// The fault by which the guest stored its entry of level 1: a store to a protected table.
     pub store_fault: Option<u64>,
     /// The next fault that read the guest's entry of a level, and what it read.
@@ -165,7 +176,11 @@ impl Around {
         if fault.vcpu == of.row.vcpu && is_beside(fault, &of.row, 12) {
             // Any other fault on the page ends what that access led to.
             let is_passed_on = fault.class == Class::Guest && !guest_walk(fault).is_empty();
-            self.passed_on = is_passed_on.then(|| (index, fault.clone()));
+            self.passed_on = is_passed_on.then(|| PassedOn {
+                index,
+                row: fault.clone(),
+                shadow: self.before.clone(),
+            });
         }
         let mut stores = of.entries_stored.iter();
         let store = stores.find(|stored| stored.level == Level(1));
@@ -206,6 +221,12 @@ impl Around {
         page.walked = page.guest.as_ref().map(|step| walked(step, fault));
         let walk = tables.map(|tables| tables.walk(fault.root, fault.gva));
         page.shadow = walk.and_then(|mut walk| walk.steps.pop());
+    }
+
+    /// The shadow tables on the way of the address when the access came first.
+    pub(super) fn at_access(&self) -> &[Step] {
+        let passed_on = self.passed_on.as_ref();
+        passed_on.map_or(&self.before, |passed| &passed.shadow)
     }
 
     /// The fault that next read the guest's entry of a level, if it found this there.

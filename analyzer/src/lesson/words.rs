@@ -20,7 +20,7 @@ pub const WORDS: [(&str, &str); 24] = [
         "table, entry, level",
         "a page table has 512 entries; one of level 4 to 2 points to the next table, one of \
          level 1 maps a page. 0x212000[1] is entry 1 of the table at 0x212000; a value is an \
-         address and, in its last three digits, bits",
+         address and, as its last three digits, the sum of its bits: 067 is r, w, u, A and D",
     ),
     (
         "empty, no table",
@@ -43,7 +43,7 @@ pub const WORDS: [(&str, &str); 24] = [
     ),
     (
         "memslot",
-        "a range of GPAs that the VMM backs with a range of its own HVAs",
+        "a range of GPAs, backed by one of the VMM's own HVAs",
     ),
     (
         "page fault",
@@ -65,12 +65,12 @@ pub const WORDS: [(&str, &str); 24] = [
     ),
     (
         "to emulate",
-        "KVM carries out an instruction in place of the processor",
+        "KVM carries out an instruction for the processor",
     ),
     (
         "unsync",
         "a guest table of level 1 that the guest may write without faults; its shadow may be \
-         out of date until the guest flushes its TLB",
+         old until the guest flushes its TLB",
     ),
     (
         "TLB",
@@ -78,27 +78,25 @@ pub const WORDS: [(&str, &str); 24] = [
          to flush it",
     ),
     (
-        "r w x u",
-        "bits of an entry: present, writable, executable, for programs (user) too",
+        "r 1, w 2, u 4, x",
+        "bits of an entry: present, writable, for programs (user) too; x: executable, unless the \
+         top bit is set",
     ),
     (
-        "A, D",
-        "bits: accessed, by anyone; dirty, the page was written",
+        "A 0x20, D 0x40",
+        "accessed, by anyone; dirty, the page was written",
     ),
     (
-        "H, M",
-        "bits of KVM's: the host lets the VMM write the frame; KVM may give w back without a new \
-         lookup",
+        "H 0x200, M 0x400, 0x800",
+        "bits of KVM's, in shadow entries only: the host lets the VMM write the frame; KVM may \
+         give w back without a new lookup; present, for KVM",
     ),
     (
         "NPT, EPT",
         "AMD's and Intel's two-dimensional paging: the processor walks the guest's table and a \
          table from GPA to HPA",
     ),
-    (
-        "SVM",
-        "AMD's support in the processor for guests; NPT is a part of it",
-    ),
+    ("SVM", "AMD's support in the processor for guests, with NPT"),
     (
         "MMU",
         "memory management unit: translates addresses; KVM's is the code that keeps the shadow \
@@ -109,3 +107,41 @@ pub const WORDS: [(&str, &str); 24] = [
         "a thousandth, a millionth, a billionth of a second",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use events::Spte;
+
+    use super::*;
+
+    type IsSet = fn(Spte) -> bool;
+
+    /// Each value that the words give a bit is that of the program.
+    #[test]
+    fn a_bit_has_the_value_that_the_words_say() {
+        let bits: [(&str, IsSet); 8] = [
+            ("r 1", Spte::has_present_bit),
+            ("w 2", Spte::is_writable),
+            ("u 4", Spte::is_user),
+            ("A 0x20", Spte::is_accessed),
+            ("D 0x40", Spte::is_dirty),
+            ("H 0x200", Spte::is_host_writable),
+            ("M 0x400", Spte::is_mmu_writable),
+            ("0x800", Spte::is_shadow_present),
+        ];
+        let said: Vec<_> = WORDS
+            .iter()
+            .flat_map(|(word, _)| word.split(", "))
+            .collect();
+        for (bit, is_set) in bits {
+            assert!(said.contains(&bit), "{bit}");
+            let value = bit.rsplit(' ').next().unwrap();
+            let value = match value.strip_prefix("0x") {
+                Some(hex) => u64::from_str_radix(hex, 16).unwrap(),
+                None => value.parse().unwrap(),
+            };
+            assert!(is_set(Spte(value)) && !is_set(Spte(!value)), "{bit}");
+        }
+        assert!(!Spte(1 << 63).is_executable() && Spte(!(1 << 63)).is_executable());
+    }
+}

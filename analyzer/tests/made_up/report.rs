@@ -305,8 +305,20 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     assert!(page.contains("it was 0x0, and became 0x401007"));
     assert!(page.contains("The guest's kernel (fault 10): its own entry of level 1 is empty"));
     // `linear` had filled its table before: no store faulted, and nothing is marked.
-    assert!(page.contains("the guest had filled this table before, while KVM had no shadow of it"));
+    assert!(page.contains("filled its table of level 1 (0x212000) before KVM had a shadow of it"));
     assert!(page.contains("KVM made its shadow of the guest's table 0x212000 only in this fault"));
+    // Each step names the fault that it shows, and each guest why no store faulted.
+    assert!(page.contains("Fault 10 of the recording (record 30), 18.6 ms after its start; fault"));
+    assert!(page.contains("; fault 11 (record 32) follows in steps 2 to 4"));
+    assert!(page.contains("bits r 1, w 2, u 4; x: top bit 0. Frame and offset"));
+    let unfaulted = "Stores that faulted so: 0. KVM-PVM carries out";
+    // On the slide and on the handout, of both guests.
+    assert_eq!(page.matches(unfaulted).count(), 4);
+    assert_eq!(
+        page.matches("in its walk, at the start of this fault")
+            .count(),
+        4
+    );
     // A later walk read the upper entries again, with A; none read the leaf entry.
     assert!(page.contains("level 4, 3, 2: A (fault 9 read it); level 1: A and D (computed: no"));
     assert!(page.contains("0x8000001000: 1 fault: fault 9"));

@@ -51,6 +51,7 @@ const DRIVE: &str = r#"
   seen.asked = all("details[open]").length;
   key("W");
   seen.words = shown()[0].id;
+  seen.end = document.body.getBoundingClientRect().bottom;
   seen.meanings = all("dt").map((one) => one.textContent).join();
   key("w");
   seen.back = shown()[0].id;
@@ -90,6 +91,8 @@ fn a_lesson_is_shown_by_arrow_keys() {
             seen["lowest"].as_f64() <= Some(f64::from(height)),
             "{seen:#}"
         );
+        // All words and the footer too.
+        assert!(seen["end"].as_f64() <= Some(f64::from(height)), "{seen:#}");
         assert_eq!((&seen["hidden"], &seen["asked"]), (&0.into(), &2.into()));
         assert_eq!(
             (&seen["words"], &seen["back"]),
