@@ -122,7 +122,7 @@ pub(super) fn first(of: &FaultFacts, host: &Host, around: &Around) -> Vec<String
         false => "",
     };
     said.push(format!(
-        "Stores that faulted so: {}.{unfaulted}",
+        "Stores that faulted so in this recording: {}.{unfaulted}",
         count(around.write_protected)
     ));
     let gva = of.row.gva;

@@ -311,7 +311,7 @@ fn a_lesson_has_the_numbers_of_the_recordings_that_come_with_it() {
     assert!(page.contains("Fault 10 of the recording (record 30), 18.6 ms after its start; fault"));
     assert!(page.contains("; fault 11 (record 32) follows in steps 2 to 4"));
     assert!(page.contains("bits r 1, w 2, u 4; x: top bit 0. Frame and offset"));
-    let unfaulted = "Stores that faulted so: 0. KVM-PVM carries out";
+    let unfaulted = "Stores that faulted so in this recording: 0. KVM-PVM carries out";
     // On the slide and on the handout, of both guests.
     assert_eq!(page.matches(unfaulted).count(), 4);
     assert_eq!(
