@@ -68,6 +68,17 @@ fn run(plan: &Plan) -> (Vmm, GuestResult, Vec<HostAct>) {
     (vmm, result, acts.0.into_inner().unwrap())
 }
 
+/// How often such a run is tried. On a busy machine the guest may be done before the host's thread
+/// has had a CPU.
+const TRIES: u32 = 8;
+
+/// The same, with an actor that has passed more than ten times.
+fn run_beside(plan: &Plan) -> (Vmm, GuestResult, Vec<HostAct>) {
+    let runs = (0..TRIES).map(|_| run(plan));
+    let mut runs = runs.skip_while(|(_, result, _)| result.passes <= 10);
+    runs.next().expect("the actor passes while the guest runs")
+}
+
 fn disturb(plan: &Plan) -> Actor {
     Actor::Reclaim {
         discard: FrameRange::default(),
@@ -104,8 +115,7 @@ fn kvm_memory_that_moves_keeps_its_content() {
     for backing in [Backing::Small, Backing::Huge] {
         let mut plan = plan(backing, Vec::new());
         plan.host.actors = vec![disturb(&plan)];
-        let (_, result, acts) = run(&plan);
-        assert!(result.passes > 10, "{}", result.passes);
+        let (_, result, acts) = run_beside(&plan);
         // Once away and once back.
         assert_eq!(count(&acts, HostActKind::Unmapped), 2 * result.passes);
         assert!(acts.iter().all(|act| act.slot == WORK_SLOT));
@@ -134,8 +144,7 @@ fn kvm_the_guest_reports_a_discarded_page() {
 #[ignore = "needs /dev/kvm"]
 fn kvm_the_dirty_log_holds_every_frame_written() {
     for clear in [false, true] {
-        let (_, result, acts) = run(&plan(Backing::Small, vec![dirty(clear)]));
-        assert!(result.passes > 10, "{}", result.passes);
+        let (_, result, acts) = run_beside(&plan(Backing::Small, vec![dirty(clear)]));
         let started = count(&acts, HostActKind::DirtyStarted);
         assert_eq!(started, 1 + result.passes / 8);
         assert_eq!(count(&acts, HostActKind::DirtyStopped), started);
@@ -146,8 +155,7 @@ fn kvm_the_dirty_log_holds_every_frame_written() {
 #[test]
 #[ignore = "needs /dev/kvm"]
 fn kvm_memslots_come_and_go_under_the_guest() {
-    let (vmm, result, acts) = run(&plan(Backing::Small, vec![memslots()]));
-    assert!(result.passes > 10, "{}", result.passes);
+    let (vmm, _, acts) = run_beside(&plan(Backing::Small, vec![memslots()]));
     let slots = vmm.memslots();
     let there: Vec<_> = slots
         .iter()
@@ -167,12 +175,14 @@ fn kvm_memslots_come_and_go_under_the_guest() {
 #[ignore = "needs /dev/kvm"]
 fn kvm_the_vmm_serves_accesses_while_a_memslot_is_away() {
     let plan = plan(Backing::Small, vec![memslots()]);
-    let mut vmm = Vmm::new(&plan).unwrap().confined();
     // This guest is not stopped: apart from marks, only accesses that the VMM serves end KVM_RUN.
-    let hooks = Writes { hva: None };
-    let result = vmm.run(&hooks, LONG, &AtomicBool::new(false)).unwrap();
-    let served = result.exits - result.marks.len() as u64;
-    assert!(served > 10, "{served}");
+    let served = || {
+        let mut vmm = Vmm::new(&plan).unwrap().confined();
+        let hooks = Writes { hva: None };
+        let result = vmm.run(&hooks, LONG, &AtomicBool::new(false)).unwrap();
+        result.exits - result.marks.len() as u64
+    };
+    assert!((0..TRIES).any(|_| served() > 10));
 }
 
 #[test]
