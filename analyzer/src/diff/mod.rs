@@ -276,7 +276,9 @@ impl Comparison {
         };
         format!(
             "Intervals are 95% for all classes and phases together ({runs}). Noise is a change \
-             whose interval includes zero, or of less than {least}%.{}",
+             whose interval includes zero, or of less than {least}%. `one run`: not judged, since a \
+             side has one run and nothing shows how much runs differ, or the counts of other \
+             classes changed too.{}",
             ratio.unwrap_or_default()
         )
     }

@@ -64,7 +64,8 @@ pub fn table(first: &str, what: &'static str, others: &[(String, &[ClassRow])]) 
     let mut table = Table::new("against", title, columns.into_iter().chain(named)).note(format!(
         "The mean of the runs, as a multiple of the first's. As in `analyzer diff`, a change of less \
          than {LEAST_PERCENT}%, or whose 95% interval includes no change (1.00x), is noise: then the \
-         interval is shown, which is wide where runs of one kind differ much"
+         interval is shown, which is wide where runs of one kind differ much. Not judged (one run): \
+         nothing shows how much runs differ, or the counts of other classes changed too"
     ));
     for (name, rows) in others {
         for row in *rows {

@@ -49,6 +49,8 @@ pub struct HeatMap {
 pub struct Area {
     /// First address.
     pub from: Gva,
+    /// Bytes from there to the end of the last page with a fault; the last row may go on.
+    pub bytes: u64,
     /// Bytes of a row.
     pub row_bytes: u64,
     /// Rows.
@@ -225,6 +227,7 @@ impl HeatMap {
         Area {
             slots: self.slots_of(Gva(from << self.shift), Gva(last)),
             from: Gva(from << self.shift),
+            bytes: (to - from + 1).saturating_mul(1 << self.shift),
             row_bytes: per_row << self.shift,
             rows: (to - from) / per_row + 1,
             faults,

@@ -62,9 +62,9 @@ impl Pathology {
     pub const fn counted(self) -> [&'static str; 2] {
         match self {
             Self::LiveLock => ["run", "fault"],
-            Self::ZapStorm => ["act", "page"],
+            Self::ZapStorm => ["act", "shadow page"],
             Self::PingPong => ["table", "round"],
-            Self::UnsyncStorm => ["round", "page"],
+            Self::UnsyncStorm => ["round", "shadow page"],
             Self::HostDiscard => ["act", "refault"],
             Self::UnusedPrefetch => ["unused entry", "prefetched entry"],
             Self::RootsRebuilt => ["root", "rebuild"],

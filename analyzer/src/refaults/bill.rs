@@ -202,7 +202,7 @@ pub(super) fn what(what: &What) -> String {
             format!(
                 "{}{slot} gfn {gfn}, {}",
                 event.name(),
-                plural(*pages, "page")
+                plural(*pages, "frame")
             )
         }
         What::Entry(place) => format!("entry at {}", Hpa(place.0)),

@@ -169,7 +169,7 @@ fn acts(refaulted: &Refaulted) -> Table {
         Column::time("at"),
         Column::code("cause"),
         Column::words("what"),
-        Column::number("removed"),
+        Column::number("entries"),
         Column::number("refaults"),
         Column::time("total"),
     ];

@@ -180,7 +180,7 @@ impl Refaults {
             self.acts.hold(id);
             self.end_zaps(vcpu, RefaultCause::Memslot);
             if let Some(zaps) = self.acts.get_mut(id) {
-                zaps.seq = row.seq;
+                (zaps.seq, zaps.time) = (row.seq, row.time_ns);
                 zaps.what = What::of_host(row);
             }
             act.act = Some(id);

@@ -191,11 +191,10 @@ fn short(name: &str) -> String {
 fn labels(canvas: &mut Canvas, plot: &Plot, area: &Area, name: &str) {
     let [left, top, _, bottom] = plot.place;
     plot.ground(canvas);
-    let size = area.rows.saturating_mul(area.row_bytes);
-    let end = area.from.0.wrapping_add(size);
+    let end = area.from.0.wrapping_add(area.bytes);
     canvas.word(&format!("{end:#x}"), (left - 8.0, top + 6.0), Anchor::End);
     let mut parts = name.split(", ").take(2).filter(|part| !part.is_empty());
-    let (size, faults) = (bytes(size), plural(area.faults, "fault"));
+    let (size, faults) = (bytes(area.bytes), plural(area.faults, "fault"));
     // One line for each part that has room.
     let lines: Vec<_> = match bottom - top >= ROOMY {
         true => {

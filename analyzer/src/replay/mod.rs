@@ -8,6 +8,7 @@
 mod anomalies;
 mod checks;
 mod drift;
+mod frame_order;
 mod gaps;
 mod guest;
 mod hash;
@@ -51,6 +52,7 @@ use trace::Record;
 pub use anomalies::{Anomalies, Anomaly, AnomalyKind};
 pub use checks::Checks;
 pub use drift::{Difference, DifferenceKind, Drift, Late, LateKind};
+pub use frame_order::FrameOrder;
 pub use gaps::{Gap, Gaps};
 pub use guest::GuestTable;
 pub(crate) use hash::AddressMap;

@@ -2,7 +2,7 @@
 
 use events::{Gva, Hpa, Level, Pfn, Spte};
 
-use super::{ShadowPage, ShadowTables, VmReplay, pae};
+use super::{FrameOrder, ShadowPage, ShadowTables, VmReplay, pae};
 
 /// One entry on the way from a root to a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -231,8 +231,8 @@ pub struct Run {
     pub level: Level,
     /// The first leaf.
     pub first: Spte,
-    /// The frames adjoin as the addresses do.
-    pub adjoining: bool,
+    /// Their frames.
+    pub frames: FrameOrder,
     last: Spte,
     end: u64,
 }
@@ -329,7 +329,8 @@ impl Ranges {
             && run.level == level
             && run.first.0 & RIGHTS == spte.0 & RIGHTS
         {
-            run.adjoining &= spte.pfn().0 == run.last.pfn().0.wrapping_add(level.pages());
+            let pfns = [run.last.pfn().0, spte.pfn().0];
+            run.frames = run.frames.then(pfns, level.pages());
             run.last = spte;
             run.end = end;
             run.entries += 1;
@@ -340,7 +341,7 @@ impl Ranges {
             entries: 1,
             level,
             first: spte,
-            adjoining: true,
+            frames: FrameOrder::default(),
             last: spte,
             end,
         });

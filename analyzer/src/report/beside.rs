@@ -114,6 +114,9 @@ fn numbers(sides: &[(String, Side)]) -> Vec<SideNumbers> {
     sides.iter().map(of).collect()
 }
 
+/// Of which faults the times are.
+const OWN: &str = "Without faults whose thread was switched out.";
+
 /// Times of an emulated machine mean nothing: then there are only counts.
 fn figures(sides: &[SideNumbers], times: bool) -> Result<Vec<Figure>, ReportError> {
     let mut figures = vec![figure(
@@ -127,7 +130,7 @@ fn figures(sides: &[SideNumbers], times: bool) -> Result<Vec<Figure>, ReportErro
             ("beside-time", "Time in faults of each trace"),
             render::totals(sides, Measure::Total),
             all(sides, Measure::Total),
-            ["All VMs of a trace together, by class.", "", ""],
+            ["All VMs of a trace together, by class. ", OWN, ""],
         )?);
         figures.push(figure(
             ("beside-median", "Median time of a fault"),
@@ -135,8 +138,8 @@ fn figures(sides: &[SideNumbers], times: bool) -> Result<Vec<Figure>, ReportErro
             medians(sides),
             [
                 "By class, for each trace. ",
-                "Equal runs differ too: the tables below have what is more than noise.",
-                "",
+                OWN,
+                " Equal runs differ too: the tables below have what is more than noise.",
             ],
         )?);
     }

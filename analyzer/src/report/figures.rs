@@ -185,9 +185,8 @@ fn peaks(vm: &VmStudy) -> String {
 pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
     let (areas, _) = vm.records.heat.areas();
     let name = |area: &Area| {
-        let bytes = area.rows.saturating_mul(area.row_bytes);
         let region = match area.from.0 >> 63 {
-            _ if vm.has_range(area.from, bytes) => Some("work range".to_owned()),
+            _ if vm.has_range(area.from, area.bytes) => Some("work range".to_owned()),
             1 => Some("upper half".to_owned()),
             _ => None,
         };
@@ -199,7 +198,9 @@ pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
             few if few == area.slots.len() => Some(format!("slots {}", numbers.join("+"))),
             _ => Some(format!("slots {} and others", numbers.join("+"))),
         };
-        let symbol = symbols.place(area.hottest());
+        // A longer row may have several functions.
+        let is_page = area.row_bytes <= 4096;
+        let symbol = is_page.then(|| symbols.place(area.hottest())).flatten();
         let parts = region.into_iter().chain(slots).chain(symbol);
         plain(&parts.collect::<Vec<_>>().join(", "))
     };
@@ -209,7 +210,7 @@ pub(super) fn names(vm: &VmStudy, symbols: &Symbols) -> Vec<String> {
 fn areas(vm: &VmStudy, names: &[String]) -> String {
     let (areas, elsewhere) = vm.records.heat.areas();
     let named = areas.iter().zip(names).map(|(area, name)| {
-        let size = bytes(area.rows.saturating_mul(area.row_bytes));
+        let size = bytes(area.bytes);
         let faults = plural(area.faults, "fault");
         let name = match name.as_str() {
             "" => String::new(),

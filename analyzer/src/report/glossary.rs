@@ -55,7 +55,7 @@ fn rules() -> [(&'static str, &'static str); 3] {
         (
             "costs most",
             "the class with the most time in its faults, without those whose thread was switched \
-             out; named with its longest step",
+             out; named with its longest step, unless that class has such faults",
         ),
         (
             "most is paid by",
@@ -65,7 +65,7 @@ fn rules() -> [(&'static str, &'static str); 3] {
         ),
         (
             "pathology",
-            "a pattern that costs more than its threshold (see the method, at the end); the \
+            "a pattern that occurs more often than its threshold (see the method, at the end); the \
              costliest comes first",
         ),
     ]

@@ -419,9 +419,9 @@ pub fn clock(summary: &Summary, vm: &VmSummary) -> Table {
     let rest = match switches {
         Some((all, between)) => {
             row(switches_of(between), Some(clock.faults), all);
-            "the guest's handler, rest"
+            "the guest itself: its accesses, its handler if any"
         }
-        None => "world switches, the guest's handler, rest",
+        None => "world switches; the guest itself: its accesses, its handler if any",
     };
     if let Some(rest_ns) = clock.rest_ns {
         row(rest, None, rest_ns);

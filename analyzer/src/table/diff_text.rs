@@ -55,14 +55,7 @@ fn list(runs: &[ChangeRun]) -> String {
     let mut grid = Grid::of(columns.map(|(name, kind)| (name.to_owned(), kind)));
     for run in runs.iter().take(LISTED) {
         let first = &run.first;
-        let frames = |first: String, adjoin: bool| match (run.entries, adjoin) {
-            (1, _) => first,
-            (_, true) => format!("{first} and on"),
-            (_, false) => format!("{first} and others"),
-        };
-        let gfn = first
-            .gfn
-            .map(|gfn| frames(gfn.to_string(), run.gfns_adjoin));
+        let gfn = first.gfn.map(|gfn| run.gfns.words(gfn));
         grid.row([
             first.gva().map_or_else(
                 || format!("no root, {}", first.place),
@@ -74,7 +67,7 @@ fn list(runs: &[ChangeRun]) -> String {
             run.cause.to_owned(),
             rights(first),
             gfn.unwrap_or_default(),
-            frames(first.present().pfn().to_string(), run.pfns_adjoin),
+            run.pfns.words(first.present().pfn()),
         ]);
     }
     let mut out = grid.text(2);

@@ -3,6 +3,7 @@
 use events::Spte;
 
 use super::{Between, EntryChange};
+use crate::replay::FrameOrder;
 
 /// Entries next to each other with the same change.
 #[derive(Clone, Copy, Debug)]
@@ -13,10 +14,10 @@ pub(super) struct ChangeRun {
     pub entries: u64,
     /// Why they changed.
     pub cause: &'static str,
-    /// The guest frames adjoin as the addresses do.
-    pub gfns_adjoin: bool,
-    /// The host frames do.
-    pub pfns_adjoin: bool,
+    /// Their guest frames.
+    pub gfns: FrameOrder,
+    /// Their host frames.
+    pub pfns: FrameOrder,
     last: EntryChange,
 }
 
@@ -26,8 +27,8 @@ impl ChangeRun {
             first: change,
             entries: 1,
             cause,
-            gfns_adjoin: true,
-            pfns_adjoin: true,
+            gfns: FrameOrder::default(),
+            pfns: FrameOrder::default(),
             last: change,
         }
     }
@@ -53,10 +54,11 @@ impl ChangeRun {
         if !follows || !same {
             return false;
         }
-        let gfn = last.gfn.map(|gfn| gfn.0.wrapping_add(pages));
-        self.gfns_adjoin &= next.gfn.map(|gfn| gfn.0) == gfn;
-        let pfn = last.present().pfn().0.wrapping_add(pages);
-        self.pfns_adjoin &= next.present().pfn().0 == pfn;
+        // Of unknown guest frames none is shown.
+        let gfn = |of: &EntryChange| of.gfn.map_or(u64::MAX, |gfn| gfn.0);
+        let pfn = |of: &EntryChange| of.present().pfn().0;
+        self.gfns = self.gfns.then([gfn(&last), gfn(next)], pages);
+        self.pfns = self.pfns.then([pfn(&last), pfn(next)], pages);
         self.entries += 1;
         self.last = *next;
         true

@@ -8,7 +8,7 @@ use serde_json::{Value, json as value};
 
 use super::{Snapshot, tree::Users};
 use crate::{
-    replay::{Run, ShadowPage, ShadowTables},
+    replay::{FrameOrder, Run, ShadowPage, ShadowTables},
     text::flags,
 };
 
@@ -98,7 +98,7 @@ impl Range {
             level: run.level,
             rights: flags::rights(run.first),
             first_pfn: run.first.pfn(),
-            adjoining: run.adjoining,
+            adjoining: matches!(run.frames, FrameOrder::One | FrameOrder::Adjoin),
         }
     }
 }

@@ -36,19 +36,13 @@ pub(crate) fn columns() -> [Column; 6] {
 
 /// A range as the cells of a row.
 pub(crate) fn cells(run: &Run) -> [Cell; 6] {
-    let first = run.first.pfn();
-    let frames = match (run.entries, run.adjoining) {
-        (1, _) => first.to_string(),
-        (_, true) => format!("{first} and on"),
-        (_, false) => format!("{first} and others"),
-    };
     [
         Cell::Address(run.gva.0),
         Cell::Address(run.end().0),
         Cell::Count(run.entries),
         Cell::words(page_size(run.level.pages())),
         Cell::words(flags::rights(run.first)),
-        Cell::words(frames),
+        Cell::words(run.frames.words(run.first.pfn())),
     ]
 }
 

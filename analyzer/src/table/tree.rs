@@ -279,6 +279,9 @@ fn leaves(
         _ if (first..last).all(adjoins) => {
             format!("pfn {} to {}", spte.pfn(), page.entry(last).pfn())
         }
+        _ if (first..=last).all(|index| page.entry(index).pfn() == spte.pfn()) => {
+            format!("pfn {} for each", spte.pfn())
+        }
         _ => format!("pfn {} and others", spte.pfn()),
     };
     let gfns = gfns(page, first, last);
@@ -301,6 +304,9 @@ fn gfns(page: &ShadowPage, first: u16, last: u16) -> String {
     match page.leaf_gfn(last) {
         _ if first == last => format!("gfn {gfn}, "),
         Some(end) if (first..=last).all(follows) => format!("gfn {gfn} to {end}, "),
+        _ if (first..=last).all(|index| page.leaf_gfn(index) == Some(gfn)) => {
+            format!("gfn {gfn} for each, ")
+        }
         _ => format!("gfn {gfn} and others, "),
     }
 }

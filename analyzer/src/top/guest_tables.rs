@@ -2,7 +2,7 @@
 //! protected again.
 
 use events::{Cause, Class, Gfn, Gpa, Gva, Level, PageEvent, Seq};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use trace::{EntryRow, FaultRow, PageRow, Record};
 
 use crate::{
@@ -14,8 +14,8 @@ use crate::{
 /// What became of one guest table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PingPong {
-    /// Level of the shadow page that was seen last.
-    pub level: u8,
+    /// Levels of its shadow pages: of several, if the guest used the frame again.
+    pub levels: Levels,
     /// Times that KVM write-protected it: a shadow page of it was made, or synced.
     pub protected: u64,
     /// The guest's stores to it that KVM emulated.
@@ -49,6 +49,39 @@ pub struct PingPong {
     /// It is unsync.
     #[serde(skip)]
     open: bool,
+}
+
+/// Levels of pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Levels(u8);
+
+impl Levels {
+    /// From the lowest on.
+    pub fn each(self) -> impl Iterator<Item = Level> {
+        let has = move |level: &u8| self.0 & 1 << level != 0;
+        (0..8).filter(has).map(Level)
+    }
+
+    /// As `1, 3`; empty without any.
+    pub fn words(self) -> String {
+        let levels = self.each().map(|level| level.to_string());
+        levels.collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Extend<Level> for Levels {
+    /// A level that no page can have is none.
+    fn extend<T: IntoIterator<Item = Level>>(&mut self, levels: T) {
+        for Level(level) in levels {
+            self.0 |= 1_u8.checked_shl(level.into()).unwrap_or(0);
+        }
+    }
+}
+
+impl Serialize for Levels {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(self.each())
+    }
 }
 
 /// A fault on a store to a guest table.
@@ -90,7 +123,7 @@ impl PingPong {
     /// Nothing happened to it.
     pub fn is_quiet(&self) -> bool {
         let Self {
-            level: _,
+            levels: _,
             protected,
             stores,
             unsync,
@@ -132,7 +165,7 @@ impl GuestTables {
                 if let Some(spt) = vm.tables().shadowing(gfn).first() {
                     let page = vm.tables().page(*spt);
                     let of = self.of(gfn);
-                    of.level = page.map_or(0, |page| page.info.level.0);
+                    of.levels.extend(page.map(|page| page.info.level));
                     of.stores += u64::from(inside);
                 }
             }
@@ -203,7 +236,7 @@ impl GuestTables {
         let was = page.entry(row.sptep.index());
         if was.is_shadow_present() && !row.spte.is_shadow_present() && !page.info.direct {
             let of = self.of(page.info.gfn);
-            of.level = page.info.level.0;
+            of.levels.extend([page.info.level]);
             of.entries_lost += u64::from(inside);
         }
     }
@@ -220,9 +253,8 @@ impl GuestTables {
             return;
         }
         let one = u64::from(inside);
-        let Level(level) = row.level;
         let of = self.of(row.gfn);
-        of.level = level;
+        of.levels.extend([row.level]);
         let protects = match row.event {
             PageEvent::Born => true,
             PageEvent::Reused => false,
@@ -312,6 +344,15 @@ mod tests {
             tables.after(&record, replay.vm(VM), inside(number));
         }
         tables.get(TABLE).copied().unwrap_or_default()
+    }
+
+    #[test]
+    fn a_frame_that_was_a_table_of_several_levels_has_them_all() {
+        let mut levels = Levels::default();
+        assert_eq!(levels.words(), "");
+        levels.extend([3, 1, 3, 200].map(Level));
+        assert_eq!(levels.words(), "1, 3");
+        assert_eq!(serde_json::json!(levels), serde_json::json!([1, 3]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use trace::Meta;
 use super::{
     By, PingPong, Top,
     follow::{NO_FUNCTION, UNKNOWN_PAGE, USER_SPACE},
+    guest_tables::Levels,
     ranges::{ranges, work},
 };
 use crate::faults::Sum;
@@ -116,7 +117,7 @@ impl Top {
             Payer {
                 key: gfn.to_string(),
                 name: format!("gfn {gfn}"),
-                about: level(table.level),
+                about: level(table.levels),
                 sum: sum.unwrap_or_default(),
                 table: self.question.follows_tables().then_some(table),
             }
@@ -181,9 +182,10 @@ impl Top {
     }
 }
 
-fn level(level: u8) -> String {
-    match level {
+fn level(levels: Levels) -> String {
+    match levels.each().count() {
         0 => String::new(),
-        level => format!("level {level}"),
+        1 => format!("level {}", levels.words()),
+        _ => format!("levels {}", levels.words()),
     }
 }

@@ -128,7 +128,7 @@ fn more(rank: &Rank) -> String {
 pub fn ping_pong(rank: &Rank, first: usize) -> Table {
     let columns = [
         Column::code("guest table"),
-        Column::number("level"),
+        Column::words("levels"),
         Column::number("protected"),
         Column::number("stores"),
         Column::number("unsync"),
@@ -144,10 +144,7 @@ pub fn ping_pong(rank: &Rank, first: usize) -> Table {
     let row = |name: &str, of: &PingPong, sum: Option<&Sum>| {
         [
             Cell::words(name),
-            match of.level {
-                0 => Cell::Absent,
-                level => Cell::Count(level.into()),
-            },
+            Cell::words(of.levels.words()),
             Cell::Count(of.protected),
             Cell::Count(of.stores),
             Cell::Count(of.unsync),
