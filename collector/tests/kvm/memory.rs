@@ -1,13 +1,16 @@
 //! What one more address space costs in shadow memory, by theory.
 
-use crate::support::{analyze, folder, record};
+use crate::support::{analyzer, folder, json, record, run};
 
-/// Own and shared pages of each root of `switch`, which loads as many address spaces.
+/// Own and shared pages of each root of `switch`, which loads as many address spaces, once all were
+/// used: when there are most pages, the last root may not be linked yet.
 fn roots(spaces: u64, shared: bool) -> Vec<[u64; 2]> {
     let folder = folder();
     let (spaces, shared) = (format!("spaces={spaces}"), format!("shared={shared}"));
     let (trace, _) = record(&folder, &["switch", "-p", &spaces, "-p", &shared]);
-    let memory = analyze("memory", &trace);
+    let mut memory = analyzer();
+    memory.arg("memory").arg(&trace);
+    let memory = json(&run(memory.args(["--at", "phase:check", "--json"])));
     let roots = memory["vms"][0]["moment"]["each_address_space"]
         .as_array()
         .cloned();
