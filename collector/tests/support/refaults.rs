@@ -54,7 +54,7 @@ pub const DIRTY: Case = Case {
 /// Every deletion or move that finds pages is an act, and zaps all of them.
 pub const MEMSLOT: Case = Case {
     item: "memslot:pages=64,passes=24",
-    check: memslot,
+    check: |bills| memslot(bills, 64),
 };
 
 /// The host takes memory away: nothing else does, and all that is gone faults in again.
@@ -290,12 +290,24 @@ fn dirty(bills: &Bills, pages: u64) {
     assert!(outside <= 1, "{refaults} and {unseen}, not {expected}");
 }
 
-fn memslot(bills: &Bills) {
+fn memslot(bills: &Bills, pages: u64) {
     assert_eq!(bills.seen(), ["memslot"]);
     assert!(bills.slots.zapping > 0);
     assert_eq!(bills.number("memslot", "acts"), bills.slots.zapping);
     assert_eq!(bills.number("memslot", "pages_zapped"), bills.slots.zapped);
     assert!(bills.slots.zapped <= bills.counter("mmu_shadow_zapped"));
+    // What faults again was taken away with the pages, or is the host's copy of a page.
+    let refaults = bills.number("memslot", "refaults");
+    let copies = bills.number("copy_on_write", "refaults");
+    let all = refaults + copies + bills.number("not_seen", "refaults");
+    assert_eq!(bills.refaults["totals"]["refaults"].as_u64(), Some(all));
+    assert!(refaults <= bills.number("memslot", "entries_removed"));
+    // Each fault on the slot's pages after the first, and those of the guest's own pages.
+    let again = bills.in_range("shadow") - pages;
+    assert!(
+        refaults + copies >= again,
+        "{refaults} and {copies}, not {again}"
+    );
 }
 
 fn reclaim(bills: &Bills, pages: u64) {
