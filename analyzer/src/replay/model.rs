@@ -572,14 +572,13 @@ proptest! {
             role: RoleLayout {
                 level: [255, 255],
                 direct: [31, 31],
-                access: [0, 0],
                 invalid: [8, 1],
                 four_bytes: [255, 1],
                 quadrant: [0, 255],
+                ..RoleLayout::default()
             },
-            from_birth: false,
-            sees_every_change: false,
             keyframe_roots: true,
+            ..ReplayOptions::default()
         });
         for (kind, a, b, c, small, flag) in raw {
             replay.apply(&any_record(kind, a, b, c, small, flag));
@@ -590,9 +589,8 @@ proptest! {
             let present: u64 = tables.pages().map(|page| u64::from(page.present())).sum();
             prop_assert_eq!(present, tables.totals().entries());
             prop_assert_eq!(tables.totals().leaves_at.iter().sum::<u64>(), tables.totals().leaves);
-            for page in tables.pages() {
-                tables.guest_table(page.info.spt);
-            }
+            let read = |page: &super::ShadowPage| drop(tables.guest_table(page.info.spt));
+            tables.pages().for_each(read);
             for root in vm.table_roots().all() {
                 vm.ranges().root(root);
                 vm.walk(root, Gva(1 << 47));

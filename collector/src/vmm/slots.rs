@@ -40,6 +40,18 @@ pub(super) struct Placement {
     pub(super) hva: u64,
 }
 
+impl Placement {
+    /// Where the plan has each memslot.
+    fn all(ram: &Ram) -> impl Iterator<Item = Self> {
+        ram.slots().map(|(slot, hva)| Self {
+            id: slot.id,
+            gpa: slot.gpa,
+            bytes: slot.bytes,
+            hva,
+        })
+    }
+}
+
 /// Every memslot of a VM since its creation, in the order of creation.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
@@ -50,13 +62,7 @@ impl Slots {
     /// Gives guest memory to the VM.
     pub(super) fn of(ram: &Ram, vm: &VmFd) -> Result<Self, VmmError> {
         let slots = Self::default();
-        for (slot, hva) in ram.slots() {
-            let placement = Placement {
-                id: slot.id,
-                gpa: slot.gpa,
-                bytes: slot.bytes,
-                hva,
-            };
+        for placement in Placement::all(ram) {
             // SAFETY: `ram` is mapped as long as the `Vmm` lives.
             unsafe { slots.set(vm, placement, 0) }?;
         }
@@ -126,13 +132,7 @@ impl Slots {
 pub(super) fn also_in_smm(ram: &Ram, vm: &VmFd) -> Result<(), VmmError> {
     /// Address space 1, in the upper half of a slot's number.
     const SMM: u32 = 1 << 16;
-    for (slot, hva) in ram.slots() {
-        let placement = Placement {
-            id: slot.id,
-            gpa: slot.gpa,
-            bytes: slot.bytes,
-            hva,
-        };
+    for placement in Placement::all(ram) {
         // SAFETY: `ram` is mapped as long as the `Vmm` lives.
         unsafe { set_region(vm, SMM, placement, 0) }?;
     }
