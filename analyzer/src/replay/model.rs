@@ -589,7 +589,7 @@ proptest! {
             let present: u64 = tables.pages().map(|page| u64::from(page.present())).sum();
             prop_assert_eq!(present, tables.totals().entries());
             prop_assert_eq!(tables.totals().leaves_at.iter().sum::<u64>(), tables.totals().leaves);
-            let read = |page: &super::ShadowPage| drop(tables.guest_table(page.info.spt));
+            let read = |page: &super::ShadowPage| _ = tables.guest_table(page.info.spt);
             tables.pages().for_each(read);
             for root in vm.table_roots().all() {
                 vm.ranges().root(root);
