@@ -76,7 +76,7 @@ fn pass_on(mut records: Records<'_>, mut each: impl FnMut(Chunk) -> ControlFlow<
             error: None,
         };
         chunk.error = records.fill(&mut chunk.records, CHUNK).err();
-        let is_last = chunk.records.len() < CHUNK;
+        let is_last = chunk.error.is_some() || chunk.records.len() < CHUNK;
         if each(chunk).is_break() || is_last {
             return;
         }

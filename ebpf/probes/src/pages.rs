@@ -58,8 +58,8 @@ pub struct Table {
     pub zapped: u8,
 }
 
-/// For each VM, [`page_share`] of its pages in `PAGES` that are not zapped, added up. A keyframe adds up
-/// those on KVM's list: if the sums are equal, each of them is known.
+/// For each VM, [`page_share`] of its pages in `PAGES` that are not zapped, added up. A keyframe
+/// adds up those on KVM's list: if the sums are equal, each of them is known.
 #[map]
 static KNOWN: Array<u64> = Array::with_max_entries(1 << 16, vcpus::USER_READS);
 
